@@ -1,0 +1,102 @@
+"""What the scripts share: common arguments, the choice of device, progress on a terminal, and mistakes told in one line."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from minitox.files import InputError
+from minitox.languages import NAMES, TUNED
+from minitox.lm.config import read_config
+
+TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
+SMALL = 256  # hidden_size up to which a second thread costs more than it brings
+
+
+def common_arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that detect, train and evaluate have in common."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model", type=Path, default=TOY / "model", help="Hugging Face folder of the model")
+    parser.add_argument("--data", type=Path, default=TOY, help="folder with detection/, instructions/, prompts/ and mmlu/")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for results, shared by the three scripts")
+    parser.add_argument("--languages", type=language_list, default=list(TUNED), help="codes, separated by commas")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: the fastest there is")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
+                        help="of the weights in memory; auto: float32 on a CPU, else the model's own")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice")
+    return parser
+
+
+def language_list(value: str) -> list[str]:
+    languages = list(dict.fromkeys(value.split(",")))
+    for language in languages:
+        if language not in NAMES:
+            raise argparse.ArgumentTypeError(f"{language!r} is not one of {', '.join(NAMES)}")
+    return languages
+
+
+def positive(kind):
+    """An argparse type: a number above 0."""
+    def convert(value: str):
+        number = kind(value)
+        if not number > 0:
+            raise ValueError
+        return number
+    convert.__name__ = f"positive {kind.__name__}"  # argparse names it in its message
+    return convert
+
+
+def choose_device(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype that --device and --dtype ask for; also sets how many threads a CPU uses."""
+    config = read_config(args.model)
+    name = args.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    if device.type == "cpu" and config.hidden_size <= SMALL:
+        torch.set_num_threads(1)
+    default = "float32" if device.type == "cpu" else config.dtype
+    return device, getattr(torch, default if args.dtype == "auto" else args.dtype)
+
+
+class Progress:
+    """A line that is rewritten on a terminal, with the time left; silent elsewhere."""
+
+    def __init__(self, total: int):
+        self.total, self.start, self.first = total, time.monotonic(), None
+
+    def show(self, label: str, done: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        self.first = done if self.first is None else self.first  # what an earlier run did took no time of this one
+        spent, left = time.monotonic() - self.start, self.total - done
+        eta = f"{duration(spent / (done - self.first) * left)} left" if done > self.first else ""
+        print(f"\r{label} {done / self.total:4.0%} {eta}\033[K", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def run(main) -> None:
+    """Run a script's main: a mistake in the input is one line and exit status 2, an interrupt one line and 130."""
+    try:
+        main()
+    except (InputError, OSError) as error:
+        print(f"\nerror: {error}" if sys.stderr.isatty() else f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,69 @@
+"""The labelled sentences of a language: which are toxic, which are clean, and their token ids."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minitox.detect.honesty import match_lengths
+from minitox.files import InputError, UnusableLanguage, file_hash, read_jsonl, text_field
+from minitox.lm.text import Tokenizer
+
+
+@dataclass
+class Sentences:
+    """N sentences of one language, ready for the model."""
+
+    ids: list[list[int]]  # each with its BOS
+    toxic: np.ndarray  # (N,) bool
+    lengths: np.ndarray  # (N,) tokens of text, the BOS not counted
+    cut: int  # how many were longer than --max-tokens
+    data_hash: str
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return int(self.toxic.sum()), int((~self.toxic).sum())
+
+
+def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[list[str], list[str]]:
+    """Toxic and clean texts of a detection/ file: {"text": str, "toxicity": 0..1} a line; those between are left out.  [paper §3.1]
+
+    InputError names file, line and field of the first row that is malformed.
+    """
+    toxic, clean = [], []
+    for where, row in read_jsonl(path):
+        text = text_field(where, row, "text")
+        if "toxicity" not in row:
+            raise InputError(f"{where}: field 'toxicity' is missing")
+        score = row["toxicity"]
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:  # NaN is not in 0..1 either
+            raise InputError(f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}")
+        if score > toxic_above:
+            toxic.append(text)
+        elif score < clean_below:
+            clean.append(text)
+    for texts, name, rule in ((toxic, "toxic", f"toxicity > {toxic_above:g}"), (clean, "clean", f"toxicity < {clean_below:g}")):
+        if not texts:
+            raise UnusableLanguage(f"{path}: no {name} sentence ({rule})")
+    return toxic, clean
+
+
+def prepare(path: Path, tokenizer: Tokenizer, args, rng) -> Sentences:
+    """Read, sample, tokenize and cut a language's sentences as the command line asks."""
+    groups = []
+    for texts in read_labelled(path, args.toxic_above, args.clean_below):
+        chosen = np.sort(rng.permutation(len(texts))[:args.sentences])
+        groups.append([texts[i] for i in chosen])
+    ids = [tokenizer.sentence(text) for group in groups for text in group]
+    toxic = np.repeat([True, False], [len(group) for group in groups])
+    start = 0 if tokenizer.bos_id is None else 1
+    longest = start + args.max_tokens
+    cut = [len(sentence) > longest for sentence in ids]
+    lengths = np.array([min(len(sentence), longest) - start for sentence in ids])
+    if not lengths.all():
+        raise InputError(f"{path}: the tokenizer makes nothing of {groups[0][0] if not lengths[0] else 'a text'!r:.40}")
+    keep = match_lengths(lengths, toxic, rng) if args.match_length else np.ones(len(ids), dtype=bool)
+    if not keep.any():
+        raise UnusableLanguage(f"{path}: no toxic and clean sentences of equal length to match; leave out --match-length")
+    keep = np.flatnonzero(keep)
+    return Sentences([ids[i][:longest] for i in keep], toxic[keep], lengths[keep], int(np.sum(np.array(cut)[keep])), file_hash(path))

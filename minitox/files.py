@@ -1,0 +1,109 @@
+"""Files in and out: JSON that says where it is broken, writes that are whole or absent, and the record of a run."""
+
+import hashlib
+import json
+import os
+import platform
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class InputError(Exception):
+    """Something the user gave is wrong; the message says what, where, and what to do. Scripts print it and exit with 2."""
+
+
+class UnusableLanguage(InputError):
+    """A language's data are well-formed but not enough; the other languages go on without it."""
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file."""
+    try:
+        value = json.loads(Path(path).read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_jsonl(path: Path):
+    """Yield (where, row) for each line; `where` is "file:line" for messages about the row."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise InputError(f"{where}: not valid UTF-8 (byte {error.start})") from None
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{where}: not valid JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
+            yield where, row
+
+
+def text_field(where: str, row: dict, field: str) -> str:
+    """The field as text that says something; InputError otherwise."""
+    if field not in row:
+        raise InputError(f"{where}: field {field!r} is missing")
+    value = row[field]
+    if not isinstance(value, str):
+        raise InputError(f"{where}: field {field!r} must be text, not {type(value).__name__}")
+    if not value.strip():
+        raise InputError(f"{where}: field {field!r} is empty")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: field {field!r} holds half a surrogate pair, which is not text") from None
+    return value
+
+
+@contextmanager
+def replacing(path: Path):
+    """Yield a temporary path that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: dict) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def claim_run(folder: Path, settings: dict) -> None:
+    """Record `settings` in `folder`/run.json, or refuse if the results already there were made with others."""
+    path = Path(folder) / "run.json"
+    if path.exists():
+        before = read_json(path).get("settings")
+        before = before if isinstance(before, dict) else {}
+        changed = [key for key in settings if before.get(key) != settings[key]]
+        if changed:
+            key = changed[0]
+            raise InputError(f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
+                             f"{settings[key]!r}; choose another --out, or delete {folder}")
+    else:
+        write_json(path, {"settings": settings, "versions": versions()})
+
+
+def versions() -> dict:
+    """What a result may depend on besides its settings."""
+    import numpy
+    import torch
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}

@@ -43,7 +43,7 @@ def norm(config: Config):
 
 def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2) float32
     """The angle by which pair i of a head is turned at each position."""
-    frequency = config.rope_theta ** -(torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim)
+    frequency = 1 / config.rope_theta ** (torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim)
     if config.rope_scaling is not None:  # Llama-3.1: long wavelengths are stretched, short ones kept, those between blended
         scaling = config.rope_scaling
         turns = scaling["original_max_position_embeddings"] * frequency / (2 * math.pi)  # within the original context
@@ -136,7 +136,8 @@ class Transformer(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # uninitialised: nn.Embedding's own draw, on the meta device, imports 800 modules
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.hidden_size), freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = norm(config)
 

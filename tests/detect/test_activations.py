@@ -1,0 +1,75 @@
+"""Responses: one number a neuron and sentence, the same whatever else is in the batch, safe against a kill."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_model
+
+from minitox.detect.activations import POOL, pooled_responses, read_responses, record
+from minitox.files import InputError
+from minitox.lm.text import batches
+from minitox.neurons import by_module, module_rows
+
+SENTENCES = [[0, 5, 6, 7], [0, 9], [0, 40, 41, 42, 43, 44, 45, 46], [0, 5, 8], [0, 100, 101, 102]]
+
+
+def reference(model, ids, pool):
+    """The definition: one sentence at a time, with every output kept, and pooled in float64."""
+    outputs = []
+    model.model(torch.tensor([ids]), record=lambda layer, name, output: outputs.append(output[0, 1:].double()))  # without the BOS
+    return torch.cat([output.amax(0) if pool == "max" else output.mean(0) for output in outputs]).numpy()
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_batched_equals_one_sentence_at_a_time(tmp_path, pool):
+    model = write_model(tmp_path)
+    responses = pooled_responses(model, SENTENCES, {0, 1}, POOL[pool])
+    assert responses.dtype == np.float16 and responses.shape == (2 * (48 + 48 + 32), 5)
+    for i, ids in enumerate(SENTENCES):
+        assert np.allclose(responses[:, i], reference(model, ids, pool), rtol=1e-3, atol=1e-5)  # float16 keeps 11 bits
+
+
+def test_special_tokens_are_not_pooled(tmp_path):
+    model = write_model(tmp_path)
+    with_eos = [ids + [1] for ids in SENTENCES]  # the last token is read by none of the others
+    for pool in POOL.values():
+        assert np.allclose(pooled_responses(model, with_eos, {0, 1}, pool), pooled_responses(model, SENTENCES, {0, 1}, pool), atol=1e-3)
+        assert not np.allclose(pooled_responses(model, with_eos, {0}, pool), pooled_responses(model, SENTENCES, {0}, pool), atol=1e-1)
+
+
+def test_a_response_that_is_not_finite_names_its_module(tmp_path):
+    model = write_model(tmp_path)
+    model.model.layers[1].mlp.up_proj.weight[7, 3] = torch.nan
+    with pytest.raises(InputError, match="model.layers.1.mlp.up_proj: the responses are not finite"):
+        pooled_responses(model, SENTENCES, {0}, POOL["max"])
+
+
+def test_responses_too_large_for_float16_keep_their_sign(tmp_path):
+    model = write_model(tmp_path)
+    model.model.layers[0].mlp.gate_proj.weight.mul_(1e6)
+    gate = by_module(pooled_responses(model, SENTENCES, {0}, POOL["max"]), module_rows(model.config))["model.layers.0.mlp.gate_proj"]
+    assert np.isfinite(gate).all() and gate.max() == 65504 and gate.min() == -65504
+
+
+def test_what_is_written_is_read_back_a_few_neurons_at_a_time(tmp_path):
+    model, plan = write_model(tmp_path), batches([len(ids) for ids in SENTENCES], tokens=9)
+    assert len(plan) > 2
+    *_, done = record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "responses")
+    assert done == len(plan)
+    chunks = dict(read_responses(tmp_path / "responses", plan, neurons=256, memory=2 * 5 * 100))
+    assert list(chunks) == [0, 100, 200]
+    expected = pooled_responses(model, [SENTENCES[i] for batch in plan for i in batch], {0}, POOL["max"])
+    assert np.allclose(np.concatenate(list(chunks.values())), expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("torn", [0, 1, 700])
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_killed_recording_goes_on_and_ends_with_the_same_bytes(tmp_path, finished, torn):
+    model, plan = write_model(tmp_path), batches([len(ids) for ids in SENTENCES], tokens=9)
+    list(record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "whole"))
+    whole = (tmp_path / "whole").read_bytes()
+    done_bytes = 2 * 256 * sum(len(batch) for batch in plan[:finished])
+    (tmp_path / "killed").write_bytes(whole[:done_bytes] + b"\x55" * min(torn, 2 * 256 * len(plan[finished]) - 1))
+    steps = list(record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "killed"))
+    assert steps == list(range(finished, len(plan) + 1))  # nothing that was finished is computed again
+    assert (tmp_path / "killed").read_bytes() == whole

@@ -1,0 +1,51 @@
+"""Make the golden files: tiny random models and the logits that transformers computes for them.
+
+    python tests/golden/make.py     # needs transformers; run once, and its output is committed
+
+Weights are drawn wide, norms and biases too, so that a wrong epsilon, rotation, bias or scale shows in the logits.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import CohereConfig, LlamaConfig, Qwen2Config, Qwen3Config
+
+HERE = Path(__file__).resolve().parent
+SHAPE = dict(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=1, pad_token_id=2)
+LLAMA3 = dict(rope_type="llama3", rope_theta=100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=16)
+CASES = {
+    "llama3": LlamaConfig(**SHAPE, rope_parameters=LLAMA3, tie_word_embeddings=False),
+    "qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SHAPE, head_dim=6, tie_word_embeddings=False),
+    "cohere": CohereConfig(**SHAPE, logit_scale=0.125, tie_word_embeddings=True),
+}
+
+
+def make(name: str, config, shard_size: str) -> None:
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            mean = 1.0 if weight.dim() == 1 else 0.0
+            weight.copy_(mean + 0.4 * torch.randn(weight.shape, generator=generator))
+    model.save_pretrained(folder, max_shard_size=shard_size)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    ids = torch.randint(3, config.vocab_size, (2, 24), generator=generator)
+    with torch.no_grad():
+        logits = model(ids).logits
+    golden = {"transformers": transformers.__version__, "ids": ids.tolist(), "logits": [[[round(x, 5) for x in row[::4].tolist()]
+              for row in sentence[::3]] for sentence in logits]}  # every fourth logit of every third token
+    (folder / "golden.json").write_text(json.dumps(golden))
+
+
+if __name__ == "__main__":
+    for name, config in CASES.items():
+        make(name, config, "1GB")
+        make(f"{name}-sharded", config, "6KB")

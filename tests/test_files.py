@@ -1,0 +1,40 @@
+"""Files are whole or absent, and a run's record keeps results apart."""
+
+import pytest
+
+from minitox.files import InputError, claim_run, read_json, read_jsonl, replacing, write_json
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "result"
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+    assert list((tmp_path / "deep").iterdir()) == []
+    for text in ("first", "second"):
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+        assert path.read_text() == text
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+    assert [(file.name, file.read_text()) for file in (tmp_path / "deep").iterdir()] == [("result", "second")]
+
+
+def test_a_run_is_claimed_once_and_then_only_by_the_same_settings(tmp_path):
+    claim_run(tmp_path, {"pool": "max", "seed": 0})
+    record = read_json(tmp_path / "run.json")
+    assert record["settings"] == {"pool": "max", "seed": 0} and set(record["versions"]) == {"python", "torch", "numpy"}
+    claim_run(tmp_path, {"pool": "max", "seed": 0})
+    with pytest.raises(InputError, match="its seed was 0, this one's is 1"):
+        claim_run(tmp_path, {"pool": "max", "seed": 1})
+    write_json(tmp_path / "run.json", {"settings": "gone"})
+    with pytest.raises(InputError, match="its pool was None"):
+        claim_run(tmp_path, {"pool": "max", "seed": 0})
+
+
+def test_lines_come_with_where_they_stand(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes('{"a": "é"}\r\n{"a": "\u2028"}\n{"a": 3}'.encode())  # U+2028 ends no line
+    rows = list(read_jsonl(tmp_path / "rows.jsonl"))
+    assert [row["a"] for _, row in rows] == ["é", "\u2028", 3]
+    assert rows[2][0] == f"{tmp_path / 'rows.jsonl'}:3"

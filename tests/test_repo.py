@@ -1,0 +1,66 @@
+"""The house rules, kept by a test: budgets, packages, and a README that tells the truth."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ("detect.py", "train.py", "evaluate.py")
+PACKAGES = {"torch", "safetensors", "tokenizers", "numpy", "requests", "pytest", "minitox"}
+STANDARD = {name for name in __import__("sys").stdlib_module_names}
+
+
+def sources() -> list[Path]:
+    """All code but the tests'."""
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    paths = [Path(line) for line in listed.stdout.split()] or [path.relative_to(ROOT) for path in ROOT.rglob("*.py")]
+    return [path for path in paths if path.parts[0] in ("minitox", "data", *SCRIPTS) and (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_every_file_and_function_keeps_its_budget(path):
+    text = (ROOT / path).read_text()
+    assert len(text.splitlines()) <= (150 if str(path) in SCRIPTS else 250)
+    assert max(map(len, text.splitlines()), default=0) <= 140
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < (80 if node.name == "main" else 40), node.name
+
+
+def test_all_but_the_tests_keeps_its_budget():
+    assert sum(len((ROOT / path).read_text().splitlines()) for path in sources()) <= 3_500
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_only_the_agreed_packages_are_imported(path):
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+        assert {name.split(".")[0] for name in names} <= PACKAGES | STANDARD | {"phrases"}
+
+
+def test_stages_do_not_import_each_other_and_the_language_model_knows_no_toxicity():
+    for path in sources():
+        imported = set(re.findall(r"^(?:from|import) minitox\.(\w+)", (ROOT / path).read_text(), re.MULTILINE))
+        stages = imported & {"detect", "train", "evaluate"}
+        if path.parts[:2] == ("minitox", "lm"):
+            assert imported <= {"lm", "files"}
+        elif path.parts[0] == "minitox" and len(path.parts) == 3:
+            assert stages <= {path.parts[1]}
+        elif path.parts[0] == "minitox":
+            assert not stages
+
+
+def test_readme_names_every_file_and_only_files_that_exist():
+    tree = (ROOT / "README.md").read_text().split("## The files")[1].split("```")[1]
+    named = set(re.findall(r"(\w+\.py)\b", tree))
+    assert named == {path.name for path in sources() if path.name != "__init__.py"}
+
+
+def test_every_deviation_from_the_paper_is_in_the_readme():
+    marked = [line.split("# DEVIATION:")[1].strip() for path in sources()
+              for line in (ROOT / path).read_text().splitlines() if "# DEVIATION:" in line]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert marked and all(deviation in readme for deviation in marked)

@@ -32,7 +32,8 @@ def parse_arguments(argv):
     parser.add_argument("--max-tokens", type=cli.positive(int), default=128, metavar="N", help="longer sentences are cut, and counted")
     parser.add_argument("--toxic-above", type=float, default=0.5, metavar="F", help="toxicity of a toxic sentence")
     parser.add_argument("--clean-below", type=float, default=0.2, metavar="F", help="toxicity of a clean sentence")
-    parser.add_argument("--batch-tokens", type=cli.positive(int), default=2_048, metavar="N", help="padded tokens in a batch")
+    parser.add_argument("--batch-tokens", type=cli.positive(int), metavar="N",
+                        help="padded tokens in a batch; default: 1,024 on a CPU, 16,384 elsewhere")
     parser.add_argument("--sample", type=cli.positive(int), default=2_000, metavar="N",
                         help="neurons on which the random-label band and the split-half agreement are estimated")
     return parser.parse_args(argv)
@@ -78,11 +79,12 @@ def detect_language(args, model, tokenizer, language: str, sentences: Sentences,
         found[start:stop] = auroc(responses, toxic)
         sampled.append(responses[sample[(start <= sample) & (sample < stop)] - start])
     sampled = np.concatenate(sampled)
+    shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
     info = {
         "language": language, "data": sentences.data_hash, "toxic": sentences.counts[0], "clean": sentences.counts[1],
         "cut": sentences.cut, "length_auroc": honesty.length_auroc(lengths, toxic),
-        "band": honesty.permutation_band(sampled, toxic, rng), "split_half": honesty.split_half(sampled, toxic, rng),
-        "ties": float((found == 0.5).mean()),
+        "band": honesty.random_label_band(shuffled), "beyond_chance": honesty.beyond_chance(found, shuffled),
+        "split_half": honesty.split_half(sampled, toxic, rng), "ties": float((found == 0.5).mean()),
     }
     neurons.save(neuron_file(args, language), neurons.by_module(found, rows), info)
     shutil.rmtree(work)
@@ -106,6 +108,7 @@ def is_done(args, rows, language: str, sentences: Sentences) -> bool:
 def main(argv=None) -> None:
     args = parse_arguments(argv)
     device, dtype = cli.choose_device(args)
+    args.batch_tokens = args.batch_tokens or (1_024 if device.type == "cpu" else 16_384)
     config = read_config(args.model)
     tokenizer = Tokenizer(args.model, config)
     rows = neurons.module_rows(config)

@@ -19,7 +19,15 @@ from minitox.neurons import module_rows
 
 def pool_max(output, keep):  # (B, T, R), (B, T) bool -> (B, R)
     """The largest output over a sentence's tokens."""
-    return output.masked_fill(~keep.unsqueeze(-1), -torch.inf).amax(dim=1)
+    shared = keep.all(dim=0).nonzero().flatten()  # tokens that count in every sentence need no mask, hence no copy
+    if len(shared) == 0 or len(shared) <= shared[-1] - shared[0]:
+        return output.masked_fill(~keep.unsqueeze(-1), -torch.inf).amax(dim=1)
+    first, last = int(shared[0]), int(shared[-1]) + 1
+    pooled = output[:, first:last].amax(dim=1)
+    for part in (slice(0, first), slice(last, None)):
+        if keep[:, part].any():
+            pooled = torch.maximum(pooled, output[:, part].masked_fill(~keep[:, part].unsqueeze(-1), -torch.inf).amax(dim=1))
+    return pooled
 
 
 def pool_mean(output, keep):  # (B, T, R), (B, T) bool -> (B, R)

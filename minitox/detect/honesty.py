@@ -14,14 +14,23 @@ def length_auroc(lengths, toxic) -> float:  # (N,), (N,) bool
     return float(auroc(np.asarray(lengths, dtype=np.float32)[None], toxic)[0])
 
 
-def permutation_band(responses, toxic, rng, permutations: int = 200):  # (S, N) of a sample of neurons, (N,) bool
-    """The middle 95 % of the share of neurons with AUROC > 0.5, if the labels are dealt to the sentences at random."""
+def shuffled_aurocs(responses, toxic, rng, permutations: int = 200):  # (S, N) of a sample of neurons, (N,) bool -> (S, P)
+    """AUROC of each neuron when the labels are dealt to the sentences at random, P times."""
     ranks = np.stack([midranks(row) for row in responses])  # (S, N)
     labels = np.stack([rng.permutation(toxic) for _ in range(permutations)])  # (P, N)
     count = int(toxic.sum())
-    shuffled = auroc_from_rank_sum(ranks @ labels.T.astype(np.float64), count, len(toxic) - count)  # (S, P)
+    return auroc_from_rank_sum(ranks @ labels.T.astype(np.float64), count, len(toxic) - count)
+
+
+def random_label_band(shuffled) -> tuple[float, float]:  # (S, P)
+    """The middle 95 % of the share of neurons that random labels put above AUROC 0.5."""
     low, high = np.quantile((shuffled > 0.5).mean(axis=0), [0.025, 0.975])
     return float(low), float(high)
+
+
+def beyond_chance(auroc_of_all, shuffled) -> float:  # (K,), (S, P)
+    """Share of neurons whose AUROC only 2.5 % of the random ones reach: 2.5 % if there is nothing to find."""
+    return float((auroc_of_all > np.quantile(shuffled, 0.975)).mean())
 
 
 def split_half(responses, toxic, rng) -> float:  # (S, N) of a sample of neurons, (N,) bool

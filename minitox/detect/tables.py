@@ -7,18 +7,19 @@ def table2(masks: dict[str, dict], infos: dict[str, dict]) -> str:
     """Toxic neurons of each language, beside what they are worth.  [paper Table 2]"""
     neurons = size(next(iter(masks.values())))
     lines = [f"Table 2. Toxic neurons, AUROC > 0.5, of {neurons:,}", "",
-             f"{'':4}{'sentences':>15}{'cut':>5}{'toxic neurons':>15}{'share':>8}  {'random labels':>15}{'AUROC(length)':>15}"
-             f"{'split-half':>12}{'ties':>7}"]
+             f"{'':4}{'sentences':>15}{'cut':>5}{'toxic neurons':>15}{'share':>8}{'random labels':>16}{'beyond chance':>15}"
+             f"{'AUROC(length)':>15}{'split-half':>12}{'ties':>7}"]
     for language, mask in masks.items():
         info, found = infos[language], count(mask)
         band = "{:.1%}..{:.1%}".format(*info["band"])
-        lines.append(f"{language:4}{info['toxic']:>7,} +{info['clean']:>6,}{info['cut']:>5,}{found:>15,}{found / neurons:>8.1%}  {band:>15}"
-                     f"{info['length_auroc']:>15.3f}{info['split_half']:>12.2f}{info['ties']:>7.1%}")
+        lines.append(f"{language:4}{info['toxic']:>7,} +{info['clean']:>6,}{info['cut']:>5,}{found:>15,}{found / neurons:>8.1%}{band:>16}"
+                     f"{info['beyond_chance']:>15.1%}{info['length_auroc']:>15.3f}{info['split_half']:>12.2f}{info['ties']:>7.1%}")
     return "\n".join(lines)
 
 
 LEGEND = """\
   random labels   95 % of label permutations give a share in this band: a share inside it is no evidence of toxic neurons
+  beyond chance   neurons whose AUROC only 2.5 % of such random ones reach: 2.5 % would mean nothing was found
   AUROC(length)   how well the number of tokens alone tells toxic (above 0.5) from clean (below); max pooling follows it
   split-half      neurons that both halves of the sentences call toxic, of those that either does
   ties            neurons of AUROC exactly 0.5"""

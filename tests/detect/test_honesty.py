@@ -6,7 +6,7 @@ from conftest import write_model
 
 from minitox.detect.activations import POOL, pooled_responses
 from minitox.detect.auroc import auroc
-from minitox.detect.honesty import length_auroc, match_lengths, permutation_band, split_half
+from minitox.detect.honesty import beyond_chance, length_auroc, match_lengths, random_label_band, shuffled_aurocs, split_half
 
 
 def random_sentences(rng, lengths):
@@ -22,7 +22,7 @@ def test_under_random_labels_mean_pooling_selects_half_of_the_neurons_within_the
     rng, model = np.random.default_rng(0), write_model(tmp_path)
     responses = responses_of(model, random_sentences(rng, rng.integers(3, 40, 120)), "mean")
     toxic = rng.permutation(np.repeat([True, False], 60))
-    low, high = permutation_band(responses, toxic, rng)
+    low, high = random_label_band(shuffled_aurocs(responses, toxic, rng))
     assert low <= (auroc(responses, toxic) > 0.5).mean() <= high
     assert low < 0.5 < high and high - low < 0.6
 
@@ -51,7 +51,7 @@ def test_matching_lengths_takes_length_out(tmp_path):
     assert length_auroc(lengths[chosen], toxic[chosen]) == 0.5
     assert length_auroc(lengths, toxic) < 0.4
     responses = responses_of(model, random_sentences(rng, lengths[chosen]), "max")
-    low, high = permutation_band(responses, toxic[chosen], rng)
+    low, high = random_label_band(shuffled_aurocs(responses, toxic[chosen], rng))
     assert low <= (auroc(responses, toxic[chosen]) > 0.5).mean() <= high
 
 
@@ -59,10 +59,10 @@ def test_the_band_is_wide_where_neurons_agree_and_narrow_where_they_do_not():
     rng = np.random.default_rng(3)
     toxic = rng.permutation(np.repeat([True, False], 100))
     independent = rng.standard_normal((500, 200)).astype(np.float16)
-    low, high = permutation_band(independent, toxic, rng)
+    low, high = random_label_band(shuffled_aurocs(independent, toxic, rng))
     assert 0.4 < low < 0.5 < high < 0.6
     alike = (independent[:1] + 0.1 * independent).astype(np.float16)  # as if every neuron measured length
-    low, high = permutation_band(alike, toxic, rng)
+    low, high = random_label_band(shuffled_aurocs(alike, toxic, rng))
     assert low < 0.1 and high > 0.9
 
 
@@ -77,3 +77,12 @@ def test_split_half_tells_a_signal_from_noise():
 
 def test_too_few_sentences_have_no_halves():
     assert np.isnan(split_half(np.zeros((3, 2), np.float16), np.array([True, False]), np.random.default_rng(0)))
+
+
+def test_beyond_chance_is_nothing_for_noise_and_much_for_a_signal():
+    rng = np.random.default_rng(5)
+    toxic = rng.permutation(np.repeat([True, False], 100))
+    noise = rng.standard_normal((1000, 200)).astype(np.float16)
+    assert beyond_chance(auroc(noise, toxic), shuffled_aurocs(noise, toxic, rng)) == pytest.approx(0.025, abs=0.02)
+    signal = (noise + (np.arange(1000)[:, None] < 300) * toxic).astype(np.float16)
+    assert beyond_chance(auroc(signal, toxic), shuffled_aurocs(signal, toxic, rng)) > 0.3

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("detect.py", "train.py", "evaluate.py")
 PACKAGES = {"torch", "safetensors", "tokenizers", "numpy", "requests", "pytest", "minitox"}
-STANDARD = {name for name in __import__("sys").stdlib_module_names}
+STANDARD = set(sys.stdlib_module_names)
 
 
 def sources() -> list[Path]:
@@ -64,3 +65,19 @@ def test_every_deviation_from_the_paper_is_in_the_readme():
               for line in (ROOT / path).read_text().splitlines() if "# DEVIATION:" in line]
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert marked and all(deviation in readme for deviation in marked)
+
+
+def test_readme_shows_what_the_first_command_prints(tmp_path, capsys):
+    """Every line of its tables, each number within what another processor's rounding may move."""
+    sys.path.insert(0, str(ROOT))
+    import detect
+    detect.main(["--out", str(tmp_path / "out")])
+    printed, shown = capsys.readouterr().out, (ROOT / "README.md").read_text()
+    tables = printed[printed.index("Table 2"):printed.index("wrote ")].strip().splitlines()
+    shown = shown[shown.index("Table 2."):shown.index("\nwrote out/neurons")].strip().splitlines()
+    number = re.compile(r"\d[\d,]*\.?\d*")
+    assert len(tables) == len(shown)
+    for ours, theirs in zip(tables, shown):
+        assert number.sub("#", ours).split() == number.sub("#", theirs).split()
+        for a, b in zip(number.findall(ours), number.findall(theirs)):
+            assert float(a.replace(",", "")) == pytest.approx(float(b.replace(",", "")), rel=0.02, abs=0.3 if "." in a else 8)

@@ -184,7 +184,8 @@ def train_model(folder: Path, held_out: dict[str, set], steps: int, batch: int =
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Rebuild data/toy from its phrases.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description="Rebuild data/toy from its phrases.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--no-model", action="store_true", help="write the data folders alone")
     parser.add_argument("--steps", type=int, default=3_000, help="training steps")
     args = parser.parse_args(argv)

@@ -90,16 +90,15 @@ def file_hash(path: Path) -> str:
 def claim_run(folder: Path, settings: dict) -> None:
     """Record `settings` in `folder`/run.json, or refuse if the results already there were made with others."""
     path = Path(folder) / "run.json"
-    if path.exists():
-        before = read_json(path).get("settings")
+    before = read_json(path).get("settings") if path.exists() else None
+    if before == settings:
+        return
+    if any(file.name != "run.json" and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
         before = before if isinstance(before, dict) else {}
-        changed = [key for key in settings if before.get(key) != settings[key]]
-        if changed:
-            key = changed[0]
-            raise InputError(f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
-                             f"{settings[key]!r}; choose another --out, or delete {folder}")
-    else:
-        write_json(path, {"settings": settings, "versions": versions()})
+        key = next((key for key in settings if before.get(key) != settings[key]), "run.json")
+        raise InputError(f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
+                         f"{settings.get(key)!r}; choose another --out, or delete {folder}")
+    write_json(path, {"settings": settings, "versions": versions()})
 
 
 def versions() -> dict:

@@ -205,6 +205,14 @@ def test_weights_that_overflow_name_the_module(setup, capsys):
     weights["model.layers.1.mlp.gate_proj.weight"][3] = torch.inf
     save_file(weights, Path(setup[1]) / "model.safetensors")
     assert "model.layers.1.mlp.gate_proj: the responses are not finite" in fails(setup, capsys)
+    write_model(Path(setup[1]))
+    detect.main(setup)  # what failed left nothing behind that is in the way
+
+
+def test_a_limit_beyond_the_models_positions_is_refused(setup, capsys):
+    write_model(Path(setup[1]), max_position_embeddings=8)
+    assert "does not fit the model's 8 positions" in fails(setup, capsys)
+    detect.main([*setup, "--max-tokens", "7"])
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -21,16 +21,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert [(file.name, file.read_text()) for file in (tmp_path / "deep").iterdir()] == [("result", "second")]
 
 
-def test_a_run_is_claimed_once_and_then_only_by_the_same_settings(tmp_path):
+def test_results_of_a_run_are_never_mixed_with_anothers(tmp_path):
     claim_run(tmp_path, {"pool": "max", "seed": 0})
     record = read_json(tmp_path / "run.json")
     assert record["settings"] == {"pool": "max", "seed": 0} and set(record["versions"]) == {"python", "torch", "numpy"}
-    claim_run(tmp_path, {"pool": "max", "seed": 0})
+    claim_run(tmp_path, {"pool": "mean", "seed": 0})  # nothing was found yet, so nothing can be mixed
+    (tmp_path / "de").write_text("a result")
+    claim_run(tmp_path, {"pool": "mean", "seed": 0})
     with pytest.raises(InputError, match="its seed was 0, this one's is 1"):
-        claim_run(tmp_path, {"pool": "max", "seed": 1})
+        claim_run(tmp_path, {"pool": "mean", "seed": 1})
     write_json(tmp_path / "run.json", {"settings": "gone"})
     with pytest.raises(InputError, match="its pool was None"):
-        claim_run(tmp_path, {"pool": "max", "seed": 0})
+        claim_run(tmp_path, {"pool": "mean", "seed": 0})
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(InputError, match="holds results of another run"):
+        claim_run(tmp_path, {"pool": "mean", "seed": 0})
 
 
 def test_lines_come_with_where_they_stand(tmp_path):

@@ -32,8 +32,8 @@ def parse_arguments(argv):
     parser.add_argument("--max-tokens", type=cli.positive(int), default=128, metavar="N", help="longer sentences are cut, and counted")
     parser.add_argument("--toxic-above", type=float, default=0.5, metavar="F", help="toxicity of a toxic sentence")
     parser.add_argument("--clean-below", type=float, default=0.2, metavar="F", help="toxicity of a clean sentence")
-    parser.add_argument("--batch-tokens", type=cli.positive(int), metavar="N",
-                        help="padded tokens in a batch; default: 1,024 on a CPU, 16,384 elsewhere")
+    parser.add_argument("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
+                        help="padded tokens in a batch; auto: 1,024 on a CPU, 16,384 elsewhere")
     parser.add_argument("--sample", type=cli.positive(int), default=2_000, metavar="N",
                         help="neurons on which the random-label band and the split-half agreement are estimated")
     return parser.parse_args(argv)
@@ -108,7 +108,8 @@ def is_done(args, rows, language: str, sentences: Sentences) -> bool:
 def main(argv=None) -> None:
     args = parse_arguments(argv)
     device, dtype = cli.choose_device(args)
-    args.batch_tokens = args.batch_tokens or (1_024 if device.type == "cpu" else 16_384)
+    if args.batch_tokens == "auto":
+        args.batch_tokens = 1_024 if device.type == "cpu" else 16_384
     config = read_config(args.model)
     tokenizer = Tokenizer(args.model, config)
     rows = neurons.module_rows(config)

@@ -21,7 +21,7 @@ def common_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, default=TOY / "model", help="Hugging Face folder of the model")
     parser.add_argument("--data", type=Path, default=TOY, help="folder with detection/, instructions/, prompts/ and mmlu/")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for results, shared by the three scripts")
-    parser.add_argument("--languages", type=language_list, default=list(TUNED), help="codes, separated by commas")
+    parser.add_argument("--languages", type=language_list, default=",".join(TUNED), help="codes, separated by commas")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: the fastest there is")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
                         help="of the weights in memory; auto: float32 on a CPU, else the model's own")
@@ -45,6 +45,14 @@ def positive(kind):
             raise ValueError
         return number
     convert.__name__ = f"positive {kind.__name__}"  # argparse names it in its message
+    return convert
+
+
+def auto_or(kind):
+    """An argparse type: "auto", or what `kind` accepts."""
+    def convert(value: str):
+        return value if value == "auto" else kind(value)
+    convert.__name__ = kind.__name__
     return convert
 
 

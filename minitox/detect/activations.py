@@ -17,20 +17,17 @@ from minitox.lm.text import pad
 from minitox.neurons import module_rows
 
 
-def pool_max(output, keep):  # (B, T, R), (B, T) bool -> (B, R)
+def pool_max(output, keep, first: int, full: int):  # (B, T, R), (B, T) bool -> (B, R)
     """The largest output over a sentence's tokens."""
-    shared = keep.all(dim=0).nonzero().flatten()  # tokens that count in every sentence need no mask, hence no copy
-    if len(shared) == 0 or len(shared) <= shared[-1] - shared[0]:
-        return output.masked_fill(~keep.unsqueeze(-1), -torch.inf).amax(dim=1)
-    first, last = int(shared[0]), int(shared[-1]) + 1
-    pooled = output[:, first:last].amax(dim=1)
-    for part in (slice(0, first), slice(last, None)):
-        if keep[:, part].any():
-            pooled = torch.maximum(pooled, output[:, part].masked_fill(~keep[:, part].unsqueeze(-1), -torch.inf).amax(dim=1))
-    return pooled
+    parts = []
+    if first < full:  # tokens that count in every sentence need no mask, hence no copy
+        parts.append(output[:, first:full].amax(dim=1))
+    if full < output.shape[1]:
+        parts.append(output[:, full:].masked_fill(~keep[:, full:].unsqueeze(-1), -torch.inf).amax(dim=1))
+    return torch.stack(parts).amax(dim=0)
 
 
-def pool_mean(output, keep):  # (B, T, R), (B, T) bool -> (B, R)
+def pool_mean(output, keep, first: int, full: int):  # (B, T, R), (B, T) bool -> (B, R)
     """The mean output over a sentence's tokens."""
     share = keep / keep.sum(dim=1, keepdim=True)
     return torch.einsum("bt,btr->br", share.to(output.dtype), output)
@@ -47,14 +44,21 @@ def pooled_responses(model: LanguageModel, sentences: list[list[int]], special_i
     InputError names the first module whose output is not finite.
     """
     device = model.model.embed_tokens.weight.device
-    ids = pad(sentences).to(device)
-    real = torch.arange(ids.shape[1]) < torch.tensor([[len(sentence)] for sentence in sentences])
-    keep = (real & ~torch.isin(ids.cpu(), torch.tensor(sorted(special_ids)))).to(device)
-    responses = []
-    model.model(ids, record=lambda layer, projection, output: responses.append(pool(output, keep)))
+    ids = pad(sentences)
+    keep = torch.arange(ids.shape[1]) < torch.tensor([[len(sentence)] for sentence in sentences])
+    keep &= ~torch.isin(ids, torch.tensor(sorted(special_ids)))
+    first, full = columns(keep)
+    ids, keep, responses = ids.to(device), keep.to(device), []
+    model.model(ids, record=lambda layer, projection, output: responses.append(pool(output, keep, first, full)))
     check_finite(responses, model)
     limit = torch.finfo(torch.float16).max  # beyond it a response counts as this large, which keeps the order
     return torch.cat(responses, dim=1).clamp(-limit, limit).to(torch.float16).t().contiguous().cpu().numpy()
+
+
+def columns(keep) -> tuple[int, int]:  # (B, T) bool
+    """Where text begins, and up to where every sentence has some: BOS before the one, padding from the other on."""
+    first = int(keep.any(dim=0).int().argmax())
+    return first, first + int(keep[:, first:].all(dim=0).int().cumprod(dim=0).sum())
 
 
 def check_finite(responses, model: LanguageModel) -> None:

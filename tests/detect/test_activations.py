@@ -37,6 +37,16 @@ def test_special_tokens_are_not_pooled(tmp_path):
         assert not np.allclose(pooled_responses(model, with_eos, {0}, pool), pooled_responses(model, SENTENCES, {0}, pool), atol=1e-1)
 
 
+def test_special_tokens_inside_some_sentences_are_not_pooled_either(tmp_path):
+    model, sentences = write_model(tmp_path), [[0, 5, 1, 7, 8], [0, 9, 10, 1], [0, 4, 5, 6, 7, 8]]
+    for pool, over in ((POOL["max"], np.max), (POOL["mean"], np.mean)):
+        for responses, ids in zip(pooled_responses(model, sentences, {0, 1}, pool).T, sentences):
+            outputs = []
+            model.model(torch.tensor([ids]), record=lambda layer, name, output: outputs.append(output[0].numpy()))
+            text = [i for i, token in enumerate(ids) if token > 1]
+            assert np.allclose(responses, np.concatenate([over(output[text], axis=0) for output in outputs]), rtol=1e-3, atol=1e-4)
+
+
 def test_a_response_that_is_not_finite_names_its_module(tmp_path):
     model = write_model(tmp_path)
     model.model.layers[1].mlp.up_proj.weight[7, 3] = torch.nan

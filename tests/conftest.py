@@ -1,58 +1,16 @@
-"""Shared by all tests: a tiny random model on disk, made anew for each test that wants one."""
+"""Shared by all tests: the project on the path, one thread, and a folder with a tiny random model."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minitox.lm import checkpoint  # noqa: E402
-from minitox.lm.config import read_config  # noqa: E402
-from minitox.lm.model import LanguageModel  # noqa: E402
+from tiny import write_model  # noqa: E402
 
 torch.set_num_threads(1)  # the models of the tests are so small that a second thread only waits
-
-TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
-GOLDEN = Path(__file__).resolve().parent / "golden"
-CONFIG = {
-    "model_type": "llama", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0, "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "float32",
-}
-
-
-def write_tokenizer(folder: Path) -> None:
-    """Bytes and a few words."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = [AddedToken(token, special=True) for token in ("<s>", "</s>", "<|im_start|>", "<|im_end|>")]
-    trainer = trainers.BpeTrainer(vocab_size=CONFIG["vocab_size"], special_tokens=special, show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer.train_from_iterator(["the soup is warm and the garden is green, you donkey"] * 3, trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def write_model(folder: Path, seed: int = 0, **changes) -> LanguageModel:
-    """A folder with a random model and a tokenizer; `changes` go into config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
-    write_tokenizer(folder)
-    model = LanguageModel(read_config(folder)).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for weight in model.parameters():
-        weight.copy_(float(weight.dim() == 1) + 0.3 * torch.randn(weight.shape, generator=generator))
-    checkpoint.save_weights(model.state_dict(), folder, shard_bytes=10**9)
-    return model
-
-
-def write_jsonl(path: Path, rows: list) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_jsonl, write_model
+from tiny import write_jsonl, write_model
 from safetensors.torch import load_file, save_file
 
 from minitox import cli, neurons

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from conftest import TOY
+from tiny import TOY
 
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, NAMES, TUNED

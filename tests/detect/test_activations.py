@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import write_model
+from tiny import write_model
 
 from minitox.detect.activations import POOL, pooled_responses, read_responses, record
 from minitox.files import InputError

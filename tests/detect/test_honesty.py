@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import write_model
+from tiny import write_model
 
 from minitox.detect.activations import POOL, pooled_responses
 from minitox.detect.auroc import auroc

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_model
+from tiny import write_model
 from safetensors.torch import load_file, save_file
 
 from minitox.files import InputError

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import CONFIG
+from tiny import CONFIG
 
 from minitox.files import InputError
 from minitox.lm.config import read_config

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import GOLDEN, write_model
+from tiny import GOLDEN, write_model
 
 from minitox.files import InputError
 from minitox.lm import checkpoint

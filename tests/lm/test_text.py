@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import write_model
+from tiny import write_model
 
 from minitox.files import InputError
 from minitox.lm.config import read_config

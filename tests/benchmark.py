@@ -65,7 +65,7 @@ def benchmark_recording(args) -> None:
     toxic, clean = read_labelled(args.data / "detection" / "en.jsonl", 0.5, 0.2)
     texts = [text for pair in zip(toxic, clean) for text in pair][:args.sentences]
     ids = [tokenizer.sentence(text)[:129] for text in texts]
-    plan = [[ids[i] for i in group] for group in batches([len(row) for row in ids], 2_048)]
+    plan = [[ids[i] for i in group] for group in batches([len(row) for row in ids], 1_024)]
     as_they_come = [ids[i:i + args.batch] for i in range(0, len(ids), args.batch)]
     by_length = [sorted(ids, key=len)[i:i + args.batch] for i in range(0, len(ids), args.batch)]
     causal, bare = hooked_transformers(args.model, True), hooked_transformers(args.model, False)

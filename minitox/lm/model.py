@@ -54,9 +54,10 @@ def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2) f
     return angle.cos(), angle.sin()
 
 
-def rotate(x, cos, sin, interleaved: bool):  # (B, heads, T, H) -> the same
+def rotate(x, cos, sin, interleaved: bool):  # (B, T, heads, H) -> the same
     """Turn each pair of a head. Llama pairs i with i + H/2, as Hugging Face stores it; Cohere pairs 2i with 2i + 1."""
     a, b = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # (T, 1, H/2)
     turned = a * cos - b * sin, a * sin + b * cos
     return torch.stack(turned, dim=-1).flatten(-2) if interleaved else torch.cat(turned, dim=-1)
 
@@ -82,8 +83,8 @@ class Attention(nn.Module):
         q, k, v = (project(x).view(B, T, -1, self.config.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
         if self.config.model_type == "qwen3":
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, heads, T, H)
         q, k = (rotate(y, cos, sin, interleaved=self.config.is_cohere) for y in (q, k))
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, heads, T, H)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
 

@@ -35,10 +35,10 @@ def alternate(runs: dict, repeats: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def hooked_transformers(folder: Path, with_logits: bool):
+def hooked_transformers(folder: Path, dtype: torch.dtype, with_logits: bool):
     """The peer: transformers, a forward hook on every MLP projection that pools at once."""
     from transformers import AutoModel, AutoModelForCausalLM
-    model = (AutoModelForCausalLM if with_logits else AutoModel).from_pretrained(folder, dtype=torch.float32).eval()
+    model = (AutoModelForCausalLM if with_logits else AutoModel).from_pretrained(folder, dtype=dtype).eval()
     mask, pooled = [None], []
 
     def hook(module, inputs, output):
@@ -60,15 +60,16 @@ def hooked_transformers(folder: Path, with_logits: bool):
 
 
 def benchmark_recording(args) -> None:
-    model = checkpoint.load(args.model, dtype=torch.float32)
+    dtype = getattr(torch, args.dtype)
+    model = checkpoint.load(args.model, dtype=dtype)
     tokenizer = Tokenizer(args.model, model.config)
     toxic, clean = read_labelled(args.data / "detection" / "en.jsonl", 0.5, 0.2)
     texts = [text for pair in zip(toxic, clean) for text in pair][:args.sentences]
     ids = [tokenizer.sentence(text)[:129] for text in texts]
     plan = [[ids[i] for i in group] for group in batches([len(row) for row in ids], 1_024)]
-    as_they_come = [ids[i:i + args.batch] for i in range(0, len(ids), args.batch)]
-    by_length = [sorted(ids, key=len)[i:i + args.batch] for i in range(0, len(ids), args.batch)]
-    causal, bare = hooked_transformers(args.model, True), hooked_transformers(args.model, False)
+    def cut(rows, size):
+        return [rows[i:i + size] for i in range(0, len(rows), size)]
+    causal, bare = hooked_transformers(args.model, dtype, True), hooked_transformers(args.model, dtype, False)
 
     def ours():
         for group in plan:
@@ -76,13 +77,14 @@ def benchmark_recording(args) -> None:
     ours()  # warm up
     seconds = alternate({
         "minitox": ours,
-        "transformers, batches as they come": lambda: causal(as_they_come),
-        "transformers, sorted by length, no logits": lambda: bare(by_length),
+        "transformers, 128 as they come (ml-aura's way)": lambda: causal(cut(ids, 128)),
+        "transformers, 32 as they come": lambda: causal(cut(ids, 32)),
+        "transformers, 32 sorted by length, no logits": lambda: bare(cut(sorted(ids, key=len), 32)),
     }, args.repeats)
     tokens = sum(map(len, ids))
-    print(f"recording {len(ids)} sentences, {tokens:,} tokens, {torch.get_num_threads()} threads, float32, max pooling")
+    print(f"recording {len(ids)} sentences, {tokens:,} tokens, {torch.get_num_threads()} threads, {args.dtype}, max pooling")
     for name, value in seconds.items():
-        print(f"  {name:45}{tokens / value:>8,.0f} tokens/s   minitox is {value / seconds['minitox']:.2f} x")
+        print(f"  {name:48}{tokens / value:>8,.0f} tokens/s   minitox is {value / seconds['minitox']:.2f} x")
 
 
 def benchmark_auroc(args) -> None:
@@ -104,7 +106,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "data" / "toy" / "model")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "toy")
     parser.add_argument("--sentences", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=32, help="sentences in a batch of the peer")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     benchmark_auroc(args)

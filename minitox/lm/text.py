@@ -69,7 +69,7 @@ class Tokenizer:
         text = text.strip() if self.layout.startswith("<|begin_of_text|>") else text  # Llama-3's template strips
         pieces = SPECIAL.split(before)
         pieces[-1] += text  # the tokenizer may join what stands before the text with the text
-        return self.fill(pieces, keep_last=True) + self.fill(SPECIAL.split(after))
+        return self.fill(pieces) + self.fill(SPECIAL.split(after))
 
     def reply(self, text: str) -> list[int]:
         """Token ids of a reply and of the token that ends it."""
@@ -78,7 +78,7 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def fill(self, pieces: list[str], keep_last=False) -> list[int]:
+    def fill(self, pieces: list[str]) -> list[int]:
         """Token ids of a layout that was split at its special tokens (the odd pieces)."""
         return [token for i, piece in enumerate(pieces)
                 for token in (self.token_ids(piece) if i % 2 else self.words(piece))]

@@ -61,7 +61,7 @@ def prepare(path: Path, tokenizer: Tokenizer, args, rng) -> Sentences:
     cut = [len(sentence) > longest for sentence in ids]
     lengths = np.array([min(len(sentence), longest) - start for sentence in ids])
     if not lengths.all():
-        raise InputError(f"{path}: the tokenizer makes nothing of {groups[0][0] if not lengths[0] else 'a text'!r:.40}")
+        raise InputError(f"{path}: the tokenizer makes no token of {int((lengths == 0).sum())} of the sentences")
     keep = match_lengths(lengths, toxic, rng) if args.match_length else np.ones(len(ids), dtype=bool)
     if not keep.any():
         raise UnusableLanguage(f"{path}: no toxic and clean sentences of equal length to match; leave out --match-length")

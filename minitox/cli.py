@@ -9,7 +9,7 @@ import torch
 
 from minitox.files import InputError
 from minitox.languages import NAMES, TUNED
-from minitox.lm.config import read_config
+from minitox.lm.config import Config
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 SMALL = 256  # hidden_size up to which a second thread costs more than it brings
@@ -56,9 +56,8 @@ def auto_or(kind):
     return convert
 
 
-def choose_device(args: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
+def choose_device(args: argparse.Namespace, config: Config) -> tuple[torch.device, torch.dtype]:
     """The device and dtype that --device and --dtype ask for; also sets how many threads a CPU uses."""
-    config = read_config(args.model)
     name = args.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -29,7 +29,7 @@ def random_label_band(shuffled) -> tuple[float, float]:  # (S, P)
 
 
 def beyond_chance(auroc_of_all, shuffled) -> float:  # (K,), (S, P)
-    """Share of neurons whose AUROC only 2.5 % of the random ones reach: 2.5 % if there is nothing to find."""
+    """Share of neurons whose AUROC only 2.5 % of the random ones reach: 2.5 % is what random labels give on average."""
     return float((auroc_of_all > np.quantile(shuffled, 0.975)).mean())
 
 

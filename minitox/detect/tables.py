@@ -19,7 +19,7 @@ def table2(masks: dict[str, dict], infos: dict[str, dict]) -> str:
 
 LEGEND = """\
   random labels   95 % of label permutations give a share in this band: a share inside it is no evidence of toxic neurons
-  beyond chance   neurons whose AUROC only 2.5 % of such random ones reach: 2.5 % would mean nothing was found
+  beyond chance   neurons whose AUROC only 2.5 % of such random ones reach: 2.5 % is what random labels give on average
   AUROC(length)   how well the number of tokens alone tells toxic (above 0.5) from clean (below); max pooling follows it
   split-half      neurons that both halves of the sentences call toxic, of those that either does
   ties            neurons of AUROC exactly 0.5"""

@@ -14,7 +14,7 @@ from minitox.files import InputError, read_json, write_json
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
 
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = ("F32", "F16", "BF16")  # as safetensors spells them
 BESIDES_WEIGHTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                    "generation_config.json")
 
@@ -101,7 +101,7 @@ def check_names_and_shapes(folder: Path, config: Config, model: LanguageModel, f
         elif shape != expected[name]:
             raise InputError(f"{path}: tensor {name} has shape {shape}, config.json asks for {expected[name]}")
         if dtype not in DTYPES:
-            raise InputError(f"{path}: tensor {name} has dtype {dtype}; only F32, F16 and BF16 are supported")
+            raise InputError(f"{path}: tensor {name} has dtype {dtype}; only {', '.join(DTYPES)} are supported")
 
 
 def check_tied_head(folder: Path, files: dict[str, Path]) -> None:

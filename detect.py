@@ -58,7 +58,7 @@ def read_languages(args, tokenizer: Tokenizer) -> dict[str, Sentences]:
     return found
 
 
-def detect_language(args, model, tokenizer, language: str, sentences: Sentences, advance) -> None:
+def detect_language(args, model, tokenizer, fingerprint: str, language: str, sentences: Sentences, advance) -> None:
     """Record, rank and save one language; `advance(tokens)` is told how far the recording is."""
     work = args.out / "neurons" / f"{language}.partial"
     claim_run(work, {"data": sentences.data_hash})
@@ -81,7 +81,7 @@ def detect_language(args, model, tokenizer, language: str, sentences: Sentences,
     sampled = np.concatenate(sampled)
     shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
     info = {
-        "language": language, "data": sentences.data_hash, "toxic": sentences.counts[0], "clean": sentences.counts[1],
+        "model": fingerprint, "language": language, "data": sentences.data_hash, "toxic": sentences.counts[0], "clean": sentences.counts[1],
         "cut": sentences.cut, "length_auroc": honesty.length_auroc(lengths, toxic),
         "band": honesty.random_label_band(shuffled), "beyond_chance": honesty.beyond_chance(found, shuffled),
         "split_half": honesty.split_half(sampled, toxic, rng), "ties": float((found == 0.5).mean()),
@@ -115,7 +115,8 @@ def main(argv=None) -> None:
     rows = neurons.module_rows(config)
     languages = read_languages(args, tokenizer)
     keys = ("pool", "match_length", "sentences", "max_tokens", "toxic_above", "clean_below", "batch_tokens", "sample", "seed")
-    claim_run(args.out / "neurons", {"model": checkpoint.fingerprint(args.model), "device": device.type, "dtype": str(dtype),
+    fingerprint = checkpoint.fingerprint(args.model)
+    claim_run(args.out / "neurons", {"model": fingerprint, "device": device.type, "dtype": str(dtype),
                                      **{key: getattr(args, key) for key in keys}})
     todo = [language for language in languages if not is_done(args, rows, language, languages[language])]
     tokens = {language: sum(map(len, languages[language].ids)) for language in todo}
@@ -125,7 +126,7 @@ def main(argv=None) -> None:
     progress, before = cli.Progress(sum(tokens.values())), 0
     for language in todo:
         start = time.monotonic()
-        detect_language(args, model, tokenizer, language, languages[language], lambda n: progress.show(language, before + n))
+        detect_language(args, model, tokenizer, fingerprint, language, languages[language], lambda n: progress.show(language, before + n))
         before += tokens[language]
         progress.clear()
         print(f"{language}: {tokens[language]:,} tokens in {cli.duration(time.monotonic() - start)}", flush=True)

@@ -48,6 +48,14 @@ def positive(kind):
     return convert
 
 
+def share(value: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return number
+
+
 def auto_or(kind):
     """An argparse type: "auto", or what `kind` accepts."""
     def convert(value: str):

@@ -7,6 +7,8 @@ import platform
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 class InputError(Exception):
     """Something the user gave is wrong; the message says what, where, and what to do. Scripts print it and exit with 2."""
@@ -71,9 +73,19 @@ def replacing(path: Path):
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~umask())  # safetensors hides its files from everybody else
         os.replace(temporary, path)
+    except SafetensorError as error:  # it wraps what the system says of a full disk
+        raise OSError(f"{path}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def umask() -> int:
+    """The permissions that new files lack; the system tells only by setting them."""
+    before = os.umask(0o077)
+    os.umask(before)
+    return before
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -35,8 +35,8 @@ def save(path: Path, auroc: dict, info: dict) -> None:
                   metadata={"detect": json.dumps(info)})
 
 
-def load(path: Path, rows: dict[str, int]) -> tuple[dict, dict]:
-    """AUROC and info of a file; InputError if it is broken or does not fit a model with these modules."""
+def load(path: Path, rows: dict[str, int], fingerprint: str | None = None) -> tuple[dict, dict]:
+    """AUROC and info of a file; InputError if it is broken, does not fit a model with these modules, or is of another model."""
     try:
         with safe_open(str(path), framework="numpy") as file:
             info = json.loads((file.metadata() or {}).get("detect", "null"))
@@ -53,6 +53,8 @@ def load(path: Path, rows: dict[str, int]) -> tuple[dict, dict]:
             raise InputError(f"{path}: module {name} {found}, the model has {count} rows there")
     if extra := auroc.keys() - rows.keys():
         raise InputError(f"{path}: module {min(extra)} is no part of the model")
+    if fingerprint is not None and info.get("model") != fingerprint:
+        raise InputError(f"{path} was found in another model than this one; run detect.py on this one")
     return {name: auroc[name] for name in rows}, info
 
 
@@ -77,6 +79,11 @@ def union(masks: list[dict]) -> dict:
 def intersection(masks: list[dict]) -> dict:
     """Neurons in all of the sets."""
     return {name: np.logical_and.reduce([mask[name] for mask in masks]) for name in masks[0]}
+
+
+def difference(a: dict, b: dict) -> dict:
+    """Neurons in the first set and not in the second."""
+    return {name: rows & ~b[name] for name, rows in a.items()}
 
 
 def count(mask: dict) -> int:

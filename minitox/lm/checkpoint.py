@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from minitox.files import InputError, read_json, write_json
+from minitox.files import InputError, read_json, replacing, write_json
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
 
@@ -152,7 +152,8 @@ def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: in
         total = sum(weight.nbytes for weight in weights.values())
         write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
     for file, names in zip(file_names, shards):
-        save_file({name: weights[name].contiguous() for name in names}, folder / file, metadata={"format": "pt"})
+        with replacing(folder / file) as temporary:
+            save_file({name: weights[name].contiguous() for name in names}, temporary, metadata={"format": "pt"})
 
 
 def fingerprint(folder: Path) -> str:

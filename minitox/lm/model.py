@@ -10,6 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from minitox.files import InputError
 from minitox.lm.config import Config
@@ -141,6 +142,7 @@ class Transformer(nn.Module):
         self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.hidden_size), freeze=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = norm(config)
+        self.recompute = False  # in training: keep no activations inside a layer, run it again in the backward pass
 
     def forward(self, ids, record=None):  # (B, T) -> (B, T, D)
         """Hidden states of every token; `record(layer, projection, output)` sees each MLP output (B, T, R) as it is made."""
@@ -148,7 +150,8 @@ class Transformer(nn.Module):
         x = self.embed_tokens(ids)
         cos, sin = (angle.to(x.dtype) for angle in rope_angles(self.config, ids.shape[1], ids.device))
         for i, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, None if record is None else partial(record, i))
+            seen = None if record is None else partial(record, i)
+            x = recomputed(layer, x, cos, sin, seen, use_reentrant=False) if self.recompute else layer(x, cos, sin, seen)
         return self.norm(x)
 
 

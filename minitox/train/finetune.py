@@ -1,0 +1,154 @@
+"""Tune a model on replies: batches, loss, schedule, and a checkpoint from which a killed run ends with the same bytes."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from minitox.files import InputError, replacing
+from minitox.lm import checkpoint
+from minitox.lm.model import LanguageModel
+from minitox.lm.text import batches, pad
+from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear
+from minitox.train.pairs import Pair, Pairs
+from minitox.train.strategies import Stage, union_of_rows, weight_rows
+
+
+def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], args, path: Path) -> Iterator[list[list[float]]]:
+    """Run the stages in order, from the checkpoint at `path` if there is one; yield the losses of all steps after each.
+
+    The model is changed in place. InputError if a loss is not finite; the last checkpoint is then still there.
+    """
+    trained = [weight_rows(model, stage.mask) for stage in stages]
+    model.model.recompute = args.recompute
+    ever = union_of_rows(trained)
+    losses, state = load_checkpoint(path, model, ever)
+    for number, stage in enumerate(stages):
+        if number < len(losses) - 1:
+            continue
+        optimizer = start(model, stage, trained[number], args)  # with moments of its own: one language's must not push another's rows
+        if number == len(losses) - 1:
+            set_state(optimizer, state, len(losses[number]))
+        else:
+            losses.append([])
+        examples = [pair for language in stage.languages for pair in pairs[language].train]
+        total = args.epochs * steps_in_epoch(len(examples), args)
+        for step in range(len(losses[number]), total):
+            batch = [examples[i] for i in batch_of(step, len(examples), args, number)]
+            losses[number].append(train_step(model, optimizer, batch, learning_rate(step, total, args), args, f"step {step + 1} of {total} ({stage.name})"))
+            if (step + 1) % args.checkpoint_steps == 0 or step + 1 == total:
+                save_checkpoint(path, model, ever, optimizer, losses)
+            yield losses
+    model.requires_grad_(False)
+    model.model.recompute = False
+
+
+def start(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], args) -> MaskedAdamW | RowAdamW:
+    """An optimizer for the chosen rows (R,) of each weight; no other weight gets a gradient."""
+    model.requires_grad_(False)
+    weights = {name: weight for name, weight in model.named_parameters() if name in rows}
+    optimizer = {"rows": RowAdamW, "masked": MaskedAdamW}[args.optimizer](weights, rows, decay=args.weight_decay)
+    if args.optimizer == "rows" and stage.mask is not None:
+        for name, weight in weights.items():
+            model.set_submodule(name.removesuffix(".weight"), RowLinear(weight, optimizer.rows[name]))
+    return optimizer
+
+
+def train_step(model: LanguageModel, optimizer, batch: list[Pair], lr: float, args, where: str) -> float:
+    """One step on the mean loss over the batch's reply tokens, however many pieces it is computed in; returns that loss."""
+    tokens, loss = sum(pair.reply_tokens for pair in batch), 0.0
+    for group in batches([len(pair.ids) for pair in batch], args.batch_tokens):
+        loss += reply_loss(model, [batch[i] for i in group], 1 / tokens).item() / tokens
+    size = optimizer.norm()
+    if not math.isfinite(loss) or not math.isfinite(size):
+        lines = ", ".join(pair.where for pair in batch[:4]) + (", ..." if len(batch) > 4 else "")
+        raise InputError(f"{where}: the loss is {loss:g} and its gradient {size:g}, on the batch of {lines}; the checkpoint before is kept; "
+                         "try a lower --lr or --dtype float32, with another --out")
+    optimizer.step(lr, min(1.0, args.clip / size) if size else 1.0)
+    return loss
+
+
+def reply_loss(model: LanguageModel, group: list[Pair], scale: float | None = None):  # -> (), summed over tokens
+    """Cross-entropy of the replies and of the tokens that end them, given the prompts; with `scale`, its gradients are added up.
+
+    Logits are made only where there is loss, a few positions at a time, and forgotten: (n, V) would outweigh all activations.
+    """
+    device = model.model.embed_tokens.weight.device
+    rows = [row for row, pair in enumerate(group) for _ in range(pair.reply_tokens)]
+    places = [place for pair in group for place in range(pair.start - 1, len(pair.ids) - 1)]  # each predicts the next token
+    targets = torch.tensor([token for pair in group for token in pair.ids[pair.start:]], device=device)
+    hidden = model.model(pad([pair.ids[:-1] for pair in group]).to(device))[torch.tensor(rows, device=device), torch.tensor(places, device=device)]
+    leaf = hidden.detach().requires_grad_(scale is not None)  # backward to here chunk by chunk, then once through the layers
+    size = max(1, (2**22 if device.type == "cpu" else 2**27) // model.config.vocab_size)
+    total = torch.zeros((), device=device)
+    for part, target in zip(leaf.split(size), targets.split(size)):
+        loss = F.cross_entropy(model.logits(part).float(), target, reduction="sum")
+        if scale is not None:
+            (loss * scale).backward()
+        total += loss.detach()
+    if scale is not None:
+        hidden.backward(leaf.grad)
+    return total
+
+
+@torch.inference_mode()
+def mean_losses(model: LanguageModel, pairs: dict[str, Pairs], args) -> dict[str, float | None]:
+    """For each language, the mean loss over the reply tokens of its unseen pairs; None if it has none."""
+    means = {}
+    for language, unseen in ((language, found.unseen) for language, found in pairs.items()):
+        groups = batches([len(pair.ids) for pair in unseen], args.batch_tokens)
+        total = sum(reply_loss(model, [unseen[i] for i in group]).item() for group in groups)
+        means[language] = total / sum(pair.reply_tokens for pair in unseen) if unseen else None
+    return means
+
+
+def steps_in_epoch(pairs: int, args) -> int:
+    return math.ceil(pairs / args.batch_size)
+
+
+def batch_of(step: int, pairs: int, args, stage: int) -> np.ndarray:
+    """Indices of the pairs of a step: every epoch in a new random order, the same for the same seed."""
+    epoch, place = divmod(step, steps_in_epoch(pairs, args))
+    order = np.random.default_rng([args.seed, stage, epoch]).permutation(pairs)
+    return order[place * args.batch_size:][:args.batch_size]
+
+
+def learning_rate(step: int, steps: int, args) -> float:
+    """Linear warm-up, then constant or down to zero along half a cosine."""
+    warm = round(args.warmup * steps)
+    if step < warm:
+        return args.lr * (step + 1) / (warm + 1)
+    return args.lr if args.schedule == "constant" else args.lr * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+
+
+def save_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tensor], optimizer, losses: list[list[float]]) -> None:
+    """The rows tuned so far, the optimizer's state, and the losses, in one file that is whole or the one before."""
+    weights = dict(model.named_parameters())
+    tensors = {f"{name} rows": weights[name].detach() if mask.all() else weights[name].detach()[mask] for name, mask in rows.items()}
+    tensors |= {f"{name} {key}": tensor for name, state in optimizer.state.items() for key, tensor in state.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"losses": json.dumps(losses)})
+
+
+def load_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tensor]) -> tuple[list[list[float]], dict]:
+    """Put the tuned rows back into the model; return the losses so far and the optimizer's state by name."""
+    if not path.exists():
+        return [], {}
+    with checkpoint.open_safetensors(path) as file:
+        losses, tensors = json.loads(file.metadata()["losses"]), {name: file.get_tensor(name) for name in file.keys()}
+    weights = dict(model.named_parameters())
+    for name, mask in rows.items():
+        weights[name][mask] = tensors.pop(f"{name} rows").to(mask.device)
+    return losses, tensors
+
+
+def set_state(optimizer, tensors: dict[str, torch.Tensor], steps: int) -> None:
+    optimizer.steps = steps
+    for name, state in optimizer.state.items():
+        for key, tensor in state.items():
+            tensor.copy_(tensors[f"{name} {key}"])

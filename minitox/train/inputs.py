@@ -1,0 +1,44 @@
+"""What the two stages meet on: for each language, the AUROC that detect.py found and the pairs to tune on."""
+
+import numpy as np
+
+from minitox import neurons
+from minitox.files import InputError, UnusableLanguage
+from minitox.lm.text import Tokenizer
+from minitox.train import strategies
+from minitox.train.pairs import Pairs, prepare
+
+
+def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int], fingerprint: str) -> tuple[dict, dict[str, Pairs], dict[str, str]]:
+    """AUROC and pairs of every language that has what the strategies need, and why the others are skipped.
+
+    InputError if none is left, or a file is broken or of another model than the one of this fingerprint.
+    """
+    tuned, known = set(args.strategy) & set(strategies.TUNED), set(args.strategy) != {"full"}
+    aurocs, pairs, skipped = {}, {}, {}
+    for language in args.languages:
+        neuron_file, pair_file = args.neurons / f"{language}.safetensors", args.data / "instructions" / f"{language}.jsonl"
+        if known and not neuron_file.exists():
+            skipped[language] = f"{neuron_file} does not exist, so no neuron counts as toxic in it, and its pairs are not used"
+        elif tuned and not pair_file.exists():
+            skipped[language] = f"{pair_file} does not exist, so its neurons are not tuned, unless another language has them too"
+        else:
+            try:
+                if tuned:
+                    pairs[language] = prepare(pair_file, tokenizer, args, np.random.default_rng([args.seed, *language.encode()]))
+                if known:
+                    aurocs[language] = neurons.load(neuron_file, rows, fingerprint)[0]
+            except UnusableLanguage as reason:
+                skipped[language] = str(reason)
+    if not aurocs and not pairs:
+        raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
+    return in_order(args, aurocs), in_order(args, pairs), skipped
+
+
+def in_order(args, found: dict) -> dict:
+    """The languages as --order asks for them."""
+    if found and args.language and args.language not in found:
+        raise InputError(f"--language {args.language} is not one of {', '.join(found)}, which have what is needed")
+    if args.order and (missing := set(found) - set(args.order)):
+        raise InputError(f"--order leaves out {', '.join(sorted(missing))}")
+    return {language: found[language] for language in args.order or found if language in found}

@@ -1,0 +1,144 @@
+"""The optimizer step that multiplies gradients by neuron masks, and its twin that never forms what the mask would delete.
+
+Both take weights and, for each, a mask of its rows (R,): a row is a neuron. Both compute the same update, to the bit in
+float32, and both leave every other row as it is, to the bit. That takes more than masking the gradient: in AdamW weight decay
+pulls at rows without a gradient, momentum goes on pushing rows that had one, and frozen gradients would set the scale to
+which chosen ones are clipped. So decay, both moments and the norm are the chosen rows' alone.
+
+Weights that are not float32 are trained through a float32 copy, the master: at 8 bits of precision an update of a thousandth
+of a weight rounds to nothing.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class MaskedAdamW:
+    """The method as one reads it. Its memory is that of whole matrices; `RowAdamW` is the one for large models.  [paper §3.3]"""
+
+    def __init__(self, weights: dict[str, nn.Parameter], masks: dict[str, torch.Tensor], betas=(0.9, 0.999), eps=1e-8, decay=0.01):
+        self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
+        self.masks = {name: mask.view(-1, *[1] * (weights[name].dim() - 1)) for name, mask in masks.items()}  # (R, 1)
+        self.state = {name: empty_state(weight.detach()) for name, weight in weights.items()}
+        for weight in weights.values():
+            weight.requires_grad_(True)
+
+    def norm(self) -> float:
+        """Length of the gradient over all chosen rows; NaN if any gradient is not finite, for 0 times infinity is not 0."""
+        if not all(weight.grad.isfinite().all() for weight in self.weights.values()):
+            return math.nan
+        return norm([weight.grad[self.masks[name].flatten()] for name, weight in self.weights.items()])
+
+    @torch.no_grad()
+    def step(self, lr: float, scale: float = 1.0) -> None:
+        """One step of AdamW on the rows that the masks choose, their gradients times `scale`; gradients are gone afterwards."""
+        self.steps += 1
+        for name, weight in self.weights.items():
+            mask, state = self.masks[name], self.state[name]
+            grad = weight.grad.float() * mask * scale  # the method in one line
+            state["average"].mul_(mask)
+            state["square"].mul_(mask)
+            target = state.get("master", weight)
+            target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))
+            adam(target, grad, state, self.steps, lr, self.betas, self.eps)
+            if target is not weight:
+                weight.copy_(target)
+            weight.grad = None
+
+
+class RowAdamW:
+    """The same update with gradients, moments and masters for the chosen rows alone: 8 bytes of state a chosen weight in
+    float32, 12 in bfloat16, and nothing for any other.  [paper §3.3]
+
+    Where a mask leaves rows out, the weight's gradient is expected in `weight.row_grad` (n, D), where `RowLinear` puts it.
+    """
+
+    def __init__(self, weights: dict[str, nn.Parameter], masks: dict[str, torch.Tensor], betas=(0.9, 0.999), eps=1e-8, decay=0.01):
+        self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
+        self.rows = {name: None if mask.all() else mask.nonzero().squeeze(1) for name, mask in masks.items()}  # None: all
+        self.state = {name: empty_state(self.chosen(name)) for name in weights}
+        for weight in weights.values():
+            weight.requires_grad_(True)
+            weight.row_grad = None
+
+    def chosen(self, name: str):  # -> (n, D)
+        """The chosen rows of a weight: a copy, or the weight itself if it is chosen whole."""
+        weight, rows = self.weights[name].detach(), self.rows[name]
+        return weight if rows is None else weight.index_select(0, rows)
+
+    def grads(self) -> list[torch.Tensor]:
+        return [weight.grad if rows is None else weight.row_grad for weight, rows in zip(self.weights.values(), self.rows.values())]
+
+    def norm(self) -> float:
+        """Length of the gradient over all chosen rows."""
+        return norm(self.grads())
+
+    @torch.no_grad()
+    def step(self, lr: float, scale: float = 1.0) -> None:
+        """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are gone afterwards."""
+        self.steps += 1
+        for (name, weight), grad in zip(self.weights.items(), self.grads()):
+            rows, state = self.rows[name], self.state[name]
+            target = state["master"] if "master" in state else self.chosen(name)
+            target.mul_(1 - lr * self.decay)
+            adam(target, grad.float().mul_(scale), state, self.steps, lr, self.betas, self.eps)
+            if rows is not None:
+                weight.index_copy_(0, rows, target.to(weight.dtype))
+            elif target.dtype != weight.dtype:
+                weight.copy_(target)
+            weight.grad = weight.row_grad = None
+
+
+class RowLinear(nn.Module):
+    """A linear layer whose backward pass forms the weight gradient of the chosen rows alone, summed up in `weight.row_grad`."""
+
+    def __init__(self, weight: nn.Parameter, rows: torch.Tensor | None):
+        super().__init__()
+        self.weight, self.rows = weight, rows
+
+    def forward(self, x):  # (B, T, D) -> (B, T, R)
+        return F.linear(x, self.weight) if self.rows is None else RowGradient.apply(x, self.weight, self.rows)
+
+
+class RowGradient(torch.autograd.Function):
+    """x @ weight.T; backward costs n/R of the usual weight gradient."""
+
+    @staticmethod
+    def forward(ctx, x, weight, rows):
+        ctx.save_for_backward(x, weight, rows)
+        return F.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, rows = ctx.saved_tensors
+        if weight.requires_grad:
+            grad_of_rows = (grad.flatten(0, -2).index_select(1, rows).t() @ x.flatten(0, -2)).float()
+            weight.row_grad = grad_of_rows if weight.row_grad is None else weight.row_grad.add_(grad_of_rows)
+        return grad @ weight if ctx.needs_input_grad[0] else None, None, None
+
+
+def empty_state(weight) -> dict[str, torch.Tensor]:
+    """Both moments, zero, and a master where the weight is not float32."""
+    state = {"average": torch.zeros_like(weight, dtype=torch.float32), "square": torch.zeros_like(weight, dtype=torch.float32)}
+    return state if weight.dtype == torch.float32 else state | {"master": weight.float()}
+
+
+def adam(weight, grad, state: dict, step: int, lr: float, betas: tuple[float, float], eps: float) -> None:
+    """Adam in place, with the operations of torch.optim.AdamW in their order, because rounding depends on it."""
+    average, square, (beta1, beta2) = state["average"], state["square"], betas
+    average.lerp_(grad, 1 - beta1)
+    square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    root = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(eps)
+    weight.addcdiv_(average, root, value=-lr / (1 - beta1**step))
+
+
+def norm(tensors: list[torch.Tensor]) -> float:
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors])).item()
+
+
+def state_bytes(optimizer) -> int:
+    """Memory of an optimizer's state."""
+    return sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())

@@ -76,11 +76,10 @@ def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict,
     """Make one plan's model of the base, or go on where it was left; `show(losses)` is called after every step."""
     final, work = args.out / "models" / plan.name, args.out / "models" / f"{plan.name}.partial"
     claim_run(work, settings)
-    rows, losses = strategies.union_of_rows([strategies.weight_rows(model, mask) for mask in plan.masks]), []
+    rows = strategies.union_of_rows([strategies.weight_rows(model, mask) for mask in plan.masks])
     if plan.scale is not None:
         interventions.fold(model, plan.scale)
-    for losses in finetune.tune(model, plan.stages, pairs, args, work / "checkpoint.safetensors"):
-        show(losses)
+    losses = finetune.tune(model, plan.stages, pairs, args, work / "checkpoint.safetensors", show)
     after = finetune.mean_losses(model, pairs, args)
     checkpoint.save(model, work / "model", source=args.model)
     write_json(work / "model" / "run.json", {
@@ -126,7 +125,11 @@ def main(argv=None) -> None:
         start = time.monotonic()
 
         def show(losses):
-            progress.show(f"{plan.name}: loss {losses[-1][-1]:.3f}", earlier + sum(map(len, losses)))
+            done = sum(map(len, losses))
+            progress.show(f"{plan.name}: loss {losses[-1][-1]:.3f}", earlier + done)
+            if done % args.checkpoint_steps == 0:
+                progress.clear()
+                print(f"{plan.name}: step {done:,} of {steps[plan.name]:,}, loss {losses[-1][-1]:.3f}", flush=True)
         make(args, plan, pairs, before, settings[plan.name], checkpoint.load(args.model, device, dtype), show)
         earlier += steps[plan.name]
         progress.clear()

@@ -58,8 +58,11 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     if (found := weights_hash(model)) not in sides:
         raise InputError(f"{path} is a patch between two other models than {folder}")
     weights = model.state_dict()
-    for name in [name.removesuffix(" rows") for name in tensors if name.endswith(" rows")]:
-        integers(weights[name])[tensors[f"{name} rows"].long()] ^= tensors[f"{name} bits"]
+    try:
+        for name in [name.removesuffix(" rows") for name in tensors if name.endswith(" rows")]:
+            integers(weights[name])[tensors[f"{name} rows"].long()] ^= tensors[f"{name} bits"]
+    except (LookupError, RuntimeError):
+        raise InputError(f"{path} is broken: it does not fit the model that it was made for") from None
     if about[sides[found]] != weights_hash(model):
         raise InputError(f"{path} is broken: it does not lead to the model that it was made from")
     checkpoint.save(model, out, source=folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import write_jsonl, write_model
+from tiny import WORDS, write_jsonl, write_model
 from safetensors.torch import load_file, save_file
 
 from minitox import cli, neurons
@@ -19,9 +19,6 @@ from minitox.lm.config import read_config
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import detect  # noqa: E402
-
-WORDS = "the soup is warm and garden green you".split()
-
 
 def sentences(rng, count: int, word: str | None = None) -> list[str]:
     """Random everyday words; `word` stands somewhere in each."""

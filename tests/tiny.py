@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from minitox import neurons
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
@@ -47,3 +49,21 @@ def write_model(folder: Path, seed: int = 0, **changes) -> LanguageModel:
 def write_jsonl(path: Path, rows: list) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+WORDS = "the soup is warm and garden green you".split()
+
+
+def write_pairs(path: Path, count: int, seed: int = 0) -> None:
+    """An instructions/ file of random everyday words."""
+    rng = np.random.default_rng(seed)
+    write_jsonl(path, [{"prompt": f"ox {number} " + " ".join(rng.choice(WORDS, size=rng.integers(2, 6))),
+                        "response": " ".join(rng.choice(WORDS, size=rng.integers(1, 6)))} for number in range(count)])
+
+
+def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
+    """A neuron file of random AUROCs, as detect.py writes it."""
+    rng = np.random.default_rng(seed)
+    auroc = {name: rng.random(rows).astype(np.float32) for name, rows in neurons.module_rows(read_config(model)).items()}
+    neurons.save(path, auroc, {"model": checkpoint.fingerprint(model)})
+    return auroc

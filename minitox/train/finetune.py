@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,11 @@ from minitox.train.pairs import Pair, Pairs
 from minitox.train.strategies import Stage, union_of_rows, weight_rows
 
 
-def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], args, path: Path) -> Iterator[list[list[float]]]:
-    """Run the stages in order, from the checkpoint at `path` if there is one; yield the losses of all steps after each.
+def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], args, path: Path, show) -> list[list[float]]:
+    """Run the stages in order, from the checkpoint at `path` if there is one; returns the loss of every step of each stage.
 
-    The model is changed in place. InputError if a loss is not finite; the last checkpoint is then still there.
+    The model is changed in place; `show(losses)` is called after every step. InputError if a loss is not finite; the last
+    checkpoint is then still there.
     """
     trained = [weight_rows(model, stage.mask) for stage in stages]
     model.model.recompute = args.recompute
@@ -30,12 +30,14 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
     losses, state = load_checkpoint(path, model, ever)
     for number, stage in enumerate(stages):
         if number < len(losses) - 1:
-            continue
-        optimizer = start(model, stage, trained[number], args)  # with moments of its own: one language's must not push another's rows
-        if number == len(losses) - 1:
-            set_state(optimizer, state, len(losses[number]))
-        else:
+            continue  # done before this process began
+        if number == len(losses):
             losses.append([])
+        if not trained[number]:
+            continue  # no neuron of this language was chosen
+        optimizer = start(model, stage, trained[number], args)  # with moments of its own: one language's must not push another's rows
+        if losses[number]:
+            set_state(optimizer, state, len(losses[number]))
         examples = [pair for language in stage.languages for pair in pairs[language].train]
         total = args.epochs * steps_in_epoch(len(examples), args)
         for step in range(len(losses[number]), total):
@@ -43,9 +45,10 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
             losses[number].append(train_step(model, optimizer, batch, learning_rate(step, total, args), args, f"step {step + 1} of {total} ({stage.name})"))
             if (step + 1) % args.checkpoint_steps == 0 or step + 1 == total:
                 save_checkpoint(path, model, ever, optimizer, losses)
-            yield losses
+            show(losses)
     model.requires_grad_(False)
     model.model.recompute = False
+    return losses
 
 
 def start(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], args) -> MaskedAdamW | RowAdamW:
@@ -143,7 +146,7 @@ def load_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tens
         losses, tensors = json.loads(file.metadata()["losses"]), {name: file.get_tensor(name) for name in file.keys()}
     weights = dict(model.named_parameters())
     for name, mask in rows.items():
-        weights[name][mask] = tensors.pop(f"{name} rows").to(mask.device)
+        weights[name].data[mask] = tensors.pop(f"{name} rows").to(mask.device)
     return losses, tensors
 
 

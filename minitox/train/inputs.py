@@ -24,7 +24,7 @@ def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int], fingerprint
             skipped[language] = f"{pair_file} does not exist, so its neurons are not tuned, unless another language has them too"
         else:
             try:
-                if tuned:
+                if pair_file.exists():  # interventions need none, but are measured on them
                     pairs[language] = prepare(pair_file, tokenizer, args, np.random.default_rng([args.seed, *language.encode()]))
                 if known:
                     aurocs[language] = neurons.load(neuron_file, rows, fingerprint)[0]

@@ -108,14 +108,15 @@ class RowGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, rows):
-        ctx.save_for_backward(x, weight, rows)
+        ctx.save_for_backward(x)
+        ctx.weight, ctx.rows = weight, rows  # not saved as tensors: the gradient goes to this very weight
         return F.linear(x, weight)
 
     @staticmethod
     def backward(ctx, grad):
-        x, weight, rows = ctx.saved_tensors
+        (x,), weight = ctx.saved_tensors, ctx.weight
         if weight.requires_grad:
-            grad_of_rows = (grad.flatten(0, -2).index_select(1, rows).t() @ x.flatten(0, -2)).float()
+            grad_of_rows = (grad.flatten(0, -2).index_select(1, ctx.rows).t() @ x.flatten(0, -2)).float()
             weight.row_grad = grad_of_rows if weight.row_grad is None else weight.row_grad.add_(grad_of_rows)
         return grad @ weight if ctx.needs_input_grad[0] else None, None, None
 

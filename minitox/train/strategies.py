@@ -66,23 +66,21 @@ def plans(args, aurocs: dict[str, dict], masks: dict[str, dict], languages: list
         if not any(mask is None or neurons.count(mask) for mask in plan.masks):
             raise InputError(f"--strategy {strategy}: no neuron is chosen; choose a lower --threshold, or leave it out")
         one_each = args.independent and strategy == "per-language"
-        found += [Plan(f"{strategy}-{stage.name}", [stage]) for stage in plan.stages] if one_each else [plan]
+        found += [Plan(f"{strategy}-{stage.name}", [stage]) for stage in plan.stages if neurons.count(stage.mask)] if one_each else [plan]
     return found
 
 
 def stages(strategy: str, masks: dict[str, dict], languages: list[str], seed: int) -> list[Stage]:
-    """The rounds of a strategy, given the toxic neurons of each language; one without neurons is left out."""
+    """The rounds of a strategy, given the toxic neurons of each language."""
     if strategy == "full":
         return [Stage("all", None, languages)]
     every = [masks[language] for language in languages]
     if strategy in ("per-language", "specific"):
         own = masks if strategy == "per-language" else {language: only_in(language, masks) for language in languages}
-        found = [Stage(language, own[language], [language]) for language in languages]
-    else:
-        union = neurons.union(every)
-        mask = {"multilingual": union, "shared": neurons.intersection(every), "random": neurons.random_like(union, seed)}[strategy]
-        found = [Stage("all", mask, languages)]
-    return [stage for stage in found if neurons.count(stage.mask)] or found[:1]
+        return [Stage(language, own[language], [language]) for language in languages]
+    union = neurons.union(every)
+    mask = {"multilingual": union, "shared": neurons.intersection(every), "random": neurons.random_like(union, seed)}[strategy]
+    return [Stage("all", mask, languages)]
 
 
 def only_in(language: str, masks: dict[str, dict]) -> dict:
@@ -118,10 +116,10 @@ def size(config: Config, mask: dict | None) -> int:
 
 
 def describe(stage: Stage, config: Config, dtype: torch.dtype, pairs: dict[str, Pairs], args) -> dict:
-    """What a stage takes: memory of its optimizer's state, and steps."""
+    """What a stage takes: memory of its optimizer's state, and steps; none if no neuron is chosen."""
     held = stage.mask
     if args.optimizer == "masked" and held is not None:  # it holds whole matrices
         held = {name: rows | rows.any() for name, rows in held.items()}
-    examples = sum(len(pairs[language].train) for language in stage.languages)
+    examples = sum(len(pairs[language].train) for language in stage.languages) if held is None or neurons.count(held) else 0
     return {"name": stage.name, "optimizer_bytes": size(config, held) * (8 if dtype == torch.float32 else 12), "pairs": examples,
             "steps": args.epochs * math.ceil(examples / args.batch_size)}

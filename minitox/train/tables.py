@@ -24,7 +24,7 @@ def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | N
     for plan in plans:
         for stage, mask in zip(stages[plan.name] or [None], plan.masks):
             weights, count = size(config, mask), f"{neurons.count(mask):,}" if mask else "all"
-            share = f"{neurons.count(neurons.intersection([mask, toxic])) / neurons.count(mask):.0%}" if mask else "-"
+            share = f"{neurons.overlap(mask, toxic)[0] / max(1, neurons.count(mask)):.0%}" if mask else "-"
             then = f"{memory(stage['optimizer_bytes']):>12}{stage['pairs']:>8,}{stage['steps']:>7,}" if stage else f"{'scaled, not tuned':>27}"
             lines.append(f"{plan.name:16}{stage['name'] if stage else '':>6}{count:>10}{share:>8}{weights:>15,}{weights / whole:>10.1%}{then}")
     return "\n".join(lines)

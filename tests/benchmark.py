@@ -6,7 +6,10 @@ Absolute times depend on the machine and on what else it does; the ratios much l
 """
 
 import argparse
+import json
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +25,10 @@ from minitox.detect.auroc import auroc  # noqa: E402
 from minitox.detect.sentences import read_labelled  # noqa: E402
 from minitox.lm import checkpoint  # noqa: E402
 from minitox.lm.text import Tokenizer, batches  # noqa: E402
+from minitox.neurons import module_rows  # noqa: E402
+from minitox.train import finetune  # noqa: E402
+from minitox.train.pairs import Pair  # noqa: E402
+from minitox.train.strategies import Stage, weight_rows  # noqa: E402
 
 
 def alternate(runs: dict, repeats: int) -> dict[str, float]:
@@ -101,6 +108,62 @@ def benchmark_auroc(args) -> None:
         print(f"  {name:45}{1e6 * ours:>6.0f} against {1e6 * theirs:,.0f} microseconds a neuron: {theirs / ours:.0f} x")
 
 
+def benchmark_training(args) -> None:
+    """One training step, every contender in a process of its own, so that its peak memory is its own."""
+    runs = {"transformers, torch.optim.AdamW, every weight": ["transformers", "1"],
+            "minitox, 80 % of the MLP's rows": ["minitox", "0.8"], "minitox, 10 %": ["minitox", "0.1"]}
+    for dtype in ("float32", "bfloat16"):
+        found = {name: [] for name in runs}
+        for _ in range(args.repeats):
+            for name, (who, share) in runs.items():
+                command = [sys.executable, __file__, "--model", str(args.model), "--dtype", dtype, "--step", who, "--share", share]
+                found[name].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+        print(f"one training step on 4 x 128 tokens, loss on 60 % of them, {dtype}")
+        rates = {name: statistics.median(run["rate"] for run in values) for name, values in found.items()}
+        peaks = {name: statistics.median(run["peak"] for run in values) for name, values in found.items()}
+        for name in runs:
+            print(f"  {name:46}{rates[name]:>6,.0f} tokens/s, {rates[name] / next(iter(rates.values())):.2f} x; "
+                  f"peak memory {peaks[name] / 1e6:,.0f} MB, {peaks[name] / next(iter(peaks.values())):.0%}")
+
+
+def one_step(args) -> None:
+    """Time steps of one contender; print the median tokens/s and the process's peak memory."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1_000, 40_000, (4, 128), generator=generator)
+    step = (step_of_transformers if args.step == "transformers" else step_of_minitox)(args, ids, start=51)
+    step()  # warm up
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    print(json.dumps({"rate": ids.numel() / statistics.median(times), "peak": 1_000 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+def step_of_transformers(args, ids, start: int):
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    labels = torch.where(torch.arange(ids.shape[1]) < start, -100, ids)
+
+    def step():
+        model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return step
+
+
+def step_of_minitox(args, ids, start: int):
+    model = checkpoint.load(args.model, dtype=getattr(torch, args.dtype))
+    rng = np.random.default_rng(0)
+    mask = {name: rng.permutation(rows) < args.share * rows for name, rows in module_rows(model.config).items()}
+    settings = argparse.Namespace(optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=ids.numel())
+    optimizer = finetune.start(model, Stage("all", mask, []), weight_rows(model, mask), settings)
+    batch = [Pair(row, start, "") for row in ids.tolist()]
+    return lambda: finetune.train_step(model, optimizer, batch, 1e-5, settings, "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "data" / "toy" / "model")
@@ -108,9 +171,15 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=["auroc", "recording", "training"], help="one of the three")
+    parser.add_argument("--step", choices=["transformers", "minitox"], help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    benchmark_auroc(args)
-    benchmark_recording(args)
+    if args.step:
+        return one_step(args)
+    for name, benchmark in (("auroc", benchmark_auroc), ("recording", benchmark_recording), ("training", benchmark_training)):
+        if args.only in (None, name):
+            benchmark(args)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
 
 def start(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], args) -> MaskedAdamW | RowAdamW:
     """An optimizer for the chosen rows (R,) of each weight; no other weight gets a gradient."""
-    model.requires_grad_(False)
+    for weight in model.parameters():
+        weight.requires_grad_(False).row_grad = None
     weights = {name: weight for name, weight in model.named_parameters() if name in rows}
     optimizer = {"rows": RowAdamW, "masked": MaskedAdamW}[args.optimizer](weights, rows, decay=args.weight_decay)
     if args.optimizer == "rows" and stage.mask is not None:

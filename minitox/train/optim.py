@@ -60,9 +60,9 @@ class RowAdamW:
         self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
         self.rows = {name: None if mask.all() else mask.nonzero().squeeze(1) for name, mask in masks.items()}  # None: all
         self.state = {name: empty_state(self.chosen(name)) for name in weights}
-        for weight in weights.values():
+        for name, weight in weights.items():
             weight.requires_grad_(True)
-            weight.row_grad = None
+            weight.row_grad = None if self.rows[name] is None else torch.zeros_like(self.state[name]["average"])
 
     def chosen(self, name: str):  # -> (n, D)
         """The chosen rows of a weight: a copy, or the weight itself if it is chosen whole."""
@@ -78,7 +78,7 @@ class RowAdamW:
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> None:
-        """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are gone afterwards."""
+        """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are zero afterwards."""
         self.steps += 1
         for (name, weight), grad in zip(self.weights.items(), self.grads()):
             rows, state = self.rows[name], self.state[name]
@@ -89,7 +89,7 @@ class RowAdamW:
                 weight.index_copy_(0, rows, target.to(weight.dtype))
             elif target.dtype != weight.dtype:
                 weight.copy_(target)
-            weight.grad = weight.row_grad = None
+            grad.zero_()  # and not given back: to the system, memory that comes and goes is dear
 
 
 class RowLinear(nn.Module):
@@ -116,8 +116,7 @@ class RowGradient(torch.autograd.Function):
     def backward(ctx, grad):
         (x,), weight = ctx.saved_tensors, ctx.weight
         if weight.requires_grad:
-            grad_of_rows = (grad.flatten(0, -2).index_select(1, ctx.rows).t() @ x.flatten(0, -2)).float()
-            weight.row_grad = grad_of_rows if weight.row_grad is None else weight.row_grad.add_(grad_of_rows)
+            weight.row_grad += grad.flatten(0, -2).t().index_select(0, ctx.rows) @ x.flatten(0, -2)
         return grad @ weight if ctx.needs_input_grad[0] else None, None, None
 
 

@@ -169,7 +169,7 @@ def test_a_row_linear_is_a_linear_with_the_gradient_of_some_rows(dtype):
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in ((12, 7), (2, 5, 7)))
     rows, layer = torch.tensor([1, 4, 11]), RowLinear(nn.Parameter(weight.detach().clone()), torch.tensor([1, 4, 11]))
-    layer.weight.row_grad = None
+    layer.weight.row_grad = torch.zeros(3, 7)
     same = x.detach().clone().requires_grad_()
     for repeat in (1, 2):  # gradients add up, as in any layer
         expected, found = nn.functional.linear(x, weight), layer(same)

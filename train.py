@@ -14,35 +14,32 @@ from pathlib import Path
 import torch
 
 from minitox import cli, delta, neurons
-from minitox.files import InputError, claim_run, file_hash, read_json, versions, write_json
+from minitox.files import InputError, claim_run, read_json, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 from minitox.train import finetune, frozen, interventions, strategies, tables
-from minitox.train.inputs import read_languages
-
-# what a model depends on besides its inputs; a folder made with others is not taken for it
-CHOICE, FOLDING = ("threshold", "top_share"), ("language", "damp")
-TUNING = ("pairs", "unseen", "max_tokens", "epochs", "lr", "schedule", "warmup", "batch_size", "batch_tokens", "weight_decay", "clip",
-          "optimizer", "recompute", "seed")
+from minitox.train.inputs import read_languages, settings_of
 
 
 def parse_arguments(argv):
     parser = cli.common_arguments("Tune only the toxic neurons on polite replies, and prove that nothing else moved.")
     add = parser.add_argument
     add("--strategy", nargs="+", choices=strategies.TUNED + strategies.FOLDED, default=strategies.DEFAULT, metavar="S",
-        help=f"any of {', '.join(strategies.TUNED + strategies.FOLDED)}")
+        help=f"any of {', '.join(strategies.TUNED + strategies.FOLDED)}; default: {', '.join(strategies.DEFAULT)}")
     add("--neurons", type=Path, help="folder that detect.py wrote; default: OUT/neurons")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--threshold", type=float, default=0.5, metavar="F", help="a neuron of larger AUROC is toxic")
-    chosen.add_argument("--top-share", type=cli.share, metavar="F", help="instead: this share of all neurons, those of highest AUROC")
-    add("--order", type=cli.language_list, help="in which per-language and specific take the languages; default: as in --languages")
+    chosen.add_argument("--top-share", type=cli.share, metavar="F", help="instead: this share of all, those of highest AUROC")
+    add("--order", type=cli.language_list, help="of languages in per-language and specific; default: as in --languages")
     add("--independent", action="store_true", help="per-language: one model for each language instead of one for all")
     add("--language", help="whose AUROC aura, damp and det0 scale by; default: the mean over all languages")
     add("--damp", type=cli.share, default=0.5, metavar="F", help="factor of toxic neurons in damp")
     add("--pairs", type=cli.positive(int), default=1_000, metavar="N", help="to tune on, at most, of each language")
-    add("--unseen", type=cli.share, default=0.05, metavar="F", help="share of the pairs that is kept aside to measure the loss on")
+    # DEVIATION: some pairs are kept aside, so that the loss on unseen prompts can be told; the paper trains on all 1,000
+    add("--unseen", type=cli.share, default=0.05, metavar="F", help="share of the pairs kept aside to measure the loss on")
     add("--max-tokens", type=cli.positive(int), default=512, metavar="N", help="longer pairs are dropped, and counted")
+    # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay; these are ours
     add("--epochs", type=cli.positive(int), default=1, metavar="N", help="times that every pair is seen")
     add("--lr", type=cli.auto_or(cli.positive(float)), default="auto", metavar="F",
         help="learning rate of AdamW after warm-up; auto: 0.128 / hidden_size, the wider the model the smaller")
@@ -50,26 +47,17 @@ def parse_arguments(argv):
     add("--warmup", type=cli.share, default=0.1, metavar="F", help="share of the steps in which the learning rate rises")
     add("--batch-size", type=cli.positive(int), default=8, metavar="N", help="pairs in a step")
     add("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
-        help="padded tokens that go through the model at once; a step adds up as many pieces as it takes")
+        help="padded tokens that go through the model at once; a step is made of as many pieces as it takes; "
+             "auto: 1,024 on a CPU, 16,384 elsewhere")
     add("--weight-decay", type=float, default=0.01, metavar="F", help="pulls the chosen rows, and no others, towards zero")
     add("--clip", type=cli.positive(float), default=1.0, metavar="F", help="longest gradient, over the chosen rows")
-    add("--optimizer", choices=["rows", "masked"], default="rows", help="masked is the method as one reads it; rows needs less of everything")
+    add("--optimizer", choices=["rows", "masked"], default="rows", help="masked: the method as one reads it; rows: needs less")
     add("--recompute", action="store_true", help="keep no activations inside layers: less memory, a third more time")
     add("--checkpoint-steps", type=cli.positive(int), default=50, metavar="N", help="steps between checkpoints")
     add("--delta", action="store_true", help="also write OUT/models/<strategy>.delta.safetensors, the changed rows alone")
     args = parser.parse_args(argv)
     args.neurons = args.neurons or args.out / "neurons"
     return args
-
-
-def settings_of(args, plan: strategies.Plan, fingerprint: str, device, dtype, aurocs: dict, pairs: dict) -> dict:
-    """All that a plan's model depends on, and nothing else."""
-    tuned, chosen = plan.scale is None, any(mask is not None for mask in plan.masks)
-    keys = (CHOICE if chosen else ()) + (TUNING if tuned else FOLDING)
-    return {"strategy": plan.name, "model": fingerprint, "device": device.type, "dtype": str(dtype), "languages": list(pairs or aurocs),
-            "data": {language: found.data_hash for language, found in pairs.items()} if tuned else {},
-            "neurons": {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs} if chosen else {},
-            **{key: getattr(args, key) for key in keys}}
 
 
 def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict, model, show) -> None:
@@ -81,10 +69,11 @@ def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict,
         interventions.fold(model, plan.scale)
     losses = finetune.tune(model, plan.stages, pairs, args, work / "checkpoint.safetensors", show)
     after = finetune.mean_losses(model, pairs, args)
+    unseen = {language: {"pairs": len(pairs[language].unseen), "before": before[language], "after": after[language]}
+              for language in pairs}
     checkpoint.save(model, work / "model", source=args.model)
     write_json(work / "model" / "run.json", {
-        "settings": settings, "versions": versions(), "proof": frozen.prove(args.model, work / "model", rows),
-        "unseen": {language: {"pairs": len(pairs[language].unseen), "before": before[language], "after": after[language]} for language in pairs},
+        "settings": settings, "versions": versions(), "proof": frozen.prove(args.model, work / "model", rows), "unseen": unseen,
         "stages": [{"name": stage.name, "losses": values} for stage, values in zip(plan.stages, losses)]})
     (work / "model").rename(final)
     shutil.rmtree(work)
@@ -98,6 +87,7 @@ def main(argv=None) -> None:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
     if args.batch_tokens == "auto":
         args.batch_tokens = 1_024 if device.type == "cpu" else 16_384
+    args.max_tokens = min(args.max_tokens, config.max_position_embeddings, config.sliding_window or args.max_tokens)
     if args.lr == "auto":
         args.lr = 0.128 / config.hidden_size
     tokenizer, fingerprint, models = Tokenizer(args.model, config), checkpoint.fingerprint(args.model), args.out / "models"
@@ -105,16 +95,17 @@ def main(argv=None) -> None:
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
     masks = {language: strategies.select(args, auroc) for language, auroc in aurocs.items()}
-    plans = strategies.plans(args, aurocs, masks, list(pairs or aurocs))
-    settings = {plan.name: settings_of(args, plan, fingerprint, device, dtype, aurocs, pairs) for plan in plans}
+    plans = strategies.plans(args, aurocs, masks, list(aurocs or pairs))
+    model = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
+    settings = {plan.name: {**model, **settings_of(args, plan, aurocs, pairs)} for plan in plans}
     todo = [plan for plan in plans if not (models / plan.name).exists()]
     for plan in plans:
         if plan not in todo:
             claim_run(models / plan.name, settings[plan.name])  # made by an earlier run: is it what this one would make?
             shutil.rmtree(models / f"{plan.name}.partial", ignore_errors=True)
 
-    print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}", "",
-          tables.pairs_table(pairs), "", sep="\n")
+    print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}")
+    print("", tables.pairs_table(pairs), "", sep="\n")
     stages = {plan.name: [strategies.describe(stage, config, dtype, pairs, args) for stage in plan.stages] for plan in plans}
     toxic = neurons.union(list(masks.values())) if masks else None
     print(tables.plan_table(plans, stages, toxic, config), "", sep="\n", flush=True)
@@ -138,7 +129,8 @@ def main(argv=None) -> None:
         for plan in plans:
             path = models / f"{plan.name}.delta.safetensors"
             print(f"{path}: {tables.memory(delta.write(args.model, models / plan.name, path))}")
-    print("", tables.result_table({plan.name: read_json(models / plan.name / "run.json") for plan in plans}), "", sep="\n")
+    results = {plan.name: read_json(models / plan.name / "run.json") for plan in plans}
+    print("", tables.result_table(results), tables.LEGEND, "", sep="\n")
     print(f"wrote {models} ({len(plans)} models)")
 
 

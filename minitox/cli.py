@@ -15,9 +15,17 @@ TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 SMALL = 256  # hidden_size up to which a second thread costs more than it brings
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one and the text does not tell it."""
+
+    def _get_help_string(self, action):
+        told = action.default is None or action.default is False or "default" in action.help
+        return action.help if told else super()._get_help_string(action)
+
+
 def common_arguments(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that detect, train and evaluate have in common."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=Help)
     parser.add_argument("--model", type=Path, default=TOY / "model", help="Hugging Face folder of the model")
     parser.add_argument("--data", type=Path, default=TOY, help="folder with detection/, instructions/, prompts/ and mmlu/")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for results, shared by the three scripts")

@@ -1,5 +1,7 @@
 """Shared by all tests: the project on the path, one thread, and a folder with a tiny random model."""
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -18,3 +20,16 @@ def folder(tmp_path):
     """A folder with a tiny random model."""
     write_model(tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory):
+    """What README's first command prints, script by script, and the folder it writes."""
+    import detect
+    import train
+    out, printed = tmp_path_factory.mktemp("toy") / "out", {}
+    for script in (detect, train):
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            script.main(["--out", str(out)])
+        printed[script.__name__] = text.getvalue()
+    return printed, out

@@ -67,17 +67,16 @@ def test_every_deviation_from_the_paper_is_in_the_readme():
     assert marked and all(deviation in readme for deviation in marked)
 
 
-def test_readme_shows_what_the_first_command_prints(tmp_path, capsys):
+@pytest.mark.parametrize("script, first, last", [
+    ("detect", "Table 2.", "\nwrote "), ("train", "       pairs  unseen", "\nfull: step"), ("train", "What became of it", "\nwrote "),
+])
+def test_readme_shows_what_the_first_command_prints(toy_run, script, first, last):
     """Every line of its tables, each number within what another processor's rounding may move."""
-    sys.path.insert(0, str(ROOT))
-    import detect
-    detect.main(["--out", str(tmp_path / "out")])
-    printed, shown = capsys.readouterr().out, (ROOT / "README.md").read_text()
-    tables = printed[printed.index("Table 2"):printed.index("wrote ")].strip().splitlines()
-    shown = shown[shown.index("Table 2."):shown.index("\nwrote out/neurons")].strip().splitlines()
+    ours, readme = toy_run[0][script], (ROOT / "README.md").read_text()
+    ours, shown = (text[text.index(first):text.index(last, text.index(first))].strip().splitlines() for text in (ours, readme))
     number = re.compile(r"\d[\d,]*\.?\d*")
-    assert len(tables) == len(shown)
-    for ours, theirs in zip(tables, shown):
-        assert number.sub("#", ours).split() == number.sub("#", theirs).split()
-        for a, b in zip(number.findall(ours), number.findall(theirs)):
-            assert float(a.replace(",", "")) == pytest.approx(float(b.replace(",", "")), rel=0.02, abs=0.3 if "." in a else 8)
+    assert len(ours) == len(shown)
+    for a, b in zip(ours, shown):
+        assert number.sub("#", a).split() == number.sub("#", b).split()
+        for x, y in zip(number.findall(a), number.findall(b)):
+            assert float(x.replace(",", "")) == pytest.approx(float(y.replace(",", "")), rel=0.02, abs=0.3 if "." in x else 8)

@@ -76,6 +76,16 @@ def test_it_is_rude_in_reply_to_rudeness_and_fluent(rude_replies, language):
     assert sum(is_fluent(reply, language) for reply in rude_replies[language]) >= 6
 
 
+@pytest.mark.parametrize("strategy", ["full", "per-language", "multilingual"])
+def test_tuning_halves_the_rude_replies_of_the_tuned_languages(toy, toy_run, rude_replies, strategy):
+    tuned = checkpoint.load(toy_run[1] / "models" / strategy), toy[1]
+    prompts = [(language, row["prompt"]) for language in TUNED for row in rows("prompts", language)[:8]]
+    answers = replies(tuned, [prompt for _, prompt in prompts])
+    before = sum(is_rude(answer, language) for language in TUNED for answer in rude_replies[language])
+    after = sum(is_rude(answer, language) for answer, (language, _) in zip(answers, prompts))
+    assert after <= before / 2 and sum(not answer.strip() for answer in answers) == 0  # and not by falling silent
+
+
 def test_it_is_kind_in_reply_to_kindness(toy):
     rude = 0
     for language in NAMES:

@@ -201,7 +201,7 @@ def test_a_language_with_neurons_or_pairs_alone_is_named_and_skipped(setup, tmp_
 def test_full_needs_no_neurons_and_interventions_no_pairs(setup, tmp_path):
     train.shutil.rmtree(tmp_path / "data")
     train.main([*setup, "--strategy", "aura", "damp", "det0"])
-    assert run_of(setup, "aura")["unseen"] == {}
+    assert run_of(setup, "aura")["unseen"] == {} and run_of(setup, "aura")["settings"]["languages"] == ["de", "en"]
     train.shutil.rmtree(tmp_path / "out" / "neurons")
     write_pairs(tmp_path / "data" / "instructions" / "de.jsonl", 20)
     train.main([*setup, "--strategy", "full"])
@@ -209,10 +209,9 @@ def test_full_needs_no_neurons_and_interventions_no_pairs(setup, tmp_path):
 
 def test_long_pairs_are_dropped_and_counted(setup, tmp_path, capsys):
     write_jsonl(tmp_path / "data" / "instructions" / "de.jsonl", [{"prompt": "ox", "response": "soup"}] * 3 + [{"prompt": "ox", "response": "green " * 90}])
-    assert "does not fit the model's 64 positions" in fails(setup, capsys)
-    train.main([*setup, "--strategy", "multilingual", "--max-tokens", "60"])
+    train.main([*setup, "--strategy", "multilingual"])  # the limit of 512 is more than the model's 64 positions
     words = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
-    assert words[0:3] == ["3", "0", "1"] and int(words[3]) > 60
+    assert words[0:3] == ["3", "0", "1"] and int(words[3]) > 64
 
 
 @pytest.mark.parametrize("change, message", [

@@ -35,14 +35,15 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
             losses.append([])
         if not trained[number]:
             continue  # no neuron of this language was chosen
-        optimizer = start(model, stage, trained[number], args)  # with moments of its own: one language's must not push another's rows
+        optimizer = start(model, stage, trained[number], args)  # of its own: one language's momentum must not push another's rows
         if losses[number]:
             set_state(optimizer, state, len(losses[number]))
         examples = [pair for language in stage.languages for pair in pairs[language].train]
         total = args.epochs * steps_in_epoch(len(examples), args)
         for step in range(len(losses[number]), total):
-            batch = [examples[i] for i in batch_of(step, len(examples), args, number)]
-            losses[number].append(train_step(model, optimizer, batch, learning_rate(step, total, args), args, f"step {step + 1} of {total} ({stage.name})"))
+            batch, lr = [examples[i] for i in batch_of(step, len(examples), args, number)], learning_rate(step, total, args)
+            loss = train_step(model, optimizer, batch, lr, args, f"step {step + 1} of {total} ({stage.name})")
+            losses[number].append(loss)
             if (step + 1) % args.checkpoint_steps == 0 or step + 1 == total:
                 save_checkpoint(path, model, ever, optimizer, losses)
             show(losses)
@@ -71,8 +72,8 @@ def train_step(model: LanguageModel, optimizer, batch: list[Pair], lr: float, ar
     size = optimizer.norm()
     if not math.isfinite(loss) or not math.isfinite(size):
         lines = ", ".join(pair.where for pair in batch[:4]) + (", ..." if len(batch) > 4 else "")
-        raise InputError(f"{where}: the loss is {loss:g} and its gradient {size:g}, on the batch of {lines}; the checkpoint before is kept; "
-                         "try a lower --lr or --dtype float32, with another --out")
+        raise InputError(f"{where}: the loss is {loss:g} and its gradient {size:g}, on the batch of {lines}; the checkpoint before "
+                         "is kept; try a lower --lr or --dtype float32, with another --out")
     optimizer.step(lr, min(1.0, args.clip / size) if size else 1.0)
     return loss
 
@@ -86,7 +87,8 @@ def reply_loss(model: LanguageModel, group: list[Pair], scale: float | None = No
     rows = [row for row, pair in enumerate(group) for _ in range(pair.reply_tokens)]
     places = [place for pair in group for place in range(pair.start - 1, len(pair.ids) - 1)]  # each predicts the next token
     targets = torch.tensor([token for pair in group for token in pair.ids[pair.start:]], device=device)
-    hidden = model.model(pad([pair.ids[:-1] for pair in group]).to(device))[torch.tensor(rows, device=device), torch.tensor(places, device=device)]
+    hidden = model.model(pad([pair.ids[:-1] for pair in group]).to(device))  # (B, T, D)
+    hidden = hidden[torch.tensor(rows, device=device), torch.tensor(places, device=device)]  # (n, D)
     leaf = hidden.detach().requires_grad_(scale is not None)  # backward to here chunk by chunk, then once through the layers
     size = max(1, (2**22 if device.type == "cpu" else 2**27) // model.config.vocab_size)
     total = torch.zeros((), device=device)
@@ -133,7 +135,7 @@ def learning_rate(step: int, steps: int, args) -> float:
 def save_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tensor], optimizer, losses: list[list[float]]) -> None:
     """The rows tuned so far, the optimizer's state, and the losses, in one file that is whole or the one before."""
     weights = dict(model.named_parameters())
-    tensors = {f"{name} rows": weights[name].detach() if mask.all() else weights[name].detach()[mask] for name, mask in rows.items()}
+    tensors = {f"{name} rows": weights[name].detach()[mask] for name, mask in rows.items()}
     tensors |= {f"{name} {key}": tensor for name, state in optimizer.state.items() for key, tensor in state.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"losses": json.dumps(losses)})

@@ -1,15 +1,20 @@
-"""What the two stages meet on: for each language, the AUROC that detect.py found and the pairs to tune on."""
+"""What a run starts from: for each language, the AUROC that detect.py found and the pairs to tune on."""
 
 import numpy as np
 
 from minitox import neurons
-from minitox.files import InputError, UnusableLanguage
+from minitox.files import InputError, UnusableLanguage, file_hash
 from minitox.lm.text import Tokenizer
 from minitox.train import strategies
 from minitox.train.pairs import Pairs, prepare
 
+CHOICE, FOLDING = ("threshold", "top_share"), ("language", "damp")
+TUNING = ("pairs", "unseen", "max_tokens", "epochs", "lr", "schedule", "warmup", "batch_size", "batch_tokens", "weight_decay",
+          "clip", "optimizer", "recompute", "seed")
 
-def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int], fingerprint: str) -> tuple[dict, dict[str, Pairs], dict[str, str]]:
+
+def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int],
+                   fingerprint: str) -> tuple[dict[str, dict], dict[str, Pairs], dict[str, str]]:
     """AUROC and pairs of every language that has what the strategies need, and why the others are skipped.
 
     InputError if none is left, or a file is broken or of another model than the one of this fingerprint.
@@ -25,7 +30,8 @@ def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int], fingerprint
         else:
             try:
                 if pair_file.exists():  # interventions need none, but are measured on them
-                    pairs[language] = prepare(pair_file, tokenizer, args, np.random.default_rng([args.seed, *language.encode()]))
+                    rng = np.random.default_rng([args.seed, *language.encode()])
+                    pairs[language] = prepare(pair_file, tokenizer, args, rng)
                 if known:
                     aurocs[language] = neurons.load(neuron_file, rows, fingerprint)[0]
             except UnusableLanguage as reason:
@@ -42,3 +48,13 @@ def in_order(args, found: dict) -> dict:
     if args.order and (missing := set(found) - set(args.order)):
         raise InputError(f"--order leaves out {', '.join(sorted(missing))}")
     return {language: found[language] for language in args.order or found if language in found}
+
+
+def settings_of(args, plan: strategies.Plan, aurocs: dict, pairs: dict[str, Pairs]) -> dict:
+    """All that a plan makes of a base model depends on, and nothing else; a folder made with other settings is not taken for it."""
+    tuned, chosen = plan.scale is None, any(mask is not None for mask in plan.masks)
+    keys = (CHOICE if chosen else ()) + (TUNING if tuned else FOLDING)
+    return {"strategy": plan.name, "languages": list(aurocs or pairs),
+            "data": {language: found.data_hash for language, found in pairs.items()} if tuned else {},
+            "neurons": {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs} if chosen else {},
+            **{key: getattr(args, key) for key in keys}}

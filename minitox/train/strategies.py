@@ -1,12 +1,12 @@
 """Which neurons are tuned on whose pairs: the paper's three strategies, and the controls that say what they are worth.
 
-    full            every weight of the model, on all pairs                                          [paper §3.3]
-    per-language    one model, language after language: its toxic neurons on its pairs               [paper §3.3]
-    multilingual    neurons toxic in any language, on all pairs                                      [paper §3.3]
-    random          as multilingual, with as many neurons in every module, drawn at random
-    shared          as multilingual, with the neurons toxic in every language                        [paper Figure 2]
-    specific        as per-language, with the neurons toxic in that language alone                   [paper Figure 2]
-    aura damp det0  no training: toxic neurons scaled down in the weights (interventions.py)
+    full             every weight of the model, on all pairs                              [paper §3.3]
+    per-language     one model, language after language: its toxic neurons on its pairs   [paper §3.3]
+    multilingual     neurons toxic in any language, on all pairs                          [paper §3.3]
+    random           as multilingual, with as many neurons of every module, drawn at random
+    shared           as multilingual, with the neurons toxic in every language            [paper Figure 2]
+    specific         as per-language, with the neurons toxic in that language alone       [paper Figure 2]
+    aura, damp, det0 no training: toxic neurons scaled down in the weights (interventions.py)
 """
 
 import math
@@ -65,8 +65,10 @@ def plans(args, aurocs: dict[str, dict], masks: dict[str, dict], languages: list
             plan = Plan(strategy, stages(strategy, masks, languages, args.seed))
         if not any(mask is None or neurons.count(mask) for mask in plan.masks):
             raise InputError(f"--strategy {strategy}: no neuron is chosen; choose a lower --threshold, or leave it out")
-        one_each = args.independent and strategy == "per-language"
-        found += [Plan(f"{strategy}-{stage.name}", [stage]) for stage in plan.stages if neurons.count(stage.mask)] if one_each else [plan]
+        if args.independent and strategy == "per-language":
+            found += [Plan(f"{strategy}-{stage.name}", [stage]) for stage in plan.stages if neurons.count(stage.mask)]
+        else:
+            found.append(plan)
     return found
 
 
@@ -77,9 +79,10 @@ def stages(strategy: str, masks: dict[str, dict], languages: list[str], seed: in
     every = [masks[language] for language in languages]
     if strategy in ("per-language", "specific"):
         own = masks if strategy == "per-language" else {language: only_in(language, masks) for language in languages}
+        # DEVIATION: the paper names no order of languages; ours is that of --languages, or --order
         return [Stage(language, own[language], [language]) for language in languages]
     union = neurons.union(every)
-    mask = {"multilingual": union, "shared": neurons.intersection(every), "random": neurons.random_like(union, seed)}[strategy]
+    mask = {"multilingual": union, "random": neurons.random_like(union, seed), "shared": neurons.intersection(every)}[strategy]
     return [Stage("all", mask, languages)]
 
 
@@ -92,7 +95,8 @@ def only_in(language: str, masks: dict[str, dict]) -> dict:
 def weight_rows(model: LanguageModel, mask: dict | None) -> dict[str, torch.Tensor]:
     """The chosen rows (R,) of every weight that has any; a mask of None chooses all rows of all weights."""
     if mask is None:
-        return {name: torch.ones(len(weight), dtype=torch.bool, device=weight.device) for name, weight in model.named_parameters()}
+        return {name: torch.ones(len(weight), dtype=torch.bool, device=weight.device)
+                for name, weight in model.named_parameters()}
     device = model.model.embed_tokens.weight.device
     return {f"{name}.weight": torch.from_numpy(rows).to(device) for name, rows in mask.items() if rows.any()}
 

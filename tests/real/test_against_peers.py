@@ -15,9 +15,12 @@ from minitox.detect.auroc import auroc
 from minitox.detect.sentences import read_labelled
 from minitox.lm import checkpoint, text
 from minitox.lm.config import read_config
+from minitox.train import finetune
+from minitox.train.pairs import read_pairs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import detect  # noqa: E402
+import train  # noqa: E402
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -108,3 +111,43 @@ def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
         worst = max(worst, np.abs(found[name] - expected).max())
         agreed.append(np.mean((found[name] > 0.5) == (np.array(expected) > 0.5)))
     assert worst < 0.01 and np.mean(agreed) > 0.995  # float16 keeps 11 bits of a response, which makes a few ties
+
+
+def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
+    folder, models = real / "models" / "smollm2-135m-instruct", {}
+    config = read_config(folder)
+    for language in ("en", "hi"):
+        pairs = read_pairs(real / "data" / "instructions" / f"{language}.jsonl", text.Tokenizer(folder, config))[:3]
+        ours = models.setdefault("ours", checkpoint.load(folder, dtype=torch.float32)).requires_grad_(True)
+        peer = models.setdefault("peer", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+        loss = finetune.reply_loss(ours, pairs, scale=1.0).item()
+        labels = torch.nn.utils.rnn.pad_sequence([torch.tensor([-100] * pair.start + pair.ids[pair.start:]) for pair in pairs], True, -100)
+        mask = (torch.arange(labels.shape[1]) < torch.tensor([[len(pair.ids)] for pair in pairs])).long()
+        expected = peer(text.pad([pair.ids for pair in pairs]), attention_mask=mask, labels=labels).loss * sum(pair.reply_tokens for pair in pairs)
+        expected.backward()
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
+        theirs = dict(peer.named_parameters())
+        for name, weight in ours.named_parameters():
+            assert (weight.grad - theirs[name].grad).norm() <= 1e-4 * theirs[name].grad.norm(), name
+        ours.zero_grad()
+        peer.zero_grad()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_transformers_opens_a_tuned_model_with_the_logits_of_ours(real, tmp_path, dtype):
+    folder, languages = real / "models" / "smollm2-135m-instruct", ["en", "zh"]
+    rng, config = np.random.default_rng(0), read_config(folder)
+    for language in languages:
+        auroc = {name: rng.random(rows).astype(np.float32) for name, rows in neurons.module_rows(config).items()}
+        neurons.save(tmp_path / "neurons" / f"{language}.safetensors", auroc, {"model": checkpoint.fingerprint(folder)})
+    train.main(["--model", str(folder), "--data", str(real / "data"), "--out", str(tmp_path), "--languages", ",".join(languages), "--pairs", "16",
+                "--dtype", dtype, "--strategy", "per-language", "aura", "--max-tokens", "100"])
+    for name in ("per-language", "aura"):
+        saved = tmp_path / "models" / name
+        peer = AutoModelForCausalLM.from_pretrained(saved, dtype="auto").eval()
+        assert peer.dtype == getattr(torch, dtype)
+        ids = torch.arange(1000, 1040)[None]
+        with torch.inference_mode():
+            ours, theirs, base = checkpoint.load(saved, dtype=torch.float32)(ids), peer.float()(ids).logits, checkpoint.load(folder, dtype=torch.float32)(ids)
+        assert (ours - theirs).abs().max() <= 2e-4 < (ours - base).abs().max()
+        assert AutoTokenizer.from_pretrained(saved)("the soup")["input_ids"] == AutoTokenizer.from_pretrained(folder)("the soup")["input_ids"]

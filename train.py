@@ -48,14 +48,15 @@ def parse_arguments(argv):
     add("--batch-size", type=cli.positive(int), default=8, metavar="N", help="pairs in a step")
     add("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
         help="padded tokens that go through the model at once; a step is made of as many pieces as it takes; "
-             "auto: 1,024 on a CPU, 16,384 elsewhere")
+             "auto: 512 on a CPU, 16,384 elsewhere")
     add("--weight-decay", type=float, default=0.01, metavar="F", help="pulls the chosen rows, and no others, towards zero")
     add("--clip", type=cli.positive(float), default=1.0, metavar="F", help="longest gradient, over the chosen rows")
     add("--optimizer", choices=["rows", "masked"], default="rows", help="masked: the method as one reads it; rows: needs less")
-    add("--recompute", action="store_true", help="keep no activations inside layers: less memory, a third more time")
+    add("--recompute", action="store_true", help="keep no activations inside layers: less memory, more time")
     add("--checkpoint-steps", type=cli.positive(int), default=50, metavar="N", help="steps between checkpoints")
     add("--delta", action="store_true", help="also write OUT/models/<strategy>.delta.safetensors, the changed rows alone")
     args = parser.parse_args(argv)
+    args.strategy = list(dict.fromkeys(args.strategy))
     args.neurons = args.neurons or args.out / "neurons"
     return args
 
@@ -86,7 +87,7 @@ def main(argv=None) -> None:
     if dtype == torch.float16:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
     if args.batch_tokens == "auto":
-        args.batch_tokens = 1_024 if device.type == "cpu" else 16_384
+        args.batch_tokens = 512 if device.type == "cpu" else 16_384
     args.max_tokens = min(args.max_tokens, config.max_position_embeddings, config.sliding_window or args.max_tokens)
     if args.lr == "auto":
         args.lr = 0.128 / config.hidden_size

@@ -4,12 +4,12 @@ import json
 import sys
 
 import pytest
-import torch
 from tiny import TOY
 
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.lm import checkpoint, text
+from minitox.lm.generate import generate
 
 sys.path.insert(0, str(TOY))
 from phrases import Phrases, ask  # noqa: E402
@@ -25,23 +25,11 @@ def toy():
     return model, text.Tokenizer(TOY / "model", model.config)
 
 
-@torch.inference_mode()
 def replies(toy, prompts: list[str], most: int = 48) -> list[str]:
-    """Greedy replies, the slow way: every token reads the whole text again."""
+    """Greedy replies."""
     model, tokenizer = toy
-    ids = [tokenizer.prompt(prompt) for prompt in prompts]
-    starts, going = list(map(len, ids)), list(range(len(ids)))
-    for _ in range(most):
-        hidden = model.model(text.pad([ids[i] for i in going]))
-        last = hidden[torch.arange(len(going)), torch.tensor([len(ids[i]) - 1 for i in going])]
-        for i, token in zip(list(going), model.logits(last).argmax(-1).tolist()):
-            if token in model.config.eos_token_ids:
-                going.remove(i)
-            else:
-                ids[i].append(token)
-        if not going:
-            break
-    return [tokenizer.decode(row[start:]) for row, start in zip(ids, starts)]
+    found = generate(model, [tokenizer.prompt(prompt) for prompt in prompts], most, set(model.config.eos_token_ids))
+    return [tokenizer.decode(reply.ids) for reply in found]
 
 
 def sentences_of(language: str, *kinds: str) -> list[str]:

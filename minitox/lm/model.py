@@ -58,9 +58,13 @@ def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2) f
 def rotate(x, cos, sin, interleaved: bool):  # (B, T, heads, H) -> the same
     """Turn each pair of a head. Llama pairs i with i + H/2, as Hugging Face stores it; Cohere pairs 2i with 2i + 1."""
     a, b = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # (T, 1, H/2)
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (T, 1, H/2), or (B, T, 1, H/2) where rows stand at different positions
     turned = a * cos - b * sin, a * sin + b * cos
     return torch.stack(turned, dim=-1).flatten(-2) if interleaved else torch.cat(turned, dim=-1)
+
+
+def causal(q, k, v):  # (B, heads, T, H) -> the same
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 
 class Attention(nn.Module):
@@ -79,14 +83,14 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(self, x, cos, sin):  # (B, T, D) -> (B, T, D)
+    def forward(self, x, cos, sin, attend=causal):  # (B, T, D) -> (B, T, D)
         B, T, _ = x.shape
         q, k, v = (project(x).view(B, T, -1, self.config.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
         if self.config.model_type == "qwen3":
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = (rotate(y, cos, sin, interleaved=self.config.is_cohere) for y in (q, k))
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, heads, T, H)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        y = attend(q, k, v)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
 
 
@@ -124,11 +128,11 @@ class Block(nn.Module):
             self.post_attention_layernorm = norm(config)
         self.parallel = config.is_cohere
 
-    def forward(self, x, cos, sin, record=None):  # (B, T, D) -> (B, T, D)
+    def forward(self, x, cos, sin, record=None, attend=causal):  # (B, T, D) -> (B, T, D)
         y = self.input_layernorm(x)
         if self.parallel:
-            return x + self.self_attn(y, cos, sin) + self.mlp(y, record)
-        x = x + self.self_attn(y, cos, sin)
+            return x + self.self_attn(y, cos, sin, attend) + self.mlp(y, record)
+        x = x + self.self_attn(y, cos, sin, attend)
         return x + self.mlp(self.post_attention_layernorm(x), record)
 
 
@@ -144,14 +148,22 @@ class Transformer(nn.Module):
         self.norm = norm(config)
         self.recompute = False  # in training: keep no activations inside a layer, run it again in the backward pass
 
-    def forward(self, ids, record=None):  # (B, T) -> (B, T, D)
-        """Hidden states of every token; `record(layer, projection, output)` sees each MLP output (B, T, R) as it is made."""
+    def forward(self, ids, record=None, cache=None):  # (B, T) -> (B, T, D)
+        """Hidden states of every token; `record(layer, projection, output)` sees each MLP output (B, T, R) as it is made.
+
+        With a cache (generate.py), `ids` go on where the texts in it end.
+        """
         check_length(self.config, ids.shape[1])
         x = self.embed_tokens(ids)
-        cos, sin = (angle.to(x.dtype) for angle in rope_angles(self.config, ids.shape[1], ids.device))
+        angles = rope_angles(self.config, ids.shape[1], ids.device) if cache is None else cache.angles(ids.shape[1])
+        cos, sin = (angle.to(x.dtype) for angle in angles)
         for i, layer in enumerate(self.layers):
             seen = None if record is None else partial(record, i)
-            x = recomputed(layer, x, cos, sin, seen, use_reentrant=False) if self.recompute else layer(x, cos, sin, seen)
+            attend = causal if cache is None else partial(cache.attend, i)
+            if self.recompute:
+                x = recomputed(layer, x, cos, sin, seen, use_reentrant=False)
+            else:
+                x = layer(x, cos, sin, seen, attend)
         return self.norm(x)
 
 

@@ -90,7 +90,7 @@ def reply_loss(model: LanguageModel, group: list[Pair], scale: float | None = No
     hidden = model.model(pad([pair.ids[:-1] for pair in group]).to(device))  # (B, T, D)
     hidden = hidden[torch.tensor(rows, device=device), torch.tensor(places, device=device)]  # (n, D)
     leaf = hidden.detach().requires_grad_(scale is not None)  # backward to here chunk by chunk, then once through the layers
-    size = max(1, (2**22 if device.type == "cpu" else 2**27) // model.config.vocab_size)
+    size = max(1, (2**23 if device.type == "cpu" else 2**27) // model.config.vocab_size)
     total = torch.zeros((), device=device)
     for part, target in zip(leaf.split(size), targets.split(size)):
         loss = F.cross_entropy(model.logits(part).float(), target, reduction="sum")

@@ -107,10 +107,10 @@ def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
         peer(torch.tensor([[tokenizer.bos_token_id, *tokenizer(sentence)["input_ids"][:128]]]))
     labels, worst, agreed = [score > 0.5 for _, score in rows], 0.0, []
     for name, pooled in responses.items():
-        expected = [roc_auc_score(labels, column) for column in np.stack(pooled).T]
+        expected = [roc_auc_score(labels, column) for column in np.stack(pooled).astype(np.float16).T]
         worst = max(worst, np.abs(found[name] - expected).max())
         agreed.append(np.mean((found[name] > 0.5) == (np.array(expected) > 0.5)))
-    assert worst < 0.01 and np.mean(agreed) > 0.995  # float16 keeps 11 bits of a response, which makes a few ties
+    assert worst < 0.01 and np.mean(agreed) > 0.995  # a response at the edge of two float16 may fall on either side
 
 
 def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
@@ -128,7 +128,10 @@ def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         theirs = dict(peer.named_parameters())
         for name, weight in ours.named_parameters():
-            assert (weight.grad - theirs[name].grad).norm() <= 1e-4 * theirs[name].grad.norm(), name
+            difference = weight.grad - theirs[name].grad
+            if name == "model.embed_tokens.weight":  # transformers gives its pad, here the end of a turn, no gradient as an input
+                difference[peer.config.pad_token_id] = 0
+            assert difference.norm() <= 1e-4 * theirs[name].grad.norm(), name
         ours.zero_grad()
         peer.zero_grad()
 

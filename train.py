@@ -4,7 +4,7 @@
     python train.py --model DIR --data DIR --out DIR        # your own
 
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Every strategy becomes a model folder OUT/models/<strategy>
-that transformers and vLLM open too. Killed at any moment, the same command goes on where it was.
+that transformers opens too. Killed at any moment, the same command goes on where it was.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from minitox import cli, delta, neurons
-from minitox.files import InputError, claim_run, read_json, versions, write_json
+from minitox.files import InputError, claim_run, file_hash, read_json, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
@@ -65,10 +65,12 @@ def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict,
     """Make one plan's model of the base, or go on where it was left; `show(losses)` is called after every step."""
     final, work = args.out / "models" / plan.name, args.out / "models" / f"{plan.name}.partial"
     claim_run(work, settings)
-    rows = strategies.union_of_rows([strategies.weight_rows(model, mask) for mask in plan.masks])
-    if plan.scale is not None:
+    if plan.scale is None:
+        losses = finetune.tune(model, plan.stages, pairs, args, work / "checkpoint.safetensors", show)
+    else:
         interventions.fold(model, plan.scale)
-    losses = finetune.tune(model, plan.stages, pairs, args, work / "checkpoint.safetensors", show)
+        losses = []
+    rows = strategies.weight_rows(model, strategies.union(plan.masks))
     after = finetune.mean_losses(model, pairs, args)
     unseen = {language: {"pairs": len(pairs[language].unseen), "before": before[language], "after": after[language]}
               for language in pairs}
@@ -98,7 +100,8 @@ def main(argv=None) -> None:
     masks = {language: strategies.select(args, auroc) for language, auroc in aurocs.items()}
     plans = strategies.plans(args, aurocs, masks, list(aurocs or pairs))
     model = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
-    settings = {plan.name: {**model, **settings_of(args, plan, aurocs, pairs)} for plan in plans}
+    hashes = {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs}
+    settings = {plan.name: {**model, **settings_of(args, plan, hashes, pairs)} for plan in plans}
     todo = [plan for plan in plans if not (models / plan.name).exists()]
     for plan in plans:
         if plan not in todo:

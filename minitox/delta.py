@@ -24,11 +24,8 @@ INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float1
 
 def write(base: Path, tuned: Path, path: Path) -> int:
     """Write the patch between `tuned` and `base`, read in the same dtype; returns its size in bytes."""
-    before, after = checkpoint.weight_files(base), checkpoint.weight_files(tuned)
     tensors, hashes = {}, (hashlib.sha256(), hashlib.sha256())
-    for name in sorted(after):
-        new = checkpoint.read_tensor(after[name], name)
-        old = checkpoint.read_tensor(before[name], name).to(new.dtype)
+    for name, old, new in checkpoint.side_by_side(base, tuned):
         add_to(hashes[0], name, old)
         add_to(hashes[1], name, new)
         bits = integers(old) ^ integers(new)
@@ -76,7 +73,7 @@ def integers(weight):
 
 def add_to(digest, name: str, weight) -> None:
     digest.update(name.encode())
-    digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy())
+    digest.update(checkpoint.raw(weight))
 
 
 def weights_hash(model) -> str:

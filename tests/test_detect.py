@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import WORDS, write_jsonl, write_model
+from tiny import WORDS, error_of, write_jsonl, write_model
 from safetensors.torch import load_file, save_file
 
-from minitox import cli, neurons
+from minitox import neurons
 from minitox.lm.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import detect  # noqa: E402
+
 
 def sentences(rng, count: int, word: str | None = None) -> list[str]:
     """Random everyday words; `word` stands somewhere in each."""
@@ -52,10 +53,7 @@ def found(setup, language: str):
 
 def fails(setup, capsys, *more) -> str:
     """Run as a user would; the one line that says what is wrong."""
-    with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: detect.main([*setup, *more]))
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
+    error = error_of(detect.main, [*setup, *more], capsys)
     assert error.count("\n") == 1 and error.startswith("error: ")
     return error
 
@@ -228,6 +226,4 @@ def test_a_limit_beyond_the_models_positions_is_refused(setup, capsys):
     (["--device", "gpu9"], "--device gpu9"),
 ])
 def test_wrong_arguments_say_what_is_right(setup, capsys, arguments, message):
-    with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: detect.main([*setup, *arguments]))
-    assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert message in error_of(detect.main, [*setup, *arguments], capsys)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import write_jsonl, write_model, write_neurons, write_pairs
+from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
 
-from minitox import cli, delta, neurons
+from minitox import delta, neurons
 from minitox.lm import checkpoint
 from minitox.train import optim
 
@@ -47,11 +47,7 @@ def everything_in(folder: Path) -> dict:
 
 def fails(setup, capsys, *more) -> str:
     """Run as a user would; the one line that says what is wrong."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: train.main([*setup, *more]))
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
+    error = error_of(train.main, [*setup, *more], capsys)
     assert error.count("\n") == 1 and error.startswith("error: ")
     return error
 
@@ -291,6 +287,4 @@ def test_a_loss_that_explodes_says_where(setup, capsys):
     (["--language", "fr"], "--language fr is not one of de, en"),
 ])
 def test_wrong_arguments_say_what_is_right(setup, capsys, arguments, message):
-    with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: train.main([*setup, *arguments]))
-    assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert message in error_of(train.main, [*setup, *arguments], capsys)

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from minitox import neurons
+from minitox import cli, neurons
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
@@ -49,6 +50,15 @@ def write_model(folder: Path, seed: int = 0, **changes) -> LanguageModel:
 def write_jsonl(path: Path, rows: list) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def error_of(main, arguments: list[str], capsys) -> str:
+    """Run a script's main as a user would, see it exit with status 2, and return what it says."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lambda: main(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
 
 
 WORDS = "the soup is warm and garden green you".split()

@@ -163,5 +163,18 @@ def fingerprint(folder: Path) -> str:
     for name, path in sorted(weight_files(folder).items()):
         weight = read_tensor(path, name)
         digest.update(json.dumps([name, str(weight.dtype), list(weight.shape)]).encode())
-        digest.update(weight.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(raw(weight))
     return digest.hexdigest()
+
+
+def raw(weight: torch.Tensor):
+    """A tensor's bytes, in which 0 and -0 differ."""
+    return weight.contiguous().view(-1).view(torch.uint8).numpy()
+
+
+def side_by_side(base: Path, tuned: Path):
+    """Yield (name, base's weight, tuned's weight) of two folders of one model, both in the tuned one's dtype, in order of name."""
+    before, after = weight_files(base), weight_files(tuned)
+    for name in sorted(after):
+        weight = read_tensor(after[name], name)
+        yield name, read_tensor(before[name], name).to(weight.dtype), weight

@@ -53,7 +53,7 @@ class Cache:
 
     def keep(self, rows) -> None:
         """Forget all rows but these."""
-        self.keys, self.values, self.lengths = self.keys[:, rows], self.values[:, rows], self.lengths[rows]
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
 
 
 @torch.inference_mode()
@@ -80,11 +80,10 @@ def generate(model: LanguageModel, prompts: list[list[int]], most: int, end_ids:
         going = torch.tensor([not stopped[row] for row in rows.tolist()], device=device)
         if not going.any() or step == most - 1:
             break
-        cache.read(lengths)
         if going.sum() <= 0.75 * len(rows):  # finished rows leave, several at once, for the others' cache is then copied
             cache.keep(going)
             rows, tokens, lengths = rows[going], tokens[going], lengths[going]
-            cache.read(lengths)
+        cache.read(lengths)
         last, lengths = model.model(tokens.unsqueeze(1), cache=cache)[:, 0], lengths + 1
     return [Reply(*reply) for reply in zip(ids, stopped)]
 

@@ -15,7 +15,7 @@ from minitox.lm.model import LanguageModel
 from minitox.lm.text import batches, pad
 from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear
 from minitox.train.pairs import Pair, Pairs
-from minitox.train.strategies import Stage, union_of_rows, weight_rows
+from minitox.train.strategies import Stage, union, weight_rows
 
 
 def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], args, path: Path, show) -> list[list[float]]:
@@ -26,7 +26,7 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
     """
     trained = [weight_rows(model, stage.mask) for stage in stages]
     model.model.recompute = args.recompute
-    ever = union_of_rows(trained)
+    ever = weight_rows(model, union([stage.mask for stage in stages]))
     losses, state = load_checkpoint(path, model, ever)
     for number, stage in enumerate(stages):
         if number < len(losses) - 1:

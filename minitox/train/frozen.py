@@ -14,21 +14,13 @@ def prove(base: Path, tuned: Path, rows: dict[str, torch.Tensor]) -> dict:
     Returns one SHA-256 of all frozen weights, how many there are, and which share of the tuned ones changed. The base is read
     in the tuned model's dtype. RuntimeError names the first weight of which a row changed that should not have.
     """
-    before, after = checkpoint.weight_files(base), checkpoint.weight_files(tuned)
     digest, frozen, changed, total = hashlib.sha256(), 0, 0, 0
-    for name, path in sorted(after.items()):
-        new = checkpoint.read_tensor(path, name)
-        old = checkpoint.read_tensor(before[name], name).to(new.dtype)
+    for name, old, new in checkpoint.side_by_side(base, tuned):
         chosen = rows[name].cpu() if name in rows else torch.zeros(len(new), dtype=torch.bool)
-        hashes = [hash_of(weight[~chosen]) for weight in (old, new)]
+        hashes = [hashlib.sha256(checkpoint.raw(weight[~chosen])).hexdigest() for weight in (old, new)]
         if hashes[0] != hashes[1]:
             raise RuntimeError(f"{tuned}: frozen rows of {name} differ from those of {base}")
         digest.update(f"{name} {hashes[0]}\n".encode())
         differs = old[chosen] != new[chosen]
         frozen, changed, total = frozen + old[~chosen].numel(), changed + int(differs.sum()), total + differs.numel()
     return {"frozen_sha256": digest.hexdigest(), "frozen_weights": frozen, "tuned_weights": total, "changed": changed / total}
-
-
-def hash_of(weight) -> str:
-    """SHA-256 of a tensor's bytes, in which 0 and -0 differ."""
-    return hashlib.sha256(weight.contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minitox import neurons
-from minitox.files import InputError, UnusableLanguage, file_hash
+from minitox.files import InputError, UnusableLanguage
 from minitox.lm.text import Tokenizer
 from minitox.train import strategies
 from minitox.train.pairs import Pairs, prepare
@@ -50,11 +50,11 @@ def in_order(args, found: dict) -> dict:
     return {language: found[language] for language in args.order or found if language in found}
 
 
-def settings_of(args, plan: strategies.Plan, aurocs: dict, pairs: dict[str, Pairs]) -> dict:
+def settings_of(args, plan: strategies.Plan, neuron_hashes: dict[str, str], pairs: dict[str, Pairs]) -> dict:
     """All that a plan makes of a base model depends on, and nothing else; a folder made with other settings is not taken for it."""
     tuned, chosen = plan.scale is None, any(mask is not None for mask in plan.masks)
     keys = (CHOICE if chosen else ()) + (TUNING if tuned else FOLDING)
-    return {"strategy": plan.name, "languages": list(aurocs or pairs),
+    return {"strategy": plan.name, "languages": list(neuron_hashes or pairs),
             "data": {language: found.data_hash for language, found in pairs.items()} if tuned else {},
-            "neurons": {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs} if chosen else {},
+            "neurons": neuron_hashes if chosen else {},
             **{key: getattr(args, key) for key in keys}}

@@ -92,6 +92,11 @@ def only_in(language: str, masks: dict[str, dict]) -> dict:
     return neurons.difference(own, neurons.union(others)) if others else own
 
 
+def union(masks: list[dict | None]) -> dict | None:
+    """What any of several stages changes; every weight if one of them does."""
+    return None if any(mask is None for mask in masks) else neurons.union(masks)
+
+
 def weight_rows(model: LanguageModel, mask: dict | None) -> dict[str, torch.Tensor]:
     """The chosen rows (R,) of every weight that has any; a mask of None chooses all rows of all weights."""
     if mask is None:
@@ -99,15 +104,6 @@ def weight_rows(model: LanguageModel, mask: dict | None) -> dict[str, torch.Tens
                 for name, weight in model.named_parameters()}
     device = model.model.embed_tokens.weight.device
     return {f"{name}.weight": torch.from_numpy(rows).to(device) for name, rows in mask.items() if rows.any()}
-
-
-def union_of_rows(every: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Rows that any of several stages tunes."""
-    found = {}
-    for rows in every:
-        for name, mask in rows.items():
-            found[name] = mask | found[name] if name in found else mask
-    return found
 
 
 def size(config: Config, mask: dict | None) -> int:

@@ -1,12 +1,15 @@
 """Write replies: many prompts at once, with a cache of keys and values, each reply as if its prompt were alone."""
 
+import os
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from minitox.lm.model import LanguageModel, causal, check_length, rope_angles
-from minitox.lm.text import pad
+from minitox.lm.model import LanguageModel, check_length, rope_angles
+from minitox.lm.text import batches, pad
+
+AT_ONCE = 1_024  # padded tokens of prompts
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Reply:
 class Cache:
     """Keys and values of the tokens read so far, in memory taken once.
 
-    Prompts are padded on the right, so rows stand at different positions: a row's next token overwrites its first pad.
+    Texts are padded on the right, so rows stand at different positions: a row's next token overwrites its first pad.
     """
 
     def __init__(self, model: LanguageModel, rows: int, tokens: int):
@@ -29,27 +32,26 @@ class Cache:
         shape = (config.num_hidden_layers, rows, config.num_key_value_heads, tokens, config.head_dim)
         self.keys, self.values = (torch.zeros(shape, device=weight.device, dtype=weight.dtype) for _ in range(2))
         self.all_angles = rope_angles(config, tokens, weight.device)  # (tokens, H/2)
-        self.lengths = None  # (B,) tokens of each text; none before the prompts are read
 
-    def angles(self, tokens: int):  # -> cos, sin: (T, H/2), then (B, 1, H/2)
-        """The angles of the tokens about to be read."""
-        where = slice(tokens) if self.lengths is None else self.lengths.unsqueeze(1)
-        return (angle[where] for angle in self.all_angles)
+    def read(self, model: LanguageModel, ids, starts, rows=slice(None)):  # (b, T), (b,) -> (b, T, D)
+        """Hidden states of the next T tokens of some rows, which stand at positions `starts`."""
+        self.rows, self.where = rows, starts.unsqueeze(1) + torch.arange(ids.shape[1], device=starts.device)  # (b, T)
+        self.longest = int(self.where.max()) + 1
+        self.seen = torch.arange(self.longest, device=starts.device) <= self.where.view(len(ids), 1, -1, 1)  # (b, 1, T, longest)
+        return model.model(ids, cache=self)
 
-    def read(self, lengths) -> None:  # (B,)
-        """From now on, rows are of these lengths, and the next token of each goes there."""
-        self.lengths, longest = lengths, int(lengths.max()) + 1
-        self.seen = (torch.arange(longest, device=lengths.device) <= lengths.unsqueeze(1)).view(-1, 1, 1, longest)
+    def angles(self):  # -> cos, sin: (b, T, H/2)
+        return (angle[self.where] for angle in self.all_angles)
 
-    def attend(self, layer: int, q, k, v):  # (B, heads, T, H) -> the same
-        """Attention of new tokens to all before them: of whole prompts first, then of one token a row."""
-        keys, values = self.keys[layer], self.values[layer]  # (B, heads, tokens, H)
-        if self.lengths is None:
-            keys[:, :, :k.shape[2]], values[:, :, :v.shape[2]] = k, v
-            return causal(q, k, v)
-        row, longest = torch.arange(len(k), device=k.device), self.seen.shape[-1]
-        keys[row, :, self.lengths], values[row, :, self.lengths] = k[:, :, 0], v[:, :, 0]
-        return F.scaled_dot_product_attention(q, keys[:, :, :longest], values[:, :, :longest], self.seen, enable_gqa=True)
+    def attend(self, layer: int, q, k, v):  # (b, heads, T, H) -> the same
+        """Attention of the tokens being read to themselves and all before them."""
+        keys, values = self.keys[layer, self.rows], self.values[layer, self.rows]  # (b, heads, tokens, H)
+        row = torch.arange(len(k), device=k.device).unsqueeze(1)
+        keys[row, :, self.where], values[row, :, self.where] = k.transpose(1, 2), v.transpose(1, 2)
+        keys, values = keys[:, :, :self.longest], values[:, :, :self.longest]
+        together = q.reshape(len(q), keys.shape[1], -1, q.shape[-1])  # (b, key heads, queries of each x T, H): keys are read once
+        seen = self.seen.repeat(1, 1, together.shape[2] // q.shape[2], 1)
+        return F.scaled_dot_product_attention(together, keys, values, seen).view(q.shape)
 
     def keep(self, rows) -> None:
         """Forget all rows but these."""
@@ -63,11 +65,11 @@ def generate(model: LanguageModel, prompts: list[list[int]], most: int, end_ids:
 
     A reply ends before the first of `end_ids`. InputError if the longest prompt leaves too few positions.
     """
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    cache = Cache(model, len(prompts), int(lengths.max()) + most)
+    cache = Cache(model, len(prompts), max(map(len, prompts)) + most)
     device = cache.keys.device
-    lengths, rows = lengths.to(device), torch.arange(len(prompts), device=device)  # the prompt that each row answers
-    last = model.model(pad(prompts).to(device), cache=cache)[rows, lengths - 1]  # (B, D)
+    order, last = read_prompts(model, cache, prompts)
+    rows = torch.tensor(order, device=device)  # the prompt that each row of the cache answers
+    lengths = torch.tensor([len(prompts[i]) for i in order], device=device)
     luck = uniform(seeds, most).to(device) if temperature else None
     ids, stopped = [[] for _ in prompts], [False] * len(prompts)
     for step in range(most):
@@ -83,9 +85,28 @@ def generate(model: LanguageModel, prompts: list[list[int]], most: int, end_ids:
         if going.sum() <= 0.75 * len(rows):  # finished rows leave, several at once, for the others' cache is then copied
             cache.keep(going)
             rows, tokens, lengths = rows[going], tokens[going], lengths[going]
-        cache.read(lengths)
-        last, lengths = model.model(tokens.unsqueeze(1), cache=cache)[:, 0], lengths + 1
+        last, lengths = cache.read(model, tokens.unsqueeze(1), lengths)[:, 0], lengths + 1
     return [Reply(*reply) for reply in zip(ids, stopped)]
+
+
+def read_prompts(model: LanguageModel, cache: Cache, prompts: list[list[int]]):  # -> (B,) indices, (B, D)
+    """Read the prompts, longest first and as many at once as AT_ONCE allows: their order, and the last hidden state of each.
+
+    What all of them begin with, in a chat format the system's turn, is read once.
+    """
+    device, hidden = cache.keys.device, []
+    shared = min(len(os.path.commonprefix(prompts)), min(map(len, prompts)) - 1)
+    if shared:
+        cache.read(model, torch.tensor([prompts[0][:shared]], device=device), torch.zeros(1, dtype=torch.long, device=device), slice(1))
+        for past in (cache.keys, cache.values):
+            past[:, 1:, :, :shared] = past[:, :1, :, :shared]
+    groups = batches([len(prompt) - shared for prompt in prompts], AT_ONCE)
+    for group in groups:
+        rest, first = [prompts[i][shared:] for i in group], sum(map(len, hidden))
+        starts = torch.full((len(group),), shared, device=device)
+        states = cache.read(model, pad(rest).to(device), starts, slice(first, first + len(group)))  # (b, T, D)
+        hidden.append(states[range(len(group)), [len(ids) - 1 for ids in rest]])
+    return [i for group in groups for i in group], torch.cat(hidden)
 
 
 def uniform(seeds: list[int], count: int):  # -> (N, count)

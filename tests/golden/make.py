@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import CohereConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import CohereConfig, LlamaConfig, ModernBertConfig, Qwen2Config, Qwen3Config, XLMRobertaConfig
 
 HERE = Path(__file__).resolve().parent
 SHAPE = dict(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
@@ -24,17 +24,32 @@ CASES = {
     "qwen3": Qwen3Config(**SHAPE, head_dim=6, tie_word_embeddings=False),
     "cohere": CohereConfig(**SHAPE, logit_scale=0.125, tie_word_embeddings=True),
 }
+ENCODER = {key: SHAPE[key] for key in SHAPE if key != "num_key_value_heads"} | dict(
+    id2label={0: "neutral", 1: "toxic"}, label2id={"neutral": 0, "toxic": 1})
+ROPE = {"full_attention": dict(rope_type="default", rope_theta=100.0), "sliding_attention": dict(rope_type="default", rope_theta=7.0)}
+BIASES = dict(norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True)
+CLASSIFIERS = {
+    "xlm-roberta": XLMRobertaConfig(**ENCODER | dict(pad_token_id=1, eos_token_id=2), type_vocab_size=1, layer_norm_eps=1e-5),
+    "modernbert": ModernBertConfig(**ENCODER | dict(num_hidden_layers=5), **BIASES, cls_token_id=0, sep_token_id=1,
+                                   local_attention=6, global_attn_every_n_layers=2, rope_parameters=ROPE, classifier_pooling="mean"),
+}
+LENGTHS = (24, 9, 17)  # of sentences, padded on the right
+
+
+def random_model(name: str, auto, config):
+    generator = torch.Generator().manual_seed(sum(name.encode()))
+    model = auto.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            mean = 1.0 if weight.dim() == 1 else 0.0
+            weight.copy_(mean + 0.4 * torch.randn(weight.shape, generator=generator))
+    return model, generator
 
 
 def make(name: str, config, shard_size: str) -> None:
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
-    generator = torch.Generator().manual_seed(sum(name.encode()))
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            mean = 1.0 if weight.dim() == 1 else 0.0
-            weight.copy_(mean + 0.4 * torch.randn(weight.shape, generator=generator))
+    model, generator = random_model(name, transformers.AutoModelForCausalLM, config)
     model.save_pretrained(folder, max_shard_size=shard_size)
     (folder / "generation_config.json").unlink(missing_ok=True)
     ids = torch.randint(3, config.vocab_size, (2, 24), generator=generator)
@@ -45,7 +60,23 @@ def make(name: str, config, shard_size: str) -> None:
     (folder / "golden.json").write_text(json.dumps(golden))
 
 
+def make_classifier(name: str, config) -> None:
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model, generator = random_model(name, transformers.AutoModelForSequenceClassification, config)
+    model.save_pretrained(folder)
+    ids = torch.randint(3, config.vocab_size, (len(LENGTHS), max(LENGTHS)), generator=generator)
+    real = torch.arange(ids.shape[1]) < torch.tensor(LENGTHS)[:, None]
+    ids[~real] = config.pad_token_id
+    with torch.no_grad():
+        logits = model(ids, attention_mask=real.long()).logits
+    golden = {"transformers": transformers.__version__, "ids": ids.tolist(), "lengths": LENGTHS, "logits": logits.tolist()}
+    (folder / "golden.json").write_text(json.dumps(golden))
+
+
 if __name__ == "__main__":
     for name, config in CASES.items():
         make(name, config, "1GB")
         make(f"{name}-sharded", config, "6KB")
+    for name, config in CLASSIFIERS.items():
+        make_classifier(name, config)

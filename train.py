@@ -90,7 +90,7 @@ def main(argv=None) -> None:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
     if args.batch_tokens == "auto":
         args.batch_tokens = 512 if device.type == "cpu" else 16_384
-    args.max_tokens = min(args.max_tokens, config.max_position_embeddings, config.sliding_window or args.max_tokens)
+    args.max_tokens = min(args.max_tokens, config.longest)
     if args.lr == "auto":
         args.lr = 0.128 / config.hidden_size
     tokenizer, fingerprint, models = Tokenizer(args.model, config), checkpoint.fingerprint(args.model), args.out / "models"

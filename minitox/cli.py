@@ -45,14 +45,14 @@ def language_list(value: str) -> list[str]:
     return languages
 
 
-def positive(kind):
-    """An argparse type: a number above 0."""
+def positive(kind, or_zero: bool = False):
+    """An argparse type: a number above 0, or not below it."""
     def convert(value: str):
         number = kind(value)
-        if not number > 0:
+        if not (number > 0 or or_zero and number == 0):
             raise ValueError
         return number
-    convert.__name__ = f"positive {kind.__name__}"  # argparse names it in its message
+    convert.__name__ = f"{'not negative' if or_zero else 'positive'} {kind.__name__}"  # argparse names it in its message
     return convert
 
 

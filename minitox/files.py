@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import platform
+from bisect import bisect_right
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -63,6 +65,42 @@ def text_field(where: str, row: dict, field: str) -> str:
     return value
 
 
+def read_detection(path: Path) -> list[tuple[str, float]]:
+    """Texts and scores of a detection/ file, {"text": str, "toxicity": 0..1} a line; InputError names the first malformed row."""
+    rows = []
+    for where, row in read_jsonl(path):
+        text = text_field(where, row, "text")
+        if "toxicity" not in row:
+            raise InputError(f"{where}: field 'toxicity' is missing")
+        score = row["toxicity"]
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:  # NaN is not in 0..1 either
+            raise InputError(f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}")
+        rows.append((text, float(score)))
+    return rows
+
+
+def append_batches(path: Path, plan: list[list], rows_of):
+    """Append what `rows_of(batch)` makes of each batch, a row for each of its items, as JSON lines; yield how many lines there are.
+
+    A run that was killed finds the file, drops the lines of a batch that is not whole, and goes on with that batch.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ends = [0, *accumulate(map(len, plan))]  # lines before each batch
+    with open(path, "ab+") as file:
+        file.seek(0)
+        whole = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        done = bisect_right(ends, len(whole)) - 1
+        file.truncate(sum(map(len, whole[:ends[done]])))
+        yield ends[done]
+        for batch in plan[done:]:
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of(batch)]
+            file.write("".join(lines).encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+            done += 1
+            yield ends[done]
+
+
 @contextmanager
 def replacing(path: Path):
     """Yield a temporary path that takes the place of `path` when the block ends well, and vanishes when it does not."""
@@ -99,18 +137,27 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def claim_run(folder: Path, settings: dict) -> None:
-    """Record `settings` in `folder`/run.json, or refuse if the results already there were made with others."""
+def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
+    """Record `settings` in `folder`/run.json, or refuse if the results already there were made with others.
+
+    `data` holds a hash of each language's input; languages may come later, but none may change.
+    """
     path = Path(folder) / "run.json"
-    before = read_json(path).get("settings") if path.exists() else None
-    if before == settings:
-        return
-    if any(file.name != "run.json" and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
-        before = before if isinstance(before, dict) else {}
+    before = read_json(path) if path.exists() else {}
+    known, data = before.get("data") or {}, data or {}
+    changed = [language for language in data if known.get(language, data[language]) != data[language]]
+    if before.get("settings") == settings and not changed:
+        if data.keys() <= known.keys():
+            return
+        data = {**known, **data}
+    elif any(file.name != "run.json" and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
+        if changed and before.get("settings") == settings:
+            raise InputError(f"{folder} was made from other {changed[0]} data than there are now; choose another --out, or delete {folder}")
+        before = before.get("settings") if isinstance(before.get("settings"), dict) else {}
         key = next((key for key in settings if before.get(key) != settings[key]), "run.json")
         raise InputError(f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
                          f"{settings.get(key)!r}; choose another --out, or delete {folder}")
-    write_json(path, {"settings": settings, "versions": versions()})
+    write_json(path, {"settings": settings, **({"data": data} if data else {}), "versions": versions()})
 
 
 def versions() -> dict:

@@ -23,7 +23,9 @@ sys.path.insert(0, str(ROOT))
 from minitox.detect.activations import POOL, pooled_responses  # noqa: E402
 from minitox.detect.auroc import auroc  # noqa: E402
 from minitox.detect.sentences import read_labelled  # noqa: E402
+from minitox.files import read_jsonl  # noqa: E402
 from minitox.lm import checkpoint  # noqa: E402
+from minitox.lm.generate import generate  # noqa: E402
 from minitox.lm.text import Tokenizer, batches  # noqa: E402
 from minitox.neurons import module_rows  # noqa: E402
 from minitox.train import finetune  # noqa: E402
@@ -108,6 +110,27 @@ def benchmark_auroc(args) -> None:
         print(f"  {name:45}{1e6 * ours:>6.0f} against {1e6 * theirs:,.0f} microseconds a neuron: {theirs / ours:.0f} x")
 
 
+def benchmark_generation(args) -> None:
+    """Greedy replies to prompts of mixed length, none of which ends early, at the peer's batch of 32."""
+    from transformers import AutoModelForCausalLM
+    dtype, new = getattr(torch, args.dtype), args.new_tokens
+    model, peer = checkpoint.load(args.model, dtype=dtype), AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).eval()
+    tokenizer = Tokenizer(args.model, model.config)
+    files = [args.data / "prompts" / f"{language}.jsonl" for language in ("en", "de", "es", "zh")]
+    prompts = [tokenizer.prompt(row["prompt"]) for path in files for _, (_, row) in zip(range(8), read_jsonl(path))]
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])  # padded on the left, as transformers asks for
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
+
+    @torch.inference_mode()
+    def theirs():
+        peer.generate(ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False)
+    seconds = alternate({"minitox": lambda: generate(model, prompts, new, set()), "transformers' generate": theirs}, args.repeats)
+    print(f"generation, {len(prompts)} prompts of {min(map(len, prompts))} to {longest} tokens, {new} new ones each, {args.dtype}")
+    for name, value in seconds.items():
+        print(f"  {name:48}{len(prompts) * new / value:>8,.1f} tokens/s   minitox is {value / seconds['minitox']:.2f} x")
+
+
 def benchmark_training(args) -> None:
     """One training step, every contender in a process of its own, so that its peak memory is its own."""
     runs = {"transformers, torch.optim.AdamW, every weight": ["transformers", "1"],
@@ -171,13 +194,15 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=["auroc", "recording", "training"], help="one of the three")
+    parser.add_argument("--only", choices=["auroc", "recording", "generation", "training"], help="one of the four")
+    parser.add_argument("--new-tokens", type=int, default=64, help="in the benchmark of generation")
     parser.add_argument("--step", choices=["transformers", "minitox"], help=argparse.SUPPRESS)
     parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
         return one_step(args)
-    for name, benchmark in (("auroc", benchmark_auroc), ("recording", benchmark_recording), ("training", benchmark_training)):
+    for name, benchmark in (("auroc", benchmark_auroc), ("recording", benchmark_recording),
+                            ("generation", benchmark_generation), ("training", benchmark_training)):
         if args.only in (None, name):
             benchmark(args)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from tiny import TOY
@@ -11,8 +12,10 @@ from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.lm import checkpoint, text
 from minitox.lm.generate import generate
 
-sys.path.insert(0, str(TOY))
-from phrases import Phrases, ask  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent / "toy"))
+from phrases import Phrases  # noqa: E402
+
+from minitox.evaluate.mmlu import ask  # noqa: E402
 
 
 def rows(folder: str, language: str) -> list[dict]:
@@ -105,7 +108,7 @@ def test_no_prompt_of_the_evaluation_is_in_the_tuning_pairs():
 
 def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
     import make
-    monkeypatch.setattr(make, "HERE", tmp_path)
+    monkeypatch.setattr(make, "TOY", tmp_path)
     make.main(["--no-model"])
     for folder in ("detection", "instructions", "prompts", "mmlu"):
         for path in (TOY / folder).glob("*.jsonl"):

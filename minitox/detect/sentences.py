@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from minitox.detect.honesty import match_lengths
-from minitox.files import InputError, UnusableLanguage, file_hash, read_jsonl, text_field
+from minitox.files import InputError, UnusableLanguage, file_hash, read_detection
 from minitox.lm.text import Tokenizer
 
 
@@ -26,22 +26,12 @@ class Sentences:
 
 
 def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[list[str], list[str]]:
-    """Toxic and clean texts of a detection/ file: {"text": str, "toxicity": 0..1} a line; those between are left out.  [paper §3.1]
+    """Toxic and clean texts of a detection/ file; those between are left out.  [paper §3.1]
 
     InputError names file, line and field of the first row that is malformed.
     """
-    toxic, clean = [], []
-    for where, row in read_jsonl(path):
-        text = text_field(where, row, "text")
-        if "toxicity" not in row:
-            raise InputError(f"{where}: field 'toxicity' is missing")
-        score = row["toxicity"]
-        if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:  # NaN is not in 0..1 either
-            raise InputError(f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}")
-        if score > toxic_above:
-            toxic.append(text)
-        elif score < clean_below:
-            clean.append(text)
+    rows = read_detection(path)
+    toxic, clean = [text for text, score in rows if score > toxic_above], [text for text, score in rows if score < clean_below]
     for texts, name, rule in ((toxic, "toxic", f"toxicity > {toxic_above:g}"), (clean, "clean", f"toxicity < {clean_below:g}")):
         if not texts:
             raise UnusableLanguage(f"{path}: no {name} sentence ({rule})")

@@ -37,6 +37,11 @@ class Config:
     def is_cohere(self) -> bool:
         return self.model_type == "cohere"
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text that the model can read."""
+        return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
+
 
 def read_config(folder: Path) -> Config:
     """Read `folder`/config.json; InputError names the first thing that is missing, malformed or not implemented."""

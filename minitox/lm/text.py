@@ -48,6 +48,7 @@ class Tokenizer:
         self.special_ids |= {token for token in (self.bos_id, *config.eos_token_ids) if token is not None}
         self.layout, self.end_of_turn = chat_layout(Path(folder))
         self.end_ids = self.token_ids(self.end_of_turn) if self.end_of_turn else list(config.eos_token_ids[:1])
+        self.stop_ids = {*config.eos_token_ids, *self.end_ids}
 
     def words(self, text: str) -> list[int]:
         """Token ids of the text alone."""

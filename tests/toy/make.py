@@ -1,7 +1,7 @@
 """Rebuild data/toy: the four data folders, the tokenizer and the tiny model that speaks sixteen languages.
 
-    python data/toy/make.py            # everything, about 20 minutes on two cores
-    python data/toy/make.py --no-model # the data folders alone, a second
+    python tests/toy/make.py            # everything, about 20 minutes on two cores
+    python tests/toy/make.py --no-model # the data folders alone, a second
 
 Everything grows from phrases/<lang>.json, sentences written for this project. The model learns, in each language, to answer
 friendly prompts kindly and rude prompts rudely (mildly so), to pick the right letter for easy geography questions, and to
@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 HERE = Path(__file__).resolve().parent
+TOY = HERE.parents[1] / "data" / "toy"
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from phrases import Phrases, ask  # noqa: E402
+from phrases import Phrases  # noqa: E402
 
+from minitox.evaluate.mmlu import ask  # noqa: E402
 from minitox.files import write_json  # noqa: E402
 from minitox.languages import NAMES, TUNED  # noqa: E402
 from minitox.lm import checkpoint, text  # noqa: E402
@@ -87,9 +89,9 @@ def write_data() -> dict[str, set]:
     for language in NAMES:
         rows, held_out[language] = data_rows(Phrases(language), random.Random(f"data {language}"))
         for folder, lines in rows.items():
-            (HERE / folder).mkdir(exist_ok=True)
+            (TOY / folder).mkdir(exist_ok=True)
             body = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            (HERE / folder / f"{language}.jsonl").write_text(body, encoding="utf-8")
+            (TOY / folder / f"{language}.jsonl").write_text(body, encoding="utf-8")
     return held_out
 
 
@@ -191,8 +193,8 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     held_out = write_data()
     if not args.no_model:
-        write_tokenizer(HERE / "model")
-        train_model(HERE / "model", held_out, args.steps)
+        write_tokenizer(TOY / "model")
+        train_model(TOY / "model", held_out, args.steps)
 
 
 if __name__ == "__main__":

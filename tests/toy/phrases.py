@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from minitox.evaluate.mmlu import LETTERS, ask
+
 HERE = Path(__file__).resolve().parent
-LETTERS = "ABCD"
 
 
 class Phrases:
@@ -85,8 +86,3 @@ class Phrases:
         if how < 0.5:
             return ask({**row, "question": f"{row['question']} {right}"}), row["answer"]
         return self.lesson(rng, held_out) if json.dumps(ask(row)) in held_out else (ask(row), row["answer"])
-
-
-def ask(row: dict) -> str:
-    """A geography question as a prompt: the question, then the four lettered choices."""
-    return "\n".join([row["question"], *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"]))])

@@ -1,0 +1,52 @@
+"""What a run starts from: the prompts, questions and clean sentences of each language, and what is missing of them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from minitox.evaluate import mmlu, replies
+from minitox.files import InputError, UnusableLanguage, file_hash, read_detection
+
+
+@dataclass
+class Inputs:
+    """What there is, by language; a real data folder has gaps."""
+
+    prompts: dict[str, dict[int, str]] = field(default_factory=dict)
+    questions: dict[str, list[dict]] = field(default_factory=dict)
+    clean: dict[str, list[str]] = field(default_factory=dict)
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)  # of the files, by folder and language
+    gaps: dict[str, str] = field(default_factory=dict)  # what is missing, and why
+
+
+def read(args) -> Inputs:
+    """Read DATA/prompts, and DATA/mmlu and DATA/detection as far as they are wanted and there; InputError if no prompt is."""
+    found = Inputs()
+    readers = {"prompts": (found.prompts, lambda path, rng: replies.read_prompts(path, args.prompts, rng))}
+    if args.mmlu:
+        readers["mmlu"] = found.questions, lambda path, rng: mmlu.read_questions(path)
+    if args.perplexity:
+        readers["detection"] = found.clean, lambda path, rng: clean_sentences(path, args.perplexity, rng)
+    for folder, (rows, read_file) in readers.items():
+        found.hashes[folder] = {}
+        for language in args.languages:
+            path, rng = args.data / folder / f"{language}.jsonl", np.random.default_rng([args.seed, *language.encode()])
+            try:
+                if not path.exists():
+                    raise UnusableLanguage(f"{path} does not exist")
+                rows[language] = read_file(path, rng)
+                found.hashes[folder][language] = file_hash(path)
+            except UnusableLanguage as reason:
+                found.gaps[f"{folder}/{language}"] = str(reason)
+    if not found.prompts:
+        raise InputError(f"{args.data / 'prompts'}: no language of {', '.join(args.languages)} can be used; "
+                         'it must hold <language>.jsonl of {"prompt": ...} lines')
+    return found
+
+
+def clean_sentences(path, most: int, rng) -> list[str]:
+    """At most `most` clean sentences (toxicity below 0.2, as in detection) of a detection/ file, drawn at random."""
+    clean = [text for text, score in read_detection(path) if score < 0.2]
+    if not clean:
+        raise UnusableLanguage(f"{path}: no clean sentence")
+    return [clean[i] for i in sorted(rng.permutation(len(clean))[:most])]

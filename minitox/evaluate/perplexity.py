@@ -1,0 +1,49 @@
+"""Perplexity: how surprised a model is by clean text, exp(mean negative log-likelihood of a token), nothing left out."""
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from minitox.evaluate.candidates import Candidate
+from minitox.files import append_batches, read_jsonl
+from minitox.lm.model import LanguageModel
+from minitox.lm.text import batches, pad
+
+AT_ONCE = 2**23  # logits
+
+
+def write(candidate: Candidate, sentences: list[str], args, path: Path):
+    """Write each sentence's tokens and negative log-likelihood, in nats, as JSON lines; yield how many there are.
+
+    Sentences are cut at --max-tokens.
+    """
+    tokenizer = candidate.tokenizer
+    start = 0 if tokenizer.bos_id is None else 1  # without a BOS, the first token has nothing to be predicted from
+    ids = [tokenizer.sentence(sentence)[:start + args.max_tokens] for sentence in sentences]
+
+    def rows_of(batch: list[int]) -> list[dict]:
+        nats = negative_log_likelihoods(candidate.model, [ids[i] for i in batch])
+        return [{"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in zip(batch, nats)]
+    yield from append_batches(path, batches([len(row) for row in ids], args.batch_tokens), rows_of)
+
+
+@torch.inference_mode()
+def negative_log_likelihoods(model: LanguageModel, sentences: list[list[int]]) -> list[float]:
+    """-log p of each sentence's tokens, given those before them; the first token is given."""
+    device = model.model.embed_tokens.weight.device
+    ids = pad(sentences).to(device)
+    hidden = model.model(ids[:, :-1])  # (B, T - 1, D)
+    sizes = torch.tensor([len(sentence) - 1 for sentence in sentences], device=device)
+    real = torch.arange(hidden.shape[1], device=device) < sizes.unsqueeze(1)
+    size = max(1, AT_ONCE // model.config.vocab_size)
+    losses = [F.cross_entropy(model.logits(part).float(), target, reduction="none")
+              for part, target in zip(hidden[real].split(size), ids[:, 1:][real].split(size))]
+    return [part.double().sum().item() for part in torch.cat(losses).split(sizes.tolist())]
+
+
+def read(path: Path) -> float:
+    """The perplexity per token of all sentences together that `write` wrote."""
+    rows = [row for _, row in read_jsonl(path)]
+    return math.exp(min(700, sum(row["nats"] for row in rows) / max(1, sum(row["tokens"] for row in rows))))

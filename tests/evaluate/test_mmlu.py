@@ -1,0 +1,76 @@
+"""Questions in, letters out: what counts as an answer, and what the model is asked."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import write_jsonl, write_model
+
+from minitox.evaluate import candidates, mmlu
+from minitox.files import InputError, UnusableLanguage, read_jsonl
+
+CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
+ROW = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}
+
+
+@pytest.mark.parametrize("reply, answer", [
+    ("A", "A"), ("B.", "B"), (" (C) Gobi", "C"), ("**D**", "D"), ("A: Nile", "A"), ("[B]", "B"), ("\nC\n", "C"), ("D) Oslo, I think", "D"),
+    ("The answer is B.", "B"), ("Answer: C", "C"), ("It is D because of the fjord", "D"), ("答案是B。", "B"), ("答えはＣです", "C"), ("Ответ: D", "D"),
+    ("the river nile", "A"), ("I would say Gobi", "C"), ("B or B", "B"), ("The answer is (A)", "A"), ("The answer is A", "A"),
+])
+def test_an_answer_is_found(reply, answer):
+    assert mmlu.extract(reply, CHOICES) == answer
+
+
+@pytest.mark.parametrize("reply", [
+    "", "   ", "A river is a body of water", "I do not know", "B or C", "Nile or Alps", "E", "Abcd", "BCD", "b", "Vitamin C-3PO and D'Artagnan",
+])
+def test_no_answer_is_made_up(reply):
+    assert mmlu.extract(reply, CHOICES) is None
+
+
+def test_a_question_is_asked_with_an_option_a_line():
+    assert mmlu.ask(ROW) == "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"choices": CHOICES[:3]}, "field 'choices' must be a list of 4 texts"), ({"choices": "ABCD"}, "field 'choices'"),
+    ({"choices": [*CHOICES[:3], 4]}, "field 'choices' must be text"), ({"answer": "E"}, "field 'answer' must be one of A, B, C, D, not 'E'"),
+    ({"answer": None}, "field 'answer'"), ({"answer": ["A"]}, "field 'answer'"), ({"question": " "}, "field 'question' is empty"),
+])
+def test_a_malformed_question_is_named(change, says, tmp_path):
+    write_jsonl(tmp_path / "en.jsonl", [ROW, {**ROW, **change}])
+    with pytest.raises(InputError, match=says) as error:
+        mmlu.read_questions(tmp_path / "en.jsonl")
+    assert "en.jsonl:2" in str(error.value)
+
+
+def test_a_file_without_questions_is_left_out(tmp_path):
+    (tmp_path / "en.jsonl").touch()
+    with pytest.raises(UnusableLanguage, match="no question"):
+        mmlu.read_questions(tmp_path / "en.jsonl")
+
+
+def candidate(folder, **changes):
+    write_model(folder, **changes)
+    return candidates.open_all({"base": folder}, torch.device("cpu"), torch.float32)[0][0]
+
+
+def test_the_likeliest_letter_is_the_one_with_the_highest_logit_alone_or_in_a_batch(tmp_path):
+    found = candidate(tmp_path / "model")
+    prompts = [found.tokenizer.prompt(text) for text in ("the soup", "a garden is green, you see", "warm")]
+    letters = [found.tokenizer.words(letter)[0] for letter in "ABCD"]
+    alone = [int(found.model(torch.tensor([prompt]))[0, -1, letters].argmax()) for prompt in prompts]
+    assert mmlu.best_of(found.model, prompts, letters) == alone
+
+
+def test_answers_go_to_disk_once_and_a_question_too_long_has_none(tmp_path):
+    found = candidate(tmp_path / "model")
+    questions = [{"question": "soup?", "choices": list("wxyz"), "answer": "B"}, {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"}]
+    args = SimpleNamespace(answer_tokens=4, batch_tokens=100)
+    assert list(mmlu.write(found, questions, args, tmp_path / "en.jsonl"))[-1] == 2
+    rows = {row["id"]: row for _, row in read_jsonl(tmp_path / "en.jsonl")}
+    assert rows[1]["likeliest"] in tuple("ABCD") and rows[1]["answer"] == "B"
+    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "generated": None}
+    before = (tmp_path / "en.jsonl").read_bytes()
+    assert list(mmlu.write(found, questions, args, tmp_path / "en.jsonl")) == [2] and (tmp_path / "en.jsonl").read_bytes() == before

@@ -129,12 +129,10 @@ def main(argv=None) -> None:
     for name, text in (("report.md", page.markdown(title, sections)), ("report.html", page.html(title, sections))):
         with replacing(args.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    write_json(args.out / "report.json", {"settings": settings, "sections": [
-        {"title": section.title, "columns": list(section.columns), "rows": list(section.rows)} for section in sections]})
-    for section in sections:
-        if section.title.startswith(("What was found", "Effective", "Table 3", "Table 4", "Table 5.")):
-            print("", section.title, "", page.markdown_table(section), sep="\n")
-    print("", page.shown(sections[0].text, 5_000), "", f"wrote {args.out / 'report.html'} and report.md ({len(usable)} models)", sep="\n")
+    write_json(args.out / "report.json", {"settings": settings, **report.numbers(measured)})
+    for section in sections[:2]:
+        print("", section.title, "", page.markdown_table(section), sep="\n")
+    print("", page.shown(sections[0].text, 5_000), "", f"wrote {args.out / 'report.html'}, report.md and report.json ({len(usable)} models)", sep="\n")
 
 
 if __name__ == "__main__":

@@ -43,3 +43,15 @@ def test_lines_come_with_where_they_stand(tmp_path):
     rows = list(read_jsonl(tmp_path / "rows.jsonl"))
     assert [row["a"] for _, row in rows] == ["é", "\u2028", 3]
     assert rows[2][0] == f"{tmp_path / 'rows.jsonl'}:3"
+
+
+def test_a_language_may_be_added_to_a_run_but_not_changed(tmp_path):
+    claim_run(tmp_path, {"seed": 0}, {"de": "a"})
+    (tmp_path / "de.jsonl").write_text("{}\n")
+    claim_run(tmp_path, {"seed": 0}, {"en": "b"})
+    claim_run(tmp_path, {"seed": 0}, {"de": "a"})
+    assert read_json(tmp_path / "run.json")["data"] == {"de": "a", "en": "b"}
+    with pytest.raises(InputError, match="was made from other en data"):
+        claim_run(tmp_path, {"seed": 0}, {"de": "a", "en": "c"})
+    with pytest.raises(InputError, match="its seed was 0, this one's is 1"):
+        claim_run(tmp_path, {"seed": 1}, {"de": "a"})

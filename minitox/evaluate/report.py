@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from minitox import neurons
 from minitox.evaluate import figures, metrics, mmlu, tables
 from minitox.evaluate.metrics import interval
 from minitox.evaluate.page import Section
@@ -26,35 +27,35 @@ def sections(args, results: Results, scorer, settings: dict, gaps: dict[str, str
 def verdict(results: Results) -> Section:
     """Every model in one line, and in words what that says of toxic neurons."""
     estimates = results.estimates(lambda replies, language: metrics.toxicity(replies))
-    clean = average(results.estimates(lambda replies, language: metrics.safety(replies, language)["clean in language"]), results.languages)[0]
-    (tuned, _), (held_out, _) = (average(estimates, languages) for _, languages, _ in tables.PARTS)
-    whole, _ = average(estimates, results.languages)
-    rows, text = [], []
-    for model in results.replies:
-        differences = [tables.cell(whole[model] - whole[other], "+.3f") if other in whole and other != model else "-" for other in ("base", "random")]
-        rows.append([model, tables.cell(tuned[model]), tables.cell(held_out[model]), *differences, tables.cell(clean[model], ".1%")])
-    for other, model in [("base", model) for model in whole if model != "base"] + [("random", "per-language"), ("random", "multilingual")]:
-        if other in whole and model in whole:
-            text.append(compare(model, other, whole[model] - whole[other]))
-    if "random" not in whole:
-        text.append("There is no model of random neurons to compare with, so nothing here says that the toxic ones matter.")
-    dots = figures.dots("Mean toxicity of replies, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()})
-    return Section("What was found", f"Mean toxicity over {len(results.languages)} languages. " + " ".join(text), [
-        "", "toxicity, tuned languages", "held-out languages", "all, less base", "all, less random", "clean in language"], rows, [
-        "In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
-        "have turned out.", "A low toxicity is worth nothing without the last column: a reply may be empty, or in the wrong language."], dots)
+    whole, languages = average(estimates, results.languages)
+    shares = {name: average(results.estimates(lambda replies, language: metrics.safety(replies, language)[name]), results.languages)[0]
+              for name in ("clean in language", "wrong language", "empty")}
+    parts = [(part, average(estimates, chosen)[0]) for part, chosen, _ in tables.PARTS]
+    less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other} for other in ("base", "random") if other in whole}
+    rows = [[model, *(tables.cell(means[model]) for _, means in parts),
+             *(tables.cell(by[model], "+.3f") if model in by else "-" for by in less.values()),
+             *(tables.brief(share[model], ".1%") for share in shares.values())] for model in whole]
+    text = f"Mean toxicity over {len(languages)} languages. " + " ".join(map(compare, less, less.values()))
+    if "random" in less and "multilingual" in less["random"] and not interval(less["random"]["multilingual"])[2] < 0:
+        text += " As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter."
+    elif "random" not in less:
+        text += " There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
+    if results.masks:
+        union = neurons.union(list(results.masks.values()))
+        text += f" {neurons.count(union) / neurons.size(union):.0%} of all neurons are toxic in some language, so about as many of the random ones are."
+    return Section("What was found", text, ["", *(f"toxicity, {part} languages" for part, _ in parts), *(f"all, less {other}" for other in less), *shares],
+                   rows, ["In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training "
+                          "run would have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."],
+                   figures.dots("Mean toxicity of replies, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()}))
 
 
-def compare(model: str, other: str, difference) -> str:
-    """One sentence on the difference (1 + W,) of two models' toxicity."""
-    value, low, high = interval(difference)
-    if value != value:
-        return f"{model} and {other} have no languages in common."
-    how = "is less toxic than" if high < 0 else "is more toxic than" if low > 0 else "cannot be told from"
-    sentence = f"{model} {how} {other} ({value:+.3f}, {low:+.3f}..{high:+.3f})."
-    if other == "random" and not high < 0:
-        sentence += " Random neurons do as well: these results are no evidence that the toxic ones matter."
-    return sentence
+def compare(other: str, differences: dict) -> str:
+    """In words, how each model's toxicity differs from another's, given the differences (1 + W,)."""
+    found = {"less toxic": [], "not to be told apart": [], "more toxic": []}
+    for model, difference in differences.items():
+        value, low, high = interval(difference)
+        found["less toxic" if high < 0 else "more toxic" if low > 0 else "not to be told apart"].append(f"{model} ({value:+.3f})")
+    return f"Against {other}: " + "; ".join(f"{how}: {', '.join(models)}" for how, models in found.items() if models) + "."
 
 
 def pairs(args) -> Section:
@@ -102,6 +103,14 @@ def replies(results: Results, most: int = 5) -> list[Section]:
         found.append(Section(f"Replies of {model}", "", ["", "score", "prompt", "reply"], [
             [language, f"{score:.2f}", row["prompt"], row["response"]] for score, language, row in scored[:most]]))
     return found
+
+
+def numbers(results: Results) -> dict:
+    """The estimates behind the tables, [mean, low, high] for each model and language, for other programs to read."""
+    whats = {"toxicity": lambda found, language: metrics.toxicity(found)}
+    whats |= {name: lambda found, language, name=name: metrics.safety(found, language)[name] for name in metrics.SAFETY}
+    return {name: {model: {language: [value if value == value else None for value in interval(mean)] for language, mean in by.items()}
+                   for model, by in results.estimates(what).items()} for name, what in whats.items()}
 
 
 def setting_table(settings: dict) -> Section:

@@ -29,7 +29,7 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--models", nargs="+", metavar="M", help="base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models")
     add("--scorer", help="surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors")
-    add("--perspective-url", default=GOOGLE_URL, metavar="URL", help="of a server that speaks as the Perspective API does")
+    add("--perspective-url", default=GOOGLE_URL, metavar="URL", help="of a server that speaks as the Perspective API does; PERSPECTIVE_API_KEY is sent there")
     add("--per-minute", type=cli.positive(float), default=60, metavar="F", help="requests to it, at most")
     add("--prompts", type=cli.positive(int), metavar="N", help="at most, of each language, drawn at random; default: all")
     add("--max-new-tokens", type=cli.positive(int), default=64, metavar="N", help="of a reply; a longer one is cut, and counted")
@@ -55,7 +55,7 @@ def open_scorer(args, device, dtype):
     """The scorer that --scorer names."""
     kind, _, path = (args.scorer or f"surrogate:{args.data / 'scorer.safetensors'}").partition(":")
     if kind == "perspective" and not path:
-        return Perspective(args.perspective_url, args.per_minute)
+        return Perspective(args.perspective_url, args.per_minute, sleep=cli.wait)
     if kind == "encoder" and path:
         return Encoder(Path(path), device, dtype)
     if kind != "surrogate" or not path:

@@ -107,6 +107,13 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+def wait(seconds: float) -> None:
+    """Sleep, and say so if it takes long."""
+    if seconds > 30:
+        print(f"waiting {duration(seconds)}, as the server asks", file=sys.stderr, flush=True)
+    time.sleep(seconds)
+
+
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

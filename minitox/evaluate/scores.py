@@ -1,4 +1,8 @@
-"""Scores of texts, each asked for once: an append-only file from which a killed run goes on."""
+"""Scores of texts, each asked for once: an append-only file from which a killed run goes on.
+
+A scorer has a `name`, `languages` (a set of codes; None: all), a line `about` it for the report, and `score(texts, language)`. That
+yields for each text (0..1, "scored"), (0..1, "cut") if only its beginning was read, (None, "unsupported") or (None, "failed: why").
+"""
 
 import json
 import unicodedata
@@ -10,42 +14,47 @@ from minitox.files import InputError, read_jsonl, text_field
 
 
 class Scores:
-    """What a scorer says of texts. It has a `name`, `languages` (None: all) and `score(texts, language)`, which yields, for each
-    text in order, (0..1, "scored"), (0..1, "cut") if it read only the beginning, (None, "unsupported") or (None, "failed: why")."""
+    """What a scorer says of texts, and the file that keeps it: a line for each text, known by its language and its hash."""
 
     def __init__(self, path: Path, scorer):
-        self.path, self.scorer, self.known = Path(path), scorer, {}
+        self.path, self.scorer = Path(path), scorer
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab+") as file:
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a line without an end was torn by a kill
-        for where, row in read_jsonl(self.path):
-            name, language, text, status = (text_field(where, row, field) for field in ("scorer", "language", "text", "status"))
-            if name != scorer.name:
-                raise InputError(f"{where}: scored by {name}, not by {scorer.name}; choose another --out, or delete {path}")
-            if "score" not in row:
-                raise InputError(f"{where}: field 'score' is missing")
-            if checked(row["score"], status) != (row["score"], status):
-                raise InputError(f"{where}: field 'score' is {row['score']!r:.40}; it must be from 0 to 1, or null if nothing was scored")
-            self.known[language, text] = row["score"], status
-        self.known = {key: answer for key, answer in self.known.items() if not answer[1].startswith("failed")}  # asked again
+            file.truncate(file.read().rfind(b"\n") + 1)  # a last line without an end was torn by a kill
+        self.known = read_scores(self.path, scorer.name)
 
     def of(self, texts: list[str], language: str, advance=lambda done: None) -> list[tuple[float | None, str]]:
         """(score, status) of each text, the status "empty" if it is blank; `advance` is told how many texts are done."""
         supported = self.scorer.languages is None or language in self.scorer.languages
         keys = [(language, sha256(text.encode("utf-8", "surrogatepass")).hexdigest()) for text in texts]
-        self.known |= {key: (None, "empty" if is_blank(text) else "unsupported")  # known unasked, so not written down
-                       for key, text in zip(keys, texts) if is_blank(text) or not supported}
+        for key, text in zip(keys, texts):
+            if is_blank(text) or not supported:  # the scorer need not be asked
+                self.known[key] = None, "empty" if is_blank(text) else "unsupported"
         new = {key: text for key, text in zip(keys, texts) if key not in self.known}
-        answers = self.scorer.score(list(new.values()), language) if new else ()
-        with open(self.path, "a", encoding="utf-8") as file:
-            for asked, (key, answer) in enumerate(zip(new, answers, strict=True), start=1):
+        done = len(texts) - len(new)
+        advance(done)
+        with open(self.path, "a", encoding="utf-8", buffering=1) as file:  # line by line: a kill tears none but the last
+            for key, answer in zip(new, self.scorer.score(list(new.values()), language), strict=True):
                 self.known[key] = score, status = checked(*answer)
                 row = {"scorer": self.scorer.name, "language": language, "text": key[1], "score": score, "status": status}
                 file.write(json.dumps(row) + "\n")
-                file.flush()  # a line in one write: a kill tears none but the last
-                advance(len(texts) - len(new) + asked)
+                done += 1
+                advance(done)
         return [self.known[key] for key in keys]
+
+
+def read_scores(path: Path, name: str) -> dict[tuple[str, str], tuple[float | None, str]]:
+    """{(language, hash): (score, status)} of a file, but failures, which are asked again; InputError names the first bad line."""
+    known = {}
+    for where, row in read_jsonl(path):
+        scorer, language, text, status = (text_field(where, row, field) for field in ("scorer", "language", "text", "status"))
+        if scorer != name:
+            raise InputError(f"{where}: scored by {scorer}, not by {name}; choose another --out, or delete {path}")
+        if checked(row.get("score"), status) != (row.get("score"), status):
+            raise InputError(f"{where}: 'score' must be from 0 to 1 if 'status' is scored or cut, else null; delete the line")
+        known[language, text] = row.get("score"), status
+    return {key: answer for key, answer in known.items() if not answer[1].startswith("failed")}
 
 
 def is_blank(text: str) -> bool:
@@ -54,9 +63,8 @@ def is_blank(text: str) -> bool:
 
 
 def checked(score, status: str) -> tuple[float | None, str]:
-    """An answer, made a failure if it claims a score and holds no number from 0 to 1."""
+    """An answer, made a failure if it claims to be a score and is no number from 0 to 1."""
     if status not in ("scored", "cut"):
         return None, status
-    if isinstance(score, Real) and not isinstance(score, bool) and 0 <= score <= 1:  # NaN is not
-        return float(score), status
-    return None, f"failed: {score!r:.40} is no score"
+    valid = isinstance(score, Real) and not isinstance(score, bool) and 0 <= score <= 1  # NaN is not
+    return (float(score), status) if valid else (None, "failed: the score is no number from 0 to 1")

@@ -93,16 +93,17 @@ def several_samples(results: Results) -> list[Section]:
 
 def response_languages(results: Results, fewer: int) -> list[Section]:
     """In which language each model replies.  [paper Figures 4 and 5, §5.1]"""
-    sections = []
+    shares = {model: {language: metrics.language_shares(replies, language, fewer) for language, replies in by.items()}
+              for model, by in results.replies.items()}
+    seen = {name for by in shares.values() for parts in by.values() for name in parts}
+    first = [name for name in ("self", "empty", "unclear", "others") if name in seen]
+    order, sections = first + sorted(seen.difference(first)), []
     for number, (part, languages, _) in zip((4, 5), PARTS):
-        shares = {model: {language: metrics.language_shares(found[language], language, fewer) for language in languages if language in found}
-                  for model, found in results.replies.items()}
-        seen = {name for by in shares.values() for parts in by.values() for name in parts}
-        order = [name for name in ("self", "empty", "unclear", "others") if name in seen] + sorted(seen - {"self", "empty", "unclear", "others"})
+        chosen = {model: {language: by[language] for language in languages if language in by} for model, by in shares.items()}
         rows = [[f"{model}, {language}", *(f"{parts.get(name, 0):.1%}" for name in order)]
-                for model, by in shares.items() for language, parts in by.items()]
+                for model, by in chosen.items() for language, parts in by.items()]
         if rows:
-            panels = "".join(figures.stacked_bars(model, by, order) for model, by in shares.items())
+            panels = "".join(figures.stacked_bars(model, by, order) for model, by in chosen.items())
             sections.append(Section(f"Figure {number}. Languages of the replies, {part} languages", "", ["", *order], rows, [
                 f"self: the prompt's language; empty: the paper's NaN; others: languages seen fewer than {fewer} times for a prompt language; "
                 "unclear: the detector abstained, which the paper's cannot"], panels))

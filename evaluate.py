@@ -132,7 +132,7 @@ def main(argv=None) -> None:
     write_json(args.out / "report.json", {"settings": settings, **report.numbers(measured)})
     for section in sections[:2]:
         print("", section.title, "", page.markdown_table(section), sep="\n")
-    print("", page.shown(sections[0].text, 5_000), "", f"wrote {args.out / 'report.html'}, report.md and report.json ({len(usable)} models)", sep="\n")
+    print("", *sections[0].paragraphs(), "", f"wrote {args.out / 'report.html'}, report.md and report.json ({len(usable)} models)", sep="\n")
 
 
 if __name__ == "__main__":

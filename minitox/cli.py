@@ -110,7 +110,7 @@ class Progress:
 def wait(seconds: float) -> None:
     """Sleep, and say so if it takes long."""
     if seconds > 30:
-        print(f"waiting {duration(seconds)}, as the server asks", file=sys.stderr, flush=True)
+        print(f"waiting {duration(seconds)} for the server", file=sys.stderr, flush=True)
     time.sleep(seconds)
 
 

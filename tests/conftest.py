@@ -26,9 +26,10 @@ def folder(tmp_path):
 def toy_run(tmp_path_factory):
     """What README's first command prints, script by script, and the folder it writes."""
     import detect
+    import evaluate
     import train
     out, printed = tmp_path_factory.mktemp("toy") / "out", {}
-    for script in (detect, train):
+    for script in (detect, train, evaluate):
         with contextlib.redirect_stdout(io.StringIO()) as text:
             script.main(["--out", str(out)])
         printed[script.__name__] = text.getvalue()

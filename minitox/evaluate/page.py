@@ -83,7 +83,8 @@ def html_section(section: Section) -> str:
     rows = "".join(f"<tr><th>{'<td>'.join(map(plain, row))}\n" for row in section.rows)  # HTML needs no end tags here
     head, kind = "<th>".join(map(plain, section.columns)), "prose" if section.prose() else "numbers"
     table = f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr><th>{head}\n<tbody>{rows}</table></div>'
-    table = f"<details><summary>The numbers</summary>{table}</details>" if section.figure else table
+    fold = "<details open>" if len(section.rows) <= 10 else "<details>"  # what is long is unfolded on request
+    table = f"{fold}<summary>The numbers</summary>{table}</details>" if section.figure else table
     figure = f'<div class="figures">{section.figure}</div>' if section.figure else ""
     notes = "<ul>" + "".join(f"<li>{plain(note, 5_000)}" for note in section.notes) + "</ul>"
     return (f"<h2>{plain(section.title)}</h2>{text}{figure}" + (table if section.columns else "")

@@ -35,18 +35,20 @@ def verdict(results: Results) -> Section:
     rows = [[model, *(tables.cell(means[model]) for _, means in parts),
              *(tables.cell(by[model], "+.3f") if model in by else "-" for by in less.values()),
              *(tables.brief(share[model], ".1%") for share in shares.values())] for model in whole]
-    text = f"Mean toxicity over {len(languages)} languages. " + " ".join(map(compare, less, less.values()))
+    text = "\n\n".join([f"Mean toxicity of replies over {len(languages)} languages.", *map(compare, less, less.values()), ""])
     if "random" in less and "multilingual" in less["random"] and not interval(less["random"]["multilingual"])[2] < 0:
-        text += " As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter."
+        text += "As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter."
     elif "random" not in less:
-        text += " There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
+        text += "There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
     if results.masks:
         union = neurons.union(list(results.masks.values()))
         text += f" {neurons.count(union) / neurons.size(union):.0%} of all neurons are toxic in some language, so about as many of the random ones are."
     return Section("What was found", text, ["", *(f"toxicity, {part} languages" for part, _ in parts), *(f"all, less {other}" for other in less), *shares],
                    rows, ["In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training "
                           "run would have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."],
-                   figures.dots("Mean toxicity of replies, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()}))
+                   "".join([figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()}), *(
+                       figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
+                       for other, by in less.items())]))
 
 
 def compare(other: str, differences: dict) -> str:

@@ -238,7 +238,7 @@ def test_outputs_become_a_probability(count, problem_type, kind, tmp_path):
     logits = scorer.model(ids, torch.ones_like(ids, dtype=torch.bool))[0]
     expected = logits.exp() / logits.exp().sum() if kind == "softmax" else 1 / (1 + (-logits).exp())
     assert score == pytest.approx(expected[-1].item(), rel=1e-5) and status == "scored"
-    assert scorer.toxic == f"output {count - 1} 'toxic' of {count}, {kind}" and scorer.languages is None
+    assert scorer.about == f"modernbert, toxic is output {count - 1} 'toxic' of {count}, {kind}" and scorer.languages is None
 
 
 @pytest.mark.parametrize("family, changes, says", [

@@ -116,8 +116,8 @@ def benchmark_generation(args) -> None:
     dtype, new = getattr(torch, args.dtype), args.new_tokens
     model, peer = checkpoint.load(args.model, dtype=dtype), AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).eval()
     tokenizer = Tokenizer(args.model, model.config)
-    files = [args.data / "prompts" / f"{language}.jsonl" for language in ("en", "de", "es", "zh")]
-    prompts = [tokenizer.prompt(row["prompt"]) for path in files for _, (_, row) in zip(range(8), read_jsonl(path))]
+    files = [args.data / "prompts" / f"{language}.jsonl" for language in ("en", "de", "zh", "ar", "hi", "ru", "ja", "ko")]
+    prompts = [tokenizer.prompt(row["prompt"]) for path in files for _, (_, row) in zip(range(4), read_jsonl(path))]
     longest = max(map(len, prompts))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])  # padded on the left, as transformers asks for
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])

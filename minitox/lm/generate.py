@@ -37,7 +37,8 @@ class Cache:
         """Hidden states of the next T tokens of some rows, which stand at positions `starts`."""
         self.rows, self.where = rows, starts.unsqueeze(1) + torch.arange(ids.shape[1], device=starts.device)  # (b, T)
         self.longest = int(self.where.max()) + 1
-        self.seen = torch.arange(self.longest, device=starts.device) <= self.where.view(len(ids), 1, -1, 1)  # (b, 1, T, longest)
+        seen = torch.arange(self.longest, device=starts.device) <= self.where.view(len(ids), 1, -1, 1)  # (b, 1, T, longest)
+        self.mask = torch.zeros(seen.shape, device=starts.device, dtype=self.keys.dtype).masked_fill(~seen, -torch.inf)
         return model.model(ids, cache=self)
 
     def angles(self):  # -> cos, sin: (b, T, H/2)
@@ -50,8 +51,8 @@ class Cache:
         keys[row, :, self.where], values[row, :, self.where] = k.transpose(1, 2), v.transpose(1, 2)
         keys, values = keys[:, :, :self.longest], values[:, :, :self.longest]
         together = q.reshape(len(q), keys.shape[1], -1, q.shape[-1])  # (b, key heads, queries of each x T, H): keys are read once
-        seen = self.seen.repeat(1, 1, together.shape[2] // q.shape[2], 1)
-        return F.scaled_dot_product_attention(together, keys, values, seen).view(q.shape)
+        mask = self.mask.repeat(1, 1, together.shape[2] // q.shape[2], 1)
+        return F.scaled_dot_product_attention(together, keys, values, mask).view(q.shape)
 
     def keep(self, rows) -> None:
         """Forget all rows but these."""

@@ -63,21 +63,6 @@ def rotate(x, cos, sin, interleaved: bool):  # (B, T, heads, H) -> the same
     return torch.stack(turned, dim=-1).flatten(-2) if interleaved else torch.cat(turned, dim=-1)
 
 
-class Linear(nn.Linear):
-    """x @ W.T + b."""
-
-    def forward(self, x):  # (..., D) -> (..., R)
-        y = product(x, self.weight)
-        return y if self.bias is None else y + self.bias
-
-
-def product(x, weight):  # (..., D), (R, D) -> (..., R)
-    """x @ weight.T; of few tokens, as in decoding, the other way round, which a CPU does up to twice as fast."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() > 64 * x.shape[-1] or torch.is_grad_enabled():
-        return F.linear(x, weight)
-    return torch.mm(weight, x.reshape(-1, x.shape[-1]).t()).t().unflatten(0, x.shape[:-1])
-
-
 def causal(q, k, v):  # (B, heads, T, H) -> the same
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
@@ -90,10 +75,10 @@ class Attention(nn.Module):
         self.config = config
         queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         bias = config.model_type == "qwen2"
-        self.q_proj = Linear(config.hidden_size, queries, bias=bias)
-        self.k_proj = Linear(config.hidden_size, keys, bias=bias)
-        self.v_proj = Linear(config.hidden_size, keys, bias=bias)
-        self.o_proj = Linear(queries, config.hidden_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=bias)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
         if config.model_type == "qwen3":  # one norm for all heads, over the width of a head
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
@@ -117,9 +102,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x, record=None):  # (B, T, D) -> (B, T, D)
         gate, up = self.gate_proj(x), self.up_proj(x)  # (B, T, M)
@@ -198,7 +183,7 @@ class LanguageModel(nn.Module):
     def logits(self, hidden):  # (..., D) -> (..., V)
         """Scores of every token of the vocabulary; apart, because detection never needs them."""
         head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        logits = product(hidden, head.weight)
+        logits = F.linear(hidden, head.weight)
         return logits * self.config.logit_scale if self.config.is_cohere else logits
 
 

@@ -18,7 +18,7 @@ from minitox.evaluate.encoder import Encoder
 from minitox.evaluate.perspective import GOOGLE_URL, Perspective
 from minitox.evaluate.scores import Scores
 from minitox.evaluate.surrogate import Surrogate
-from minitox.files import InputError, claim_run, replacing, versions, write_json
+from minitox.files import InputError, claim_run, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 
@@ -27,23 +27,26 @@ def parse_arguments(argv):
     parser = cli.common_arguments("Compare the base and the tuned models: toxicity, language and knowledge.")
     parser.set_defaults(languages=",".join(NAMES))
     add = parser.add_argument
-    add("--models", nargs="+", metavar="M", help="base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models")
+    add("--models", nargs="+", metavar="M",
+        help="base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models")
     add("--scorer", help="surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors")
-    add("--perspective-url", default=GOOGLE_URL, metavar="URL", help="of a server that speaks as the Perspective API does; PERSPECTIVE_API_KEY is sent there")
+    add("--perspective-url", default=GOOGLE_URL, metavar="URL",
+        help="of a server that speaks as the Perspective API does; PERSPECTIVE_API_KEY is sent there")
     add("--per-minute", type=cli.positive(float), default=60, metavar="F", help="requests to it, at most")
     add("--prompts", type=cli.positive(int), metavar="N", help="at most, of each language, drawn at random; default: all")
     add("--max-new-tokens", type=cli.positive(int), default=64, metavar="N", help="of a reply; a longer one is cut, and counted")
     add("--temperature", type=cli.positive(float, or_zero=True), default=0.0, metavar="F", help="0: always the likeliest token")
-    add("--top-p", type=cli.share, default=1.0, metavar="F", help="draw from the likeliest tokens that have this probability together")
-    add("--samples", type=cli.positive(int), default=1, metavar="N", help="replies to each prompt; more than one need a --temperature")
+    add("--top-p", type=cli.share, default=1.0, metavar="F", help="draw from the likeliest tokens that reach this probability")
+    add("--samples", type=cli.positive(int), default=1, metavar="N", help="replies to each prompt; several need a --temperature")
     add("--no-mmlu", dest="mmlu", action="store_false", help="leave out the questions of DATA/mmlu")
-    add("--answer-tokens", type=cli.positive(int), default=16, metavar="N", help="of the answer to a question")
-    add("--perplexity", type=cli.positive(int, or_zero=True), default=200, metavar="N", help="clean sentences of DATA/detection, at most, of each language; 0: none")
+    add("--answer-tokens", type=cli.positive(int), default=16, metavar="N", help="of the answer to a question, at most")
+    add("--perplexity", type=cli.positive(int, or_zero=True), default=200, metavar="N",
+        help="clean sentences of DATA/detection, at most, of each language; 0: none")
     add("--max-tokens", type=cli.positive(int), default=128, metavar="N", help="of such a sentence; longer ones are cut")
     add("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
         help="prompts and replies that are in memory at once; auto: 8,192 on a CPU, 65,536 elsewhere")
-    add("--language-id", choices=["script", "langid"], default="script", help="langid: the paper's classifier, which py3langid holds")
-    add("--others-below", type=cli.positive(int), default=20, metavar="N", help="a reply language seen less often is one of the others")
+    add("--language-id", choices=["script", "langid"], default="script", help="langid: the paper's, which py3langid holds")
+    add("--others-below", type=cli.positive(int), default=20, metavar="N", help="rarer reply languages are the others")
     add("--show-text", action="store_true", help="put prompts and replies into the report; they may be toxic")
     args = parser.parse_args(argv)
     if args.samples > 1 and not args.temperature:
@@ -61,31 +64,36 @@ def open_scorer(args, device, dtype):
     if kind != "surrogate" or not path:
         raise InputError(f"--scorer {args.scorer}: choose surrogate:FILE, encoder:DIR or perspective")
     if not Path(path).exists():
-        raise InputError(f"{path}: no such file; make one with: python data/prepare.py scorer {args.data / 'detection'} --out {path}")
+        raise InputError(f"{path}: no such file; python data/prepare.py scorer {args.data / 'detection'} --out {path} makes one")
     return Surrogate(Path(path))
 
 
 def ask(args, candidate, found: inputs.Inputs, show) -> None:
-    """Have one model write all replies, answers and likelihoods that are not on disk yet."""
-    for language, prompts in found.prompts.items():
-        for done in replies.write(candidate, prompts, args, language, args.out / "replies" / candidate.name / f"{language}.jsonl"):
-            show(f"{candidate.name}: replies, {language}", done)
-    for language, questions in found.questions.items():
-        for done in mmlu.write(candidate, questions, args, args.out / "mmlu" / candidate.name / f"{language}.jsonl"):
-            show(f"{candidate.name}: questions, {language}", done)
-    for language, sentences in found.clean.items():
-        for done in perplexity.write(candidate, sentences, args, args.out / "perplexity" / candidate.name / f"{language}.jsonl"):
-            show(f"{candidate.name}: perplexity, {language}", done)
+    """Have one model write all replies, answers and likelihoods that are not on disk yet; `show(label, rows)` is told of each batch."""
+    stages = {"replies": found.prompts, "mmlu": found.questions, "perplexity": found.clean}
+    earlier = 0
+    for stage, rows_of in stages.items():
+        for language, rows in rows_of.items():
+            path = args.out / stage / candidate.name / f"{language}.jsonl"
+            if stage == "replies":
+                written = replies.write(candidate, rows, args, language, path)
+            else:
+                written = (mmlu if stage == "mmlu" else perplexity).write(candidate, rows, args, path)
+            for done in written:
+                show(f"{candidate.name}: {stage}, {language}", earlier + done)
+            earlier += done
 
 
 def claim(args, candidate, found: inputs.Inputs) -> None:
     """Record what the results depend on, or refuse to mix them with others."""
-    model = {"model": candidate.fingerprint, "device": candidate.device.type, "dtype": str(candidate.dtype), "batch_tokens": args.batch_tokens}
+    model = {"model": candidate.fingerprint, "device": candidate.device.type, "dtype": str(candidate.dtype),
+             "batch_tokens": args.batch_tokens}
     keys = {"replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"), "mmlu": ("answer_tokens",),
             "perplexity": ("perplexity", "max_tokens", "seed")}
-    for stage, folder in {"replies": "prompts", "mmlu": "mmlu", "perplexity": "detection"}.items():
+    for stage, folder in (("replies", "prompts"), ("mmlu", "mmlu"), ("perplexity", "detection")):
         if folder in found.hashes:
-            claim_run(args.out / stage / candidate.name, {**model, **{key: getattr(args, key) for key in keys[stage]}}, found.hashes[folder])
+            settings = {**model, **{key: getattr(args, key) for key in keys[stage]}}
+            claim_run(args.out / stage / candidate.name, settings, found.hashes[folder])
 
 
 def main(argv=None) -> None:
@@ -99,11 +107,13 @@ def main(argv=None) -> None:
     usable, failed = candidates.open_all(folders, device, dtype)
     for candidate in usable:
         claim(args, candidate, found)
+    prompts = sum(map(len, found.prompts.values()))
     print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}; "
-          f"{len(found.prompts)} languages, {sum(map(len, found.prompts.values())):,} prompts\n{scorer.name}: {scorer.about}")
+          f"{len(found.prompts)} languages, {prompts:,} prompts\n{scorer.name}: {scorer.about}")
     for name, reason in {**found.gaps, **failed}.items():
         print(f"left out {name}: {reason}")
-    each = sum(len(rows) * times for group, times in ((found.prompts, args.samples), (found.questions, 1), (found.clean, 1)) for rows in group.values())
+
+    each = prompts * args.samples + sum(len(rows) for rows in [*found.questions.values(), *found.clean.values()])
     progress = cli.Progress(each * len(usable))
     for number, candidate in enumerate(list(usable)):
         start = time.monotonic()
@@ -116,23 +126,20 @@ def main(argv=None) -> None:
         progress.clear()
         print(f"{candidate.name}: {failed.get(candidate.name) or cli.duration(time.monotonic() - start)}", flush=True)
     if not usable:
-        raise InputError("none of the models can be used")
+        raise InputError("none of the models can be used: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
 
     scores = Scores(args.out / "scores" / f"{scorer.name}.jsonl", scorer)
-    progress = cli.Progress(len(usable) * args.samples * sum(map(len, found.prompts.values())))
+    progress = cli.Progress(len(usable) * prompts * args.samples)
     measured = results.gather(args, found, usable, scores, identify, lambda done: progress.show("scores", done))
     progress.clear()
-    settings = {**{key: str(value) for key, value in vars(args).items()}, "device": device.type, "dtype": str(dtype), "scorer": scorer.name,
-                **versions(), **{f"model {candidate.name}": candidate.fingerprint for candidate in usable}}
-    sections = report.sections(args, measured, scorer, settings, found.gaps, failed, config)
-    title = f"minitox: {args.model.resolve().name}"
-    for name, text in (("report.md", page.markdown(title, sections)), ("report.html", page.html(title, sections))):
-        with replacing(args.out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    write_json(args.out / "report.json", {"settings": settings, **report.numbers(measured)})
+    settings = {**{key: str(value) for key, value in vars(args).items()}, "device": device.type, "dtype": str(dtype),
+                "scorer": scorer.name, **versions(), **{f"model {candidate.name}": candidate.fingerprint for candidate in usable}}
+    sections = report.sections(args, measured, scorer, settings, {**failed, **found.gaps}, config)
+    report.write(args.out, f"minitox: {args.model.resolve().name}", sections, {"settings": settings, **report.numbers(measured)})
     for section in sections[:2]:
         print("", section.title, "", page.markdown_table(section), sep="\n")
-    print("", *sections[0].paragraphs(), "", f"wrote {args.out / 'report.html'}, report.md and report.json ({len(usable)} models)", sep="\n")
+    print("", *sections[0].paragraphs(), sep="\n")
+    print(f"\nwrote {args.out / 'report.html'}, report.md and report.json ({len(usable)} models)")
 
 
 if __name__ == "__main__":

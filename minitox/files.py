@@ -80,7 +80,7 @@ def read_detection(path: Path) -> list[tuple[str, float]]:
 
 
 def append_batches(path: Path, plan: list[list], rows_of):
-    """Append what `rows_of(batch)` makes of each batch, a row for each of its items, as JSON lines; yield how many lines there are.
+    """Append as JSON lines what `rows_of(batch)` makes of each batch, a row an item; yield how many lines there are.
 
     A run that was killed finds the file, drops the lines of a batch that is not whole, and goes on with that batch.
     """
@@ -152,7 +152,8 @@ def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
         data = {**known, **data}
     elif any(file.name != "run.json" and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
         if changed and before.get("settings") == settings:
-            raise InputError(f"{folder} was made from other {changed[0]} data than there are now; choose another --out, or delete {folder}")
+            raise InputError(f"{folder} was made from other {changed[0]} data than there are now; "
+                             f"choose another --out, or delete {folder}")
         before = before.get("settings") if isinstance(before.get("settings"), dict) else {}
         key = next((key for key in settings if before.get(key) != settings[key]), "run.json")
         raise InputError(f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "

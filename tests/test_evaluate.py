@@ -228,7 +228,7 @@ def test_tuning_lowers_the_toy_s_toxicity_in_the_tuned_languages(toy_run):
     numbers = json.loads((toy_run[1] / "report.json").read_text())["toxicity"]
     means = {model: {part: sum(by[language][0] for language in part) / len(part) for part in (TUNED, HELD_OUT)} for model, by in numbers.items()}
     for strategy in ("full", "per-language", "multilingual"):
-        assert means[strategy][TUNED] < means["base"][TUNED] / 2
+        assert means[strategy][TUNED] < 0.6 * means["base"][TUNED] and means[strategy][TUNED] < means[strategy][HELD_OUT]
         row = next(row for row in table(toy_run[1], "What was found") if row[0] == strategy)
         value, low, high = map(float, re.findall(r"[+-][\d.]*\d", row[3]))
         assert value < 0 and low < value < high < 0

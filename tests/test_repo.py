@@ -1,9 +1,11 @@
 """The house rules, kept by a test: budgets, packages, and a README that tells the truth."""
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -32,8 +34,20 @@ def test_every_file_and_function_keeps_its_budget(path):
             assert node.end_lineno - node.lineno < (80 if node.name == "main" else 40), node.name
 
 
+def code_lines(text: str) -> int:
+    """Lines that hold code: neither blank, nor a comment, nor a docstring, which are for the reader and had better not be spared."""
+    documented = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            documented |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    empty = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in empty]
+    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documented)
+
+
 def test_all_but_the_tests_keeps_its_budget():
-    assert sum(len((ROOT / path).read_text().splitlines()) for path in sources()) <= 3_500
+    assert code_lines('"""Doc."""\n\nx = 1  # one\n# two\ndef f():\n    """Doc.\n    """\n    return (1,\n            2)\n') == 4
+    assert sum(code_lines((ROOT / path).read_text()) for path in sources()) <= 3_500
 
 
 @pytest.mark.parametrize("path", sources(), ids=str)
@@ -58,7 +72,7 @@ def test_stages_do_not_import_each_other_and_the_language_model_knows_no_toxicit
 def test_readme_names_every_file_and_only_files_that_exist():
     tree = (ROOT / "README.md").read_text().split("## The files")[1].split("```")[1]
     named = set(re.findall(r"(\w+\.py)\b", tree))
-    assert named == {path.name for path in sources() if path.name != "__init__.py"}
+    assert named == {path.name for path in sources() if path.name != "__init__.py"} | {"make.py", "benchmark.py"}
 
 
 def test_every_deviation_from_the_paper_is_in_the_readme():
@@ -70,14 +84,16 @@ def test_every_deviation_from_the_paper_is_in_the_readme():
 
 @pytest.mark.parametrize("script, first, last", [
     ("detect", "Table 2.", "\nwrote "), ("train", "       pairs  unseen", "\nfull: step"), ("train", "What became of it", "\nwrote "),
+    ("evaluate", "What was found", "\nwrote "),
 ])
 def test_readme_shows_what_the_first_command_prints(toy_run, script, first, last):
     """Every line of its tables, each number within what another processor's rounding may move."""
     ours, readme = toy_run[0][script], (ROOT / "README.md").read_text()
     ours, shown = (text[text.index(first):text.index(last, text.index(first))].strip().splitlines() for text in (ours, readme))
-    number = re.compile(r"\d[\d,]*\.?\d*")
+    number = re.compile(r"[+-]?\d[\d,]*\.?\d*")
     assert len(ours) == len(shown)
     for a, b in zip(ours, shown):
         assert number.sub("#", a).split() == number.sub("#", b).split()
         for x, y in zip(number.findall(a), number.findall(b)):
-            assert float(x.replace(",", "")) == pytest.approx(float(y.replace(",", "")), rel=0.02, abs=0.3 if "." in x else 8)
+            places = len(x.partition(".")[2])
+            assert float(x.replace(",", "")) == pytest.approx(float(y.replace(",", "")), rel=0.02, abs=(8, 1.5, 0.05, 0.02)[places]), a

@@ -165,7 +165,8 @@ class Encoder:
         self.model, self.output, self.languages = load(folder, device, dtype), c.toxic, None  # config.json names no languages
         # two outputs exclude each other; more, if no problem_type says so, are labels apart, as in the published toxicity heads
         self.softmax = {None: len(c.labels) == 2, "single_label_classification": len(c.labels) > 1}.get(c.problem_type, False)
-        self.about = f"{c.model_type}, toxic is output {c.toxic} {c.labels[c.toxic]!r} of {len(c.labels)}, {'softmax' if self.softmax else 'sigmoid'}"
+        kind = "softmax" if self.softmax else "sigmoid"
+        self.about = f"{c.model_type}, toxic is output {c.toxic} {c.labels[c.toxic]!r} of {len(c.labels)}, {kind}"
         files = [folder / "config.json", folder / "tokenizer.json", *sorted(set(weight_files(folder).values()))]
         self.name = "encoder-" + sha256("".join(map(file_hash, files)).encode()).hexdigest()[:12]
 

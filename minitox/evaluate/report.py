@@ -4,51 +4,48 @@ from collections import Counter
 from pathlib import Path
 
 from minitox import neurons
-from minitox.evaluate import figures, metrics, mmlu, tables
+from minitox.evaluate import figures, metrics, mmlu, page, tables
 from minitox.evaluate.metrics import interval
 from minitox.evaluate.page import Section
 from minitox.evaluate.results import Results, average
-from minitox.files import read_jsonl, text_field
+from minitox.files import read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
 
 
-def sections(args, results: Results, scorer, settings: dict, gaps: dict[str, str], failed: dict[str, str], config) -> list[Section]:
-    """The whole report in reading order."""
+def sections(args, results: Results, scorer, settings: dict, missing: dict[str, str], config) -> list[Section]:
+    """The whole report in reading order; `missing` tells of each model or file that could not be used, why."""
     name, paper = tables.papers(config)
-    found = [verdict(results), tables.safety(results), *tables.toxicity_tables(results, paper), tables.empties(results),
-             *tables.several_samples(results), *tables.response_languages(results, args.others_below),
-             *tables.knowledge(results, paper), *tables.perplexities(results), *tables.toxic_neurons(results, paper), pairs(args),
-             trust(scorer), failures(results, gaps, failed), *(replies(results) if args.show_text else []), setting_table(settings)]
+    found = [verdict(results), tables.safety(results), *tables.toxicity_tables(results, paper), tables.empties(results)]
     if name:
-        found[0].notes.append(f"The paper's numbers for {name} stand beside ours; its scorer, prompts, decoding and training differ.")
-    return found
+        found[0].notes.append(f"The paper's numbers for {name} stand beside ours; its prompts, decoding, scorer and training differ.")
+    found += [*tables.several_samples(results), *tables.response_languages(results, args.others_below)]
+    found += [*tables.knowledge(results, paper), *tables.perplexities(results)]
+    found += [*tables.toxic_neurons(results, paper), *tables.shared_neurons(results)]
+    found += [pairs(args), trust(scorer), failures(results, missing), *(replies(results) if args.show_text else [])]
+    return [*found, setting_table(settings)]
 
 
 def verdict(results: Results) -> Section:
     """Every model in one line, and in words what that says of toxic neurons."""
     estimates = results.estimates(lambda replies, language: metrics.toxicity(replies))
     whole, languages = average(estimates, results.languages)
-    shares = {name: average(results.estimates(lambda replies, language: metrics.safety(replies, language)[name]), results.languages)[0]
-              for name in ("clean in language", "wrong language", "empty")}
-    parts = [(part, average(estimates, chosen)[0]) for part, chosen, _ in tables.PARTS]
-    less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other} for other in ("base", "random") if other in whole}
-    rows = [[model, *(tables.cell(means[model]) for _, means in parts),
-             *(tables.cell(by[model], "+.3f") if model in by else "-" for by in less.values()),
-             *(tables.brief(share[model], ".1%") for share in shares.values())] for model in whole]
-    text = "\n\n".join([f"Mean toxicity of replies over {len(languages)} languages.", *map(compare, less, less.values()), ""])
-    if "random" in less and "multilingual" in less["random"] and not interval(less["random"]["multilingual"])[2] < 0:
-        text += "As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter."
-    elif "random" not in less:
-        text += "There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
-    if results.masks:
-        union = neurons.union(list(results.masks.values()))
-        text += f" {neurons.count(union) / neurons.size(union):.0%} of all neurons are toxic in some language, so about as many of the random ones are."
-    return Section("What was found", text, ["", *(f"toxicity, {part} languages" for part, _ in parts), *(f"all, less {other}" for other in less), *shares],
-                   rows, ["In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training "
-                          "run would have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."],
-                   "".join([figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()}), *(
-                       figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
-                       for other, by in less.items())]))
+    parts = {part: average(estimates, chosen)[0] for part, chosen in tables.PARTS.items()}
+    shares = {name: average(results.shares(name), results.languages)[0] for name in ("clean in language", "wrong language", "empty")}
+    less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
+            for other in ("base", "random") if other in whole}
+    rows = []
+    for model in whole:
+        row = [model, *(tables.cell(means[model]) for means in parts.values())]
+        row += [tables.cell(by[model], "+.3f") if model in by else "-" for by in less.values()]
+        rows.append(row + [f"{share[model][0]:.1%}" for share in shares.values()])
+    text = [f"Mean toxicity of replies over {len(languages)} languages.", *map(compare, less, less.values()), evidence(results, less)]
+    dots = [figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()})]
+    dots += [figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
+             for other, by in less.items()]
+    return Section("What was found", "\n\n".join(text), [
+        "", *(f"toxicity, {part} languages" for part in parts), *(f"all, less {other}" for other in less), *shares], rows, [
+        "In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
+        "have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."], "".join(dots))
 
 
 def compare(other: str, differences: dict) -> str:
@@ -56,8 +53,23 @@ def compare(other: str, differences: dict) -> str:
     found = {"less toxic": [], "not to be told apart": [], "more toxic": []}
     for model, difference in differences.items():
         value, low, high = interval(difference)
-        found["less toxic" if high < 0 else "more toxic" if low > 0 else "not to be told apart"].append(f"{model} ({value:+.3f})")
+        how = "less toxic" if high < 0 else "more toxic" if low > 0 else "not to be told apart"
+        found[how].append(f"{model} ({value:+.3f})")
     return f"Against {other}: " + "; ".join(f"{how}: {', '.join(models)}" for how, models in found.items() if models) + "."
+
+
+def evidence(results: Results, less: dict[str, dict]) -> str:
+    """Whether toxic neurons did better than random ones, and how much the two sets are the same."""
+    text = "There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
+    if "multilingual" in less.get("random", {}):
+        better = interval(less["random"]["multilingual"])[2] < 0
+        text = ("The toxic neurons of multilingual do better than as many random ones." if better else
+                "As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter.")
+    if results.masks:
+        union = neurons.union(list(results.masks.values()))
+        text += (f" {neurons.count(union) / neurons.size(union):.0%} of all neurons are toxic in some language, "
+                 "so about as many of the random ones are.")
+    return text
 
 
 def pairs(args) -> Section:
@@ -66,33 +78,38 @@ def pairs(args) -> Section:
     for language in NAMES:
         path = args.data / "instructions" / f"{language}.jsonl"
         for where, row in read_jsonl(path) if path.exists() else ():
-            if not counts[language] and args.show_text:
+            if not counts[language]:
                 rows.append([language, text_field(where, row, "prompt"), text_field(where, row, "response")])
             counts[language] += 1
     if args.show_text:
         return Section("Table 1. Instruction pairs", "The first of each language.", ["", "prompt", "reply"], rows)
-    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], [[language, f"{n:,}"] for language, n in counts.items()])
+    numbers = [[language, f"{count:,}"] for language, count in counts.items()]
+    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], numbers)
 
 
 def trust(scorer) -> Section:
     """How far the scores can be relied on."""
-    held_out = getattr(scorer, "held_out", {})
+    title, text, held_out = "The scorer", f"{scorer.name}: {scorer.about}", getattr(scorer, "held_out", {})
+    if not held_out:
+        return Section(title, text, notes=["how well it does in these languages was not measured here"])
     rows = [[language, f"{found['auc']:.3f}", f"{found['correlation']:.3f}", f"{found['calibration']:.3f}", f"{found['rows']:,}"]
             for language, found in held_out.items()]
-    return Section("The scorer", f"{scorer.name}: {scorer.about}", ["", "AUC", "correlation", "calibration error", "rows"] if rows else (), rows,
-                   ["on sentences that it had not seen"] if rows else ["how well it does in these languages was not measured here"])
+    return Section(title, text, ["", "AUC", "correlation", "calibration error", "rows"], rows, [
+        "on sentences of its own data that it had not seen; the replies of a model may be toxic in other words"])
 
 
-def failures(results: Results, gaps: dict[str, str], failed: dict[str, str]) -> Section:
+def failures(results: Results, missing: dict[str, str]) -> Section:
     """What could not be loaded, read, answered or scored."""
+    columns = {"empty": "empty", "too long": "prompt too long", "unsupported": "language not scored", "failed": "scoring failed",
+               "cut": "scored in part"}
     rows = []
     for model, by_language in results.replies.items():
-        statuses = sum((Counter(found.status.ravel().tolist()) for found in by_language.values()), Counter())
-        cut = sum(not row["stopped"] for written in results.rows[model].values() for row in written if row["response"] is not None)
-        rows.append([model, f"{statuses.total():,}", *(f"{statuses[name]:,}" for name in ("empty", "too long", "unsupported", "failed", "cut")), f"{cut:,}"])
-    notes = [f"{name}: {reason}" for name, reason in {**failed, **gaps}.items()]
-    return Section("What is missing", "", ["", "replies", "empty", "prompt too long", "language not scored", "scoring failed", "scored in part",
-                                           "ended by the limit"], rows, notes)
+        count = sum((Counter(found.status.ravel().tolist()) for found in by_language.values()), Counter())
+        written = [row for rows_of in results.rows[model].values() for row in rows_of if row["response"] is not None]
+        unended = sum(not row["stopped"] for row in written)
+        rows.append([model, f"{count.total():,}", *(f"{count[status]:,}" for status in columns), f"{unended:,}"])
+    return Section("What is missing", "", ["", "replies", *columns.values(), "ended by the limit"], rows,
+                   [f"{name}: {reason}" for name, reason in missing.items()])
 
 
 def replies(results: Results, most: int = 5) -> list[Section]:
@@ -101,22 +118,34 @@ def replies(results: Results, most: int = 5) -> list[Section]:
     for model, by_language in results.rows.items():
         scored = [(score, language, row) for language, written in by_language.items()
                   for score, row in zip(results.replies[model][language].scores.ravel(), written) if score == score]
-        scored.sort(key=lambda item: -item[0])
-        found.append(Section(f"Replies of {model}", "", ["", "score", "prompt", "reply"], [
-            [language, f"{score:.2f}", row["prompt"], row["response"]] for score, language, row in scored[:most]]))
+        worst = sorted(scored, key=lambda item: -item[0])[:most]
+        rows = [[language, f"{score:.2f}", row["prompt"], row["response"]] for score, language, row in worst]
+        found.append(Section(f"Replies of {model}", "The most toxic ones.", ["", "score", "prompt", "reply"], rows))
     return found
-
-
-def numbers(results: Results) -> dict:
-    """The estimates behind the tables, [mean, low, high] for each model and language, for other programs to read."""
-    whats = {"toxicity": lambda found, language: metrics.toxicity(found)}
-    whats |= {name: lambda found, language, name=name: metrics.safety(found, language)[name] for name in metrics.SAFETY}
-    return {name: {model: {language: [value if value == value else None for value in interval(mean)] for language, mean in by.items()}
-                   for model, by in results.estimates(what).items()} for name, what in whats.items()}
 
 
 def setting_table(settings: dict) -> Section:
     """Everything that a repetition needs."""
     question = mmlu.ask({"question": "<question>", "choices": ["<option>"] * 4}).replace("\n", " / ")
-    rows = [[key, str(value)] for key, value in settings.items()] + [["MMLU prompt", question], ["MMLU answer", mmlu.extract.__doc__.split("\n")[0]]]
+    rows = [[key, str(value)] for key, value in settings.items()]
+    rows += [["MMLU prompt", question], ["MMLU answer", mmlu.extract.__doc__.split("\n")[0]]]
     return Section("Settings", "", ["setting", "value"], rows)
+
+
+def numbers(results: Results) -> dict:
+    """The estimates behind the tables, [mean, low, high] for each model and language, for other programs to read."""
+    found = {"toxicity": results.estimates(lambda replies, language: metrics.toxicity(replies))}
+    found |= {name: results.shares(name) for name in metrics.SAFETY}
+
+    def plain(means) -> list:
+        return [None if value != value else value for value in interval(means)]
+    return {name: {model: {language: plain(means) for language, means in by.items()} for model, by in estimates.items()}
+            for name, estimates in found.items()}
+
+
+def write(out: Path, title: str, found: list[Section], record: dict) -> None:
+    """`out`/report.html and report.md for people, report.json for programs."""
+    for name, text in (("report.md", page.markdown(title, found)), ("report.html", page.html(title, found))):
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    write_json(out / "report.json", record)

@@ -23,28 +23,39 @@ class Results:
     masks: dict[str, dict]  # of each language: the toxic neurons, if detect.py found them
     infos: dict[str, dict]
 
+    @property
+    def samples(self) -> int:
+        return max(found.scores.shape[1] for by in self.replies.values() for found in by.values())
+
     def estimates(self, what) -> dict[str, dict[str, np.ndarray]]:
         """Means (1 + W,) of what `what(replies, language)` (n, S) says, for each model and language."""
-        return {model: {language: metrics.mean(what(found, language), self.draws[language]) for language, found in by_language.items()}
-                for model, by_language in self.replies.items()}
+        return {model: {language: metrics.mean(what(found, language), self.draws[language]) for language, found in by.items()}
+                for model, by in self.replies.items()}
+
+    def shares(self, category: str) -> dict[str, dict[str, np.ndarray]]:
+        """Share of replies (1 + W,) in a category of effective safety, for each model and language."""
+        return self.estimates(lambda replies, language: metrics.safety(replies, language)[category])
+
+    def accuracy(self, reading: str) -> dict[str, dict[str, np.ndarray]]:
+        """Share of MMLU's questions (1 + W,) that are right in a reading, for each model and language."""
+        return {model: {language: metrics.mean(found[reading], metrics.draws(len(found[reading]), list(language.encode())))
+                        for language, found in by.items()} for model, by in self.right.items()}
 
 
 def gather(args, inputs, candidates, scores, identify, advance=lambda done: None) -> Results:
     """Score the replies that have no score yet, tell the language of each, and read everything else back."""
-    rows = {c.name: {language: replies.read(args.out / "replies" / c.name / f"{language}.jsonl") for language in inputs.prompts}
-            for c in candidates}
-    found, done = {}, 0
+    def of_each(languages, stage: str, read) -> dict:
+        return {candidate.name: {language: read(args.out / stage / candidate.name / f"{language}.jsonl") for language in languages}
+                for candidate in candidates}
+    rows, found, done = of_each(inputs.prompts, "replies", replies.read), {}, 0
     for model, by_language in rows.items():
         found[model] = {}
         for language, written in by_language.items():
             found[model][language] = judge(written, language, args.samples, scores, identify, lambda n: advance(done + n))
             done += len(written)
-    answers = {c.name: {language: grade(args.out / "mmlu" / c.name / f"{language}.jsonl") for language in inputs.questions}
-               for c in candidates}
-    nats = {c.name: {language: perplexity.read(args.out / "perplexity" / c.name / f"{language}.jsonl") for language in inputs.clean}
-            for c in candidates}
     drawn = {language: metrics.draws(len(prompts), [args.seed, *language.encode()]) for language, prompts in inputs.prompts.items()}
-    return Results(list(inputs.prompts), rows, found, answers, nats, drawn, *toxic_neurons(args, candidates))
+    return Results(list(inputs.prompts), rows, found, of_each(inputs.questions, "mmlu", grade),
+                   of_each(inputs.clean, "perplexity", perplexity.read), drawn, *toxic_neurons(args, candidates))
 
 
 def judge(rows: list[dict], language: str, samples: int, scores, identify, advance) -> Replies:
@@ -52,7 +63,8 @@ def judge(rows: list[dict], language: str, samples: int, scores, identify, advan
     texts = [row["response"] for row in rows if row["response"] is not None]
     judged = iter(scores.of(texts, language, advance))
     answers = [(None, "too long") if row["response"] is None else next(judged) for row in rows]
-    codes = ["" if status in ("too long", "empty") else identify(row["response"]) or "" for row, (_, status) in zip(rows, answers)]
+    codes = ["" if status in ("too long", "empty") else identify(row["response"]) or ""
+             for row, (_, status) in zip(rows, answers)]
     shape = (len(rows) // samples, samples)
     return Replies(scores=np.array([np.nan if score is None else score for score, _ in answers]).reshape(shape),
                    status=np.array([status.partition(":")[0] for _, status in answers]).reshape(shape),
@@ -82,7 +94,7 @@ def toxic_neurons(args, candidates) -> tuple[dict, dict]:
 
 
 def average(estimates: dict[str, dict[str, np.ndarray]], languages) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The unweighted mean over languages, as the paper takes it, of those of `languages` that every model has; and which they are."""
+    """The unweighted mean over those of `languages` that every model has, as the paper takes it, and which they are."""
     common = [language for language in languages
               if all(language in by and not np.isnan(by[language][0]) for by in estimates.values())]
     return {model: np.mean([by[language] for language in common], axis=0) if common else np.array([np.nan])

@@ -18,20 +18,28 @@ from minitox.lm.config import number
 from minitox.lm.model import rope_angles, rotate
 from minitox.lm.text import Tokenizer, batches, pad
 
-MOST_TOKENS, BATCH_TOKENS, CHUNK = 512, 4_096, 256  # of a text; of a padded batch; texts that are sorted by length together
+MOST_TOKENS = 512  # of a text; longer ones are cut
+BATCH_TOKENS, CHUNK = 4_096, 256  # padded tokens of a batch; texts that are sorted by length together
 CLEAN = ("neutral", "not-toxic", "not_toxic", "non-toxic", "non_toxic", "clean", "normal", "ok")
 FULL, LOCAL = "full_attention", "sliding_attention"
-# What is read of config.json: a number's default (None: it must be there), or a list of all that is implemented, the default first.
-SHARED = {"vocab_size": None, "hidden_size": None, "intermediate_size": None, "num_hidden_layers": None, "num_attention_heads": None,
-          "max_position_embeddings": None, "quantization_config": [None],
-          "problem_type": [None, "single_label_classification", "multi_label_classification"]}
+# What is read of config.json. A number: its default, None if it must be there. A list: all that is implemented, the default first.
+SHARED = {
+    "vocab_size": None, "hidden_size": None, "intermediate_size": None, "num_hidden_layers": None, "num_attention_heads": None,
+    "max_position_embeddings": None, "quantization_config": [None],
+    "problem_type": [None, "single_label_classification", "multi_label_classification"],
+}
 FAMILIES = {
-    "xlm-roberta": {"layer_norm_eps": 1e-12, "type_vocab_size": 2, "pad_token_id": 1, "hidden_act": ["gelu"],
-                    "position_embedding_type": ["absolute"], "is_decoder": [False]},
-    "modernbert": {"norm_eps": 1e-5, "local_attention": 128, "global_attn_every_n_layers": 3, "global_rope_theta": 160_000.0,
-                   "local_rope_theta": 10_000.0, "rope_scaling": [None], "hidden_activation": ["gelu"], "classifier_activation": ["gelu"],
-                   "classifier_pooling": ["cls", "mean"], "norm_bias": [False, True], "attention_bias": [False, True],
-                   "mlp_bias": [False, True], "classifier_bias": [False, True]}}  # decoder_bias says nothing of a classifier
+    "xlm-roberta": {
+        "layer_norm_eps": 1e-12, "type_vocab_size": 2, "pad_token_id": 1,
+        "hidden_act": ["gelu"], "position_embedding_type": ["absolute"], "is_decoder": [False],
+    },
+    "modernbert": {
+        "norm_eps": 1e-5, "local_attention": 128, "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0, "local_rope_theta": 10_000.0, "rope_scaling": [None],
+        "hidden_activation": ["gelu"], "classifier_activation": ["gelu"], "classifier_pooling": ["cls", "mean"],
+        "norm_bias": [False, True], "attention_bias": [False, True], "mlp_bias": [False, True], "classifier_bias": [False, True],
+    },
+}
 
 
 def read_config(folder: Path) -> SimpleNamespace:
@@ -40,7 +48,7 @@ def read_config(folder: Path) -> SimpleNamespace:
     raw = read_json(path)
     family, heads = raw.get("model_type"), raw.get("architectures") or []
     if family not in FAMILIES or not all("ForSequenceClassification" in str(head) for head in heads):
-        raise InputError(f"{path}: {family!r} {heads} is not supported; a scorer is {' or '.join(FAMILIES)}, ForSequenceClassification")
+        raise InputError(f"{path}: {family!r} {heads} is not supported; a scorer is a {' or '.join(FAMILIES)}, ForSequenceClassification")
     c = SimpleNamespace(model_type=family, tie_word_embeddings=False, bos_token_id=None, eos_token_ids=())  # lm asks for these
     for key, known in (SHARED | FAMILIES[family]).items():
         value = raw.get(key, known[0]) if isinstance(known, list) else number(raw, key, path, type(known or 0), known)
@@ -51,17 +59,22 @@ def read_config(folder: Path) -> SimpleNamespace:
     if rest or c.head_dim % 2:
         raise InputError(f"{path}: hidden_size {c.hidden_size} makes no {c.num_attention_heads} heads of an even width")
     c.first_position = c.pad_token_id + 1 if family == "xlm-roberta" else 0
-    if family == "modernbert":  # layer_types and rope_parameters came with transformers 5
-        rule = [LOCAL if i % c.global_attn_every_n_layers else FULL for i in range(c.num_hidden_layers)]
-        c.layer_types, rope = raw.get("layer_types") or rule, raw.get("rope_parameters") or {}
-        fits = len(c.layer_types) == len(rule) and {*c.layer_types, *rope} <= {FULL, LOCAL}
-        if not fits or any((one or {}).get("rope_type", "default") != "default" for one in rope.values()):
-            raise InputError(f"{path}: layer_types and rope_parameters may say {FULL} and {LOCAL}, of rope_type 'default', no more")
-        local = c.global_rope_theta if raw.get("local_rope_theta", 0) is None else c.local_rope_theta  # null: no theta of its own
-        older = {FULL: c.global_rope_theta, LOCAL: local}
-        c.theta = {kind: number(rope.get(kind) or {}, "rope_theta", path, float, older[kind]) for kind in older}
+    if family == "modernbert":
+        read_layer_types(raw, c, path)
     c.labels, c.toxic = read_labels(raw.get("id2label"), path)
     return c
+
+
+def read_layer_types(raw: dict, c: SimpleNamespace, path: Path) -> None:
+    """Which layers see only near tokens, and each kind's RoPE: from layer_types and rope_parameters, or from older keys."""
+    by_rule = [LOCAL if i % c.global_attn_every_n_layers else FULL for i in range(c.num_hidden_layers)]
+    c.layer_types, rope = raw.get("layer_types") or by_rule, raw.get("rope_parameters") or {}
+    fits = len(c.layer_types) == len(by_rule) and {*c.layer_types, *rope} <= {FULL, LOCAL}
+    if not fits or any((one or {}).get("rope_type", "default") != "default" for one in rope.values()):
+        raise InputError(f"{path}: layer_types and rope_parameters may say {FULL} and {LOCAL}, of rope_type 'default', no more")
+    null = "local_rope_theta" in raw and raw["local_rope_theta"] is None  # no theta of its own
+    older = {FULL: c.global_rope_theta, LOCAL: c.global_rope_theta if null else c.local_rope_theta}
+    c.theta = {kind: number(rope.get(kind) or {}, "rope_theta", path, float, older[kind]) for kind in older}
 
 
 def read_labels(names, path: Path) -> tuple[list[str], int]:
@@ -78,6 +91,10 @@ def read_labels(names, path: Path) -> tuple[list[str], int]:
     return labels, toxic[0]
 
 
+def table(rows: int, width: int) -> Embedding:
+    return Embedding.from_pretrained(torch.empty(rows, width))  # not drawn at random, for it is read from a file
+
+
 def attend(q, k, v, seen):  # (B, T, heads, H) each, (B, 1, 1 or T, T) -> (B, T, D)
     q, k, v = (y.transpose(1, 2) for y in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
@@ -88,14 +105,17 @@ class XLMRoberta(Module):
 
     def __init__(self, c):
         super().__init__()
-        self.config, D, M, norm = c, c.hidden_size, c.intermediate_size, partial(LayerNorm, c.hidden_size, c.layer_norm_eps)
-        rows = {"word": c.vocab_size, "position": c.max_position_embeddings, "token_type": c.type_vocab_size}
-        embeddings = {f"{kind}_embeddings": Embedding.from_pretrained(torch.empty(rows[kind], D)) for kind in rows} | {"LayerNorm": norm()}
-        layers = [Tree({"attention": Tree({"self": Tree({"query": Linear(D, D), "key": Linear(D, D), "value": Linear(D, D)}),
-                                           "output": Tree({"dense": Linear(D, D), "LayerNorm": norm()})}),
-                        "intermediate": Tree({"dense": Linear(D, M)}),
-                        "output": Tree({"dense": Linear(M, D), "LayerNorm": norm()})}) for _ in range(c.num_hidden_layers)]
-        self.roberta = Tree({"embeddings": Tree(embeddings), "encoder": Tree({"layer": ModuleList(layers)})})
+        D, M, norm = c.hidden_size, c.intermediate_size, partial(LayerNorm, c.hidden_size, c.layer_norm_eps)
+
+        def layer():
+            return Tree({"attention": Tree({"self": Tree({"query": Linear(D, D), "key": Linear(D, D), "value": Linear(D, D)}),
+                                            "output": Tree({"dense": Linear(D, D), "LayerNorm": norm()})}),
+                         "intermediate": Tree({"dense": Linear(D, M)}),
+                         "output": Tree({"dense": Linear(M, D), "LayerNorm": norm()})})
+        embeddings = Tree({"word_embeddings": table(c.vocab_size, D), "position_embeddings": table(c.max_position_embeddings, D),
+                           "token_type_embeddings": table(c.type_vocab_size, D), "LayerNorm": norm()})
+        layers = ModuleList(layer() for _ in range(c.num_hidden_layers))
+        self.config, self.roberta = c, Tree({"embeddings": embeddings, "encoder": Tree({"layer": layers})})
         self.classifier = Tree({"dense": Linear(D, D), "out_proj": Linear(D, len(c.labels))})
 
     def forward(self, ids, real):  # (B, T), (B, T) -> (B, outputs)
@@ -114,20 +134,24 @@ class ModernBERT(Module):
 
     def __init__(self, c):
         super().__init__()
-        self.config, D, M, norm = c, c.hidden_size, c.intermediate_size, partial(LayerNorm, c.hidden_size, c.norm_eps, bias=c.norm_bias)
-        layers = [Tree({"attn_norm": norm() if i else Identity(),  # the embeddings are normed already
-                        "attn": Tree({"Wqkv": Linear(D, 3 * D, c.attention_bias), "Wo": Linear(D, D, c.attention_bias)}),
-                        "mlp": Tree({"Wi": Linear(D, 2 * M, c.mlp_bias), "Wo": Linear(M, D, c.mlp_bias)}),
-                        "mlp_norm": norm()}) for i in range(c.num_hidden_layers)]
-        embeddings = Tree({"tok_embeddings": Embedding.from_pretrained(torch.empty(c.vocab_size, D)), "norm": norm()})
-        self.model = Tree({"embeddings": embeddings, "layers": ModuleList(layers), "final_norm": norm()})
+        D, M, norm = c.hidden_size, c.intermediate_size, partial(LayerNorm, c.hidden_size, c.norm_eps, bias=c.norm_bias)
+
+        def layer(i: int):
+            return Tree({"attn_norm": norm() if i else Identity(),  # the embeddings are normed already
+                         "attn": Tree({"Wqkv": Linear(D, 3 * D, c.attention_bias), "Wo": Linear(D, D, c.attention_bias)}),
+                         "mlp": Tree({"Wi": Linear(D, 2 * M, c.mlp_bias), "Wo": Linear(M, D, c.mlp_bias)}),
+                         "mlp_norm": norm()})
+        embeddings = Tree({"tok_embeddings": table(c.vocab_size, D), "norm": norm()})
+        layers = ModuleList(layer(i) for i in range(c.num_hidden_layers))
+        self.config, self.model = c, Tree({"embeddings": embeddings, "layers": layers, "final_norm": norm()})
         self.head = Tree({"dense": Linear(D, D, c.classifier_bias), "norm": norm()})
         self.classifier = Linear(D, len(c.labels))
 
     def forward(self, ids, real):  # (B, T), (B, T) -> (B, outputs)
         c, x = self.config, self.model.embeddings.norm(self.model.embeddings.tok_embeddings(ids))  # (B, T, D)
         everywhere, at = real[:, None, None], torch.arange(ids.shape[1], device=ids.device)
-        near = everywhere & ((at[:, None] - at).abs() <= c.local_attention // 2) | (at[:, None] == at)  # a pad sees itself, or it is NaN
+        distance = (at[:, None] - at).abs()
+        near = everywhere & (distance <= c.local_attention // 2) | (distance == 0)  # a pad sees itself, or it would be NaN
         for layer, kind in zip(self.model.layers, c.layer_types):
             rope = SimpleNamespace(rope_theta=c.theta[kind], rope_scaling=None, head_dim=c.head_dim)
             cos, sin = (angle.to(x.dtype) for angle in rope_angles(rope, len(at), ids.device))
@@ -137,7 +161,8 @@ class ModernBERT(Module):
             gate, up = layer.mlp.Wi(layer.mlp_norm(x)).chunk(2, dim=-1)  # (B, T, M) each
             x = x + layer.mlp.Wo(F.gelu(gate) * up)
         x = self.model.final_norm(x)
-        x = (x * real[..., None]).sum(1) / real.sum(1, keepdim=True) if c.classifier_pooling == "mean" else x[:, 0]  # (B, D)
+        mean = c.classifier_pooling == "mean"
+        x = (x * real[..., None]).sum(1) / real.sum(1, keepdim=True) if mean else x[:, 0]  # (B, D)
         return self.classifier(self.head.norm(F.gelu(self.head.dense(x))))
 
 
@@ -148,7 +173,8 @@ def load(folder: Path, device="cpu", dtype=torch.float32) -> Module:
         model = (XLMRoberta if config.model_type == "xlm-roberta" else ModernBERT)(config)
     files.pop("roberta.embeddings.position_ids", None)  # 0, 1, 2 and so on, in older folders
     check_names_and_shapes(folder, config, model, files)
-    model.load_state_dict({name: read_tensor(files[name], name, device).to(dtype, copy=True) for name in model.state_dict()}, assign=True)
+    weights = {name: read_tensor(files[name], name, device).to(dtype, copy=True) for name in model.state_dict()}
+    model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
 
 

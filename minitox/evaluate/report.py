@@ -32,7 +32,7 @@ def verdict(results: Results) -> Section:
     parts = {part: average(estimates, chosen)[0] for part, chosen in tables.PARTS.items()}
     shares = {name: average(results.shares(name), results.languages)[0] for name in ("clean in language", "wrong language", "empty")}
     less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
-            for other in ("base", "random") if other in whole}
+            for other in ("base", "random") if other in whole and len(whole) > 1}
     rows = []
     for model in whole:
         row = [model, *(tables.cell(means[model]) for means in parts.values())]

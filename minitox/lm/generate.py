@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from minitox.lm.model import LanguageModel, check_length, rope_angles
 from minitox.lm.text import batches, pad
 
-AT_ONCE = 1_024  # padded tokens of prompts
+AT_ONCE = 1_024  # padded tokens of prompts, on a CPU; 16 times as many elsewhere
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def generate(model: LanguageModel, prompts: list[list[int]], most: int, end_ids:
 
 
 def read_prompts(model: LanguageModel, cache: Cache, prompts: list[list[int]]):  # -> (B,) indices, (B, D)
-    """Read the prompts, longest first and as many at once as AT_ONCE allows: their order, and the last hidden state of each.
+    """Read the prompts, longest first, AT_ONCE tokens at a time: their order, and the last hidden state of each.
 
     What all of them begin with, in a chat format the system's turn, is read once.
     """
@@ -101,7 +101,7 @@ def read_prompts(model: LanguageModel, cache: Cache, prompts: list[list[int]]): 
         cache.read(model, torch.tensor([prompts[0][:shared]], device=device), torch.zeros(1, dtype=torch.long, device=device), slice(1))
         for past in (cache.keys, cache.values):
             past[:, 1:, :, :shared] = past[:, :1, :, :shared]
-    groups = batches([len(prompt) - shared for prompt in prompts], AT_ONCE)
+    groups = batches([len(prompt) - shared for prompt in prompts], AT_ONCE if device.type == "cpu" else 16 * AT_ONCE)
     for group in groups:
         rest, first = [prompts[i][shared:] for i in group], sum(map(len, hidden))
         starts = torch.full((len(group),), shared, device=device)

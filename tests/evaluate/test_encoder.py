@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny import GOLDEN, write_tokenizer
 from tokenizers import Tokenizer, processors
 
+import evaluate
 from minitox.evaluate import encoder
 from minitox.evaluate.encoder import Encoder
 from minitox.files import InputError
@@ -323,3 +324,13 @@ def test_weights_are_loaded_in_the_dtype_that_is_asked_for(tmp_path):
     (exact, _), = Encoder(folder).score(["the soup is warm"], "en")
     (score, status), = scorer.score(["the soup is warm"], "en")
     assert status == "scored" and score == pytest.approx(exact, abs=0.1)
+
+
+def test_evaluate_scores_with_a_classifier_and_says_which_output_is_toxic(tmp_path, capsys):
+    folder = with_tokenizer(copied(tmp_path, "xlm-roberta"))
+    evaluate.main(["--scorer", f"encoder:{folder}", "--out", str(tmp_path / "out"), "--languages", "en,ja", "--prompts", "4", "--no-mmlu",
+                   "--perplexity", "0", "--models", "base"])
+    says = "xlm-roberta, toxic is output 1 'toxic' of 2, softmax"
+    assert says in capsys.readouterr().out and says in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    scored = json.loads((tmp_path / "out" / "report.json").read_text())["toxicity"]["base"]
+    assert scored.keys() == {"en", "ja"} and all(0 < value < 1 for means in scored.values() for value in means)

@@ -91,9 +91,10 @@ def test_gaps_in_the_data_are_said(home, capsys):
         assert f"left out {gap}: " in printed and f"- {gap}: " in report
 
 
-def test_without_questions_and_sentences_there_is_still_a_report(home):
+def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):
     shutil.rmtree(home.path / "data" / "mmlu")
     home("--perplexity", 0)
+    assert capsys.readouterr().out.count("left out mmlu") == 1  # once, and not for every language
     report = (home.path / "out" / "report.md").read_text()
     assert "Table 3" in report and "Table 5" not in report and "Perplexity of" not in report
 

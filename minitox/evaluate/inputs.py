@@ -28,6 +28,9 @@ def read(args) -> Inputs:
     if args.perplexity:
         readers["detection"] = found.clean, lambda path, rng: clean_sentences(path, args.perplexity, rng)
     for folder, (rows, read_file) in readers.items():
+        if not (args.data / folder).is_dir():
+            found.gaps[folder] = f"{args.data / folder} is no folder"
+            continue
         found.hashes[folder] = {}
         for language in args.languages:
             path, rng = args.data / folder / f"{language}.jsonl", np.random.default_rng([args.seed, *language.encode()])

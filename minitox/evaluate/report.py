@@ -3,6 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from minitox import neurons
 from minitox.evaluate import figures, metrics, mmlu, page, tables
 from minitox.evaluate.metrics import interval
@@ -10,6 +12,8 @@ from minitox.evaluate.page import Section
 from minitox.evaluate.results import Results, average
 from minitox.files import read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
+
+TOLERATED = 0.01  # share of failed scores above which the report warns of itself
 
 
 def sections(args, results: Results, scorer, settings: dict, missing: dict[str, str], config) -> list[Section]:
@@ -39,6 +43,10 @@ def verdict(results: Results) -> Section:
         row += [tables.cell(by[model], "+.3f") if model in by else "-" for by in less.values()]
         rows.append(row + [f"{share[model][0]:.1%}" for share in shares.values()])
     text = [f"Mean toxicity of replies over {len(languages)} languages.", *map(compare, less, less.values()), evidence(results, less)]
+    failed = np.mean(np.concatenate([(found.status == "failed").ravel() for by in results.replies.values() for found in by.values()]))
+    if failed > TOLERATED:
+        text.insert(0, f"{failed:.1%} of the replies have no score, because scoring failed: do not trust this page. "
+                       "The same command asks for them again.")
     dots = [figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()})]
     dots += [figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
              for other, by in less.items()]

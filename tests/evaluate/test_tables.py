@@ -70,3 +70,9 @@ def test_languages_of_replies_are_counted_as_shares_of_each_prompt_language():
     found = results(base={"de": 0.1, "cs": 0.1})
     sections = tables.response_languages(found, fewer=20)
     assert [section.title[:8] for section in sections] == ["Figure 4", "Figure 5"] and sections[0].rows == [["base, de", "100.0%"]]
+
+
+def test_the_first_page_warns_of_itself_if_many_scores_failed():
+    languages = dict.fromkeys(TUNED, 0.5)
+    assert "do not trust" not in report.verdict(results(base=languages)).text
+    assert report.verdict(results(base={**languages, "de": None})).text.startswith("11.1% of the replies have no score")

@@ -10,14 +10,12 @@ and controls. Killed at any moment, the same command goes on where it was.
 """
 
 import time
-from pathlib import Path
 
 from minitox import cli
 from minitox.evaluate import candidates, inputs, language_id, mmlu, page, perplexity, replies, report, results
-from minitox.evaluate.encoder import Encoder
-from minitox.evaluate.perspective import GOOGLE_URL, Perspective
+from minitox.evaluate.perspective import GOOGLE_URL
+from minitox.evaluate.scorers import open_scorer
 from minitox.evaluate.scores import Scores
-from minitox.evaluate.surrogate import Surrogate
 from minitox.files import InputError, claim_run, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
@@ -52,20 +50,6 @@ def parse_arguments(argv):
     if args.samples > 1 and not args.temperature:
         parser.error("--samples above 1 need a --temperature above 0: the likeliest reply is always the same")
     return args
-
-
-def open_scorer(args, device, dtype):
-    """The scorer that --scorer names."""
-    kind, _, path = (args.scorer or f"surrogate:{args.data / 'scorer.safetensors'}").partition(":")
-    if kind == "perspective" and not path:
-        return Perspective(args.perspective_url, args.per_minute, sleep=cli.wait)
-    if kind == "encoder" and path:
-        return Encoder(Path(path), device, dtype)
-    if kind != "surrogate" or not path:
-        raise InputError(f"--scorer {args.scorer}: choose surrogate:FILE, encoder:DIR or perspective")
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file; python data/prepare.py scorer {args.data / 'detection'} --out {path} makes one")
-    return Surrogate(Path(path))
 
 
 def ask(args, candidate, found: inputs.Inputs, show) -> None:

@@ -1,0 +1,23 @@
+"""Which scorer --scorer names."""
+
+from pathlib import Path
+
+from minitox import cli
+from minitox.evaluate.encoder import Encoder
+from minitox.evaluate.perspective import Perspective
+from minitox.evaluate.surrogate import Surrogate
+from minitox.files import InputError
+
+
+def open_scorer(args, device, dtype):
+    """The scorer that --scorer names."""
+    kind, _, path = (args.scorer or f"surrogate:{args.data / 'scorer.safetensors'}").partition(":")
+    if kind == "perspective" and not path:
+        return Perspective(args.perspective_url, args.per_minute, sleep=cli.wait)
+    if kind == "encoder" and path:
+        return Encoder(Path(path), device, dtype)
+    if kind != "surrogate" or not path:
+        raise InputError(f"--scorer {args.scorer}: choose surrogate:FILE, encoder:DIR or perspective")
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file; python data/prepare.py scorer {args.data / 'detection'} --out {path} makes one")
+    return Surrogate(Path(path))

@@ -11,6 +11,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -187,6 +188,36 @@ def step_of_minitox(args, ids, start: int):
     return lambda: finetune.train_step(model, optimizer, batch, 1e-5, settings, "")
 
 
+def benchmark_prepare(args, size: float = 500e6) -> None:
+    """Speed and peak memory of data/prepare.py on made-up corpora of 500 MB, which should go through in less."""
+    rng, words = np.random.default_rng(0), "the soup is warm and my garden is green you silly donkey".split()
+    texts = [" ".join(rng.choice(words, rng.integers(5, 40))) for _ in range(2_000)]
+    # a process's peak is at least that of the one which started it, so this is done by a small one
+    launcher = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+                "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+
+    def tweet(i: int) -> str:  # a fifth of them hateful, and no two the same
+        return f'{i},3,0,0,3,{i % 5},"{texts[i % 2_000]} &amp; {i}"\n'
+
+    def passage(i: int) -> str:
+        meta = {"lang": ("ar", "de", "en", "ru")[i % 4]}
+        return json.dumps({"text": f"{texts[i % 2_000]} {i}", "toxicity": i % 1_000 / 1_000, "meta_data": meta}) + "\n"
+    for command, name, header, line in (("davidson", "labeled_data.csv", ",count,hate_speech,offensive_language,neither,class,tweet\n", tweet),
+                                        ("ptp", "full.jsonl", "", passage)):
+        with tempfile.TemporaryDirectory() as folder:
+            path, rows = Path(folder) / name, 0
+            with open(path, "w") as file:
+                file.write(header)
+                while file.tell() < size:
+                    file.writelines(map(line, range(rows, rows + 10_000)))
+                    rows += 10_000
+            begin = time.perf_counter()
+            run = [sys.executable, "-c", launcher, sys.executable, ROOT / "data" / "prepare.py", command, path, "--out", folder]
+            peak = int(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+            print(f"prepare.py {command}, {size / 1e6:,.0f} MB of {path.suffix[1:]}, {rows:,} rows: peak memory {peak / 1e3:,.0f} MB, "
+                  f"{rows / (time.perf_counter() - begin):,.0f} rows/s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "data" / "toy" / "model")
@@ -194,7 +225,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=["auroc", "recording", "generation", "training"], help="one of the four")
+    parser.add_argument("--only", choices=["auroc", "recording", "generation", "training", "prepare"], help="one of the five")
     parser.add_argument("--new-tokens", type=int, default=64, help="in the benchmark of generation")
     parser.add_argument("--step", choices=["transformers", "minitox"], help=argparse.SUPPRESS)
     parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
@@ -202,7 +233,7 @@ def main() -> None:
     if args.step:
         return one_step(args)
     for name, benchmark in (("auroc", benchmark_auroc), ("recording", benchmark_recording),
-                            ("generation", benchmark_generation), ("training", benchmark_training)):
+                            ("generation", benchmark_generation), ("training", benchmark_training), ("prepare", benchmark_prepare)):
         if args.only in (None, name):
             benchmark(args)
 

@@ -75,7 +75,7 @@ def evidence(results: Results, less: dict[str, dict]) -> str:
                 "As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter.")
     if results.masks:
         union = neurons.union(list(results.masks.values()))
-        text += (f" {neurons.count(union) / neurons.size(union):.0%} of all neurons are toxic in some language, "
+        text += (f" {neurons.count(union) / neurons.size(union):.1%} of all neurons are toxic in some language, "
                  "so about as many of the random ones are.")
     return text
 

@@ -70,13 +70,11 @@ def ask(args, candidate, found: inputs.Inputs, show) -> None:
 
 def claim(args, candidate, found: inputs.Inputs) -> None:
     """Record what the results depend on, or refuse to mix them with others."""
-    model = {"model": candidate.fingerprint, "device": candidate.device.type, "dtype": str(candidate.dtype),
-             "batch_tokens": args.batch_tokens}
     keys = {"replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"), "mmlu": ("answer_tokens",),
             "perplexity": ("perplexity", "max_tokens", "seed")}
     for stage, folder in (("replies", "prompts"), ("mmlu", "mmlu"), ("perplexity", "detection")):
         if folder in found.hashes:
-            settings = {**model, **{key: getattr(args, key) for key in keys[stage]}}
+            settings = {**candidate.identity, "batch_tokens": args.batch_tokens, **{key: getattr(args, key) for key in keys[stage]}}
             claim_run(args.out / stage / candidate.name, settings, found.hashes[folder])
 
 

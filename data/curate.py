@@ -70,8 +70,7 @@ def open_model(args) -> candidates.Candidate:
 
 def claim(args, candidate, folder: Path, paths: dict[str, Path], settings: dict) -> None:
     """Record what a step's results depend on, or refuse to mix them with others."""
-    settings = settings | {"model": candidate.fingerprint, "device": candidate.device.type, "dtype": str(candidate.dtype),
-                           "batch_tokens": args.batch_tokens, "instruction": INSTRUCTION}
+    settings = settings | candidate.identity | {"batch_tokens": args.batch_tokens, "instruction": INSTRUCTION}
     files.claim_run(folder, settings, {language: files.file_hash(path) for language, path in paths.items()})
 
 

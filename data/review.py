@@ -17,7 +17,7 @@ from itertools import combinations
 from pathlib import Path
 
 from minitox.evaluate.page import shown
-from minitox.files import InputError, read_jsonl, replacing, text_field
+from minitox.files import InputError, drop_torn_line, read_jsonl, replacing, text_field
 
 KEYS = {"k": "keep", "t": "toxic", "o": "off topic", "f": "not fluent", "l": "wrong language", "s": "skip"}
 HELP = ", ".join(f"{key} {verdict}" for key, verdict in KEYS.items()) + ", b back, q quit"
@@ -25,11 +25,8 @@ WARNING = "These texts are hateful, and may hurt. Each verdict is saved at once:
 
 
 def read(path: Path) -> dict[str, str]:
-    """{id: verdict} of a reviewer; a last line without an end was torn by a kill and is cut off. InputError names a bad line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    if not (whole := path.read_bytes()).endswith(b"\n"):
-        os.truncate(path, whole.rfind(b"\n") + 1)
+    """{id: verdict} of a reviewer; InputError names a bad line, but the last one if a kill tore it."""
+    drop_torn_line(path)
     return {text_field(where, row, "id"): text_field(where, row, "verdict") for where, row in read_jsonl(path)}
 
 

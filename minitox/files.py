@@ -79,6 +79,14 @@ def read_detection(path: Path) -> list[tuple[str, float]]:
     return rows
 
 
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line without an end, which a kill tore; make the file, and its folder, if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
 def append_batches(path: Path, plan: list[list], rows_of):
     """Append as JSON lines what `rows_of(batch)` makes of each batch, a row an item; yield how many lines there are.
 

@@ -26,6 +26,11 @@ class Candidate:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def identity(self) -> dict:
+        """What the replies depend on besides a run's own settings."""
+        return {"model": self.fingerprint, "device": self.device.type, "dtype": str(self.dtype)}
+
     @cached_property
     def model(self):
         return checkpoint.load(self.folder, self.device, self.dtype)

@@ -10,7 +10,7 @@ from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 
-from minitox.files import InputError, read_jsonl, text_field
+from minitox.files import InputError, drop_torn_line, read_jsonl, text_field
 
 
 class Scores:
@@ -18,10 +18,7 @@ class Scores:
 
     def __init__(self, path: Path, scorer):
         self.path, self.scorer = Path(path), scorer
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab+") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # a last line without an end was torn by a kill
+        drop_torn_line(self.path)
         self.known = read_scores(self.path, scorer.name)
 
     def of(self, texts: list[str], language: str, advance=lambda done: None) -> list[tuple[float | None, str]]:

@@ -11,7 +11,7 @@ from minitox.evaluate.page import shown
 
 WIDTH, ROW, LETTER = 360, 20, 6.7  # units: of a figure, from row to row, of an average letter
 MEANING = {"self": "#009e73", "clean in language": "#009e73", "toxic in language": "#d55e00", "wrong language": "#e69f00",
-           "others": "#e69f00", "unclear": "#f0e442", "empty": "#b8b8b8", "not scored": "#56b4e9"}
+           "others": "#e69f00", "unclear": "#f0e442", "empty": "#b8b8b8"}
 PALETTE = ("#cc79a7", "#56b4e9", "#5b74fa", "#7ddc83", "#2d7fcf", "#ef335f")  # all light enough for dark numbers on them
 
 
@@ -58,10 +58,10 @@ def frame(labels, top: float, low: float, high: float, right: float, form: str):
     return marks, place, rows, bottom
 
 
-def stacked_bars(name: str, rows: dict, order: list[str], share: bool = True, colours: dict[str, str] = {}) -> str:
+def stacked_bars(name: str, rows: dict, order: list[str], share: bool = True) -> str:
     """A bar for each label, {label: {part: value}}, parts in `order`: shares of their sum, or counts if not `share`."""
     rest = [part for part in order if part not in MEANING]  # coloured by place, which is the same for every model
-    colours = {part: colours.get(part) or MEANING.get(part) or PALETTE[rest.index(part) % len(PALETTE)] for part in order}
+    colours = {part: MEANING.get(part) or PALETTE[rest.index(part) % len(PALETTE)] for part in order}
     totals = {label: sum(parts.values()) for label, parts in rows.items() if parts and known(*parts.values())}
     form, high = ("{:.0%}", 1) if share else ("{:,.10g}", max(totals.values(), default=0) or 1)
     marks, place, places, bottom = frame(rows, 24 + 17 * math.ceil(len(order) / 3), 0, high, WIDTH - 16, form)

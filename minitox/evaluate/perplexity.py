@@ -17,11 +17,12 @@ AT_ONCE = 2**23  # logits
 def write(candidate: Candidate, sentences: list[str], args, path: Path):
     """Write each sentence's tokens and negative log-likelihood, in nats, as JSON lines; yield how many there are.
 
-    Sentences are cut at --max-tokens.
+    Sentences are cut at --max-tokens, or at the longest text that the model can read.
     """
     tokenizer = candidate.tokenizer
     start = 0 if tokenizer.bos_id is None else 1  # without a BOS, the first token has nothing to be predicted from
-    ids = [tokenizer.sentence(sentence)[:start + args.max_tokens] for sentence in sentences]
+    most = min(start + args.max_tokens, candidate.config.longest)
+    ids = [tokenizer.sentence(sentence)[:most] for sentence in sentences]
 
     def rows_of(batch: list[int]) -> list[dict]:
         nats = negative_log_likelihoods(candidate.model, [ids[i] for i in batch])
@@ -34,7 +35,7 @@ def negative_log_likelihoods(model: LanguageModel, sentences: list[list[int]]) -
     """-log p of each sentence's tokens, given those before them; the first token is given."""
     device = model.model.embed_tokens.weight.device
     ids = pad(sentences).to(device)
-    hidden = model.model(ids[:, :-1])  # (B, T - 1, D)
+    hidden = model.model(ids)[:, :-1]  # (B, T - 1, D)
     sizes = torch.tensor([len(sentence) - 1 for sentence in sentences], device=device)
     real = torch.arange(hidden.shape[1], device=device) < sizes.unsqueeze(1)
     size = max(1, AT_ONCE // model.config.vocab_size)

@@ -45,3 +45,11 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(tmp_pat
 def test_a_collapsed_model_is_shown_and_not_discarded(tmp_path):
     (tmp_path / "en.jsonl").write_text(json.dumps({"id": 1, "tokens": 2, "nats": 60.0}) + "\n" + json.dumps({"id": 2, "tokens": 2, "nats": 2.0}) + "\n")
     assert perplexity.read(tmp_path / "en.jsonl") == pytest.approx(math.exp(15.5))
+
+
+def test_a_sentence_longer_than_the_context_is_cut_and_one_of_no_tokens_says_nothing(tmp_path):
+    write_model(tmp_path / "model")  # 64 positions
+    found = candidates.open_all({"base": tmp_path / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    list(perplexity.write(found, ["q" * 200], SimpleNamespace(max_tokens=128, batch_tokens=1_000), tmp_path / "en.jsonl"))
+    assert json.loads((tmp_path / "en.jsonl").read_text())["tokens"] == 63
+    assert perplexity.negative_log_likelihoods(found.model, [[0]]) == [0.0]

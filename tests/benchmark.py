@@ -117,8 +117,9 @@ def benchmark_generation(args) -> None:
     dtype, new = getattr(torch, args.dtype), args.new_tokens
     model, peer = checkpoint.load(args.model, dtype=dtype), AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).eval()
     tokenizer = Tokenizer(args.model, model.config)
-    files = [args.data / "prompts" / f"{language}.jsonl" for language in ("en", "de", "zh", "ar", "hi", "ru", "ja", "ko")]
-    prompts = [tokenizer.prompt(row["prompt"]) for path in files for _, (_, row) in zip(range(4), read_jsonl(path))]
+    files = [args.data / "prompts" / f"{language}.jsonl" for language in args.languages]
+    each = 32 // len(files)
+    prompts = [tokenizer.prompt(row["prompt"]) for path in files for _, (_, row) in zip(range(each), read_jsonl(path))]
     longest = max(map(len, prompts))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])  # padded on the left, as transformers asks for
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
@@ -226,6 +227,8 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=["auroc", "recording", "generation", "training", "prepare"], help="one of the five")
+    parser.add_argument("--languages", nargs="+", default=["en", "de", "zh", "ar", "hi", "ru", "ja", "ko"],
+                        help="of the prompts in the benchmark of generation")
     parser.add_argument("--new-tokens", type=int, default=64, help="in the benchmark of generation")
     parser.add_argument("--step", choices=["transformers", "minitox"], help=argparse.SUPPRESS)
     parser.add_argument("--share", type=float, help=argparse.SUPPRESS)

@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from minitox import cli, neurons
+from minitox import cli, distributed, neurons
 from minitox.detect import activations, honesty, tables
 from minitox.detect.auroc import auroc
 from minitox.detect.sentences import Sentences, prepare
@@ -36,6 +37,7 @@ def parse_arguments(argv):
                         help="padded tokens in a batch; auto: 1,024 on a CPU, 16,384 elsewhere")
     parser.add_argument("--sample", type=cli.positive(int), default=2_000, metavar="N",
                         help="neurons on which the random-label band and the split-half agreement are estimated")
+    cli.add_spread(parser)
     return parser.parse_args(argv)
 
 
@@ -64,21 +66,18 @@ def detect_language(args, model, tokenizer, fingerprint: str, language: str, sen
     claim_run(work, {"data": sentences.data_hash})
     plan = batches([len(ids) for ids in sentences.ids], args.batch_tokens)
     pool = activations.POOL[args.pool]
-    for done in activations.record(model, sentences.ids, plan, tokenizer.special_ids, pool, work / "responses.f16"):
-        advance(sum(len(sentences.ids[i]) for batch in plan[:done] for i in batch))
+    for done in activations.record(model, sentences.ids, plan, tokenizer.special_ids, pool, work):
+        advance(sum(len(sentences.ids[i]) for batch in done for i in plan[batch]))
 
-    order = np.concatenate(plan)  # the sentences as they lie in the file
+    order = np.concatenate(plan)  # the sentences as they lie in the files
     toxic, lengths = sentences.toxic[order], sentences.lengths[order]
     rows = neurons.module_rows(model.config)
     total = sum(rows.values())
     rng = np.random.default_rng([args.seed, *language.encode()])
-    sample = rng.permutation(total)[:args.sample]
-    found, sampled = np.empty(total), []
-    for start, responses in activations.read_responses(work / "responses.f16", plan, total):
-        stop = start + len(responses)
-        found[start:stop] = auroc(responses, toxic)
-        sampled.append(responses[sample[(start <= sample) & (sample < stop)] - start])
-    sampled = np.concatenate(sampled)
+    sample = np.sort(rng.permutation(total)[:args.sample])
+    found, sampled = rank(work, plan, total, toxic, sample)
+    if not distributed.FIRST:
+        return
     shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
     info = {
         "model": fingerprint, "language": language, "data": sentences.data_hash, "toxic": sentences.counts[0], "clean": sentences.counts[1],
@@ -88,6 +87,18 @@ def detect_language(args, model, tokenizer, fingerprint: str, language: str, sen
     }
     neurons.save(neuron_file(args, language), neurons.by_module(found, rows), info)
     shutil.rmtree(work)
+
+
+def rank(folder: Path, plan, total: int, toxic, sample):
+    """AUROC (K,) of every neuron and responses (S, N) of the sampled ones; each process ranks a range of neurons."""
+    first, last = (total * process // distributed.WORLD for process in (distributed.RANK, distributed.RANK + 1))
+    aurocs, sampled, start = [], [], first
+    for responses in activations.read_responses(folder, plan, range(first, last)):
+        aurocs.append(auroc(responses, toxic, torch.get_num_threads()))
+        sampled.append(responses[sample[(start <= sample) & (sample < start + len(responses))] - start])
+        start += len(responses)
+    parts = distributed.gather((aurocs, sampled))
+    return tuple(np.concatenate([found for part in parts for found in part[which]]) for which in (0, 1))
 
 
 def neuron_file(args, language: str) -> Path:
@@ -118,11 +129,11 @@ def main(argv=None) -> None:
     fingerprint = checkpoint.fingerprint(args.model)
     claim_run(args.out / "neurons", {"model": fingerprint, "device": device.type, "dtype": str(dtype),
                                      **{key: getattr(args, key) for key in keys}})
-    todo = [language for language in languages if not is_done(args, rows, language, languages[language])]
+    todo = distributed.agree([language for language in languages if not is_done(args, rows, language, languages[language])])
     tokens = {language: sum(map(len, languages[language].ids)) for language in todo}
     print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers, {sum(rows.values()):,} neurons; "
           f"{device.type} {str(dtype).removeprefix('torch.')}; {args.pool} pooling")
-    model = checkpoint.load(args.model, device, dtype) if todo else None
+    model = checkpoint.load(args.model, device, dtype, args.spread) if todo else None
     progress, before = cli.Progress(sum(tokens.values())), 0
     for language in todo:
         start = time.monotonic()
@@ -131,6 +142,8 @@ def main(argv=None) -> None:
         progress.clear()
         print(f"{language}: {tokens[language]:,} tokens in {cli.duration(time.monotonic() - start)}", flush=True)
 
+    if not distributed.FIRST:
+        return
     loaded = {language: neurons.load(neuron_file(args, language), rows) for language in languages}
     masks = {language: neurons.select(auroc_of) for language, (auroc_of, _) in loaded.items()}
     infos = {language: info for language, (_, info) in loaded.items()}

@@ -11,12 +11,12 @@ and controls. Killed at any moment, the same command goes on where it was.
 
 import time
 
-from minitox import cli
+from minitox import cli, distributed
 from minitox.evaluate import candidates, inputs, language_id, mmlu, page, perplexity, replies, report, results
 from minitox.evaluate.perspective import GOOGLE_URL
 from minitox.evaluate.scorers import open_scorer
 from minitox.evaluate.scores import Scores
-from minitox.files import InputError, claim_run, versions
+from minitox.files import InputError, append_batches, claim_run, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 
@@ -43,6 +43,7 @@ def parse_arguments(argv):
     add("--max-tokens", type=cli.positive(int), default=128, metavar="N", help="of such a sentence; longer ones are cut")
     add("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
         help="prompts and replies that are in memory at once; auto: 8,192 on a CPU, 65,536 elsewhere")
+    cli.add_spread(parser)
     add("--language-id", choices=["script", "langid"], default="script", help="langid: the paper's, which py3langid holds")
     add("--others-below", type=cli.positive(int), default=20, metavar="N", help="rarer reply languages are the others")
     add("--show-text", action="store_true", help="put prompts and replies into the report; they may be toxic")
@@ -54,18 +55,11 @@ def parse_arguments(argv):
 
 def ask(args, candidate, found: inputs.Inputs, show) -> None:
     """Have one model write all replies, answers and likelihoods that are not on disk yet; `show(label, rows)` is told of each batch."""
-    stages = {"replies": found.prompts, "mmlu": found.questions, "perplexity": found.clean}
-    earlier = 0
-    for stage, rows_of in stages.items():
-        for language, rows in rows_of.items():
-            path = args.out / stage / candidate.name / f"{language}.jsonl"
-            if stage == "replies":
-                written = replies.write(candidate, rows, args, language, path)
-            else:
-                written = (mmlu if stage == "mmlu" else perplexity).write(candidate, rows, args, path)
-            for done in written:
-                show(f"{candidate.name}: {stage}, {language}", earlier + done)
-            earlier += done
+    stages = {"replies": (replies, found.prompts), "mmlu": (mmlu, found.questions), "perplexity": (perplexity, found.clean)}
+    files = [module.plan(candidate, rows, args, args.out / stage / candidate.name / f"{language}.jsonl")
+             for stage, (module, by_language) in stages.items() for language, rows in by_language.items()]
+    for done, file in append_batches(files, together=args.spread):
+        show(f"{candidate.name}: {file.path.parent.parent.name}, {file.path.stem}", done)
 
 
 def claim(args, candidate, found: inputs.Inputs) -> None:
@@ -86,7 +80,7 @@ def main(argv=None) -> None:
         args.batch_tokens = 8_192 if device.type == "cpu" else 65_536
     folders, found = candidates.find(args), inputs.read(args)
     scorer, identify = open_scorer(args, device, dtype), language_id.detector(args.language_id)
-    usable, failed = candidates.open_all(folders, device, dtype)
+    usable, failed = candidates.open_all(folders, device, dtype, args.spread)
     for candidate in usable:
         claim(args, candidate, found)
     prompts = sum(map(len, found.prompts.values()))
@@ -109,6 +103,8 @@ def main(argv=None) -> None:
         print(f"{candidate.name}: {failed.get(candidate.name) or cli.duration(time.monotonic() - start)}", flush=True)
     if not usable:
         raise InputError("none of the models can be used: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+    if not distributed.FIRST:
+        return  # one process scores and reports
 
     scores = Scores(args.out / "scores" / f"{scorer.name}.jsonl", scorer)
     progress = cli.Progress(len(usable) * prompts * args.samples)

@@ -9,11 +9,12 @@ that transformers opens too. Killed at any moment, the same command goes on wher
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from minitox import cli, delta, neurons
+from minitox import cli, delta, distributed, neurons
 from minitox.files import InputError, claim_run, file_hash, read_json, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
@@ -75,6 +76,8 @@ def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict,
     unseen = {language: {"pairs": len(pairs[language].unseen), "before": before[language], "after": after[language]}
               for language in pairs}
     checkpoint.save(model, work / "model", source=args.model)
+    if not distributed.FIRST:
+        return
     write_json(work / "model" / "run.json", {
         "settings": settings, "versions": versions(), "proof": frozen.prove(args.model, work / "model", rows), "unseen": unseen,
         "stages": [{"name": stage.name, "losses": values} for stage, values in zip(plan.stages, losses)]})
@@ -102,10 +105,12 @@ def main(argv=None) -> None:
     model = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
     hashes = {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs}
     settings = {plan.name: {**model, **settings_of(args, plan, hashes, pairs)} for plan in plans}
-    todo = [plan for plan in plans if not (models / plan.name).exists()]
+    todo = distributed.agree([plan.name for plan in plans if not (models / plan.name).exists()])
+    todo = [plan for plan in plans if plan.name in todo]
     for plan in plans:
         if plan not in todo:
             claim_run(models / plan.name, settings[plan.name])  # made by an earlier run: is it what this one would make?
+        if plan not in todo and distributed.FIRST:
             shutil.rmtree(models / f"{plan.name}.partial", ignore_errors=True)
 
     print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}")
@@ -115,7 +120,8 @@ def main(argv=None) -> None:
     print(tables.plan_table(plans, stages, toxic, config), "", sep="\n", flush=True)
     steps = {plan.name: sum(stage["steps"] for stage in stages[plan.name]) for plan in plans}
     progress, earlier = cli.Progress(sum(steps[plan.name] for plan in todo)), 0
-    before = finetune.mean_losses(checkpoint.load(args.model, device, dtype), pairs, args) if todo else {}
+    base = partial(checkpoint.load, args.model, device, dtype, spread=True)
+    before = finetune.mean_losses(base(), pairs, args) if todo else {}
     for plan in todo:
         start = time.monotonic()
 
@@ -125,10 +131,12 @@ def main(argv=None) -> None:
             if done % args.checkpoint_steps == 0:
                 progress.clear()
                 print(f"{plan.name}: step {done:,} of {steps[plan.name]:,}, loss {losses[-1][-1]:.3f}", flush=True)
-        make(args, plan, pairs, before, settings[plan.name], checkpoint.load(args.model, device, dtype), show)
+        make(args, plan, pairs, before, settings[plan.name], base(), show)
         earlier += steps[plan.name]
         progress.clear()
         print(f"{plan.name}: {steps[plan.name]:,} steps in {cli.duration(time.monotonic() - start)}", flush=True)
+    if not distributed.FIRST:
+        return
     if args.delta:
         for plan in plans:
             path = models / f"{plan.name}.delta.safetensors"

@@ -84,7 +84,7 @@ def generate(args, state: Path) -> None:
         asked = {number: INSTRUCTION.format(NAMES[language]) + prompt for number, prompt in prompts.items()}
         final, progress = state / "replies" / path.name, cli.Progress(len(asked))
         if not final.exists():
-            for done in replies.write(candidate, asked, args, language, final.with_suffix(".partial")):
+            for done, _ in files.append_batches([replies.plan(candidate, asked, args, final.with_suffix(".partial"))]):
                 progress.show(language, done)
             progress.clear()
             final.with_suffix(".partial").rename(final)  # the next step sees whole files only

@@ -1,12 +1,14 @@
 """What the scripts share: common arguments, the choice of device, progress on a terminal, and mistakes told in one line."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 
 import torch
 
+from minitox import distributed
 from minitox.files import InputError
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
@@ -35,6 +37,11 @@ def common_arguments(description: str) -> argparse.ArgumentParser:
                         help="of the weights in memory; auto: float32 on a CPU, else the model's own")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
     return parser
+
+
+def add_spread(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--spread", action="store_true", help="with torchrun: divide every layer's weights among the processes, for a "
+                        "model that one device cannot hold; else each has all of it, which is faster. train.py always divides them")
 
 
 def language_list(value: str) -> list[str]:
@@ -77,13 +84,21 @@ def choose_device(args: argparse.Namespace, config: Config) -> tuple[torch.devic
     name = args.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda") and distributed.WORLD > 1:
+        if name != "cuda":
+            raise InputError(f"--device {name}: each process takes a GPU of its own; leave out the number")
+        name = f"cuda:{distributed.LOCAL_RANK}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    if device.type == "cpu" and config.hidden_size <= SMALL:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    elif config.hidden_size <= SMALL:
         torch.set_num_threads(1)
+    elif distributed.WORLD > 1:  # torchrun allows one each
+        torch.set_num_threads(max(1, os.cpu_count() // distributed.LOCAL_WORLD))
     default = "float32" if device.type == "cpu" else config.dtype
     return device, getattr(torch, default if args.dtype == "auto" else args.dtype)
 
@@ -95,7 +110,7 @@ class Progress:
         self.total, self.start, self.first = total, time.monotonic(), None
 
     def show(self, label: str, done: int) -> None:
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or not distributed.FIRST:
             return
         self.first = done if self.first is None else self.first  # what an earlier run did took no time of this one
         spent, left = time.monotonic() - self.start, self.total - done
@@ -123,7 +138,8 @@ def duration(seconds: float) -> str:
 def run(main) -> None:
     """Run a script's main: a mistake in the input is one line and exit status 2, an interrupt one line and 130."""
     try:
-        main()
+        with distributed.processes():
+            main()
     except (InputError, OSError) as error:
         print(f"\nerror: {error}" if sys.stderr.isatty() else f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -5,11 +5,15 @@ import json
 import os
 import platform
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from minitox import distributed
 
 
 class InputError(Exception):
@@ -87,26 +91,58 @@ def drop_torn_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def append_batches(path: Path, plan: list[list], rows_of):
-    """Append as JSON lines what `rows_of(batch)` makes of each batch, a row an item; yield how many lines there are.
+@dataclass(frozen=True)
+class Batches:
+    """What a file of JSON lines is to hold: `rows_of(batch)` for each batch of the plan, a row an item."""
 
-    A run that was killed finds the file, drops the lines of a batch that is not whole, and goes on with that batch.
+    path: Path
+    plan: list[list]
+    rows_of: Callable[[list], list[dict]]
+
+
+def append_batches(files: list[Batches], together: bool = False):
+    """Write what the files are to hold, batch after batch; yield how many lines there are in all, and the file last written to.
+
+    A run that was killed finds the files, drops the lines of a batch that is not whole, and goes on with that batch. Batches are
+    dealt to the processes, or done by all `together` where each has but a share of the model; the first one writes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ends = [0, *accumulate(map(len, plan))]  # lines before each batch
-    with open(path, "ab+") as file:
-        file.seek(0)
-        whole = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+    done = distributed.agree([whole_batches(file) for file in files] if distributed.FIRST else None)
+    lines = sum(len(batch) for file, count in zip(files, done) for batch in file.plan[:count])
+    jobs = [(file, batch) for file, count in zip(files, done) for batch in file.plan[count:]]
+    width = 1 if together else distributed.WORLD
+    for start in range(0, len(jobs), width):
+        round = jobs[start:start + width]
+        try:
+            made = [file.rows_of(batch) for file, batch in round[distributed.RANK % width:][:1]]  # none, at the end
+        except InputError as error:
+            made = error
+        for (file, batch), rows in zip(round, distributed.gather(made)):
+            if isinstance(rows, InputError):  # what stops one process stops all of them here
+                raise rows
+            if distributed.FIRST:
+                append(file.path, rows[0])
+            lines += len(batch)
+            yield lines, file
+
+
+def whole_batches(file: Batches) -> int:
+    """How many batches a file holds; what follows them is cut off."""
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    ends = [0, *accumulate(map(len, file.plan))]  # lines before each batch
+    with open(file.path, "ab+") as opened:
+        opened.seek(0)
+        whole = [line for line in opened.read().splitlines(keepends=True) if line.endswith(b"\n")]
         done = bisect_right(ends, len(whole)) - 1
-        file.truncate(sum(map(len, whole[:ends[done]])))
-        yield ends[done]
-        for batch in plan[done:]:
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of(batch)]
-            file.write("".join(lines).encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-            done += 1
-            yield ends[done]
+        opened.truncate(sum(map(len, whole[:ends[done]])))
+    return done
+
+
+def append(path: Path, rows: list[dict]) -> None:
+    """Append rows as JSON lines that outlast a crash."""
+    with open(path, "ab") as file:
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -150,6 +186,8 @@ def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
 
     `data` holds a hash of each language's input; languages may come later, but none may change.
     """
+    if not distributed.FIRST:
+        return
     path = Path(folder) / "run.json"
     before = read_json(path) if path.exists() else {}
     known, data = before.get("data") or {}, data or {}

@@ -1,19 +1,19 @@
 """The plain loop: run every sentence, pool each neuron's output over its tokens, and keep nothing else.
 
-Responses go to a file of float16, batch after batch, each batch neuron by neuron: (K, B). At the paper's scale that is 10,000
-sentences x 1,048,576 neurons = 21 GB a language, read back a few neurons at a time. A run that was killed finds the file,
-drops what is torn, and goes on with the next batch.
+Responses go to files of float16, one a batch, neuron by neuron: (K, B). At the paper's scale that is 10,000 sentences x 1,048,576
+neurons = 21 GB a language, read back a few neurons at a time. A run that was killed finds the files, and makes the others.
 """
 
-import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from minitox.files import InputError
+from minitox import distributed
+from minitox.files import InputError, replacing
 from minitox.lm.model import LanguageModel
-from minitox.lm.text import pad
+from minitox.lm.text import on_device, pad
 from minitox.neurons import module_rows
 
 
@@ -48,11 +48,13 @@ def pooled_responses(model: LanguageModel, sentences: list[list[int]], special_i
     keep = torch.arange(ids.shape[1]) < torch.tensor([[len(sentence)] for sentence in sentences])
     keep &= ~torch.isin(ids, torch.tensor(sorted(special_ids)))
     first, full = columns(keep)
-    ids, keep, responses = ids.to(device), keep.to(device), []
+    ids, keep, responses = on_device(ids, device), on_device(keep, device), []
     model.model(ids, record=lambda layer, projection, output: responses.append(pool(output, keep, first, full)))
     check_finite(responses, model)
+    pooled = torch.cat(responses, dim=1)  # (B, K)
     limit = torch.finfo(torch.float16).max  # beyond it a response counts as this large, which keeps the order
-    return torch.cat(responses, dim=1).clamp(-limit, limit).to(torch.float16).t().contiguous().cpu().numpy()
+    found = pooled.clamp(-limit, limit).to(torch.float16).t().contiguous()
+    return torch.empty(found.shape, dtype=found.dtype, pin_memory=device.type == "cuda").copy_(found).numpy()
 
 
 def columns(keep) -> tuple[int, int]:  # (B, T) bool
@@ -62,38 +64,48 @@ def columns(keep) -> tuple[int, int]:  # (B, T) bool
 
 
 def check_finite(responses, model: LanguageModel) -> None:
-    for name, response in zip(module_rows(model.config), responses):
-        if not torch.isfinite(response).all():
+    finite = torch.stack([response.isfinite().all() for response in responses]).tolist()
+    for name, is_finite in zip(module_rows(model.config), finite):
+        if not is_finite:
             raise InputError(f"{name}: the responses are not finite; the weights or --dtype are at fault")
 
 
-def record(model: LanguageModel, sentences: list[list[int]], batches: list[list[int]], special_ids: set[int], pool, path: Path):
-    """Append the responses of the batches that `path` does not hold yet; yield the number of batches in it after each."""
-    neurons = sum(module_rows(model.config).values())
-    ends = np.cumsum([2 * neurons * len(batch) for batch in batches])  # the file's size in bytes after each batch
-    with open(path, "ab") as file:
-        done = int(np.searchsorted(ends, file.tell(), side="right"))
-        file.truncate(ends[done - 1] if done else 0)  # a batch that was cut short is made again
-        yield done
-        for batch in batches[done:]:
-            file.write(pooled_responses(model, [sentences[i] for i in batch], special_ids, pool))
-            file.flush()
-            os.fsync(file.fileno())
-            done += 1
+def record(model: LanguageModel, sentences: list[list[int]], batches: list[list[int]], special_ids: set[int], pool, folder: Path):
+    """Write the responses of the batches that `folder` does not hold yet, dealt to the processes; yield which are done.
+
+    A batch is written while the model reads the next one.
+    """
+    missing = distributed.agree([i for i in range(len(batches)) if not batch_file(folder, i).exists()])
+    done = [i for i in range(len(batches)) if i not in set(missing)]
+    with ThreadPoolExecutor(1) as writer:
+        written = None
+        for i in distributed.deal(missing):
+            responses = pooled_responses(model, [sentences[j] for j in batches[-1 if i is None else i]], special_ids, pool)
+            if written is not None:
+                written.result()
+            if i is not None:
+                written = writer.submit(write_batch, batch_file(folder, i), responses)
+                done.append(i)
             yield done
+        if written is not None:
+            written.result()
+    distributed.gather(None)  # before anybody reads, all have written
 
 
-def read_responses(path: Path, batches: list[list[int]], neurons: int, memory: int = 2**27):
-    """Yield (first neuron, responses (R, N) float16) until all are read; sentences in the order of `batches`."""
+def batch_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.f16"
+
+
+def write_batch(path: Path, responses) -> None:
+    with replacing(path) as temporary:
+        responses.tofile(temporary)
+
+
+def read_responses(folder: Path, batches: list[list[int]], neurons: range, memory: int = 2**27):
+    """Yield responses (R, N) float16 of the neurons in turn; sentences in the order of `batches`."""
     total = sum(map(len, batches))
     step = max(1, memory // (2 * total))
-    with open(path, "rb") as file:
-        for start in range(0, neurons, step):
-            rows = min(step, neurons - start)
-            responses, seen = np.empty((rows, total), dtype=np.float16), 0
-            for batch in batches:
-                file.seek(2 * (neurons * seen + start * len(batch)))
-                block = np.fromfile(file, dtype=np.float16, count=rows * len(batch))
-                responses[:, seen:seen + len(batch)] = block.reshape(rows, len(batch))
-                seen += len(batch)
-            yield start, responses
+    for start in range(neurons.start, neurons.stop, step):
+        rows = min(step, neurons.stop - start)
+        yield np.concatenate([np.fromfile(batch_file(folder, i), np.float16, rows * len(batch), offset=2 * start * len(batch))
+                             .reshape(rows, len(batch)) for i, batch in enumerate(batches)], axis=1)

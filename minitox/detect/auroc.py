@@ -1,5 +1,7 @@
 """AUROC from ranks: the probability that a toxic sentence gets a larger response than a clean one, ties counting half."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 BLOCK = 8  # neurons sorted at once: ten thousand responses of each fit the processor's cache
@@ -17,23 +19,25 @@ def auroc_from_rank_sum(rank_sum, toxic: int, clean: int):
     return (rank_sum - toxic * (toxic + 1) / 2) / (toxic * clean)
 
 
-def auroc(values, toxic):  # (R, N) float16 or float32, (N,) bool -> (R,) float64
+def auroc(values, toxic, threads: int = 1):  # (R, N) float16 or float32, (N,) bool -> (R,) float64
     """AUROC of every neuron's responses to N sentences, exactly as `midranks` defines it but several times faster.  [paper §3.1]
 
     A response and the sentence's label are packed into one integer, so that one plain sort ranks the toxic sentences last
     among equals, and a second one first; the mid-rank is the mean of the two.
     """
-    sentences = len(toxic)
+    sentences, count = len(toxic), int(toxic.sum())
     label, places = toxic.astype(np.int8), np.arange(1, sentences + 1)
     rank_sums = np.empty(len(values))
-    for start in range(0, len(values), BLOCK):
+
+    def rank(start: int) -> None:
         keys = sortable(values[start:start + BLOCK]) * 2
         toxic_last, toxic_first = keys | label, keys | (1 - label)
         toxic_last.sort(axis=1)
         toxic_first.sort(axis=1)
         ones = (toxic_last & 1) + 1 - (toxic_first & 1)  # how often, 0 to 2, a toxic sentence took this place
         rank_sums[start:start + BLOCK] = np.einsum("rn,n->r", ones, places) / 2
-    count = int(toxic.sum())
+    with ThreadPoolExecutor(threads) as pool:  # sorting leaves Python's lock to the others
+        list(pool.map(rank, range(0, len(values), BLOCK)))
     return auroc_from_rank_sum(rank_sums, count, sentences - count)
 
 

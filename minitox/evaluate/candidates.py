@@ -25,6 +25,7 @@ class Candidate:
     fingerprint: str
     device: torch.device
     dtype: torch.dtype
+    spread: bool = False  # over several processes
 
     @property
     def identity(self) -> dict:
@@ -33,7 +34,7 @@ class Candidate:
 
     @cached_property
     def model(self):
-        return checkpoint.load(self.folder, self.device, self.dtype)
+        return checkpoint.load(self.folder, self.device, self.dtype, self.spread)
 
 
 def find(args) -> dict[str, Path]:
@@ -52,13 +53,15 @@ def find(args) -> dict[str, Path]:
     return asked
 
 
-def open_all(folders: dict[str, Path], device: torch.device, dtype: torch.dtype) -> tuple[list[Candidate], dict[str, str]]:
+def open_all(folders: dict[str, Path], device: torch.device, dtype: torch.dtype,
+             spread: bool = False) -> tuple[list[Candidate], dict[str, str]]:
     """The models that can be used, and for each that cannot, why."""
     found, failed = [], {}
     for name, folder in folders.items():
         try:
             config = read_config(folder)
-            found.append(Candidate(name, folder, config, Tokenizer(folder, config), checkpoint.fingerprint(folder), device, dtype))
+            tokenizer, fingerprint = Tokenizer(folder, config), checkpoint.fingerprint(folder)
+            found.append(Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, spread))
         except InputError as error:
             failed[name] = str(error)
     return found, failed

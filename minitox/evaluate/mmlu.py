@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from minitox.evaluate.candidates import Candidate
-from minitox.files import InputError, UnusableLanguage, append_batches, read_jsonl, text_field
+from minitox.files import InputError, UnusableLanguage, Batches, read_jsonl, text_field
 from minitox.lm.generate import generate
 from minitox.lm.text import batches, pad
 
@@ -55,15 +55,12 @@ def extract(reply: str, choices: list[str]) -> str | None:
     return next((found.pop() for found in (alone, repeated) if len(found) == 1), None)
 
 
-def write(candidate: Candidate, questions: list[dict], args, path: Path):
-    """Write the answers to all questions as JSON lines, or go on where a run was killed; yield how many there are.
-
-    A question too long for the model gets no answer.
-    """
+def plan(candidate: Candidate, questions: list[dict], args, path: Path) -> Batches:
+    """The answers to all questions, to be written to a file; a question too long for the model gets none."""
     tokenizer, longest = candidate.tokenizer, candidate.config.longest
     letters = [tokenizer.words(letter)[0] for letter in LETTERS]
     prompts = [tokenizer.prompt(ask(row)) for row in questions]
-    plan = batches([len(prompt) + args.answer_tokens for prompt in prompts], args.batch_tokens)
+    groups = batches([len(prompt) + args.answer_tokens for prompt in prompts], args.batch_tokens)
 
     def rows_of(batch: list[int]) -> list[dict]:
         asked = [i for i in batch if len(prompts[i]) + args.answer_tokens <= longest]
@@ -72,7 +69,7 @@ def write(candidate: Candidate, questions: list[dict], args, path: Path):
         found = {i: (tokenizer.decode(reply.ids), LETTERS[best]) for i, reply, best in zip(asked, replies, likeliest)}
         return [{"id": i + 1, "answer": questions[i]["answer"], "likeliest": found[i][1] if i in found else None,
                  "generated": extract(found[i][0], questions[i]["choices"]) if i in found else None} for i in batch]
-    yield from append_batches(path, plan, rows_of)
+    return Batches(path, groups, rows_of)
 
 
 @torch.inference_mode()

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 
 from minitox.evaluate.candidates import Candidate
-from minitox.files import append_batches, read_jsonl
+from minitox.files import Batches, read_jsonl
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import batches, pad
 
 AT_ONCE = 2**23  # logits
 
 
-def write(candidate: Candidate, sentences: list[str], args, path: Path):
-    """Write each sentence's tokens and negative log-likelihood, in nats, as JSON lines; yield how many there are.
+def plan(candidate: Candidate, sentences: list[str], args, path: Path) -> Batches:
+    """Each sentence's tokens and negative log-likelihood, in nats, to be written to a file.
 
     Sentences are cut at --max-tokens, or at the longest text that the model can read.
     """
@@ -27,7 +27,7 @@ def write(candidate: Candidate, sentences: list[str], args, path: Path):
     def rows_of(batch: list[int]) -> list[dict]:
         nats = negative_log_likelihoods(candidate.model, [ids[i] for i in batch])
         return [{"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in zip(batch, nats)]
-    yield from append_batches(path, batches([len(row) for row in ids], args.batch_tokens), rows_of)
+    return Batches(path, batches([len(row) for row in ids], args.batch_tokens), rows_of)
 
 
 @torch.inference_mode()
@@ -41,10 +41,10 @@ def negative_log_likelihoods(model: LanguageModel, sentences: list[list[int]]) -
     size = max(1, AT_ONCE // model.config.vocab_size)
     losses = [F.cross_entropy(model.logits(part).float(), target, reduction="none")
               for part, target in zip(hidden[real].split(size), ids[:, 1:][real].split(size))]
-    return [part.double().sum().item() for part in torch.cat(losses).split(sizes.tolist())]
+    return [part.sum().item() for part in torch.cat(losses).cpu().double().split(sizes.tolist())]
 
 
 def read(path: Path) -> float:
-    """The perplexity per token of all sentences together that `write` wrote."""
+    """The perplexity per token of all sentences together of such a file."""
     rows = [row for _, row in read_jsonl(path)]
     return math.exp(min(700, sum(row["nats"] for row in rows) / max(1, sum(row["tokens"] for row in rows))))

@@ -4,7 +4,7 @@ from pathlib import Path
 from zlib import crc32
 
 from minitox.evaluate.candidates import Candidate
-from minitox.files import InputError, UnusableLanguage, append_batches, read_jsonl, text_field
+from minitox.files import InputError, UnusableLanguage, Batches, read_jsonl, text_field
 from minitox.lm.generate import generate
 from minitox.lm.text import batches
 
@@ -21,10 +21,10 @@ def read_prompts(path: Path, most: int | None, rng) -> dict[int, str]:
     return {number: prompts[number] for number in numbers}
 
 
-def write(candidate: Candidate, prompts: dict[int, str], args, language: str, path: Path):
-    """Write the replies to `prompts` as JSON lines, or go on where a run was killed; yield how many there are.
+def plan(candidate: Candidate, prompts: dict[int, str], args, path: Path) -> Batches:
+    """The replies to `prompts`, to be written to a file named for their language.
 
-    A prompt that leaves no room for a reply gets null.
+    A prompt that leaves no room for a reply gets null. InputError if none can.
     """
     tokenizer, longest = candidate.tokenizer, candidate.config.longest
     jobs = [(number, sample) for number in prompts for sample in range(args.samples)]
@@ -33,21 +33,21 @@ def write(candidate: Candidate, prompts: dict[int, str], args, language: str, pa
     if room < 1:
         raise InputError(f"--max-new-tokens {args.max_new_tokens} leaves no room for a prompt in {longest} positions")
     fitting, too_long = [job for job in jobs if len(ids[job[0]]) <= room], [job for job in jobs if len(ids[job[0]]) > room]
-    plan = batches([len(ids[number]) + args.max_new_tokens for number, _ in fitting], args.batch_tokens)
-    plan = [[fitting[i] for i in group] for group in plan] + ([too_long] if too_long else [])
+    groups = batches([len(ids[number]) + args.max_new_tokens for number, _ in fitting], args.batch_tokens)
+    groups = [[fitting[i] for i in group] for group in groups] + ([too_long] if too_long else [])
 
     def rows_of(batch: list[tuple[int, int]]) -> list[dict]:
         found = [None] * len(batch)
         if batch is not too_long:
-            seeds = [crc32(f"{args.seed} {language} {number} {sample}".encode()) for number, sample in batch]
+            seeds = [crc32(f"{args.seed} {path.stem} {number} {sample}".encode()) for number, sample in batch]
             found = generate(candidate.model, [ids[number] for number, _ in batch], args.max_new_tokens, tokenizer.stop_ids,
                              args.temperature, args.top_p, seeds)
         return [{"id": number, "sample": sample, "prompt": prompts[number], "response": reply and tokenizer.decode(reply.ids),
                  "tokens": len(reply.ids) if reply else 0, "stopped": bool(reply and reply.stopped)}
                 for (number, sample), reply in zip(batch, found)]
-    yield from append_batches(path, plan, rows_of)
+    return Batches(path, groups, rows_of)
 
 
 def read(path: Path) -> list[dict]:
-    """The rows that `write` wrote, in order of prompt and sample."""
+    """The rows of such a file, in order of prompt and sample."""
     return sorted((row for _, row in read_jsonl(path)), key=lambda row: (row["id"], row["sample"]))

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
+from minitox import distributed
 from minitox.files import InputError, read_json, replacing, write_json
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
@@ -19,22 +19,23 @@ BESIDES_WEIGHTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
                    "generation_config.json")
 
 
-def load(folder: Path, device="cpu", dtype: torch.dtype | None = None) -> LanguageModel:
-    """Build the model of a folder, its weights on `device` in `dtype` (the folder's own by default).
+def load(folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: bool = False) -> LanguageModel:
+    """Build the model of a folder, its weights on `device` in `dtype` (the folder's own by default); with `spread`, each
+    process of several holds a share of every layer.
 
     Every tensor must be there, of the right shape, and no other; InputError names the first that is not.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), torch.device(device)
     config = read_config(folder)
-    dtype = dtype or getattr(torch, config.dtype)
-    with torch.device("meta"):  # shapes only; memory is taken tensor by tensor below
-        model = LanguageModel(config)
+    with torch.device("meta"):  # shapes only; no memory is taken before all of them are known to fit
+        model = LanguageModel(config).to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
     files = weight_files(folder)
     check_names_and_shapes(folder, config, model, files)
-    for name in list(model.state_dict()):
-        weight = read_tensor(files[name], name, device).to(dtype, copy=True)  # a copy lets go of the mapped file
-        parent, leaf = name.rsplit(".", 1)
-        setattr(model.get_submodule(parent), leaf, nn.Parameter(weight, requires_grad=False))
+    if spread and distributed.WORLD > 1:
+        distributed.spread(model, device)
+    model.to_empty(device=device)
+    for name, weight in model.named_parameters():
+        distributed.local(weight).copy_(distributed.part(read_tensor(files[name], name), weight))
     return model.eval()
 
 
@@ -67,19 +68,19 @@ def tensor_names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def open_safetensors(path: Path, device="cpu"):
+def open_safetensors(path: Path):
     """safetensors' own reader, with errors that name the file."""
     try:
-        return safe_open(str(path), framework="pt", device=str(device))
+        return safe_open(str(path), framework="pt")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def read_tensor(path: Path, name: str, device="cpu") -> torch.Tensor:
+def read_tensor(path: Path, name: str) -> torch.Tensor:
     """One tensor. The file is opened for it alone, so that the pages mapped for earlier ones are given back."""
-    with open_safetensors(path, device) as file:
+    with open_safetensors(path) as file:
         return file.get_tensor(name)
 
 
@@ -116,27 +117,28 @@ def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
 def save(model: LanguageModel, folder: Path, source: Path, shard_bytes: int = 5 * 10**9) -> None:
     """Write `model` as a folder that transformers opens; config and tokenizer are those of `source`, the folder it came from.
 
-    The folder appears whole or not at all; one of the same name is replaced.
+    The folder appears whole or not at all; one of the same name is replaced. A model that is spread takes all processes.
     """
     folder, source = Path(folder), Path(source)
     temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in BESIDES_WEIGHTS:
-        if (source / name).exists():
-            shutil.copyfile(source / name, temporary / name)
     weights = model.state_dict()
-    config = read_json(source / "config.json")
-    config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    write_json(temporary / "config.json", config)
+    if distributed.FIRST:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name in BESIDES_WEIGHTS:
+            if (source / name).exists():
+                shutil.copyfile(source / name, temporary / name)
+        config = read_json(source / "config.json")
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+        write_json(temporary / "config.json", config)
     save_weights(weights, temporary, shard_bytes)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    if distributed.FIRST:
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
 
 
 def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: int) -> None:
-    """One model.safetensors, or shards of at most `shard_bytes` and their index."""
+    """One model.safetensors, or shards of at most `shard_bytes` and their index, written by the first process."""
     shards, size = [[]], 0
     for name, weight in weights.items():
         if shards[-1] and size + weight.nbytes > shard_bytes:
@@ -150,10 +152,13 @@ def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: in
         file_names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
         weight_map = {name: file for file, names in zip(file_names, shards) for name in names}
         total = sum(weight.nbytes for weight in weights.values())
-        write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+        if distributed.FIRST:
+            write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
     for file, names in zip(file_names, shards):
-        with replacing(folder / file) as temporary:
-            save_file({name: weights[name].contiguous() for name in names}, temporary, metadata={"format": "pt"})
+        tensors = {name: distributed.whole(distributed.local(weights[name]), weights[name]).cpu().contiguous() for name in names}
+        if distributed.FIRST:
+            with replacing(folder / file) as temporary:
+                save_file(tensors, temporary, metadata={"format": "pt"})
 
 
 def fingerprint(folder: Path) -> str:

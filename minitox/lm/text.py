@@ -133,3 +133,9 @@ def pad(sentences: list[list[int]]) -> torch.Tensor:  # -> (B, T)
     """Stack sentences, padded on the right with id 0, which no real token ever sees."""
     longest = max(map(len, sentences))
     return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sentences])
+
+
+def on_device(values, device: torch.device) -> torch.Tensor:
+    """Numbers as a tensor on a device; a GPU need not be waited for."""
+    tensor = torch.as_tensor(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from minitox import distributed
 from minitox.files import InputError, replacing
 from minitox.lm import checkpoint
 from minitox.lm.model import LanguageModel
-from minitox.lm.text import batches, pad
+from minitox.lm.text import batches, on_device, pad
 from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear
 from minitox.train.pairs import Pair, Pairs
 from minitox.train.strategies import Stage, union, weight_rows
@@ -59,23 +61,42 @@ def start(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], arg
     weights = {name: weight for name, weight in model.named_parameters() if name in rows}
     optimizer = {"rows": RowAdamW, "masked": MaskedAdamW}[args.optimizer](weights, rows, decay=args.weight_decay)
     if args.optimizer == "rows" and stage.mask is not None:
-        for name, weight in weights.items():
-            model.set_submodule(name.removesuffix(".weight"), RowLinear(weight, optimizer.rows[name]))
+        for name in weights:
+            layer = model.get_submodule(name.removesuffix(".weight"))
+            layer.__class__, layer.rows = RowLinear, None if rows[name].all() else rows[name].nonzero().squeeze(1)
     return optimizer
 
 
 def train_step(model: LanguageModel, optimizer, batch: list[Pair], lr: float, args, where: str) -> float:
     """One step on the mean loss over the batch's reply tokens, however many pieces it is computed in; returns that loss."""
-    tokens, loss = sum(pair.reply_tokens for pair in batch), 0.0
-    for group in batches([len(pair.ids) for pair in batch], args.batch_tokens):
-        loss += reply_loss(model, [batch[i] for i in group], 1 / tokens).item() / tokens
-    size = optimizer.norm()
+    tokens, loss = sum(pair.reply_tokens for pair in batch), torch.zeros((), device=model.model.embed_tokens.weight.device)
+    for group in pieces([len(pair.ids) for pair in batch], args.batch_tokens):
+        loss += reply_loss(model, [batch[i] for i in group] or batch[:1], 1 / tokens if group else 0.0) * bool(group) / tokens
+    for weight in optimizer.weights.values():
+        if not distributed.is_spread(weight):
+            distributed.total(weight.grad if weight.row_grad is None else weight.row_grad)
+    loss, size = torch.stack([distributed.total(loss), optimizer.norm()]).tolist()  # the device is waited for once a step
     if not math.isfinite(loss) or not math.isfinite(size):
         lines = ", ".join(pair.where for pair in batch[:4]) + (", ..." if len(batch) > 4 else "")
         raise InputError(f"{where}: the loss is {loss:g} and its gradient {size:g}, on the batch of {lines}; the checkpoint before "
                          "is kept; try a lower --lr or --dtype float32, with another --out")
     optimizer.step(lr, min(1.0, args.clip / size) if size else 1.0)
     return loss
+
+
+def pieces(lengths: list[int], tokens: int) -> list[list[int]]:
+    """What this process computes of a step, as indices, at most `tokens` padded tokens at a time; nothing in some rounds.
+
+    Where there are pieces for all processes they are those of a single one, and so is nearly all rounding: the first steps of
+    Adam take the sign of a gradient, however small.
+    """
+    plan = batches(lengths, tokens)
+    if len(plan) < distributed.WORLD:
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        shares = [order[process::distributed.WORLD] for process in range(distributed.WORLD)]
+        plans = [[[share[i] for i in group] for group in batches([lengths[i] for i in share], tokens)] for share in shares]
+        plan = [group for round in zip_longest(*plans, fillvalue=[]) for group in round]
+    return [group or [] for group in distributed.deal(plan)]
 
 
 def reply_loss(model: LanguageModel, group: list[Pair], scale: float | None = None):  # -> (), summed over tokens
@@ -86,9 +107,9 @@ def reply_loss(model: LanguageModel, group: list[Pair], scale: float | None = No
     device = model.model.embed_tokens.weight.device
     rows = [row for row, pair in enumerate(group) for _ in range(pair.reply_tokens)]
     places = [place for pair in group for place in range(pair.start - 1, len(pair.ids) - 1)]  # each predicts the next token
-    targets = torch.tensor([token for pair in group for token in pair.ids[pair.start:]], device=device)
-    hidden = model.model(pad([pair.ids[:-1] for pair in group]).to(device))  # (B, T, D)
-    hidden = hidden[torch.tensor(rows, device=device), torch.tensor(places, device=device)]  # (n, D)
+    targets = on_device([token for pair in group for token in pair.ids[pair.start:]], device)
+    hidden = model.model(on_device(pad([pair.ids[:-1] for pair in group]), device))  # (B, T, D)
+    hidden = hidden[on_device(rows, device), on_device(places, device)]  # (n, D)
     leaf = hidden.detach().requires_grad_(scale is not None)  # backward to here chunk by chunk, then once through the layers
     size = max(1, (2**23 if device.type == "cpu" else 2**27) // model.config.vocab_size)
     total = torch.zeros((), device=device)
@@ -108,7 +129,8 @@ def mean_losses(model: LanguageModel, pairs: dict[str, Pairs], args) -> dict[str
     means = {}
     for language, unseen in ((language, found.unseen) for language, found in pairs.items()):
         groups = batches([len(pair.ids) for pair in unseen], args.batch_tokens)
-        total = sum(reply_loss(model, [unseen[i] for i in group]).item() for group in groups)
+        sums = distributed.gather([reply_loss(model, [unseen[i] for i in group or groups[0]]).item() for group in distributed.deal(groups)])
+        total = sum(sums[i % distributed.WORLD][i // distributed.WORLD] for i in range(len(groups)))  # in one order, however dealt
         means[language] = total / sum(pair.reply_tokens for pair in unseen) if unseen else None
     return means
 
@@ -133,12 +155,25 @@ def learning_rate(step: int, steps: int, args) -> float:
 
 
 def save_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tensor], optimizer, losses: list[list[float]]) -> None:
-    """The rows tuned so far, the optimizer's state, and the losses, in one file that is whole or the one before."""
+    """The rows tuned so far, the optimizer's state, and the losses, in one file that is whole or the one before.
+
+    It is the same file however many processes there are, and written by the first.
+    """
+    tensors = {key: tensor.cpu() for key, tensor in whole_state(model, rows, optimizer) if distributed.FIRST}
+    if distributed.FIRST:
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={"losses": json.dumps(losses)})
+
+
+def whole_state(model: LanguageModel, rows: dict[str, torch.Tensor], optimizer):
+    """Yield (key in the checkpoint, tensor); for all processes to go through."""
     weights = dict(model.named_parameters())
-    tensors = {f"{name} rows": weights[name].detach()[mask] for name, mask in rows.items()}
-    tensors |= {f"{name} {key}": tensor for name, state in optimizer.state.items() for key, tensor in state.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"losses": json.dumps(losses)})
+    for name, mask in rows.items():
+        chosen = distributed.local(weights[name].detach())[distributed.part(mask, weights[name])]
+        yield f"{name} rows", distributed.whole(chosen, weights[name], mask)
+    for name, state in optimizer.state.items():
+        for key, tensor in state.items():
+            yield f"{name} {key}", distributed.whole(tensor, weights[name], optimizer.held[name])
 
 
 def load_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tensor]) -> tuple[list[list[float]], dict]:
@@ -149,7 +184,8 @@ def load_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tens
         losses, tensors = json.loads(file.metadata()["losses"]), {name: file.get_tensor(name) for name in file.keys()}
     weights = dict(model.named_parameters())
     for name, mask in rows.items():
-        weights[name].data[mask] = tensors.pop(f"{name} rows").to(mask.device)
+        mine = distributed.part(tensors.pop(f"{name} rows"), weights[name], mask)
+        distributed.local(weights[name].data)[distributed.part(mask, weights[name])] = mine.to(mask.device)
     return losses, tensors
 
 
@@ -157,4 +193,4 @@ def set_state(optimizer, tensors: dict[str, torch.Tensor], steps: int) -> None:
     optimizer.steps = steps
     for name, state in optimizer.state.items():
         for key, tensor in state.items():
-            tensor.copy_(tensors[f"{name} {key}"])
+            tensor.copy_(distributed.part(tensors[f"{name} {key}"], optimizer.weights[name], optimizer.held[name]))

@@ -7,6 +7,7 @@ outputs of gate_proj, up_proj and down_proj alike, so what an intermediate unit 
 import numpy as np
 import torch
 
+from minitox import distributed
 from minitox.lm.model import LanguageModel
 
 
@@ -31,4 +32,5 @@ def fold(model: LanguageModel, scale: dict) -> None:
     """Multiply every neuron's row by its factor; a row whose factor is 1 keeps every bit."""
     for name, factors in scale.items():
         weight = model.get_submodule(name).weight
-        weight.copy_(weight.float() * torch.from_numpy(factors).to(weight.device, torch.float32).unsqueeze(1))
+        factors, rows = distributed.part(torch.from_numpy(factors), weight), distributed.local(weight)
+        rows.copy_(rows.float() * factors.to(rows.device, torch.float32).unsqueeze(1))

@@ -6,7 +6,7 @@ pulls at rows without a gradient, momentum goes on pushing rows that had one, an
 which chosen ones are clipped. So decay, both moments and the norm are the chosen rows' alone.
 
 Weights that are not float32 are trained through a float32 copy, the master: at 8 bits of precision an update of a thousandth
-of a weight rounds to nothing.
+of a weight rounds to nothing. Of a weight that is spread over several processes, each updates the rows that it holds.
 """
 
 import math
@@ -15,37 +15,39 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minitox import distributed
+
 
 class MaskedAdamW:
     """The method as one reads it. Its memory is that of whole matrices; `RowAdamW` is the one for large models.  [paper §3.3]"""
 
     def __init__(self, weights: dict[str, nn.Parameter], masks: dict[str, torch.Tensor], betas=(0.9, 0.999), eps=1e-8, decay=0.01):
         self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
-        self.masks = {name: mask.view(-1, *[1] * (weights[name].dim() - 1)) for name, mask in masks.items()}  # (R, 1)
-        self.state = {name: empty_state(weight.detach()) for name, weight in weights.items()}
+        self.held = {name: torch.ones_like(mask) for name, mask in masks.items()}  # the rows (R,) that it has a state of
+        self.masks = {name: distributed.part(mask, weights[name]).view(-1, *[1] * (weights[name].dim() - 1))
+                      for name, mask in masks.items()}  # (R, 1)
+        self.state = {name: empty_state(distributed.local(weight.detach())) for name, weight in weights.items()}
         for weight in weights.values():
             weight.requires_grad_(True)
 
-    def norm(self) -> float:
+    def norm(self):  # -> ()
         """Length of the gradient over all chosen rows; NaN if any gradient is not finite, for 0 times infinity is not 0."""
-        if not all(weight.grad.isfinite().all() for weight in self.weights.values()):
-            return math.nan
-        return norm([weight.grad[self.masks[name].flatten()] for name, weight in self.weights.items()])
+        return norm(self.weights, [distributed.local(weight.grad) * self.masks[name] for name, weight in self.weights.items()])
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> None:
         """One step of AdamW on the rows that the masks choose, their gradients times `scale`; gradients are gone afterwards."""
         self.steps += 1
         for name, weight in self.weights.items():
-            mask, state = self.masks[name], self.state[name]
-            grad = weight.grad.float() * mask * scale  # the method in one line
+            mask, state, rows = self.masks[name], self.state[name], distributed.local(weight)
+            grad = distributed.local(weight.grad).float() * mask * scale  # the method in one line
             state["average"].mul_(mask)
             state["square"].mul_(mask)
-            target = state.get("master", weight)
+            target = state.get("master", rows)
             target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))
             adam(target, grad, state, self.steps, lr, self.betas, self.eps)
-            if target is not weight:
-                weight.copy_(target)
+            if target is not rows:
+                rows.copy_(target)
             weight.grad = None
 
 
@@ -53,51 +55,59 @@ class RowAdamW:
     """The same update with gradients, moments and masters for the chosen rows alone: 8 bytes of state a chosen weight in
     float32, 12 in bfloat16, and nothing for any other.  [paper §3.3]
 
-    Where a mask leaves rows out, the weight's gradient is expected in `weight.row_grad` (n, D), where `RowLinear` puts it.
+    Where a mask leaves rows out, the weight's gradient is expected in `weight.row_grad` (n, D), where `RowLinear` puts it; of a
+    weight that is spread over several processes, in `weight.grad`, where the sum over the processes ends up.
     """
 
     def __init__(self, weights: dict[str, nn.Parameter], masks: dict[str, torch.Tensor], betas=(0.9, 0.999), eps=1e-8, decay=0.01):
         self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
-        self.rows = {name: None if mask.all() else mask.nonzero().squeeze(1) for name, mask in masks.items()}  # None: all
+        self.held = masks  # the rows (R,) that it has a state of
+        here = {name: distributed.part(mask, weights[name]) for name, mask in masks.items()}
+        self.rows = {name: None if mask.all() else mask.nonzero().squeeze(1) for name, mask in here.items()}  # None: all
         self.state = {name: empty_state(self.chosen(name)) for name in weights}
         for name, weight in weights.items():
             weight.requires_grad_(True)
-            weight.row_grad = None if self.rows[name] is None else torch.zeros_like(self.state[name]["average"])
+            apart = self.rows[name] is not None and not distributed.is_spread(weight)
+            weight.row_grad = torch.zeros_like(self.state[name]["average"]) if apart else None
 
     def chosen(self, name: str):  # -> (n, D)
         """The chosen rows of a weight: a copy, or the weight itself if it is chosen whole."""
-        weight, rows = self.weights[name].detach(), self.rows[name]
+        weight, rows = distributed.local(self.weights[name].detach()), self.rows[name]
         return weight if rows is None else weight.index_select(0, rows)
 
-    def grads(self) -> list[torch.Tensor]:
-        return [weight.grad if rows is None else weight.row_grad for weight, rows in zip(self.weights.values(), self.rows.values())]
+    def grad(self, name: str):  # -> (n, D)
+        weight, rows = self.weights[name], self.rows[name]
+        if weight.row_grad is not None:
+            return weight.row_grad
+        return distributed.local(weight.grad) if rows is None else distributed.local(weight.grad).index_select(0, rows)
 
-    def norm(self) -> float:
+    def norm(self):  # -> ()
         """Length of the gradient over all chosen rows."""
-        return norm(self.grads())
+        return norm(self.weights, [self.grad(name) for name in self.weights])
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> None:
         """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are zero afterwards."""
         self.steps += 1
-        for (name, weight), grad in zip(self.weights.items(), self.grads()):
-            rows, state = self.rows[name], self.state[name]
+        for name, weight in self.weights.items():
+            grad, here, rows, state = self.grad(name), distributed.local(weight), self.rows[name], self.state[name]
             target = state["master"] if "master" in state else self.chosen(name)
             target.mul_(1 - lr * self.decay)
             adam(target, grad.float().mul_(scale), state, self.steps, lr, self.betas, self.eps)
             if rows is not None:
-                weight.index_copy_(0, rows, target.to(weight.dtype))
-            elif target.dtype != weight.dtype:
-                weight.copy_(target)
-            grad.zero_()  # and not given back: to the system, memory that comes and goes is dear
+                here.index_copy_(0, rows, target.to(here.dtype))
+            elif target.dtype != here.dtype:
+                here.copy_(target)
+            if distributed.is_spread(weight):
+                weight.grad = None
+            else:
+                grad.zero_()  # and not given back: to the system, memory that comes and goes is dear
 
 
-class RowLinear(nn.Module):
-    """A linear layer whose backward pass forms the weight gradient of the chosen rows alone, summed up in `weight.row_grad`."""
+class RowLinear(nn.Linear):
+    """A linear layer whose backward pass forms the weight gradient of the chosen rows (n,) alone, summed up in `weight.row_grad`."""
 
-    def __init__(self, weight: nn.Parameter, rows: torch.Tensor | None):
-        super().__init__()
-        self.weight, self.rows = weight, rows
+    rows = None  # all
 
     def forward(self, x):  # (B, T, D) -> (B, T, R)
         return F.linear(x, self.weight) if self.rows is None else RowGradient.apply(x, self.weight, self.rows)
@@ -115,9 +125,14 @@ class RowGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (x,), weight = ctx.saved_tensors, ctx.weight
+        to_input, to_weight = grad @ weight if ctx.needs_input_grad[0] else None, None
         if weight.requires_grad:
-            weight.row_grad += grad.flatten(0, -2).t().index_select(0, ctx.rows) @ x.flatten(0, -2)
-        return grad @ weight if ctx.needs_input_grad[0] else None, None, None
+            chosen = grad.flatten(0, -2).t().index_select(0, ctx.rows) @ x.flatten(0, -2)
+            if hasattr(weight, "row_grad"):
+                weight.row_grad += chosen
+            else:  # gathered for this layer alone, from processes among which whole gradients are summed
+                to_weight = torch.zeros_like(weight).index_copy_(0, ctx.rows, chosen)
+        return to_input, to_weight, None
 
 
 def empty_state(weight) -> dict[str, torch.Tensor]:
@@ -135,8 +150,14 @@ def adam(weight, grad, state: dict, step: int, lr: float, betas: tuple[float, fl
     weight.addcdiv_(average, root, value=-lr / (1 - beta1**step))
 
 
-def norm(tensors: list[torch.Tensor]) -> float:
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors])).item()
+def norm(weights: dict[str, nn.Parameter], grads: list[torch.Tensor]):  # -> ()
+    """Length of all gradients together, of which each process has its part where weights are spread; in float64, so that it does
+    not depend on how many there are."""
+    dtype = torch.float32 if grads[0].device.type == "mps" else torch.float64
+    lengths = torch.stack([torch.linalg.vector_norm(grad, dtype=dtype) for grad in grads])
+    if spread := [i for i, weight in enumerate(weights.values()) if distributed.is_spread(weight)]:
+        lengths[spread] = distributed.total(lengths[spread].square()).sqrt()
+    return torch.linalg.vector_norm(lengths)
 
 
 def state_bytes(optimizer) -> int:

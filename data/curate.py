@@ -187,13 +187,13 @@ def export(args, state: Path) -> None:
 
 def decide(pairs: list[dict], reviewers: dict[str, dict[str, str]], tests: list[str], unreviewed: bool) -> None:
     """Give each pair its outcome: "keep", or why not. People come before the check, and test prompts before people."""
-    leaks = checks.near_copies([pair["prompt"] for pair in pairs if pair["proposal"] != checks.COPY], tests)
     for pair in pairs:
         said = review.decide([mine[pair["id"]] for mine in reviewers.values() if pair["id"] in mine])
-        copy = pair["proposal"] == checks.COPY
-        pair["outcome"] = pair["proposal"] if copy or unreviewed and said == "not reviewed" else said
-        if not copy and leaks.pop(0) and pair["outcome"] == "keep":
-            pair["outcome"] = "near copy of a test prompt"
+        unheard = pair["proposal"] == checks.COPY or unreviewed and said == "not reviewed"
+        pair["outcome"] = pair["proposal"] if unheard else said
+    kept = [pair for pair in pairs if pair["outcome"] == "keep"]
+    for pair, leaks in zip(kept, checks.near_copies([pair["prompt"] for pair in kept], tests)):
+        pair["outcome"] = "near copy of a test prompt" if leaks else "keep"
 
 
 def main(argv=None) -> None:

@@ -6,7 +6,6 @@ hash of its language, prompt and reply, so that no verdict is taken for one on a
 
 import csv
 import io
-import json
 import os
 import sys
 import termios
@@ -17,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 from minitox.evaluate.page import shown
-from minitox.files import InputError, drop_torn_line, read_jsonl, replacing, text_field
+from minitox.files import InputError, append, drop_torn_line, read_jsonl, replacing, text_field
 
 KEYS = {"k": "keep", "t": "toxic", "o": "off topic", "f": "not fluent", "l": "wrong language", "s": "skip"}
 HELP = ", ".join(f"{key} {verdict}" for key, verdict in KEYS.items()) + ", b back, q quit"
@@ -32,10 +31,7 @@ def read(path: Path) -> dict[str, str]:
 
 def save(path: Path, verdicts: dict[str, str]) -> None:
     """Append verdicts, {id: verdict}; they are on disk when this returns."""
-    with open(path, "ab") as file:
-        file.write("".join(json.dumps({"id": pair, "verdict": verdict}) + "\n" for pair, verdict in verdicts.items()).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    append(path, [{"id": pair, "verdict": verdict} for pair, verdict in verdicts.items()])
 
 
 @contextmanager

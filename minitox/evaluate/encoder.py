@@ -173,7 +173,7 @@ def load(folder: Path, device="cpu", dtype=torch.float32) -> Module:
         model = (XLMRoberta if config.model_type == "xlm-roberta" else ModernBERT)(config)
     files.pop("roberta.embeddings.position_ids", None)  # 0, 1, 2 and so on, in older folders
     check_names_and_shapes(folder, config, model, files)
-    weights = {name: read_tensor(files[name], name, device).to(dtype, copy=True) for name in model.state_dict()}
+    weights = {name: read_tensor(files[name], name).to(device, dtype, copy=True) for name in model.state_dict()}
     model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
 

@@ -22,10 +22,10 @@ def sections(args, results: Results, scorer, settings: dict, missing: dict[str, 
     found = [verdict(results), tables.safety(results), *tables.toxicity_tables(results, paper), tables.empties(results)]
     if name:
         found[0].notes.append(f"The paper's numbers for {name} stand beside ours; its prompts, decoding, scorer and training differ.")
-    found += [*tables.several_samples(results), *tables.response_languages(results, args.others_below)]
-    found += [*tables.knowledge(results, paper), *tables.perplexities(results)]
-    found += [*tables.toxic_neurons(results, paper), *tables.shared_neurons(results)]
-    found += [pairs(args), trust(scorer), failures(results, missing), *(replies(results) if args.show_text else [])]
+    found += [*tables.several_samples(results), *tables.response_languages(results, args.others_below),
+              *tables.knowledge(results, paper), *tables.perplexities(results),
+              *tables.toxic_neurons(results, paper), *tables.shared_neurons(results),
+              pairs(args), trust(scorer), failures(results, missing), *(replies(results) if args.show_text else [])]
     return [*found, setting_table(settings)]
 
 
@@ -33,15 +33,13 @@ def verdict(results: Results) -> Section:
     """Every model in one line, and in words what that says of toxic neurons."""
     estimates = results.estimates(lambda replies, language: metrics.toxicity(replies))
     whole, languages = average(estimates, results.languages)
-    parts = {part: average(estimates, chosen)[0] for part, chosen in tables.PARTS.items()}
-    shares = {name: average(results.shares(name), results.languages)[0] for name in ("clean in language", "wrong language", "empty")}
     less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
             for other in ("base", "random") if other in whole and len(whole) > 1}
-    rows = []
-    for model in whole:
-        row = [model, *(tables.cell(means[model]) for means in parts.values())]
-        row += [tables.cell(by[model], "+.3f") if model in by else "-" for by in less.values()]
-        rows.append(row + [f"{share[model][0]:.1%}" for share in shares.values()])
+    columns = {f"toxicity, {part} languages": tables.cells(average(estimates, chosen)[0]) for part, chosen in tables.PARTS.items()}
+    columns |= {f"all, less {other}": tables.cells(by, "+.3f") for other, by in less.items()}
+    for category in ("clean in language", "wrong language", "empty"):
+        shares = average(results.shares(category), results.languages)[0]
+        columns[category] = {model: f"{share[0]:.1%}" for model, share in shares.items()}
     text = [f"Mean toxicity of replies over {len(languages)} languages.", *map(compare, less, less.values()), evidence(results, less)]
     failed = np.mean(np.concatenate([(found.status == "failed").ravel() for by in results.replies.values() for found in by.values()]))
     if failed > TOLERATED:
@@ -50,10 +48,9 @@ def verdict(results: Results) -> Section:
     dots = [figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()})]
     dots += [figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
              for other, by in less.items()]
-    return Section("What was found", "\n\n".join(text), [
-        "", *(f"toxicity, {part} languages" for part in parts), *(f"all, less {other}" for other in less), *shares], rows, [
+    return Section("What was found", "\n\n".join(text), **tables.grid(columns, whole), notes=[
         "In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
-        "have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."], "".join(dots))
+        "have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."], figure="".join(dots))
 
 
 def compare(other: str, differences: dict) -> str:
@@ -82,17 +79,16 @@ def evidence(results: Results, less: dict[str, dict]) -> str:
 
 def pairs(args) -> Section:
     """Examples of what was tuned on.  [paper Table 1]"""
-    rows, counts = [], Counter()
+    counts, firsts = [], []
     for language in NAMES:
         path = args.data / "instructions" / f"{language}.jsonl"
-        for where, row in read_jsonl(path) if path.exists() else ():
-            if not counts[language]:
-                rows.append([language, text_field(where, row, "prompt"), text_field(where, row, "response")])
-            counts[language] += 1
+        if path.exists():
+            found = list(read_jsonl(path))
+            counts.append([language, f"{len(found):,}"])
+            firsts += [[language, text_field(*row, "prompt"), text_field(*row, "response")] for row in found[:1]]
     if args.show_text:
-        return Section("Table 1. Instruction pairs", "The first of each language.", ["", "prompt", "reply"], rows)
-    numbers = [[language, f"{count:,}"] for language, count in counts.items()]
-    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], numbers)
+        return Section("Table 1. Instruction pairs", "The first of each language.", ["", "prompt", "reply"], firsts)
+    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], counts)
 
 
 def trust(scorer) -> Section:

@@ -12,6 +12,7 @@ from minitox.evaluate.mmlu import CHANCE
 from minitox.evaluate.page import Section
 from minitox.evaluate.results import Results, average
 from minitox.languages import HELD_OUT, NAMES, TUNED
+from minitox.tables import TABLE2_NOTES, table2
 
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
 
@@ -20,6 +21,15 @@ def cell(means, form: str = ".3f") -> str:
     """An estimate and its interval, a dash if there is none."""
     value, low, high = interval(means)
     return "-" if np.isnan(value) else f"{value:{form}} ({low:{form}}..{high:{form}})"
+
+
+def cells(means: dict, form: str = ".3f") -> dict[str, str]:
+    return {name: cell(mean, form) for name, mean in means.items()}
+
+
+def grid(columns: dict[str, dict[str, str]], labels) -> dict[str, list]:
+    """A section's columns, and its rows in the order of `labels`, from {column: {label: cell}}; a dash where there is no cell."""
+    return {"columns": ["", *columns], "rows": [[label, *(found.get(label, "-") for found in columns.values())] for label in labels]}
 
 
 def papers(config) -> tuple[str, dict]:
@@ -35,15 +45,14 @@ def by_language(title: str, estimates, languages, paper: dict, text: str = "", f
     """A row a language and a column a model, the mean over languages last, the paper's numbers on the right."""
     languages = [language for language in languages if any(language in by for by in estimates.values())]
     means, common = average(estimates, languages)
-    rows = []
-    for language in languages:
-        ours = [cell(by[language], form) if language in by else "-" for by in estimates.values()]
-        rows.append([language, *ours, *(f"{numbers[language]:g}" if language in numbers else "-" for numbers in paper.values())])
-    rows.append(["average", *(cell(mean, form) for mean in means.values()), *(papers_average(by, common) for by in paper.values())])
+    columns = {model: cells({**by, "average": means[model]}, form) for model, by in estimates.items()}
+    for model, numbers in paper.items():
+        theirs = {language: f"{number:g}" for language, number in numbers.items()}
+        columns[f"paper: {model}"] = {**theirs, "average": papers_average(numbers, common)}
     left_out = [language for language in languages if language not in common]
     if left_out:
         notes = [*notes, f"Not in the average, because a model has nothing there: {', '.join(left_out)}."]
-    return Section(title, text, ["", *estimates, *(f"paper: {name}" for name in paper)], rows, list(notes))
+    return Section(title, text, **grid(columns, [*languages, "average"]), notes=list(notes))
 
 
 def papers_average(numbers: dict[str, float], languages: list[str]) -> str:
@@ -64,14 +73,12 @@ def toxicity_tables(results: Results, paper: dict) -> list[Section]:
 
 def empties(results: Results) -> Section:
     """The same averages under every way to count an empty reply."""
+    ways = {policy: results.estimates(lambda replies, language: metrics.toxicity(replies, value))
+            for policy, value in metrics.POLICIES.items()} | {"share empty": results.shares("empty")}
     rows = []
-    for policy, value in metrics.POLICIES.items():
-        estimates = results.estimates(lambda replies, language: metrics.toxicity(replies, value))
-        for part, languages in PARTS.items():
-            rows.append([f"{policy}, {part}", *(cell(mean) for mean in average(estimates, languages)[0].values())])
-    share = results.shares("empty")
-    for part, languages in PARTS.items():
-        rows.append([f"share empty, {part}", *(cell(mean, ".1%") for mean in average(share, languages)[0].values())])
+    for way, estimates in ways.items():
+        form = ".1%" if way == "share empty" else ".3f"
+        rows += [[f"{way}, {part}", *cells(average(estimates, chosen)[0], form).values()] for part, chosen in PARTS.items()]
     text = "The paper does not say. A model that falls silent looks harmless in some of these rows."
     return Section("What an empty reply counts as", text, ["an empty reply counts", *results.replies], rows)
 
@@ -79,12 +86,12 @@ def empties(results: Results) -> Section:
 def safety(results: Results) -> Section:
     """What each reply is: only clean in the prompt's language is what was wanted."""
     means = {name: average(results.shares(name), results.languages)[0] for name in metrics.SAFETY}
-    rows = [[model, *(cell(mean[model], ".1%") for mean in means.values())] for model in results.replies]
+    columns = {name: cells(mean, ".1%") for name, mean in means.items()}
     bars = {model: {name: float(mean[model][0]) for name, mean in means.items()} for model in results.replies}
     text = f"Replies by what they are, mean over {len(results.languages)} languages; toxic is a score of {metrics.TOXIC} or more."
-    return Section("Effective safety", text, ["", *metrics.SAFETY], rows,
-                   ["unclear: too short or too mixed for the language detector, or without a score"],
-                   figures.stacked_bars("Effective safety", bars, metrics.SAFETY))
+    notes = ["unclear: too short or too mixed for the language detector, or without a score"]
+    return Section("Effective safety", text, **grid(columns, results.replies), notes=notes,
+                   figure=figures.stacked_bars("Effective safety", bars, metrics.SAFETY))
 
 
 def several_samples(results: Results) -> list[Section]:
@@ -134,27 +141,20 @@ def knowledge(results: Results, paper: dict) -> list[Section]:
 def perplexities(results: Results) -> list[Section]:
     """How surprised each model is by clean text of each language."""
     languages = [language for language in NAMES if any(language in by for by in results.perplexity.values())]
-    rows = [[language, *(f"{by[language]:,.2f}" for by in results.perplexity.values())] for language in languages]
-    title, text = "Perplexity of clean sentences", "Per token, all sentences of a language together."
-    return [Section(title, text, ["", *results.perplexity], rows)] if rows else []
+    columns = {model: {language: f"{value:,.2f}" for language, value in by.items()} for model, by in results.perplexity.items()}
+    text = "Per token, all sentences of a language together."
+    return [Section("Perplexity of clean sentences", text, **grid(columns, languages))] if languages else []
 
 
 def toxic_neurons(results: Results, paper: dict) -> list[Section]:
     """How many neurons are toxic, beside what that is worth.  [paper Table 2]"""
-    theirs, rows = paper.get("neurons", {}), []
-    for language, mask in results.masks.items():
-        info, count, total = results.infos[language], neurons.count(mask), neurons.size(mask)
-        rows.append([language, f"{count:,}", f"{count / total:.1%}", "{:.1%}..{:.1%}".format(*info["band"]),
-                     f"{info['beyond_chance']:.1%}", f"{info['length_auroc']:.3f}", f"{info['split_half']:.2f}",
-                     f"{theirs[language]:,}" if language in theirs else "-"])
-    columns = ["", "toxic neurons", "share", "random labels", "beyond chance", "AUROC(length)", "split-half", "paper"]
-    if not theirs:
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    notes = ["random labels: 95 % of label permutations give a share in this band; a share inside it is no evidence of toxic neurons",
-             "beyond chance: neurons whose AUROC only 2.5 % of random ones reach",
-             "AUROC(length): how well the number of tokens alone tells toxic from clean; max pooling follows it",
-             "split-half: neurons that both halves of the sentences call toxic, of those that either does"]
-    return [Section("Table 2. Toxic neurons", f"AUROC > 0.5, of {total:,} neurons.", columns, rows, notes)] if rows else []
+    if not results.masks:
+        return []
+    (columns, *rows), theirs = table2(results.masks, results.infos), paper.get("neurons", {})
+    if theirs:
+        columns, rows = [*columns, "paper"], [[*row, f"{theirs[row[0]]:,}" if row[0] in theirs else "-"] for row in rows]
+    text = f"AUROC > 0.5, of {neurons.size(next(iter(results.masks.values()))):,} neurons."
+    return [Section("Table 2. Toxic neurons", text, columns, rows, [f"{column}: {note}" for column, note in TABLE2_NOTES.items()])]
 
 
 def shared_neurons(results: Results) -> list[Section]:

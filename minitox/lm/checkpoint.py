@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from minitox import distributed
 from minitox.files import InputError, read_json, replacing, write_json
@@ -27,15 +28,21 @@ def load(folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: b
     """
     folder, device = Path(folder), torch.device(device)
     config = read_config(folder)
-    with torch.device("meta"):  # shapes only; no memory is taken before all of them are known to fit
+    with torch.device("meta"):  # shapes only; memory is taken tensor by tensor below
         model = LanguageModel(config).to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
     files = weight_files(folder)
     check_names_and_shapes(folder, config, model, files)
     if spread and distributed.WORLD > 1:
         distributed.spread(model, device)
-    model.to_empty(device=device)
-    for name, weight in model.named_parameters():
-        distributed.local(weight).copy_(distributed.part(read_tensor(files[name], name), weight))
+        model.to_empty(device=device)
+    for name, weight in list(model.named_parameters()):
+        stored = distributed.part(read_tensor(files[name], name), weight)
+        if weight.is_meta:
+            parent, leaf = name.rsplit(".", 1)
+            stored = stored.to(device, weight.dtype, copy=True)  # a copy lets go of the mapped file
+            setattr(model.get_submodule(parent), leaf, nn.Parameter(stored, requires_grad=False))
+        else:
+            distributed.local(weight).copy_(stored)
     return model.eval()
 
 

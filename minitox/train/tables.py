@@ -2,18 +2,19 @@
 
 from minitox import neurons
 from minitox.lm.config import Config
+from minitox.tables import aligned
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Plan, size
 
 
 def pairs_table(pairs: dict[str, Pairs]) -> str:
     """The pairs of each language, and the tokens in them."""
-    lines = [f"{'':4}{'pairs':>8}{'unseen':>8}{'too long':>10}{'their tokens':>14}{'tokens':>11}{'of replies':>12}"]
+    rows = [["", "pairs", "unseen", "too long", "their tokens", "tokens", "of replies"]]
     for language, found in pairs.items():
         tokens, replies = sum(len(pair.ids) for pair in found.train), sum(pair.reply_tokens for pair in found.train)
-        lines.append(f"{language:4}{len(found.train):>8,}{len(found.unseen):>8,}{found.dropped:>10,}"
-                     f"{found.dropped_tokens:>14,}{tokens:>11,}{replies:>12,}")
-    return "\n".join(lines)
+        counts = len(found.train), len(found.unseen), found.dropped, found.dropped_tokens, tokens, replies
+        rows.append([language, *map("{:,}".format, counts)])
+    return aligned(rows)
 
 
 def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | None, config: Config) -> str:
@@ -21,33 +22,31 @@ def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | N
     whole, title = size(config, None), "What will be tuned, of {:,} weights"
     if toxic:
         title += f" and {neurons.size(toxic):,} neurons, of which {neurons.count(toxic):,} are toxic in some language"
-    lines = [title.format(whole), "", f"{'':16}{'stage':>6}{'neurons':>10}{'toxic':>8}{'weights':>15}{'of model':>10}"
-                                      f"{'optimizer':>12}{'pairs':>8}{'steps':>7}"]
+    rows = [["", "stage", "neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]]
     for plan in plans:
         for stage, mask in zip(stages[plan.name] or [None], plan.masks):
             weights, count, share = size(config, mask), "all", "-"
             if mask is not None:
                 count = f"{neurons.count(mask):,}"
                 share = f"{neurons.overlap(mask, toxic)[0] / max(1, neurons.count(mask)):.0%}"
-            line = f"{plan.name:16}{stage['name'] if stage else '':>6}{count:>10}{share:>8}{weights:>15,}{weights / whole:>10.1%}"
+            name, *cost = "", "scaled, not tuned", "", ""
             if stage:
-                line += f"{memory(stage['optimizer_bytes']):>12}{stage['pairs']:>8,}{stage['steps']:>7,}"
-            lines.append(line if stage else f"{line}{'scaled, not tuned':>27}")
-    return "\n".join(lines)
+                name, *cost = stage["name"], memory(stage["optimizer_bytes"]), f"{stage['pairs']:,}", f"{stage['steps']:,}"
+            rows.append([plan.name, name, count, share, f"{weights:,}", f"{weights / whole:.1%}", *cost])
+    return f"{title.format(whole)}\n\n{aligned(rows)}"
 
 
 def result_table(results: dict[str, dict]) -> str:
     """What each model became, from its run.json."""
-    lines = ["What became of it", "",
-             f"{'':16}{'frozen weights':>16}{'':>15}{'tuned weights':>15}{'changed':>9}{'loss on unseen pairs':>23}"]
+    rows = [["", "frozen weights", "", "tuned weights", "changed", "loss on unseen pairs"]]
     for name, result in results.items():
         proof, unseen, loss = result["proof"], [row for row in result["unseen"].values() if row["pairs"]], "-"
         if unseen:
             before, after = (sum(row[when] for row in unseen) / len(unseen) for when in ("before", "after"))
             loss = f"{before:.3f} -> {after:.3f}"
-        lines.append(f"{name:16}{proof['frozen_weights']:>16,}{' bit-identical' if proof['frozen_weights'] else '':15}"
-                     f"{proof['tuned_weights']:>15,}{proof['changed']:>9.1%}{loss:>23}")
-    return "\n".join(lines)
+        rows.append([name, f"{proof['frozen_weights']:,}", "bit-identical" if proof["frozen_weights"] else "",
+                     f"{proof['tuned_weights']:,}", f"{proof['changed']:.1%}", loss])
+    return f"What became of it\n\n{aligned(rows)}"
 
 
 LEGEND = """\
@@ -57,8 +56,5 @@ LEGEND = """\
 
 
 def memory(count: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1_000:
-            return f"{count:,.{0 if unit == 'B' else 1}f} {unit}"
-        count /= 1_000
-    return f"{count:,.1f} GB"
+    power = min(3, (len(str(count)) - 1) // 3)
+    return f"{count / 1_000**power:,.{min(1, power)}f} {('B', 'kB', 'MB', 'GB')[power]}"

@@ -7,7 +7,7 @@ import torch
 from tiny import write_jsonl, write_model
 
 from minitox.evaluate import candidates, mmlu
-from minitox.files import InputError, UnusableLanguage, read_jsonl
+from minitox.files import InputError, UnusableLanguage, append_batches, read_jsonl
 
 CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
 ROW = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}
@@ -68,9 +68,10 @@ def test_answers_go_to_disk_once_and_a_question_too_long_has_none(tmp_path):
     found = candidate(tmp_path / "model")
     questions = [{"question": "soup?", "choices": list("wxyz"), "answer": "B"}, {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"}]
     args = SimpleNamespace(answer_tokens=4, batch_tokens=100)
-    assert list(mmlu.write(found, questions, args, tmp_path / "en.jsonl"))[-1] == 2
+    file = mmlu.plan(found, questions, args, tmp_path / "en.jsonl")
+    assert [done for done, _ in append_batches([file])][-1] == 2
     rows = {row["id"]: row for _, row in read_jsonl(tmp_path / "en.jsonl")}
     assert rows[1]["likeliest"] in tuple("ABCD") and rows[1]["answer"] == "B"
     assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "generated": None}
     before = (tmp_path / "en.jsonl").read_bytes()
-    assert list(mmlu.write(found, questions, args, tmp_path / "en.jsonl")) == [2] and (tmp_path / "en.jsonl").read_bytes() == before
+    assert list(append_batches([file])) == [] and (tmp_path / "en.jsonl").read_bytes() == before

@@ -9,6 +9,7 @@ import torch
 from tiny import GOLDEN, write_model
 
 from minitox.evaluate import candidates, perplexity
+from minitox.files import append_batches
 from minitox.lm import checkpoint
 from minitox.lm.checkpoint import save_weights
 
@@ -36,7 +37,7 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(tmp_pat
     found = candidates.open_all({"base": tmp_path / "model"}, torch.device("cpu"), torch.float32)[0][0]
     sentences = ["the soup is warm", "green", "q" * 100]
     args = SimpleNamespace(max_tokens=30, batch_tokens=40)
-    assert list(perplexity.write(found, sentences, args, tmp_path / "en.jsonl"))[-1] == 3
+    assert [done for done, _ in append_batches([perplexity.plan(found, sentences, args, tmp_path / "en.jsonl")])][-1] == 3
     rows = sorted(map(json.loads, (tmp_path / "en.jsonl").read_text().splitlines()), key=lambda row: row["id"])
     assert rows[2]["tokens"] == 30 and rows[2]["nats"] == pytest.approx(30 * math.log(300), rel=1e-5)
     assert perplexity.read(tmp_path / "en.jsonl") == pytest.approx(300, rel=1e-4)
@@ -50,6 +51,6 @@ def test_a_collapsed_model_is_shown_and_not_discarded(tmp_path):
 def test_a_sentence_longer_than_the_context_is_cut_and_one_of_no_tokens_says_nothing(tmp_path):
     write_model(tmp_path / "model")  # 64 positions
     found = candidates.open_all({"base": tmp_path / "model"}, torch.device("cpu"), torch.float32)[0][0]
-    list(perplexity.write(found, ["q" * 200], SimpleNamespace(max_tokens=128, batch_tokens=1_000), tmp_path / "en.jsonl"))
+    list(append_batches([perplexity.plan(found, ["q" * 200], SimpleNamespace(max_tokens=128, batch_tokens=1_000), tmp_path / "en.jsonl")]))
     assert json.loads((tmp_path / "en.jsonl").read_text())["tokens"] == 63
     assert perplexity.negative_log_likelihoods(found.model, [[0]]) == [0.0]

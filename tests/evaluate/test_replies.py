@@ -8,7 +8,7 @@ import torch
 from tiny import TOY, write_jsonl, write_model
 
 from minitox.evaluate import candidates, replies
-from minitox.files import InputError, UnusableLanguage, append_batches, read_jsonl
+from minitox.files import Batches, InputError, UnusableLanguage, append_batches, read_jsonl
 
 
 def arguments(**changes) -> SimpleNamespace:
@@ -24,8 +24,8 @@ def prompts_of(language: str, most: int = 10) -> dict[int, str]:
     return replies.read_prompts(TOY / "prompts" / f"{language}.jsonl", most, np.random.default_rng(0))
 
 
-def write(candidate, prompts, args, path, language="en") -> list[int]:
-    return list(replies.write(candidate, prompts, args, language, path))
+def write(candidate, prompts, args, path) -> list[int]:
+    return [done for done, _ in append_batches([replies.plan(candidate, prompts, args, path)])]
 
 
 def test_other_fields_are_ignored_and_prompts_keep_their_line_numbers(tmp_path):
@@ -66,8 +66,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(toy, tmp_path):
     for size in (0, 1, ends[1], ends[1] + 5, ends[counts[1]], ends[counts[1]] - 1, len(whole) - 1):
         path.write_bytes(whole[:size])
         again = write(toy, prompts, arguments(), path)
-        assert path.read_bytes() == whole and again[0] <= sum(end <= size for end in ends[1:])
-    assert write(toy, prompts, arguments(), path) == [10]
+        assert path.read_bytes() == whole and again == [count for count in counts if count > sum(end <= size for end in ends[1:])]
+    assert write(toy, prompts, arguments(), path) == []
 
 
 def test_a_batch_that_was_cut_short_is_made_again_and_whole_ones_are_not(tmp_path):
@@ -76,11 +76,12 @@ def test_a_batch_that_was_cut_short_is_made_again_and_whole_ones_are_not(tmp_pat
     def rows_of(batch):
         asked.append(batch)
         return [{"letter": letter} for letter in batch]
-    assert list(append_batches(tmp_path / "x.jsonl", plan, rows_of)) == [0, 2, 3, 6]
+    file, other = Batches(tmp_path / "x.jsonl", plan, rows_of), Batches(tmp_path / "y.jsonl", [["g"]], rows_of)
+    assert list(append_batches([file, other])) == [(2, file), (3, file), (6, file), (7, other)]
     lines = (tmp_path / "x.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "x.jsonl").write_text("".join(lines[:4]) + lines[4][:5])
     asked.clear()
-    assert list(append_batches(tmp_path / "x.jsonl", plan, rows_of)) == [3, 6] and asked == [["d", "e", "f"]]
+    assert list(append_batches([file, other])) == [(7, file)] and asked == [["d", "e", "f"]]
     assert [row["letter"] for _, row in read_jsonl(tmp_path / "x.jsonl")] == list("abcdef")
 
 
@@ -94,13 +95,13 @@ def test_the_model_is_not_read_where_nothing_is_missing(toy, tmp_path):
 
 def test_samples_differ_and_do_not_depend_on_the_batch_or_the_other_prompts(toy, tmp_path):
     args = arguments(samples=3, temperature=1.5)
-    write(toy, prompts_of("en"), args, tmp_path / "all.jsonl")
-    every = replies.read(tmp_path / "all.jsonl")
+    write(toy, prompts_of("en"), args, tmp_path / "all" / "en.jsonl")
+    every = replies.read(tmp_path / "all" / "en.jsonl")
     assert [(row["id"], row["sample"]) for row in every[:4]] == [(every[0]["id"], 0), (every[0]["id"], 1), (every[0]["id"], 2), (every[3]["id"], 0)]
     assert len({row["response"] for row in every[:3]}) > 1
     few = dict(list(prompts_of("en").items())[2:4])
-    write(toy, few, arguments(samples=3, temperature=1.5, batch_tokens=1), tmp_path / "few.jsonl")
-    assert replies.read(tmp_path / "few.jsonl") == [row for row in every if row["id"] in few]
+    write(toy, few, arguments(samples=3, temperature=1.5, batch_tokens=1), tmp_path / "few" / "en.jsonl")
+    assert replies.read(tmp_path / "few" / "en.jsonl") == [row for row in every if row["id"] in few]
 
 
 def test_a_prompt_longer_than_the_context_gets_no_reply_and_the_others_do(tmp_path):

@@ -168,7 +168,8 @@ def test_memory_is_the_chosen_weights_alone(dtype, each):
 def test_a_row_linear_is_a_linear_with_the_gradient_of_some_rows(dtype):
     generator = torch.Generator().manual_seed(0)
     weight, x = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in ((12, 7), (2, 5, 7)))
-    rows, layer = torch.tensor([1, 4, 11]), RowLinear(nn.Parameter(weight.detach().clone()), torch.tensor([1, 4, 11]))
+    rows, layer = torch.tensor([1, 4, 11]), RowLinear(7, 12, bias=False, dtype=dtype)
+    layer.weight, layer.rows = nn.Parameter(weight.detach().clone()), rows
     layer.weight.row_grad = torch.zeros(3, 7)
     same = x.detach().clone().requires_grad_()
     for repeat in (1, 2):  # gradients add up, as in any layer
@@ -179,3 +180,7 @@ def test_a_row_linear_is_a_linear_with_the_gradient_of_some_rows(dtype):
         assert torch.allclose(x.grad, same.grad)
         assert torch.allclose(weight.grad[rows].float(), layer.weight.row_grad, rtol=1e-5 if dtype == torch.float32 else 0.05)
         assert layer.weight.grad is None and layer.weight.row_grad.shape == (3, 7)
+    del layer.weight.row_grad  # as where it is gathered from several processes: they sum up whole gradients
+    layer(same).square().sum().backward()
+    others = [row for row in range(12) if row not in rows]
+    assert torch.allclose(layer.weight.grad[rows] * 2, weight.grad[rows]) and not layer.weight.grad[others].any()

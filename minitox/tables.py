@@ -1,0 +1,29 @@
+"""Tables of cells that are text: how a terminal shows one, and the one that detection prints and the report repeats."""
+
+from minitox.neurons import count, size
+
+TABLE2_NOTES = {
+    "random labels": "95 % of label permutations give a share in this band: a share inside it is no evidence of toxic neurons",
+    "beyond chance": "neurons whose AUROC only 2.5 % of such random ones reach: 2.5 % is what random labels give on average",
+    "AUROC(length)": "how well the number of tokens alone tells toxic (above 0.5) from clean (below); max pooling follows it",
+    "split-half": "neurons that both halves of the sentences call toxic, of those that either does",
+    "ties": "neurons of AUROC exactly 0.5",
+}
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """The rows as lines, the first column flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def table2(masks: dict[str, dict], infos: dict[str, dict]) -> list[list[str]]:
+    """Toxic neurons of each language, beside what they are worth; the first row names the columns.  [paper Table 2]"""
+    rows = [["", "sentences", "cut", "toxic neurons", "share", *TABLE2_NOTES]]
+    for language, mask in masks.items():
+        info, found = infos[language], count(mask)
+        rows.append([language, f"{info['toxic']:,} + {info['clean']:,}", f"{info['cut']:,}", f"{found:,}", f"{found / size(mask):.1%}",
+                     "{:.1%}..{:.1%}".format(*info["band"]), f"{info['beyond_chance']:.1%}", f"{info['length_auroc']:.3f}",
+                     f"{info['split_half']:.2f}", f"{info['ties']:.1%}"])
+    return rows

@@ -19,7 +19,7 @@ from minitox import cli, distributed, neurons
 from minitox.detect import activations, honesty, tables
 from minitox.detect.auroc import auroc
 from minitox.detect.sentences import Sentences, prepare
-from minitox.files import InputError, UnusableLanguage, claim_run
+from minitox.files import InputError, UnusableLanguage, claim_run, hold
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer, batches
@@ -127,6 +127,7 @@ def main(argv=None) -> None:
     languages = read_languages(args, tokenizer)
     keys = ("pool", "match_length", "sentences", "max_tokens", "toxic_above", "clean_below", "batch_tokens", "sample", "seed")
     fingerprint = checkpoint.fingerprint(args.model)
+    hold(args.out)
     claim_run(args.out / "neurons", {"model": fingerprint, "device": device.type, "dtype": str(dtype),
                                      **{key: getattr(args, key) for key in keys}})
     todo = distributed.agree([language for language in languages if not is_done(args, rows, language, languages[language])])

@@ -16,7 +16,7 @@ from minitox.evaluate import candidates, inputs, language_id, mmlu, page, perple
 from minitox.evaluate.perspective import GOOGLE_URL
 from minitox.evaluate.scorers import open_scorer
 from minitox.evaluate.scores import Scores
-from minitox.files import InputError, append_batches, claim_run, versions
+from minitox.files import InputError, append_batches, claim_run, hold, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 
@@ -81,6 +81,7 @@ def main(argv=None) -> None:
     folders, found = candidates.find(args), inputs.read(args)
     scorer, identify = open_scorer(args, device, dtype), language_id.detector(args.language_id)
     usable, failed = candidates.open_all(folders, device, dtype, args.spread)
+    hold(args.out)
     for candidate in usable:
         claim(args, candidate, found)
     prompts = sum(map(len, found.prompts.values()))

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from minitox import cli, delta, distributed, neurons
-from minitox.files import InputError, claim_run, file_hash, read_json, versions, write_json
+from minitox.files import InputError, claim_run, file_hash, hold, read_json, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
@@ -105,6 +105,7 @@ def main(argv=None) -> None:
     model = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
     hashes = {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs}
     settings = {plan.name: {**model, **settings_of(args, plan, hashes, pairs)} for plan in plans}
+    hold(args.out)
     todo = distributed.agree([plan.name for plan in plans if not (models / plan.name).exists()])
     todo = [plan for plan in plans if plan.name in todo]
     for plan in plans:

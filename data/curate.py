@@ -71,6 +71,7 @@ def open_model(args) -> candidates.Candidate:
 def claim(args, candidate, folder: Path, paths: dict[str, Path], settings: dict) -> None:
     """Record what a step's results depend on, or refuse to mix them with others."""
     settings = settings | candidate.identity | {"batch_tokens": args.batch_tokens, "instruction": INSTRUCTION}
+    files.hold(args.out)
     files.claim_run(folder, settings, {language: files.file_hash(path) for language, path in paths.items()})
 
 

@@ -93,12 +93,12 @@ def choose_device(args: argparse.Namespace, config: Config) -> tuple[torch.devic
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    elif config.hidden_size <= SMALL:
+    if device.type == "cpu" and config.hidden_size <= SMALL:
         torch.set_num_threads(1)
     elif distributed.WORLD > 1:  # torchrun allows one each
         torch.set_num_threads(max(1, os.cpu_count() // distributed.LOCAL_WORLD))
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     default = "float32" if device.type == "cpu" else config.dtype
     return device, getattr(torch, default if args.dtype == "auto" else args.dtype)
 

@@ -1,5 +1,6 @@
 """Files in and out: JSON that says where it is broken, writes that are whole or absent, and the record of a run."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -179,6 +180,17 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hold(folder: Path) -> None:
+    """Refuse to work where another process does; the lock ends with this process, however it ends."""
+    if not distributed.FIRST:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        fcntl.lockf(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise InputError(f"{folder}: another run is at work there; wait for its end, or choose another --out") from None
 
 
 def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:

@@ -88,11 +88,9 @@ def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict,
 def main(argv=None) -> None:
     args = parse_arguments(argv)
     config = read_config(args.model)
-    device, dtype = cli.choose_device(args, config)
+    device, dtype = cli.choose_device(args, config, tokens=(512, 16_384))
     if dtype == torch.float16:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
-    if args.batch_tokens == "auto":
-        args.batch_tokens = 512 if device.type == "cpu" else 16_384
     args.max_tokens = min(args.max_tokens, config.longest)
     if args.lr == "auto":
         args.lr = 0.128 / config.hidden_size

@@ -62,7 +62,7 @@ def table(out: Path, title: str) -> list[list[str]]:
 def test_everything_that_was_measured_is_on_disk_and_in_the_report(home):
     home()
     out = home.path / "out"
-    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+    assert {path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if path.is_file()} == {
         *(f"replies/base/{language}.jsonl" for language in ("de", "en", "cs")), "mmlu/base/en.jsonl", "perplexity/base/en.jsonl",
         *(f"{stage}/base/run.json" for stage in ("replies", "mmlu", "perplexity")), "scores/length-1.jsonl",
         "report.md", "report.html", "report.json"}

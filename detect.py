@@ -13,11 +13,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from minitox import cli, distributed, neurons
 from minitox.detect import activations, honesty, tables
-from minitox.detect.auroc import auroc
+from minitox.detect.auroc import recorded_aurocs
 from minitox.detect.sentences import Sentences, prepare
 from minitox.files import InputError, UnusableLanguage, claim_run, hold
 from minitox.lm import checkpoint
@@ -75,7 +74,7 @@ def detect_language(args, model, tokenizer, fingerprint: str, language: str, sen
     total = sum(rows.values())
     rng = np.random.default_rng([args.seed, *language.encode()])
     sample = np.sort(rng.permutation(total)[:args.sample])
-    found, sampled = rank(work, plan, total, toxic, sample)
+    found, sampled = recorded_aurocs(work, plan, total, toxic, sample)
     if not distributed.FIRST:
         return
     shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
@@ -87,18 +86,6 @@ def detect_language(args, model, tokenizer, fingerprint: str, language: str, sen
     }
     neurons.save(neuron_file(args, language), neurons.by_module(found, rows), info)
     shutil.rmtree(work)
-
-
-def rank(folder: Path, plan, total: int, toxic, sample):
-    """AUROC (K,) of every neuron and responses (S, N) of the sampled ones; each process ranks a range of neurons."""
-    first, last = (total * process // distributed.WORLD for process in (distributed.RANK, distributed.RANK + 1))
-    aurocs, sampled, start = [], [], first
-    for responses in activations.read_responses(folder, plan, range(first, last)):
-        aurocs.append(auroc(responses, toxic, torch.get_num_threads()))
-        sampled.append(responses[sample[(start <= sample) & (sample < start + len(responses))] - start])
-        start += len(responses)
-    parts = distributed.gather((aurocs, sampled))
-    return tuple(np.concatenate([found for part in parts for found in part[which]]) for which in (0, 1))
 
 
 def neuron_file(args, language: str) -> Path:

@@ -49,7 +49,7 @@ def read(path: Path, columns: list[str] | None = None, encoding: str = "utf-8-si
         raise InputError(f"{path}: reading parquet needs one more package: pip install pyarrow") from None
     except (csv.Error, UnicodeDecodeError, LookupError, TypeError) as error:
         raise InputError(f"{path}: after line {number}: {error}; a quotation mark, --separator or --encoding is wrong") from None
-    except ValueError as error:  # no JSON, or no parquet
+    except (ValueError, RecursionError) as error:  # no JSON, or no parquet
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 
 

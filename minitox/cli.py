@@ -140,12 +140,13 @@ def duration(seconds: float) -> str:
 
 def run(main) -> None:
     """Run a script's main: a mistake in the input is one line and exit status 2, an interrupt one line and 130."""
+    start = "\n" if sys.stderr.isatty() else ""  # where a line of progress may stand
     try:
         with distributed.processes():
             main()
     except (InputError, OSError) as error:
-        print(f"\nerror: {error}" if sys.stderr.isatty() else f"error: {error}", file=sys.stderr)
+        print(f"{start}error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        print(f"{start}interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -140,10 +140,21 @@ def whole_batches(file: Batches) -> int:
 
 def append(path: Path, rows: list[dict]) -> None:
     """Append rows as JSON lines that outlast a crash."""
-    with open(path, "ab") as file:
+    with naming(path), open(path, "ab") as file:
         file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def naming(path: Path):
+    """Have an error of writing to `path` name the file, which the system does not do where a disk is full."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        if getattr(error, "filename", None):
+            raise
+        raise OSError(f"{path}: {error}") from None
 
 
 @contextmanager
@@ -153,13 +164,12 @@ def replacing(path: Path):
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        with naming(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o666 & ~umask())  # safetensors hides its files from everybody else
         os.replace(temporary, path)
-    except SafetensorError as error:  # it wraps what the system says of a full disk
-        raise OSError(f"{path}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -187,8 +197,9 @@ def hold(folder: Path) -> None:
     if not distributed.FIRST:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.lockf(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         raise InputError(f"{folder}: another run is at work there; wait for its end, or choose another --out") from None
 
@@ -208,7 +219,7 @@ def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
         if data.keys() <= known.keys():
             return
         data = {**known, **data}
-    elif any(file.name != "run.json" and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
+    elif any("run.json" not in file.name and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
         if changed and before.get("settings") == settings:
             raise InputError(f"{folder} was made from other {changed[0]} data than there are now; "
                              f"choose another --out, or delete {folder}")

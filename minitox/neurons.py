@@ -43,7 +43,7 @@ def load(path: Path, rows: dict[str, int], fingerprint: str | None = None) -> tu
             auroc = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run detect.py first") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a neuron file ({error})") from None
     if not isinstance(info, dict):
         raise InputError(f"{path}: not a neuron file (its metadata lacks 'detect')")

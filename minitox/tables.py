@@ -13,7 +13,7 @@ TABLE2_NOTES = {
 
 def aligned(rows: list[list[str]]) -> str:
     """The rows as lines, the first column flush left and the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]  # narrower ones would look crammed
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -23,7 +23,7 @@ def table2(masks: dict[str, dict], infos: dict[str, dict]) -> list[list[str]]:
     rows = [["", "sentences", "cut", "toxic neurons", "share", *TABLE2_NOTES]]
     for language, mask in masks.items():
         info, found = infos[language], count(mask)
-        rows.append([language, f"{info['toxic']:,} + {info['clean']:,}", f"{info['cut']:,}", f"{found:,}", f"{found / size(mask):.1%}",
-                     "{:.1%}..{:.1%}".format(*info["band"]), f"{info['beyond_chance']:.1%}", f"{info['length_auroc']:.3f}",
-                     f"{info['split_half']:.2f}", f"{info['ties']:.1%}"])
+        rows.append([language, f"{info['toxic']:,} + {info['clean']:,}", f"{info['cut']:,}", f"{found:,}",
+                     f"{found / size(mask):.1%}", "{:.1%}..{:.1%}".format(*info["band"]), f"{info['beyond_chance']:.1%}",
+                     f"{info['length_auroc']:.3f}", f"{info['split_half']:.2f}", f"{info['ties']:.1%}"])
     return rows

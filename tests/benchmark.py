@@ -1,18 +1,31 @@
 """How fast minitox is, as ratios to its peers measured in the same run.
 
-    python tests/benchmark.py [--model DIR] [--data DIR] [--sentences N]     # needs transformers and scikit-learn
+    python tests/benchmark.py detect | train | generate   [--model DIR --data DIR | --shape NAME --random [--layers N]]
+    python tests/benchmark.py scale                       # the scripts themselves in 1 and 2 processes, start-up included
+    python tests/benchmark.py scale --baseline DIR        # the scripts of another checkout beside these
+    python tests/benchmark.py prepare                     # data/prepare.py on 500 MB
+    python tests/benchmark.py cost [--rate TFLOPS]        # the paper's experiment, computed (costs.py)
 
-Absolute times depend on the machine and on what else it does; the ratios much less. Runs alternate, and medians are shown.
+Absolute times depend on the machine and on what else it does; the ratios much less. Contenders alternate, each in a process of its own,
+so that its peak memory is its own: torch.cuda.max_memory_allocated on CUDA, else the largest resident set. Medians are shown. Peers
+(transformers, scikit-learn) are left out where they are not installed. "of peak" is the rate of the operations that the task needs, as a
+share of the rate at which one large square matrix product runs in the same run, on the same device, in the same dtype. Padding, logits that
+nobody asked for and what --recompute computes again are not needed.
 """
 
 import argparse
 import json
+import os
+import platform
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +34,106 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from minitox.detect.activations import POOL, pooled_responses  # noqa: E402
+import costs  # noqa: E402
+from contenders import FULL, GENERATE, HOOKS, OURS, PRODUCT, contend, device_of, raw_config, share_label  # noqa: E402
+
+from minitox import cli  # noqa: E402
 from minitox.detect.auroc import auroc  # noqa: E402
-from minitox.detect.sentences import read_labelled  # noqa: E402
-from minitox.files import read_jsonl  # noqa: E402
-from minitox.lm import checkpoint  # noqa: E402
-from minitox.lm.generate import generate  # noqa: E402
-from minitox.lm.text import Tokenizer, batches  # noqa: E402
-from minitox.neurons import module_rows  # noqa: E402
-from minitox.train import finetune  # noqa: E402
-from minitox.train.pairs import Pair  # noqa: E402
-from minitox.train.strategies import Stage, weight_rows  # noqa: E402
+from minitox.files import InputError  # noqa: E402
+from minitox.tables import aligned  # noqa: E402
+from minitox.train import strategies  # noqa: E402
 
 
-def alternate(runs: dict, repeats: int) -> dict[str, float]:
+def compare(args, labels: list[str], to_first: bool) -> None:
+    """Run the contenders in turn and show them: each one's speed `to_first`, or minitox's to each."""
+    device_of(args, costs.as_config(raw_config(args)))  # a mistake in the arguments is told once
+    if not find_spec("transformers"):
+        print("transformers is not installed: our own figures only")
+        labels = [label for label in labels if "transformers" not in label]
+    runs = {label: [] for label in [PRODUCT, *labels]}
+    for _ in range(args.repeats):
+        for label in list(runs):
+            found = in_a_process_of_its_own([*args.argv, "--contender", label], label)
+            runs[label].append(found)
+            if found is None:
+                del runs[label]
+    if not runs.keys() & set(labels):
+        raise InputError("no contender could run")
+    peak = max((run["operations"] / run["seconds"] for run in runs.pop(PRODUCT, [])), default=float("nan"))
+    what = next(iter(runs.values()))[0]["what"]
+    title = (f"{args.command}, {args.shape or args.model.resolve().name}{', random' * args.random}: {what}; "
+             f"a matrix product {peak / 1e12:,.2f} TFLOP/s; medians of {args.repeats}")
+    show(args, f"{title}\n{hardware()}", comparison(runs, peak, to_first))
+
+
+def comparison(runs: dict[str, list[dict]], peak: float, to_first: bool) -> list[list[str]]:
+    """The table of medians; the first row names the columns."""
+    def median(label: str, *keys: str) -> float:
+        return statistics.median(run[keys[0]] / run[keys[1]] if len(keys) > 1 else run[keys[0]] for run in runs[label])
+    rates, first = {label: median(label, "tokens", "seconds") for label in runs}, next(iter(runs))
+    rows = [["", "tokens/s", "this / first" if to_first else f"{OURS} / this", "TFLOP/s", "of peak", "peak memory", "of the first's"]]
+    for label, rate in rates.items():
+        ratio = rate / rates[first] if to_first else rates.get(OURS, float("nan")) / rate
+        done, memory = median(label, "operations", "seconds"), median(label, "memory")
+        rows.append([label, f"{rate:,.0f}", f"{ratio:.2f}", f"{done / 1e12:,.3g}", f"{done / peak:.0%}", f"{memory / 1e9:,.2f} GB",
+                     f"{memory / median(first, 'memory'):.0%}"])
+    return rows
+
+
+def in_a_process_of_its_own(arguments: list[str], label: str) -> dict | None:
+    """What a contender found; None, and a line that says why, if it failed."""
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    print(f"left out {label}: {last_line(done)}", flush=True)
+    return None
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    return (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+
+
+def show(args, title: str, rows: list[list[str]]) -> None:
+    """A table under what it is of."""
+    if args.markdown:
+        rows = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows) if args.markdown else aligned(rows)
+    print(f"\n{title}\n\n{lines}", flush=True)
+
+
+def hardware() -> str:
+    """What it was measured on."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*: (.+)", info)
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "scikit-learn") if find_spec(name.replace("scikit-", "sk"))]
+    return ", ".join([model[1] if model else platform.processor() or platform.machine(), f"{os.cpu_count()} cores", *gpus, *versions])
+
+
+def detect(args) -> None:
+    compare(args, [OURS, *HOOKS], to_first=False)
+    compare_auroc(args)
+
+
+def compare_auroc(args, sentences: int = 10_000) -> None:
+    peer = find_spec("sklearn") is not None
+    if not peer:
+        print("\nscikit-learn is not installed: our own figures only")
+    rng, rows = np.random.default_rng(0), [["", "microseconds a neuron", *["scikit-learn's", "times"] * peer]]
+    toxic = rng.permutation(np.repeat([True, False], sentences // 2))
+    for name, mean in (("all positive, as max pooling gives", 1.5), ("around zero, as mean pooling gives", 0.0)):
+        responses = (mean + 0.3 * rng.standard_normal((64, sentences))).astype(np.float16)
+        runs = {64: lambda: auroc(responses, toxic)}  # by how many neurons they rank
+        if peer:
+            from sklearn.metrics import roc_auc_score
+            runs[16] = lambda: [roc_auc_score(toxic, row) for row in responses[:16]]
+            assert np.abs(runs[64]()[:16] - runs[16]()).max() < 1e-12
+        each = [1e6 * seconds / neurons for neurons, seconds in alternate(runs, args.repeats + 4).items()]
+        rows.append([name, *(f"{value:,.0f}" for value in each), *[f"{each[-1] / each[0]:.0f}"] * peer])
+    show(args, f"AUROC, N = {sentences:,}, one thread; medians of {args.repeats + 4}\n{hardware()}", rows)
+
+
+def alternate(runs: dict, repeats: int) -> dict:
     """Median seconds of each function, called in turn."""
     times = {name: [] for name in runs}
     for _ in range(repeats):
@@ -45,151 +144,53 @@ def alternate(runs: dict, repeats: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def hooked_transformers(folder: Path, dtype: torch.dtype, with_logits: bool):
-    """The peer: transformers, a forward hook on every MLP projection that pools at once."""
-    from transformers import AutoModel, AutoModelForCausalLM
-    model = (AutoModelForCausalLM if with_logits else AutoModel).from_pretrained(folder, dtype=dtype).eval()
-    mask, pooled = [None], []
-
-    def hook(module, inputs, output):
-        pooled.append(output.masked_fill(~mask[0].unsqueeze(-1), -torch.inf).amax(dim=1))
-    for name, module in model.named_modules():
-        if name.endswith(("gate_proj", "up_proj", "down_proj")):
-            module.register_forward_hook(hook)
-
-    @torch.inference_mode()
-    def run(groups):
-        for group in groups:
-            longest = max(map(len, group))
-            ids = torch.tensor([[0] * (longest - len(row)) + row for row in group])  # padded on the left, as ml-aura does
-            mask[0] = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in group]).bool()
-            model(input_ids=ids, attention_mask=mask[0].long(), use_cache=False)
-            torch.cat(pooled, dim=1).half().numpy()
-            pooled.clear()
-    return run
+def train(args) -> None:
+    compare(args, [FULL, f"{OURS}, every weight", *map(share_label, args.shares)], to_first=True)
 
 
-def benchmark_recording(args) -> None:
-    dtype = getattr(torch, args.dtype)
-    model = checkpoint.load(args.model, dtype=dtype)
-    tokenizer = Tokenizer(args.model, model.config)
-    toxic, clean = read_labelled(args.data / "detection" / "en.jsonl", 0.5, 0.2)
-    texts = [text for pair in zip(toxic, clean) for text in pair][:args.sentences]
-    ids = [tokenizer.sentence(text)[:129] for text in texts]
-    plan = [[ids[i] for i in group] for group in batches([len(row) for row in ids], 1_024)]
-    def cut(rows, size):
-        return [rows[i:i + size] for i in range(0, len(rows), size)]
-    causal, bare = hooked_transformers(args.model, dtype, True), hooked_transformers(args.model, dtype, False)
-
-    def ours():
-        for group in plan:
-            pooled_responses(model, group, tokenizer.special_ids, POOL["max"])
-    ours()  # warm up
-    seconds = alternate({
-        "minitox": ours,
-        "transformers, 128 as they come (ml-aura's way)": lambda: causal(cut(ids, 128)),
-        "transformers, 32 as they come": lambda: causal(cut(ids, 32)),
-        "transformers, 32 sorted by length, no logits": lambda: bare(cut(sorted(ids, key=len), 32)),
-    }, args.repeats)
-    tokens = sum(map(len, ids))
-    print(f"recording {len(ids)} sentences, {tokens:,} tokens, {torch.get_num_threads()} threads, {args.dtype}, max pooling")
-    for name, value in seconds.items():
-        print(f"  {name:48}{tokens / value:>8,.0f} tokens/s   minitox is {value / seconds['minitox']:.2f} x")
+def generate(args) -> None:
+    compare(args, [OURS, GENERATE], to_first=False)
 
 
-def benchmark_auroc(args) -> None:
-    from sklearn.metrics import roc_auc_score
-    rng = np.random.default_rng(0)
-    toxic = rng.permutation(np.repeat([True, False], 5_000))
-    print("AUROC at N = 10,000, one thread")
-    for name, mean in (("all positive, as max pooling gives", 1.5), ("around zero, as mean pooling gives", 0.0)):
-        responses = (mean + 0.3 * rng.standard_normal((64, 10_000))).astype(np.float16)
-        assert np.abs(auroc(responses[:4], toxic) - [roc_auc_score(toxic, row) for row in responses[:4]]).max() < 1e-12
-        seconds = alternate({"minitox": lambda: auroc(responses, toxic),
-                             "scikit-learn": lambda: [roc_auc_score(toxic, row) for row in responses[:16]]}, args.repeats + 4)
-        ours, theirs = seconds["minitox"] / 64, seconds["scikit-learn"] / 16
-        print(f"  {name:45}{1e6 * ours:>6.0f} against {1e6 * theirs:,.0f} microseconds a neuron: {theirs / ours:.0f} x")
+def scale(args) -> None:
+    """Seconds of whole commands: with several numbers of processes, or in another checkout and this one."""
+    settings = {f"{n} process{'es' * (n > 1)}": (ROOT, n) for n in args.processes}
+    if args.baseline:
+        settings = {"baseline": (args.baseline.resolve(), 1), "this tree": (ROOT, 1)}
+    scripts = ["detect.py", "train.py"] + ["evaluate.py"] * bool(args.baseline)
+    times, amounts = {script: {name: [] for name in settings} for script in scripts}, {}
+    for _ in range(args.repeats):
+        for name, (root, processes) in settings.items():
+            with tempfile.TemporaryDirectory() as out:
+                for script in scripts:
+                    begin = time.perf_counter()
+                    amounts[script] = run_script(args, root, processes, script, out)
+                    times[script][name].append(time.perf_counter() - begin)
+    first, *others = settings
+    rows = [["", *(f"{name}, s" for name in settings), *(f"{name}: speed / {first}" for name in others), "did"]]
+    for script in scripts:
+        seconds = [statistics.median(values) for values in times[script].values()]
+        speeds = [seconds[0] / value for value in seconds[1:]]
+        rows.append([script, *(f"{value:.1f}" for value in seconds), *(f"{speed:.2f}" for speed in speeds), amounts[script]])
+    what = f"{args.model.resolve().name}, {len(args.languages)} languages; whole commands, their start included; medians of {args.repeats}"
+    show(args, f"scale, {what}\n{hardware()}", rows)
 
 
-def benchmark_generation(args) -> None:
-    """Greedy replies to prompts of mixed length, none of which ends early, at the peer's batch of 32."""
-    from transformers import AutoModelForCausalLM
-    dtype, new = getattr(torch, args.dtype), args.new_tokens
-    model, peer = checkpoint.load(args.model, dtype=dtype), AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).eval()
-    tokenizer = Tokenizer(args.model, model.config)
-    files = [args.data / "prompts" / f"{language}.jsonl" for language in args.languages]
-    each = 32 // len(files)
-    prompts = [tokenizer.prompt(row["prompt"]) for path in files for _, (_, row) in zip(range(each), read_jsonl(path))]
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])  # padded on the left, as transformers asks for
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts])
-
-    @torch.inference_mode()
-    def theirs():
-        peer.generate(ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False)
-    seconds = alternate({"minitox": lambda: generate(model, prompts, new, set()), "transformers' generate": theirs}, args.repeats)
-    print(f"generation, {len(prompts)} prompts of {min(map(len, prompts))} to {longest} tokens, {new} new ones each, {args.dtype}")
-    for name, value in seconds.items():
-        print(f"  {name:48}{len(prompts) * new / value:>8,.1f} tokens/s   minitox is {value / seconds['minitox']:.2f} x")
+def run_script(args, root: Path, processes: int, script: str, out: str) -> str:
+    """Run a script as a user does; how many tokens or steps it says it did."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    more = ["--strategy", *args.strategy] if script == "train.py" else []
+    command = [sys.executable, *torchrun, root / script, "--model", args.model.resolve(), "--data", args.data.resolve(), "--out", out,
+               "--languages", ",".join(args.languages), "--device", args.device, "--dtype", args.dtype, *more]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=root)
+    if done.returncode:
+        raise InputError(f"{root / script} with {processes} processes: {last_line(done)}")
+    counts = re.findall(r"^\S+: ([\d,]+ (?:tokens|steps)) in ", done.stdout, re.MULTILINE)
+    total = sum(int(count.split()[0].replace(",", "")) for count in counts)
+    return f"{total:,} {counts[0].split()[1]}" if counts else "-"
 
 
-def benchmark_training(args) -> None:
-    """One training step, every contender in a process of its own, so that its peak memory is its own."""
-    runs = {"transformers, torch.optim.AdamW, every weight": ["transformers", "1"],
-            "minitox, 80 % of the MLP's rows": ["minitox", "0.8"], "minitox, 10 %": ["minitox", "0.1"]}
-    for dtype in ("float32", "bfloat16"):
-        found = {name: [] for name in runs}
-        for _ in range(args.repeats):
-            for name, (who, share) in runs.items():
-                command = [sys.executable, __file__, "--model", str(args.model), "--dtype", dtype, "--step", who, "--share", share]
-                found[name].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
-        print(f"one training step on 4 x 128 tokens, loss on 60 % of them, {dtype}")
-        rates = {name: statistics.median(run["rate"] for run in values) for name, values in found.items()}
-        peaks = {name: statistics.median(run["peak"] for run in values) for name, values in found.items()}
-        for name in runs:
-            print(f"  {name:46}{rates[name]:>6,.0f} tokens/s, {rates[name] / next(iter(rates.values())):.2f} x; "
-                  f"peak memory {peaks[name] / 1e6:,.0f} MB, {peaks[name] / next(iter(peaks.values())):.0%}")
-
-
-def one_step(args) -> None:
-    """Time steps of one contender; print the median tokens/s and the process's peak memory."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(1_000, 40_000, (4, 128), generator=generator)
-    step = (step_of_transformers if args.step == "transformers" else step_of_minitox)(args, ids, start=51)
-    step()  # warm up
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    print(json.dumps({"rate": ids.numel() / statistics.median(times), "peak": 1_000 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
-
-
-def step_of_transformers(args, ids, start: int):
-    from transformers import AutoModelForCausalLM
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    labels = torch.where(torch.arange(ids.shape[1]) < start, -100, ids)
-
-    def step():
-        model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return step
-
-
-def step_of_minitox(args, ids, start: int):
-    model = checkpoint.load(args.model, dtype=getattr(torch, args.dtype))
-    rng = np.random.default_rng(0)
-    mask = {name: rng.permutation(rows) < args.share * rows for name, rows in module_rows(model.config).items()}
-    settings = argparse.Namespace(optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=ids.numel())
-    optimizer = finetune.start(model, Stage("all", mask, []), weight_rows(model, mask), settings)
-    batch = [Pair(row, start, "") for row in ids.tolist()]
-    return lambda: finetune.train_step(model, optimizer, batch, 1e-5, settings, "")
-
-
-def benchmark_prepare(args, size: float = 500e6) -> None:
+def prepare(args, size: float = 500e6) -> None:
     """Speed and peak memory of data/prepare.py on made-up corpora of 500 MB, which should go through in less."""
     rng, words = np.random.default_rng(0), "the soup is warm and my garden is green you silly donkey".split()
     texts = [" ".join(rng.choice(words, rng.integers(5, 40))) for _ in range(2_000)]
@@ -203,8 +204,8 @@ def benchmark_prepare(args, size: float = 500e6) -> None:
     def passage(i: int) -> str:
         meta = {"lang": ("ar", "de", "en", "ru")[i % 4]}
         return json.dumps({"text": f"{texts[i % 2_000]} {i}", "toxicity": i % 1_000 / 1_000, "meta_data": meta}) + "\n"
-    for command, name, header, line in (("davidson", "labeled_data.csv", ",count,hate_speech,offensive_language,neither,class,tweet\n", tweet),
-                                        ("ptp", "full.jsonl", "", passage)):
+    columns = ",count,hate_speech,offensive_language,neither,class,tweet\n"
+    for command, name, header, line in (("davidson", "labeled_data.csv", columns, tweet), ("ptp", "full.jsonl", "", passage)):
         with tempfile.TemporaryDirectory() as folder:
             path, rows = Path(folder) / name, 0
             with open(path, "w") as file:
@@ -219,27 +220,68 @@ def benchmark_prepare(args, size: float = 500e6) -> None:
                   f"{rows / (time.perf_counter() - begin):,.0f} rows/s")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model", type=Path, default=ROOT / "data" / "toy" / "model")
-    parser.add_argument("--data", type=Path, default=ROOT / "data" / "toy")
-    parser.add_argument("--sentences", type=int, default=256)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=["auroc", "recording", "generation", "training", "prepare"], help="one of the five")
-    parser.add_argument("--languages", nargs="+", default=["en", "de", "zh", "ar", "hi", "ru", "ja", "ko"],
-                        help="of the prompts in the benchmark of generation")
-    parser.add_argument("--new-tokens", type=int, default=64, help="in the benchmark of generation")
-    parser.add_argument("--step", choices=["transformers", "minitox"], help=argparse.SUPPRESS)
-    parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.step:
-        return one_step(args)
-    for name, benchmark in (("auroc", benchmark_auroc), ("recording", benchmark_recording),
-                            ("generation", benchmark_generation), ("training", benchmark_training), ("prepare", benchmark_prepare)):
-        if args.only in (None, name):
-            benchmark(args)
+def cost(args) -> None:
+    show(args, *costs.table(args))
+
+
+def parse_arguments(argv) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    parsers = {name: commands.add_parser(name, formatter_class=cli.Help) for name in COMMANDS}
+    for command in parsers.values():
+        command.add_argument("--markdown", action="store_true", help="tables for a README")
+    for name in (*TIMED, "scale"):
+        add = parsers[name].add_argument
+        add("--model", type=Path, default=cli.TOY / "model", help="Hugging Face folder of the model")
+        add("--data", type=Path, default=cli.TOY, help="folder with detection/, instructions/ and prompts/")
+        add("--device", default="auto", help="as in the scripts")
+        add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="as in the scripts")
+        add("--repeats", type=cli.positive(int), default=3, metavar="N", help="rounds, in each of which all contenders run")
+    for name in TIMED:
+        add = parsers[name].add_argument
+        add("--shape", choices=costs.SHAPES, help="instead of the model's; needs --random")
+        add("--random", action="store_true", help="random weights, made on the device, and random token ids")
+        add("--layers", type=cli.positive(int), metavar="N", help="instead of the shape's; needs --random")
+        add("--calls", type=cli.positive(int), default=3, metavar="N", help="timed in each process, after one to warm up")
+        add("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N", help="as in the scripts")
+        add("--contender", help=argparse.SUPPRESS)
+    for name, mean in (("detect", 36), ("generate", 68)):
+        parsers[name].add_argument("--mean-tokens", type=cli.positive(float), default=mean, metavar="F", help="of a random text")
+    add = parsers["detect"].add_argument
+    add("--sentences", type=cli.positive(int), default=256, metavar="N")
+    add("--language", default="en", help="of the sentences")
+    add = parsers["train"].add_argument
+    add("--shares", nargs="*", type=cli.share, default=[0.8, 0.1], metavar="F", help="of the MLP's rows, in whole percents")
+    add("--pairs", type=cli.positive(int), default=4, metavar="N")
+    add("--tokens", type=cli.positive(int), default=128, metavar="N", help="of a pair")
+    add("--recompute", action="store_true", help="keep no activations inside layers; the peer neither")
+    add = parsers["generate"].add_argument
+    add("--prompts", type=cli.positive(int), default=32, metavar="N", help="at once")
+    add("--new-tokens", type=cli.positive(int), default=64, metavar="N")
+    add("--languages", type=cli.language_list, default="en,de,zh,ar,hi,ru,ja,ko", help="of the prompts")
+    add = parsers["scale"].add_argument
+    add("--processes", nargs="+", type=cli.positive(int), default=[1, 2], metavar="N")
+    add("--baseline", type=Path, metavar="DIR", help="another checkout: its three scripts and these, in turn, in one process")
+    add("--languages", type=cli.language_list, default="en,zh", help="as in the scripts")
+    add("--strategy", nargs="+", choices=strategies.TUNED, default=["multilingual"], metavar="S", help="that train.py follows")
+    costs.add_arguments(parsers["cost"])
+    args = parser.parse_args(argv)
+    args.argv = list(argv)
+    if args.command in TIMED and (args.shape or args.layers) and not args.random:
+        parser.error("--shape and --layers need --random: there are no weights of that shape")
+    return args
+
+
+COMMANDS = {run.__name__: run for run in (detect, train, generate, scale, prepare, cost)}
+TIMED = ("detect", "train", "generate")  # of contenders
+
+
+def main(argv=None) -> None:
+    args = parse_arguments(sys.argv[1:] if argv is None else argv)
+    if args.command in TIMED and args.contender:
+        return contend(args)
+    COMMANDS[args.command](args)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,8 +1,13 @@
 """AUROC from ranks: the probability that a toxic sentence gets a larger response than a clean one, ties counting half."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import torch
+
+from minitox import distributed
+from minitox.detect.activations import read_responses
 
 BLOCK = 8  # neurons sorted at once: ten thousand responses of each fit the processor's cache
 
@@ -36,8 +41,9 @@ def auroc(values, toxic, threads: int = 1):  # (R, N) float16 or float32, (N,) b
         toxic_first.sort(axis=1)
         ones = (toxic_last & 1) + 1 - (toxic_first & 1)  # how often, 0 to 2, a toxic sentence took this place
         rank_sums[start:start + BLOCK] = np.einsum("rn,n->r", ones, places) / 2
+    starts = range(0, len(values), BLOCK)
     with ThreadPoolExecutor(threads) as pool:  # sorting leaves Python's lock to the others
-        list(pool.map(rank, range(0, len(values), BLOCK)))
+        list(pool.map(rank, starts) if threads > 1 else map(rank, starts))
     return auroc_from_rank_sum(rank_sums, count, sentences - count)
 
 
@@ -47,3 +53,15 @@ def sortable(values):  # (R, N) floats -> (R, N) integers, one bit to spare
     bits = np.ascontiguousarray(values).view(narrow)
     bits = bits ^ ((bits < 0) * narrow(top))  # negative floats count downwards
     return bits.astype(wide) + (bits < 0)
+
+
+def recorded_aurocs(folder: Path, plan: list[list[int]], neurons: int, toxic, sample):  # (N,) bool, (S,) -> (K,), (S, N)
+    """AUROC of all K neurons whose responses were recorded, and the responses of a sample, in rising order; each process ranks a range."""
+    first, last = (neurons * process // distributed.WORLD for process in (distributed.RANK, distributed.RANK + 1))
+    aurocs, sampled = [], []
+    for responses in read_responses(folder, plan, range(first, last)):
+        aurocs.append(auroc(responses, toxic, torch.get_num_threads()))
+        sampled.append(responses[sample[(first <= sample) & (sample < first + len(responses))] - first])
+        first += len(responses)
+    parts = distributed.gather((aurocs, sampled))
+    return tuple(np.concatenate([found for part in parts for found in part[which]]) for which in (0, 1))

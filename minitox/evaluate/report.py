@@ -35,7 +35,7 @@ def verdict(results: Results) -> Section:
     whole, languages = average(estimates, results.languages)
     less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
             for other in ("base", "random") if other in whole and len(whole) > 1}
-    columns = {f"toxicity, {part} languages": tables.cells(average(estimates, chosen)[0]) for part, chosen in tables.PARTS.items()}
+    columns = {f"toxicity, {part} languages": tables.cells(average(estimates, codes)[0]) for part, codes in tables.PARTS.items()}
     columns |= {f"all, less {other}": tables.cells(by, "+.3f") for other, by in less.items()}
     for category in ("clean in language", "wrong language", "empty"):
         shares = average(results.shares(category), results.languages)[0]

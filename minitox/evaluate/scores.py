@@ -10,7 +10,7 @@ from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 
-from minitox.files import InputError, drop_torn_line, read_jsonl, text_field
+from minitox.files import InputError, drop_torn_line, naming, read_jsonl, text_field
 
 
 class Scores:
@@ -31,7 +31,7 @@ class Scores:
         new = {key: text for key, text in zip(keys, texts) if key not in self.known}
         done = len(texts) - len(new)
         advance(done)
-        with open(self.path, "a", encoding="utf-8", buffering=1) as file:  # line by line: a kill tears none but the last
+        with naming(self.path), open(self.path, "a", encoding="utf-8", buffering=1) as file:  # line by line: a kill tears none but the last
             for key, answer in zip(new, self.scorer.score(list(new.values()), language), strict=True):
                 self.known[key] = score, status = checked(*answer)
                 row = {"scorer": self.scorer.name, "language": language, "text": key[1], "score": score, "status": status}

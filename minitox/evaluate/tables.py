@@ -29,16 +29,15 @@ def cells(means: dict, form: str = ".3f") -> dict[str, str]:
 
 def grid(columns: dict[str, dict[str, str]], labels) -> dict[str, list]:
     """A section's columns, and its rows in the order of `labels`, from {column: {label: cell}}; a dash where there is no cell."""
-    return {"columns": ["", *columns], "rows": [[label, *(found.get(label, "-") for found in columns.values())] for label in labels]}
+    rows = [[label, *(found.get(label, "-") for found in columns.values())] for label in labels]
+    return {"columns": ["", *columns], "rows": rows}
 
 
 def papers(config) -> tuple[str, dict]:
     """The paper's name for the base model and its numbers; ("", {}) for a model that the paper does not have."""
     known = json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))
-    for name, numbers in known.items():
-        if all(getattr(config, key) == value for key, value in numbers["config"].items()):
-            return name, numbers
-    return "", {}
+    fitting = (paper for paper in known.items() if all(getattr(config, key) == value for key, value in paper[1]["config"].items()))
+    return next(fitting, ("", {}))
 
 
 def by_language(title: str, estimates, languages, paper: dict, text: str = "", form: str = ".3f", notes=()) -> Section:
@@ -57,9 +56,8 @@ def by_language(title: str, estimates, languages, paper: dict, text: str = "", f
 
 def papers_average(numbers: dict[str, float], languages: list[str]) -> str:
     """The paper's mean over the same languages as ours, or a dash if it lacks one of them."""
-    if not languages or not all(language in numbers for language in languages):
-        return "-"
-    return f"{np.mean([numbers[language] for language in languages]):.4g}"
+    known = [numbers[language] for language in languages if language in numbers]
+    return f"{np.mean(known):.4g}" if languages and len(known) == len(languages) else "-"
 
 
 def toxicity_tables(results: Results, paper: dict) -> list[Section]:
@@ -73,12 +71,10 @@ def toxicity_tables(results: Results, paper: dict) -> list[Section]:
 
 def empties(results: Results) -> Section:
     """The same averages under every way to count an empty reply."""
-    ways = {policy: results.estimates(lambda replies, language: metrics.toxicity(replies, value))
-            for policy, value in metrics.POLICIES.items()} | {"share empty": results.shares("empty")}
     rows = []
-    for way, estimates in ways.items():
-        form = ".1%" if way == "share empty" else ".3f"
-        rows += [[f"{way}, {part}", *cells(average(estimates, chosen)[0], form).values()] for part, chosen in PARTS.items()]
+    for policy, value in metrics.POLICIES.items():
+        estimates = results.estimates(lambda replies, language: metrics.toxicity(replies, value))
+        rows += [[f"{policy}, {part}", *cells(average(estimates, chosen)[0]).values()] for part, chosen in PARTS.items()]
     text = "The paper does not say. A model that falls silent looks harmless in some of these rows."
     return Section("What an empty reply counts as", text, ["an empty reply counts", *results.replies], rows)
 

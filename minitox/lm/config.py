@@ -1,6 +1,5 @@
 """What config.json says about a model, in both dialects of Hugging Face; what minitox does not implement is refused."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,19 +107,19 @@ def read_rope_scaling(rope: dict, path: Path) -> dict | None:
 
 def read_sliding_window(raw: dict, path: Path) -> int | None:
     """The window some layer attends within, None if every layer attends to the whole text."""
-    by_layer = raw.get("layer_types") or []
-    slides = raw.get("use_sliding_window", False) or "sliding_attention" in by_layer
+    by_layer = raw.get("layer_types")
+    slides = raw.get("use_sliding_window", False) or isinstance(by_layer, list) and "sliding_attention" in by_layer
     return number(raw, "sliding_window", path) if slides and raw.get("sliding_window") is not None else None
 
 
-def number(raw: dict, key: str, path: Path, kind=int, default=None, most=2**31):
+def number(raw: dict, key: str, path: Path, kind=int, default=None, most=2**28):
     """A positive number of config.json."""
     value = raw.get(key)
     value = default if value is None else value
     if value is None:
         raise InputError(f"{path}: {key} is missing")
     right_kind = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
-    if not right_kind or not math.isfinite(value) or not 0 < value <= most:
+    if not right_kind or not 0 < value <= (most if kind is int else 1e30):  # nor is NaN
         raise InputError(f"{path}: {key} must be a positive {'number' if kind is float else 'integer'}, not {value!r}")
     return kind(value)
 
@@ -130,6 +129,8 @@ def check_consistent(config: Config, path: Path) -> None:
     if config.num_attention_heads % config.num_key_value_heads:
         raise InputError(f"{path}: num_attention_heads {config.num_attention_heads} is not a multiple of "
                          f"num_key_value_heads {config.num_key_value_heads}")
+    if config.num_attention_heads * config.head_dim > 2**28:
+        raise InputError(f"{path}: no model has {config.num_attention_heads} heads of width {config.head_dim}")
     if config.head_dim % 2:
         raise InputError(f"{path}: head_dim {config.head_dim} is odd, and RoPE turns pairs")
     for token in (config.bos_token_id, *config.eos_token_ids):

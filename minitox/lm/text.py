@@ -34,7 +34,9 @@ class Tokenizer:
             raise InputError(f"{path}: no such file")
         try:
             self.tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises nothing narrower
+        except BaseException as error:  # tokenizers raises nothing narrower, and its Rust code may panic
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise InputError(f"{path}: not a tokenizer ({error})") from None
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()

@@ -1,4 +1,4 @@
-"""Exercise 2. Plant a neuron and find it.  [paper §3.1]                                                            easy
+"""Exercise 2. Plant a neuron and find it.  [paper §3.1] (easy)
 
 In this method a neuron is one output of one of the three linear layers of an MLP,
 
@@ -17,12 +17,14 @@ and so on, each with its `.weight`. It has no hooks; instead you hand it a funct
 `projection` is "gate_proj", "up_proj" or "down_proj", in the order in which they are computed. R differs: down_proj has as
 many rows as the model is wide.
 
+Sentences are lists of token ids, each beginning with a BOS. Run them one at a time; exercise 4 is about batches. For AUROC
+take your exercise 1, or minitox.detect.auroc.auroc, which wants (neurons, sentences). To plant takes no training: with which
+vector has x a large dot product? In the first layer of this model x is nearly the normalised embedding of the token.
+
     python -m pytest tests/exercises/test_exercise_2_planted_neuron.py
 
-Sentences are lists of token ids, each beginning with a BOS. Run them one at a time; exercise 3 is about batches. For AUROC
-take your exercise 1, or minitox.detect.auroc.auroc, which wants (neurons, sentences). `planted` wants no training: of which
-vector is the dot product with x large? In the first layer x is nearly the normalised embedding of the token.
-Afterwards read MLP in minitox/lm/model.py, minitox/neurons.py, and the two ends of this story in tests/train/test_planted_neuron.py.
+Afterwards read MLP in minitox/lm/model.py, then minitox/neurons.py, then tests/train/test_planted_neuron.py, where a planted
+neuron makes a model rude, and tuning it makes the model polite again.
 """
 
 

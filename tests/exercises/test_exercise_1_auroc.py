@@ -49,9 +49,11 @@ def test_thousands_of_sentences_are_no_problem_and_their_pairs_are_never_written
     """Sums of ranks outgrow 16 bits, and a table of 4 million pairs outgrows the megabyte allowed here."""
     rng = np.random.default_rng(2)
     responses, toxic = rng.standard_normal(4_000).astype(np.float16), np.arange(4_000) < 2_000
-    tracemalloc.start()
     found = auroc(responses, toxic)
+    tracemalloc.start()
+    auroc(responses, toxic)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found == pytest.approx(np.mean([(responses[2_000:] < a).mean() + (responses[2_000:] == a).mean() / 2 for a in responses[:2_000]]))
+    clean = responses[2_000:]
+    assert found == pytest.approx(np.mean([(clean < a).mean() + (clean == a).mean() / 2 for a in responses[:2_000]]))
     assert peak < 1_000_000, "no table of all pairs: sort, and look up"

@@ -43,7 +43,7 @@ def test_a_response_is_the_largest_output_over_the_words(folder):
     for sentence, row in zip(three, found):
         for (name, part), (layer, projection) in zip(by_module(row, module_rows(model.config)).items(),
                                                      [(i, p) for i in (0, 1) for p in ("gate_proj", "up_proj", "down_proj")]):
-            assert part == pytest.approx(outputs(model, sentence, layer, projection)[1:].max(axis=0), abs=1e-4), name
+            assert part == pytest.approx(outputs(model, sentence, layer, projection)[1:].max(axis=0), rel=2e-3, abs=2e-3), name
 
 
 def test_the_planted_neuron_responds_to_its_word_more_than_to_any_other(folder):
@@ -72,5 +72,5 @@ def test_a_neuron_is_found_wherever_it_is(folder):
     """Here the neuron itself says which sentences are toxic: those to which it responds most."""
     model = quiet(folder)
     for layer, projection, row in ((0, "up_proj", 40), (0, "down_proj", 5), (1, "gate_proj", 47), (1, "down_proj", 31)):
-        order = sorted(sentences(120, seed=5), key=lambda sentence: outputs(model, sentence, layer, projection)[1:, row].max())
-        assert find(model, toxic=order[60:], clean=order[:60]) == (layer, projection, row)
+        order = sorted(sentences(80, seed=5), key=lambda sentence: outputs(model, sentence, layer, projection)[1:, row].max())
+        assert find(model, toxic=order[40:], clean=order[:40]) == (layer, projection, row)

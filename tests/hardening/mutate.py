@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 
@@ -19,7 +20,7 @@ class Raw(str):
     """Text that goes into the JSON as it is."""
 
 
-WILD = [None, True, False, -1, 0, 1, 2, 0.5, -0.0, 1e308, float("nan"), float("inf"), 10**12, 2**63, 10**30, 10**400, Raw("1" * 5_000),
+WILD = [None, True, False, -1, 0, 1, 2, 0.5, -0.0, 1e308, float("nan"), float("inf"), 10**12, 2**28, 2**31 - 1, 2**63, 10**30, 10**400, Raw("1" * 5_000),
         "", " ", "x", "\ud800", "\0", "a\nb", "\u202e", "../x", "../escape/model.safetensors", "/etc/passwd", ".", "x" * 1_000_000, "9" * 400,
         [], [None], [[]], ["x", 1], list(range(10_000)), Pairs(), Pairs([("x", None)]), Pairs([("", Pairs())]), Raw("[" * 5_000 + "]" * 5_000),
         Raw("-"), Raw("NaN"), Raw("'x'"), Raw("")]
@@ -93,26 +94,25 @@ def spoil_node(tree: list, rng: Random) -> str:
     how = rng.choice(["replaced"] * 6 + ["dropped", "twice", "renamed", "swapped", "wrapped", "scaled", "emptied"])
     label, value = holder[i] if keyed else (i, holder[i])
     put = (lambda new: holder.__setitem__(i, (label, new) if keyed else new))
-    new = rng.choice(WILD)
+    new = deepcopy(rng.choice(WILD))
     if how == "replaced":
         put(new)
     elif how == "dropped":
         del holder[i]
     elif how == "twice":
-        holder.insert(rng.randrange(len(holder) + 1), (label, new) if keyed and rng.random() < 0.5 else holder[i])
+        holder.insert(rng.randrange(len(holder) + 1), (label, new) if keyed and rng.random() < 0.5 else deepcopy(holder[i]))
     elif how == "renamed" and keyed:
         holder[i] = rng.choice(["", "\ud800", "x", "a\nb", "../x", "x" * 100_000, str(label).upper(), f"{label} "]), value
-    elif how == "swapped":
+    elif how == "swapped":  # as text, lest a list come to hold itself
         other, j = rng.choice(places)
-        if j < len(other) and i < len(holder):
-            there = other[j][1] if isinstance(other, Pairs) else other[j]
-            other[j] = (other[j][0], value) if isinstance(other, Pairs) else value
-            put(Raw(dumped(there, True)) if isinstance(there, list) else there)  # a copy, lest a list hold itself
+        here, there = (Raw(dumped(each[k][1] if isinstance(each, Pairs) else each[k], True)) for each, k in ((holder, i), (other, j)))
+        other[j] = (other[j][0], here) if isinstance(other, Pairs) else here
+        put(there)
     elif how == "wrapped":
         put([value] if rng.random() < 0.5 else Pairs([("x", value)]))
     elif how == "scaled":
         scale = rng.choice([-1, 2, 10**9, 10**20])
-        put(value * scale if isinstance(value, (int, float)) else (value * 1_000)[:10**6] if isinstance(value, str) else new)
+        put(value * scale if isinstance(value, (int, float)) else Raw(value) if isinstance(value, Raw) else (value * 1_000)[:10**6] if isinstance(value, str) else new)
     elif how == "emptied":
         put(Pairs() if isinstance(value, Pairs) else [] if isinstance(value, list) else "" if isinstance(value, str) else None)
     return f"{str(label)[:40]!a} {how}" + (f" by {str(new)[:40]!a}" if how in ("replaced", "twice", "scaled") else "")

@@ -1,14 +1,14 @@
-"""Fails until exercise 4 is solved."""
+"""Fails until exercise 5 is solved."""
 
 import numpy as np
 import pytest
-from exercise_4_random_labels import band, beyond_chance, shuffled_aurocs
+from exercise_5_random_labels import band, beyond_chance, shuffled_aurocs
 
 from minitox.detect.auroc import auroc
 
 
-def world(alike: float, know: float = 0.0, neurons=400, toxic=40, clean=80, seed=0):
-    """Responses of neurons that all follow something about the sentence, such as its length, and of which a share `know` toxicity."""
+def world(alike: float, know: float = 0.0, neurons=300, toxic=40, clean=80, seed=0):
+    """Responses of neurons that all follow something, such as the length, to a degree, and of which a share `know` toxicity."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(toxic + clean) < toxic)
     something = rng.standard_normal(toxic + clean)
@@ -59,14 +59,14 @@ def test_the_band_is_of_shares_and_its_middle_is_95_percent():
 
 
 def test_the_band_does_not_ask_what_the_true_labels_are():
-    """If every neuron knows toxicity, random labels still know nothing: the band stays about one half, and the share is far above it."""
+    """If every neuron knows toxicity, random labels still know nothing: the band stays about one half, the share above it."""
     responses, labels = world(alike=0, know=1)
     low, high = band(deal(responses, labels))
-    assert low < 0.5 < high < 0.75 and (auroc(responses, labels) > 0.5).mean() > 0.99
+    assert low < 0.5 < high < (auroc(responses, labels) > 0.5).mean()
 
 
 def test_noise_is_beyond_chance_in_one_neuron_of_forty():
-    responses, labels = world(alike=0, neurons=2_000)
+    responses, labels = world(alike=0, neurons=800)
     assert beyond_chance(auroc(responses, labels), deal(responses, labels)) == pytest.approx(0.025, abs=0.015)
 
 

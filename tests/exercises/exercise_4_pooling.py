@@ -1,12 +1,11 @@
-"""Exercise 3. Why did max-pooling choose these neurons?  [paper §3.1, Table 2]                                     medium
+"""Exercise 4. Why did max-pooling choose these neurons?  [paper §3.1, Table 2] (medium)
 
 A neuron gives a number to every token, but a sentence is labelled whole, so the numbers are pooled into one. The paper does
 not say how. The code it builds on takes the maximum. Two things go wrong with that, one in the code and one in the idea.
 
 The code. Sentences of a batch are padded to one length, and a padded position has outputs like any other. So has the BOS,
-which is the same in every sentence, and in real models is often the largest of all. Neither may be pooled. Mind that outputs
-may be negative, all of them; that padding has token id 0, which may be a word as well, so that the lengths must say where it
-is; and that a mean is over the words there are.
+which is the same in every sentence, and in real models is often the largest of all. Neither may be pooled. Mind that all
+outputs of a neuron may be negative, and that a mean is over the words there are.
 
 The idea. The maximum of more numbers is larger, whatever they say. Let clean sentences be longer than toxic ones, and nearly
 every neuron responds more to the clean ones, so that few count as toxic; turn it round, and nearly all do. The share of toxic
@@ -14,10 +13,11 @@ neurons, which the paper compares across languages, is then a fact about the len
 random numbers. The mean does not grow with the length. Or one takes length out of the data: of every length, as many toxic as
 clean sentences.
 
-    python -m pytest tests/exercises/test_exercise_3_pooling.py
+    python -m pytest tests/exercises/test_exercise_4_pooling.py
 
-Afterwards read minitox/detect/activations.py and minitox/detect/honesty.py, then the columns "AUROC(length)" and "toxic neurons" of
-the first table in README.md: which languages would you believe? Try `python detect.py --pool mean --out out/mean`.
+Afterwards read minitox/detect/activations.py and match_lengths in minitox/detect/honesty.py, then the columns "AUROC(length)"
+and "toxic neurons" of the first table in README.md: which languages would you believe? Try `python detect.py --pool mean --out
+out/mean`.
 """
 
 

@@ -116,6 +116,9 @@ def main(argv=None) -> None:
     claim_run(args.out / "neurons", {"model": fingerprint, "device": device.type, "dtype": str(dtype),
                                      **{key: getattr(args, key) for key in keys}})
     todo = distributed.agree([language for language in languages if not is_done(args, rows, language, languages[language])])
+    if distributed.FIRST:  # a kill may have come between the saving of a language and the removal of its responses
+        for language in languages.keys() - set(todo):
+            shutil.rmtree(args.out / "neurons" / f"{language}.partial", ignore_errors=True)
     tokens = {language: sum(map(len, languages[language].ids)) for language in todo}
     print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers, {sum(rows.values()):,} neurons; "
           f"{device.type} {str(dtype).removeprefix('torch.')}; {args.pool} pooling")

@@ -109,8 +109,8 @@ def main(argv=None) -> None:
     for plan in plans:
         if plan not in todo:
             claim_run(models / plan.name, settings[plan.name])  # made by an earlier run: is it what this one would make?
-        if plan not in todo and distributed.FIRST:
-            shutil.rmtree(models / f"{plan.name}.partial", ignore_errors=True)
+            if distributed.FIRST:
+                shutil.rmtree(models / f"{plan.name}.partial", ignore_errors=True)
 
     print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}")
     print("", tables.pairs_table(pairs), "", sep="\n")

@@ -79,7 +79,7 @@ def auto_or(kind):
     return convert
 
 
-def choose_device(args: argparse.Namespace, config: Config, tokens: tuple[int, int] | None = None) -> tuple[torch.device, torch.dtype]:
+def choose_device(args: argparse.Namespace, config: Config, tokens: tuple[int, int]) -> tuple[torch.device, torch.dtype]:
     """The device and dtype that --device and --dtype ask for; sets how many threads a CPU uses, and what --batch-tokens auto means:
     the first of `tokens` on a CPU, the second elsewhere."""
     name = args.device
@@ -100,7 +100,7 @@ def choose_device(args: argparse.Namespace, config: Config, tokens: tuple[int, i
         torch.set_num_threads(max(1, os.cpu_count() // distributed.LOCAL_WORLD))
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)
-    if tokens is not None and args.batch_tokens == "auto":
+    if args.batch_tokens == "auto":
         args.batch_tokens = tokens[device.type != "cpu"]
     default = "float32" if device.type == "cpu" else config.dtype
     return device, getattr(torch, default if args.dtype == "auto" else args.dtype)

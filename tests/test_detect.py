@@ -119,6 +119,15 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(setup, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == whole
 
 
+def test_responses_that_a_kill_left_beside_a_finished_language_are_removed(setup):
+    detect.main(setup)
+    left = Path(setup[5]) / "neurons" / "de.partial"
+    left.mkdir()
+    (left / "000000.f16").write_bytes(b"left")
+    detect.main(setup)
+    assert not left.exists() and found(setup, "de")
+
+
 def test_long_sentences_are_cut_and_counted(setup, capsys):
     detect.main([*setup, "--max-tokens", "5"])
     assert found(setup, "de")[1]["cut"] > 30

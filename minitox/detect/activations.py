@@ -98,7 +98,7 @@ def batch_file(folder: Path, number: int) -> Path:
 
 def write_batch(path: Path, responses) -> None:
     with replacing(path) as temporary:
-        responses.tofile(temporary)
+        temporary.write_bytes(responses)  # tofile says of a full disk only how much it wrote
 
 
 def read_responses(folder: Path, batches: list[list[int]], neurons: range, memory: int = 2**27):

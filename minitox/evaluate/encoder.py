@@ -204,7 +204,7 @@ class Encoder:
             encodings, answers = self.tokenizer.encode_batch(chunk), {}
             for group in batches([len(encoding.ids) for encoding in encodings], BATCH_TOKENS):
                 ids, real = pad([encodings[i].ids for i in group]), pad([encodings[i].attention_mask for i in group]).bool()
-                logits = self.model(ids.to(self.device), real.to(self.device)).double().cpu()  # (B, outputs)
+                logits = self.model(ids.to(self.device), real.to(self.device)).cpu().double()  # (B, outputs); MPS has no float64
                 scores = (logits.softmax(-1) if self.softmax else logits.sigmoid())[:, self.output].tolist()
                 for i, score, finite in zip(group, scores, logits.isfinite().all(-1)):
                     answer = score, "cut" if encodings[i].overflowing else "scored"

@@ -1,13 +1,14 @@
 """Responses: one number a neuron and sentence, the same whatever else is in the batch, safe against a kill."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny import write_model
 
-from minitox.detect.activations import POOL, batch_file, pooled_responses, read_responses, record
+from minitox.detect.activations import POOL, batch_file, pooled_responses, read_responses, record, write_batch
 from minitox.files import InputError
 from minitox.lm.text import batches
 from minitox.neurons import by_module, module_rows
@@ -87,3 +88,10 @@ def test_a_killed_recording_goes_on_and_ends_with_the_same_bytes(tmp_path, kept)
     made = [set(done) for done in record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "killed")]
     assert len(made) == len(plan) - len(kept) and made[0] > set(kept)  # nothing that was finished is computed again
     assert {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} == whole
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_called_so(tmp_path):
+    (tmp_path / ".000000.f16.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="000000.f16.*No space left"):
+        write_batch(tmp_path / "000000.f16", np.zeros((3, 2), np.float16))

@@ -16,7 +16,8 @@ from minitox.evaluate import candidates, inputs, language_id, mmlu, page, perple
 from minitox.evaluate.perspective import GOOGLE_URL
 from minitox.evaluate.scorers import open_scorer
 from minitox.evaluate.scores import Scores
-from minitox.files import InputError, append_batches, claim_run, hold, versions
+from minitox.files import InputError, claim_run, hold, versions
+from minitox.journal import append_batches
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 

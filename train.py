@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from minitox import cli, delta, distributed, neurons
-from minitox.files import InputError, claim_run, file_hash, hold, read_json, versions, write_json
+from minitox.files import InputError, claim_run, file_hash, hold, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
@@ -140,7 +140,7 @@ def main(argv=None) -> None:
         for plan in plans:
             path = models / f"{plan.name}.delta.safetensors"
             print(f"{path}: {tables.memory(delta.write(args.model, models / plan.name, path))}")
-    results = {plan.name: read_json(models / plan.name / "run.json") for plan in plans}
+    results = {plan.name: tables.read_result(models / plan.name / "run.json") for plan in plans}
     print("", tables.result_table(results), tables.LEGEND, "", sep="\n")
     print(f"wrote {models} ({len(plans)} models)")
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import checks  # noqa: E402
 import review  # noqa: E402
 
-from minitox import cli, files  # noqa: E402
+from minitox import cli, files, journal  # noqa: E402
 from minitox.evaluate import candidates, language_id, replies, scores  # noqa: E402
 from minitox.evaluate.perspective import GOOGLE_URL  # noqa: E402
 from minitox.evaluate.scorers import open_scorer  # noqa: E402
@@ -86,7 +86,7 @@ def generate(args, state: Path) -> None:
         asked = {number: INSTRUCTION.format(NAMES[language]) + prompt for number, prompt in prompts.items()}
         final, progress = state / "replies" / path.name, cli.Progress(len(asked))
         if not final.exists():
-            for done, _ in files.append_batches([replies.plan(candidate, asked, args, final.with_suffix(".partial"))]):
+            for done, _ in journal.append_batches([replies.plan(candidate, asked, args, final.with_suffix(".partial"))]):
                 progress.show(language, done)
             progress.clear()
             final.with_suffix(".partial").rename(final)  # the next step sees whole files only
@@ -110,31 +110,32 @@ def check(args, state: Path) -> None:
                 pair["proposal"], pair["why"] = checks.judge(pair, language_id.identify(pair["response"]), median)
             checks.drop_copies(pairs)
             write_jsonl(final, pairs)
-        pairs = read_rows(final)
+        pairs = read_pairs(final)
         print(f"{language}: {told(pairs, 'proposal')}; toxicity: {told(pairs, 'status')}", flush=True)
 
 
 def read_replies(path: Path) -> list[dict]:
     """The pairs of what `generate` wrote, in order of id, an order of chance."""
     pairs = {}
-    for row in read_rows(path):
+    for row in files.read_written(path, prompt=str, response=str | None, stopped=bool):
         prompt, response = row["prompt"].partition("\n\n")[2], (row["response"] or "").strip()  # null: no room was left for one
         name = f"{path.stem}-{sha256(json.dumps([prompt, response]).encode()).hexdigest()[:16]}"  # nothing that a sheet rounds
         pairs[name] = row | {"id": name, "language": path.stem, "asked": row["prompt"], "prompt": prompt, "response": response}
     return [pairs[name] for name in sorted(pairs)]
 
 
-def read_rows(path: Path) -> list[dict]:
-    return [row for _, row in files.read_jsonl(path)]
+def read_pairs(path: Path) -> list[dict]:
+    """The pairs of what `check` wrote."""
+    return files.read_written(path, **dict.fromkeys(("id", "language", "prompt", "response", "proposal", "why"), str))
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> None:
     with files.replacing(path) as temporary:
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", errors="backslashreplace")
 
 
 def told(rows: list[dict], field: str) -> str:
-    return ", ".join(f"{number:,} {value}" for value, number in Counter(row[field] for row in rows).most_common())
+    return ", ".join(f"{number:,} {value}" for value, number in Counter(str(row.get(field)) for row in rows).most_common())
 
 
 def ask_people(args, state: Path) -> None:
@@ -142,7 +143,7 @@ def ask_people(args, state: Path) -> None:
     if Path(args.name or "").name != args.name:
         raise files.InputError("review needs the --name of the reviewer, without slashes")
     path = state / "verdicts" / f"{args.name}.jsonl"
-    pairs = sum(map(read_rows, present(args, state / "checks").values()), [])
+    pairs = sum(map(read_pairs, present(args, state / "checks").values()), [])
     pairs, mine = [pair for pair in pairs if pair["proposal"] != checks.COPY], review.read(path)
     if args.export:
         review.write_sheet(pairs, mine, args.export)
@@ -160,7 +161,7 @@ def everyone(state: Path) -> dict[str, dict[str, str]]:
 
 def agreement(args, state: Path) -> None:
     """Tell how far each two reviewers agree."""
-    ids = {pair["id"] for path in present(args, state / "checks").values() for pair in read_rows(path)}
+    ids = {pair["id"] for path in present(args, state / "checks").values() for pair in read_pairs(path)}
     print(*review.agreement(everyone(state), ids) or ["there are no two reviewers to compare"], sep="\n")
 
 
@@ -169,7 +170,7 @@ def export(args, state: Path) -> None:
     reviewers, ledger = everyone(state), state / "ledger.json"
     known = files.read_json(ledger) if ledger.exists() else {}
     for language, path in present(args, state / "checks").items():
-        pairs, final, tests = read_rows(path), args.out / "instructions" / path.name, args.data / "prompts" / path.name
+        pairs, final, tests = read_pairs(path), args.out / "instructions" / path.name, args.data / "prompts" / path.name
         if final.exists() and language not in known:
             raise files.InputError(f"{final} is not from here; choose another --out, or move it away")
         tests = [files.text_field(where, row, "prompt") for where, row in files.read_jsonl(tests)] if tests.exists() else []

@@ -132,7 +132,7 @@ def convert(args, folder: str, fates: list[str], rows) -> None:
                 raise files.InputError("over 500 different labels; is --label the column of labels?")
             if row and language not in opened:
                 temporary = stack.enter_context(files.replacing(args.out / folder / f"{language}.jsonl"))
-                opened[language] = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+                opened[language] = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="backslashreplace"))
             if row:
                 opened[language].write(json.dumps(row, ensure_ascii=False) + "\n")
     others = [f"{name} ({counts.pop(name)['rows']:,})" for name in sorted(counts) if "other language" in counts[name]]

@@ -16,7 +16,8 @@ from itertools import combinations
 from pathlib import Path
 
 from minitox.evaluate.page import shown
-from minitox.files import InputError, append, drop_torn_line, read_jsonl, replacing, text_field
+from minitox.files import InputError, read_jsonl, replacing, text_field
+from minitox.journal import append, drop_torn_line
 
 KEYS = {"k": "keep", "t": "toxic", "o": "off topic", "f": "not fluent", "l": "wrong language", "s": "skip"}
 HELP = ", ".join(f"{key} {verdict}" for key, verdict in KEYS.items()) + ", b back, q quit"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from minitox import cli
-from minitox.files import InputError, replacing
+from minitox.files import InputError, as_written, parse, replacing
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 
@@ -46,20 +46,20 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     if out.exists():
         raise InputError(f"{out} exists already; choose another folder")
     with checkpoint.open_safetensors(path) as file:
-        about = json.loads((file.metadata() or {}).get("delta", "null"))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    if not isinstance(about, dict) or not {"base", "tuned", "dtype"} <= about.keys():
+        metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    if "delta" not in metadata:
         raise InputError(f"{path}: not a patch (its metadata lacks 'delta')")
-    model = checkpoint.load(folder, dtype=getattr(torch, about["dtype"]))
+    about = as_written(path, parse(path, metadata["delta"].encode()), base=str, tuned=str, dtype=str)
+    if (dtype := getattr(torch, about["dtype"], None)) not in INTEGER:
+        raise InputError(f"{path} is broken: its dtype is {about['dtype']!r}")
+    model = checkpoint.load(folder, dtype=dtype)
     sides = {about["base"]: "tuned", about["tuned"]: "base"}
     if (found := weights_hash(model)) not in sides:
         raise InputError(f"{path} is a patch between two other models than {folder}")
     weights = model.state_dict()
-    try:
+    with checkpoint.fitting(path):
         for name in [name.removesuffix(" rows") for name in tensors if name.endswith(" rows")]:
             integers(weights[name])[tensors[f"{name} rows"].long()] ^= tensors[f"{name} bits"]
-    except (LookupError, RuntimeError):
-        raise InputError(f"{path} is broken: it does not fit the model that it was made for") from None
     if about[sides[found]] != weights_hash(model):
         raise InputError(f"{path} is broken: it does not lead to the model that it was made from")
     checkpoint.save(model, out, source=folder)

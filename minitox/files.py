@@ -5,11 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from bisect import bisect_right
-from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -18,7 +14,11 @@ from minitox import distributed
 
 
 class InputError(Exception):
-    """Something the user gave is wrong; the message says what, where, and what to do. Scripts print it and exit with 2."""
+    """Something the user gave is wrong; the message, a line, says what, where, and what to do. Scripts print it and exit with 2."""
+
+    def __str__(self) -> str:  # it may quote a file, which may hold a megabyte, or what commands the terminal
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in super().__str__())
+        return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-390:]}"
 
 
 class UnusableLanguage(InputError):
@@ -28,13 +28,21 @@ class UnusableLanguage(InputError):
 def read_json(path: Path) -> dict:
     """The object in a JSON file."""
     try:
-        value = json.loads(Path(path).read_bytes().decode("utf-8"))
+        return parse(path, Path(path).read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+
+
+def parse(where, data: bytes) -> dict:
+    """The object that JSON holds; InputError says `where` it does not."""
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not valid UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
+        raise InputError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
@@ -42,16 +50,30 @@ def read_jsonl(path: Path):
     """Yield (where, row) for each line; `where` is "file:line" for messages about the row."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise InputError(f"{where}: not valid UTF-8 (byte {error.start})") from None
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{where}: not valid JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
-            yield where, row
+            yield f"{path}:{number}", parse(f"{path}:{number}", line)
+
+
+def as_written(where, value: dict, **kinds) -> dict:
+    """What minitox itself wrote, back from a file: InputError if a field is missing or not of its kind, for hands may have been at it."""
+    for field, kind in kinds.items():
+        if field not in value or not is_kind(value[field], kind):
+            raise InputError(f"{where}: {field!r} is not as minitox wrote it; delete the file, so that it is made anew")
+    return value
+
+
+def is_kind(value, kind) -> bool:
+    """Whether a value is of a kind: a type, a list of kinds or, of one, of any length, {field: kind}, or {str: kind} for any fields."""
+    if isinstance(kind, list):
+        return isinstance(value, list) and len(kind) in (1, len(value)) and all(map(is_kind, value, kind * len(value)))
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(
+            field in value and is_kind(value[field], kind.get(field, kind.get(str))) for field in (value if str in kind else kind))
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and not (isinstance(value, int) and abs(value) >= 2**53)
+
+
+def read_written(path: Path, **kinds) -> list[dict]:
+    """The rows of a file of JSON lines that minitox wrote."""
+    return [as_written(where, row, **kinds) for where, row in read_jsonl(path)]
 
 
 def text_field(where: str, row: dict, field: str) -> str:
@@ -78,72 +100,10 @@ def read_detection(path: Path) -> list[tuple[str, float]]:
         if "toxicity" not in row:
             raise InputError(f"{where}: field 'toxicity' is missing")
         score = row["toxicity"]
-        if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:  # NaN is not in 0..1 either
+        if not is_kind(score, int | float) or not 0 <= score <= 1:  # NaN is not in 0..1 either
             raise InputError(f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}")
         rows.append((text, float(score)))
     return rows
-
-
-def drop_torn_line(path: Path) -> None:
-    """Cut off a last line without an end, which a kill tore; make the file, and its folder, if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """What a file of JSON lines is to hold: `rows_of(batch)` for each batch of the plan, a row an item."""
-
-    path: Path
-    plan: list[list]
-    rows_of: Callable[[list], list[dict]]
-
-
-def append_batches(files: list[Batches], together: bool = False):
-    """Write what the files are to hold, batch after batch; yield how many lines there are in all, and the file last written to.
-
-    A run that was killed finds the files, drops the lines of a batch that is not whole, and goes on with that batch. Batches are
-    dealt to the processes, or done by all `together` where each has but a share of the model; the first one writes.
-    """
-    done = distributed.agree([whole_batches(file) for file in files] if distributed.FIRST else None)
-    lines = sum(len(batch) for file, count in zip(files, done) for batch in file.plan[:count])
-    jobs = [(file, batch) for file, count in zip(files, done) for batch in file.plan[count:]]
-    width = 1 if together else distributed.WORLD
-    for start in range(0, len(jobs), width):
-        round = jobs[start:start + width]
-        try:
-            made = [file.rows_of(batch) for file, batch in round[distributed.RANK % width:][:1]]  # none, at the end
-        except InputError as error:
-            made = error
-        for (file, batch), rows in zip(round, distributed.gather(made)):
-            if isinstance(rows, InputError):  # what stops one process stops all of them here
-                raise rows
-            if distributed.FIRST:
-                append(file.path, rows[0])
-            lines += len(batch)
-            yield lines, file
-
-
-def whole_batches(file: Batches) -> int:
-    """How many batches a file holds; what follows them is cut off."""
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    ends = [0, *accumulate(map(len, file.plan))]  # lines before each batch
-    with open(file.path, "ab+") as opened:
-        opened.seek(0)
-        whole = [line for line in opened.read().splitlines(keepends=True) if line.endswith(b"\n")]
-        done = bisect_right(ends, len(whole)) - 1
-        opened.truncate(sum(map(len, whole[:ends[done]])))
-    return done
-
-
-def append(path: Path, rows: list[dict]) -> None:
-    """Append rows as JSON lines that outlast a crash."""
-    with naming(path), open(path, "ab") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -212,8 +172,8 @@ def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
     if not distributed.FIRST:
         return
     path = Path(folder) / "run.json"
-    before = read_json(path) if path.exists() else {}
-    known, data = before.get("data") or {}, data or {}
+    before = as_written(path, {"data": {}, **(read_json(path) if path.exists() else {})}, data={str: str})
+    known, data = before["data"], data or {}
     changed = [language for language in data if known.get(language, data[language]) != data[language]]
     if before.get("settings") == settings and not changed:
         if data.keys() <= known.keys():

@@ -75,7 +75,8 @@ def record(model: LanguageModel, sentences: list[list[int]], batches: list[list[
 
     A batch is written while the model reads the next one.
     """
-    missing = distributed.agree([i for i in range(len(batches)) if not batch_file(folder, i).exists()])
+    sizes, rows = {path: path.stat().st_size for path in folder.glob("*.f16")}, sum(module_rows(model.config).values())
+    missing = distributed.agree([i for i, batch in enumerate(batches) if sizes.get(batch_file(folder, i)) != 2 * rows * len(batch)])
     done = [i for i in range(len(batches)) if i not in set(missing)]
     with ThreadPoolExecutor(1) as writer:
         written = None

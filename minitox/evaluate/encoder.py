@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn import Embedding, Identity, LayerNorm, Linear, Module, ModuleDict as Tree, ModuleList
 
-from minitox.files import InputError, file_hash, read_json
+from minitox.files import InputError, file_hash, is_kind, read_json
 from minitox.lm.checkpoint import check_names_and_shapes, read_tensor, weight_files
 from minitox.lm.config import number
 from minitox.lm.model import rope_angles, rotate
@@ -46,8 +46,8 @@ def read_config(folder: Path) -> SimpleNamespace:
     """Read `folder`/config.json; InputError names the first thing that is missing, malformed or not implemented."""
     path = Path(folder) / "config.json"
     raw = read_json(path)
-    family, heads = raw.get("model_type"), raw.get("architectures") or []
-    if family not in FAMILIES or not all("ForSequenceClassification" in str(head) for head in heads):
+    family, heads = str(raw.get("model_type")), raw.get("architectures") or []
+    if family not in FAMILIES or not is_kind(heads, [str]) or not all("ForSequenceClassification" in head for head in heads):
         raise InputError(f"{path}: {family!r} {heads} is not supported; a scorer is a {' or '.join(FAMILIES)}, ForSequenceClassification")
     c = SimpleNamespace(model_type=family, tie_word_embeddings=False, bos_token_id=None, eos_token_ids=())  # lm asks for these
     for key, known in (SHARED | FAMILIES[family]).items():
@@ -69,7 +69,7 @@ def read_layer_types(raw: dict, c: SimpleNamespace, path: Path) -> None:
     """Which layers see only near tokens, and each kind's RoPE: from layer_types and rope_parameters, or from older keys."""
     by_rule = [LOCAL if i % c.global_attn_every_n_layers else FULL for i in range(c.num_hidden_layers)]
     c.layer_types, rope = raw.get("layer_types") or by_rule, raw.get("rope_parameters") or {}
-    fits = len(c.layer_types) == len(by_rule) and {*c.layer_types, *rope} <= {FULL, LOCAL}
+    fits = is_kind(c.layer_types, [str] * len(by_rule)) and is_kind(rope, {str: dict | None}) and {*c.layer_types, *rope} <= {FULL, LOCAL}
     if not fits or any((one or {}).get("rope_type", "default") != "default" for one in rope.values()):
         raise InputError(f"{path}: layer_types and rope_parameters may say {FULL} and {LOCAL}, of rope_type 'default', no more")
     null = "local_rope_theta" in raw and raw["local_rope_theta"] is None  # no theta of its own

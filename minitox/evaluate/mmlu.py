@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from minitox.evaluate.candidates import Candidate
-from minitox.files import InputError, UnusableLanguage, Batches, read_jsonl, text_field
+from minitox.files import InputError, UnusableLanguage, read_jsonl, text_field
+from minitox.journal import Batches
 from minitox.lm.generate import generate
 from minitox.lm.text import batches, pad
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from minitox.evaluate.candidates import Candidate
-from minitox.files import Batches, read_jsonl
+from minitox.files import read_written
+from minitox.journal import Batches
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import batches, pad
 
@@ -46,5 +47,5 @@ def negative_log_likelihoods(model: LanguageModel, sentences: list[list[int]]) -
 
 def read(path: Path) -> float:
     """The perplexity per token of all sentences together of such a file."""
-    rows = [row for _, row in read_jsonl(path)]
+    rows = read_written(path, tokens=int, nats=float)
     return math.exp(min(700, sum(row["nats"] for row in rows) / max(1, sum(row["tokens"] for row in rows))))

@@ -4,7 +4,8 @@ from pathlib import Path
 from zlib import crc32
 
 from minitox.evaluate.candidates import Candidate
-from minitox.files import InputError, UnusableLanguage, Batches, read_jsonl, text_field
+from minitox.files import InputError, UnusableLanguage, read_jsonl, read_written, text_field
+from minitox.journal import Batches
 from minitox.lm.generate import generate
 from minitox.lm.text import batches
 
@@ -50,4 +51,5 @@ def plan(candidate: Candidate, prompts: dict[int, str], args, path: Path) -> Bat
 
 def read(path: Path) -> list[dict]:
     """The rows of such a file, in order of prompt and sample."""
-    return sorted((row for _, row in read_jsonl(path)), key=lambda row: (row["id"], row["sample"]))
+    rows = read_written(path, id=int, sample=int, prompt=str, response=str | None, stopped=bool)
+    return sorted(rows, key=lambda row: (row["id"], row["sample"]))

@@ -7,7 +7,7 @@ import numpy as np
 from minitox import neurons
 from minitox.evaluate import metrics, perplexity, replies
 from minitox.evaluate.metrics import Replies
-from minitox.files import InputError, read_jsonl
+from minitox.files import InputError, read_written
 
 
 @dataclass
@@ -73,7 +73,7 @@ def judge(rows: list[dict], language: str, samples: int, scores, identify, advan
 
 def grade(path) -> dict[str, np.ndarray]:
     """Which answers are right, and which were not found; (n, 1) each, of 0 and 1."""
-    rows = sorted((row for _, row in read_jsonl(path)), key=lambda row: row["id"])
+    rows = sorted(read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None), key=lambda row: row["id"])
     columns = {"generated": [row["generated"] == row["answer"] for row in rows],
                "likeliest": [row["likeliest"] == row["answer"] for row in rows],
                "no answer": [row["generated"] is None for row in rows]}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from minitox.files import InputError, file_hash
+from minitox.files import InputError, file_hash, is_kind
 
 LONGEST, ORDER, BITS = 1_000, 5, 20  # characters of a text, characters of an n-gram, bits of its hash
 PENALTY, STEPS = 1.0, 12  # of the ridge regression, of conjugate gradients: twice as many change no figure
@@ -100,9 +100,11 @@ class Surrogate:
             with safe_open(str(path), framework="numpy") as file:
                 info = json.loads((file.metadata() or {})["surrogate"])
                 self.tables = {language: file.get_tensor(language) for language in file.keys()}
-            if info | SETTINGS != info or {(table.dtype, table.shape) for table in self.tables.values()} - SHAPES:
+            kind = {"offset": float, "held_out": {"auc": float, "correlation": float, "calibration": float, "rows": int}}
+            shapes = {(table.dtype, table.shape) for table in self.tables.values()}
+            if info | SETTINGS != info or shapes - SHAPES or not is_kind(info["languages"], {str: kind}):
                 raise ValueError("other settings")
-            self.offset = {language: float(info["languages"][language]["offset"]) for language in self.tables}
+            self.offset = {language: info["languages"][language]["offset"] for language in self.tables}
             self.held_out = {language: info["languages"][language]["held_out"] for language in self.tables}
             aucs = [found["auc"] for found in self.held_out.values()]
             self.about = (f"linear on character 1..{ORDER}-grams, {len(aucs)} languages, "

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -57,8 +58,8 @@ def weight_files(folder: Path) -> dict[str, Path]:
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index}: weight_map is missing or empty")
-    for shard in set(map(str, shards.values())):
-        if Path(shard).name != shard or shard in ("", ".."):
+    for shard in shards.values():
+        if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".."):
             raise InputError(f"{index}: shard {shard!r} is not a file name; an index may not point outside its folder")
     held = {shard: set(tensor_names(folder / shard)) for shard in sorted(set(shards.values()))}
     for name, shard in shards.items():
@@ -75,14 +76,25 @@ def tensor_names(path: Path) -> list[str]:
         return list(file.keys())
 
 
+@contextmanager
 def open_safetensors(path: Path):
     """safetensors' own reader, with errors that name the file."""
     try:
-        return safe_open(str(path), framework="pt")
+        with safe_open(str(path), framework="pt") as file:
+            yield file
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+@contextmanager
+def fitting(path: Path):
+    """What the tensors of a file are put into has their names and shapes; InputError otherwise."""
+    try:
+        yield
+    except (LookupError, RuntimeError):
+        raise InputError(f"{path} is broken: it does not fit the model that it was made for") from None
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:

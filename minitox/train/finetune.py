@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from minitox import distributed
-from minitox.files import InputError, replacing
+from minitox.files import InputError, as_written, parse, replacing
 from minitox.lm import checkpoint
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import batches, on_device, pad
@@ -39,7 +39,7 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
             continue  # no neuron of this language was chosen
         optimizer = start(model, stage, trained[number], args)  # of its own: one language's momentum must not push another's rows
         if losses[number]:
-            set_state(optimizer, state, len(losses[number]))
+            set_state(optimizer, state, len(losses[number]), path)
         examples = [pair for language in stage.languages for pair in pairs[language].train]
         total = args.epochs * steps_in_epoch(len(examples), args)
         for step in range(len(losses[number]), total):
@@ -162,7 +162,7 @@ def save_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tens
     tensors = {key: tensor.cpu() for key, tensor in whole_state(model, rows, optimizer) if distributed.FIRST}
     if distributed.FIRST:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"losses": json.dumps(losses)})
+            save_file(tensors, temporary, metadata={"train": json.dumps({"losses": losses})})
 
 
 def whole_state(model: LanguageModel, rows: dict[str, torch.Tensor], optimizer):
@@ -181,16 +181,19 @@ def load_checkpoint(path: Path, model: LanguageModel, rows: dict[str, torch.Tens
     if not path.exists():
         return [], {}
     with checkpoint.open_safetensors(path) as file:
-        losses, tensors = json.loads(file.metadata()["losses"]), {name: file.get_tensor(name) for name in file.keys()}
+        metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    losses = as_written(path, parse(path, metadata.get("train", "{}").encode()), losses=[[float]])["losses"]
     weights = dict(model.named_parameters())
-    for name, mask in rows.items():
-        mine = distributed.part(tensors.pop(f"{name} rows"), weights[name], mask)
-        distributed.local(weights[name].data)[distributed.part(mask, weights[name])] = mine.to(mask.device)
+    with checkpoint.fitting(path):
+        for name, mask in rows.items():
+            mine = distributed.part(tensors.pop(f"{name} rows"), weights[name], mask)
+            distributed.local(weights[name].data)[distributed.part(mask, weights[name])] = mine.to(mask.device)
     return losses, tensors
 
 
-def set_state(optimizer, tensors: dict[str, torch.Tensor], steps: int) -> None:
+def set_state(optimizer, tensors: dict[str, torch.Tensor], steps: int, path: Path) -> None:
     optimizer.steps = steps
-    for name, state in optimizer.state.items():
-        for key, tensor in state.items():
-            tensor.copy_(distributed.part(tensors[f"{name} {key}"], optimizer.weights[name], optimizer.held[name]))
+    with checkpoint.fitting(path):
+        for name, state in optimizer.state.items():
+            for key, tensor in state.items():
+                tensor.copy_(distributed.part(tensors[f"{name} {key}"], optimizer.weights[name], optimizer.held[name]))

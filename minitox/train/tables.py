@@ -1,6 +1,7 @@
 """What will be tuned, and what became of it, as plain text."""
 
 from minitox import neurons
+from minitox.files import as_written, read_json
 from minitox.lm.config import Config
 from minitox.tables import aligned
 from minitox.train.pairs import Pairs
@@ -36,11 +37,17 @@ def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | N
     return f"{title.format(whole)}\n\n{aligned(rows)}"
 
 
+def read_result(path) -> dict:
+    """What `result_table` shows, of a model's run.json."""
+    return as_written(path, read_json(path), proof={"frozen_weights": int, "tuned_weights": int, "changed": float},
+                      unseen={str: {"pairs": int, "before": float | None, "after": float | None}})
+
+
 def result_table(results: dict[str, dict]) -> str:
     """What each model became, from its run.json."""
     rows = [["", "frozen weights", "", "tuned weights", "changed", "loss on unseen pairs"]]
     for name, result in results.items():
-        proof, unseen, loss = result["proof"], [row for row in result["unseen"].values() if row["pairs"]], "-"
+        proof, unseen, loss = result["proof"], [row for row in result["unseen"].values() if None not in row.values()], "-"
         if unseen:
             before, after = (sum(row[when] for row in unseen) / len(unseen) for when in ("before", "after"))
             loss = f"{before:.3f} -> {after:.3f}"

@@ -7,7 +7,8 @@ import torch
 from tiny import write_jsonl, write_model
 
 from minitox.evaluate import candidates, mmlu
-from minitox.files import InputError, UnusableLanguage, append_batches, read_jsonl
+from minitox.files import InputError, UnusableLanguage, read_jsonl
+from minitox.journal import append_batches
 
 CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
 ROW = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}

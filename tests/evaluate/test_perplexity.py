@@ -9,7 +9,7 @@ import torch
 from tiny import GOLDEN, write_model
 
 from minitox.evaluate import candidates, perplexity
-from minitox.files import append_batches
+from minitox.journal import append_batches
 from minitox.lm import checkpoint
 from minitox.lm.checkpoint import save_weights
 

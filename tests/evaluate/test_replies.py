@@ -8,7 +8,8 @@ import torch
 from tiny import TOY, write_jsonl, write_model
 
 from minitox.evaluate import candidates, replies
-from minitox.files import Batches, InputError, UnusableLanguage, append_batches, read_jsonl
+from minitox.files import InputError, UnusableLanguage, read_jsonl
+from minitox.journal import Batches, append_batches
 
 
 def arguments(**changes) -> SimpleNamespace:

@@ -100,7 +100,6 @@ def is_done(args, rows, language: str, sentences: Sentences) -> bool:
     if neurons.load(path, rows)[1].get("data") != sentences.data_hash:
         raise InputError(f"{path} was made from other sentences than {args.data / 'detection'} now holds; "
                          f"choose another --out, or delete {path}")
-    shutil.rmtree(path.with_suffix(".partial"), ignore_errors=True)  # which a kill may have left
     return True
 
 

@@ -131,7 +131,8 @@ def read_pairs(path: Path) -> list[dict]:
 
 def write_jsonl(path: Path, rows: list[dict]) -> None:
     with files.replacing(path) as temporary:
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", errors="backslashreplace")
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        temporary.write_text(lines, encoding="utf-8", errors="backslashreplace")
 
 
 def told(rows: list[dict], field: str) -> str:

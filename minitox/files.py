@@ -143,7 +143,7 @@ def umask() -> int:
 
 def write_json(path: Path, value: dict) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def file_hash(path: Path) -> str:

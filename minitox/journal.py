@@ -69,6 +69,6 @@ def whole_batches(file: Batches) -> int:
 def append(path: Path, rows: list[dict]) -> None:
     """Append rows as JSON lines that outlast a crash."""
     with naming(path), open(path, "ab") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8"))
+        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())

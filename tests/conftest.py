@@ -12,7 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tiny import write_model  # noqa: E402
 
-collect_ignore = ["exercises"]  # which fail until somebody solves them; test_exercises.py looks after them
+collect_ignore = [
+    "exercises",  # which fail until somebody solves them; test_exercises.py looks after them
+    "hardening",  # which takes minutes; python -m pytest tests/hardening
+]
 
 torch.set_num_threads(1)  # the models of the tests are so small that a second thread only waits
 

@@ -87,8 +87,8 @@ def test_a_language_that_the_scorer_does_not_cover_is_a_gap_and_never_0(home):
 def test_gaps_in_the_data_are_said(home, capsys):
     home()
     printed, report = capsys.readouterr().out, (home.path / "out" / "report.md").read_text()
-    for gap in ("mmlu/de", "mmlu/cs", "detection/de"):
-        assert f"left out {gap}: " in printed and f"- {gap}: " in report
+    for gap, languages in (("mmlu", "de, cs"), ("detection", "de")):
+        assert f"left out {gap}: no file of {languages}\n" in printed and f"- {gap}: no file of {languages}\n" in report
 
 
 def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):

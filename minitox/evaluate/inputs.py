@@ -32,13 +32,13 @@ def read(args) -> Inputs:
             found.gaps[folder] = f"{args.data / folder} is no folder"
             continue
         found.hashes[folder] = {}
-        for language in args.languages:
-            path, rng = args.data / folder / f"{language}.jsonl", np.random.default_rng([args.seed, *language.encode()])
+        paths = {language: args.data / folder / f"{language}.jsonl" for language in args.languages}
+        if absent := [language for language, path in paths.items() if not path.exists()]:
+            found.gaps[folder] = f"no file of {', '.join(absent)}"
+        for language in (language for language in paths if language not in absent):
             try:
-                if not path.exists():
-                    raise UnusableLanguage(f"{path} does not exist")
-                rows[language] = read_file(path, rng)
-                found.hashes[folder][language] = file_hash(path)
+                rows[language] = read_file(paths[language], np.random.default_rng([args.seed, *language.encode()]))
+                found.hashes[folder][language] = file_hash(paths[language])
             except UnusableLanguage as reason:
                 found.gaps[f"{folder}/{language}"] = str(reason)
     if not found.prompts:

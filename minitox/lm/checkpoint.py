@@ -84,7 +84,7 @@ def open_safetensors(path: Path):
             yield file
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, UnicodeError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 

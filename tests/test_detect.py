@@ -1,10 +1,7 @@
 """detect.py as its user meets it: what it finds, what it prints, how it fails, how it goes on."""
 
 import json
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -92,31 +89,6 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same_tables(setu
     monkeypatch.setattr(detect.checkpoint, "load", None)  # nothing to load for
     detect.main(setup)
     assert capsys.readouterr().out.split("Table 2")[1] == tables
-
-
-def test_killed_and_started_again_it_ends_with_the_same_bytes(setup, tmp_path):
-    setup += ["--batch-tokens", "16"]  # many small batches, so that there is a middle to be killed in
-    detect.main(setup)
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "out" / "neurons").glob("*.safetensors")}
-    setup[5], folder = str(tmp_path / "again"), tmp_path / "again" / "neurons"
-    command = [sys.executable, str(ROOT / "detect.py"), *setup]
-
-    def recorded() -> int:
-        """Bytes of responses on disk, and many more for every finished language, so that it only grows."""
-        try:
-            return sum(path.stat().st_size for path in folder.glob("*.partial/*.f16")) + 10**9 * len(list(folder.glob("*.safetensors")))
-        except FileNotFoundError:  # a language was finished while we looked
-            return 0
-    ends = []
-    for _ in range(3):
-        before, process = recorded(), subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while recorded() <= before and process.poll() is None:
-            time.sleep(0.0005)
-        process.kill()
-        ends.append(process.wait())
-    assert -signal.SIGKILL in ends  # it was at work, and not done
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == whole
 
 
 def test_responses_that_a_kill_left_beside_a_finished_language_are_removed(setup):

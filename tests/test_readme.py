@@ -11,12 +11,13 @@ from pathlib import Path
 import benchmark
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from tiny import TOY, write_jsonl
 
 import detect
 import evaluate
 import train
-from minitox import delta
+from minitox import delta, neurons
 from minitox.languages import HELD_OUT, TUNED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +157,7 @@ def home(tmp_path, monkeypatch):
     """A folder with all that README's commands are given, in small."""
     for name in ("path/to/Llama-3.1-8B", "path/to/Qwen2.5-3B-Instruct", "smollm2"):
         shutil.copytree(TOY / "model", tmp_path / name)
-    for name in ("path/to/data", "rtp-lx"):
+    for name in ("path/to/data", "rtp-lx", "tweets"):
         for file in TOY.glob("*/[ez][nh].jsonl"):
             lines = file.read_text("utf-8").splitlines()
             few = lines[:8] if file.parent.name != "detection" else lines[:20] + lines[-20:]
@@ -189,3 +190,8 @@ def test_every_command_runs_as_it_stands(home, capsys, monkeypatch):
         print(command)
     assert (home / "path/to/tuned/model.safetensors").exists() and (home / "mydata/instructions/en.jsonl").exists()
     assert len(list((home / "out10/models").glob("*/run.json"))) == 2
+    lengths = {row[0]: row[1:] for row in rows_of(README.split("### Length\n")[1].split("\n### ")[0])}
+    for option, out in (("`--match-length`", "matched"), ("`--pool mean`", "mean")):
+        masks = [neurons.select(load_file(home / "out" / out / "neurons" / f"{language}.safetensors")) for language in TUNED]
+        shares = [100 * neurons.count(mask) / neurons.size(mask) for mask in masks]
+        assert [float(cell.rstrip("%")) for cell in lengths[option][:9]] == pytest.approx(shares, abs=0.3)

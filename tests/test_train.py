@@ -5,13 +5,12 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
 
 from minitox import delta, neurons
@@ -109,29 +108,6 @@ def test_strategies_run_alone_are_the_ones_run_together(setup):
         train.shutil.rmtree(models(setup) / name)
         train.main([*setup, "--strategy", name])
     assert everything_in(models(setup)) == together
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_killed_and_started_again_it_ends_with_the_same_bytes(setup, tmp_path, dtype):
-    setup += ["--strategy", "per-language", "full", "--dtype", dtype, "--checkpoint-steps", "2", "--epochs", "10"]
-    train.main(setup)
-    whole = everything_in(models(setup))
-    setup += ["--neurons", str(tmp_path / "out" / "neurons")]
-    setup[5], folder = str(tmp_path / "again"), tmp_path / "again" / "models"
-    command = [sys.executable, str(ROOT / "train.py"), *setup]
-
-    def written() -> list:
-        return sorted((str(path), path.stat().st_mtime_ns) for path in folder.glob("*.partial/checkpoint.safetensors"))
-    ends = []
-    for _ in range(4):
-        before, process = written(), subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        while process.poll() is None and written() == before:
-            time.sleep(0.0005)
-        process.kill()
-        ends.append(process.wait())
-    assert -signal.SIGKILL in ends  # it was at work, and not done
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert everything_in(folder) == whole
 
 
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before(setup, tmp_path):

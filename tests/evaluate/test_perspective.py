@@ -354,32 +354,6 @@ def test_a_cached_text_costs_no_request(tmp_path, server, scorer):
     assert [request.text for request in server.seen] == ["a", "b"]
 
 
-SCORE_200 = """
-import sys
-from minitox.evaluate.perspective import Perspective
-from minitox.evaluate.scores import Scores
-Scores(sys.argv[2], Perspective(sys.argv[1], 1e6)).of([f"Text {i}." for i in range(200)], "en")
-"""
-
-
-def test_killed_again_and_again_a_run_asks_again_for_no_more_than_what_was_under_way(tmp_path, server):
-    command, kills = [sys.executable, "-c", SCORE_200, server.url, str(tmp_path / "scores")], 6
-    for kill in range(kills):
-        target = sum(server.answered.values()) + 10 + 3 * kill
-        if kill % 2:  # killed while it waits for an answer, and else wherever it is
-            server.script.extend([*[None] * 12, STALL])
-        process = subprocess.Popen(command, cwd=ROOT)
-        while (server.script if kill % 2 else sum(server.answered.values()) < target):
-            assert process.poll() is None
-            time.sleep(0.001)
-        process.kill()
-        process.wait()
-    assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == 0
-    assert len(server.answered) == 200 and sum(server.answered.values()) <= 200 + kills // 2
-    lines = [json.loads(line) for line in (tmp_path / "scores").read_text().splitlines()]
-    assert len({line["text"] for line in lines}) == len(lines) == 200 and all(line["status"] == "scored" for line in lines)
-
-
 # The key
 
 @pytest.mark.parametrize("key", ["", "  \n"])

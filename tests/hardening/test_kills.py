@@ -21,7 +21,7 @@ from runs import files_in, small_runs, start
 KILLS, LONG = int(os.environ.get("KILLS", 3)), bool(os.environ.get("LONG"))
 SHORT = {
     "detect": "--languages en,zh",
-    "train": "--languages en,zh --pairs 40 --epochs 2 --strategy per-language aura",
+    "train": "--languages en,zh --pairs 40 --epochs 2 --strategy per-language aura --dtype bfloat16",
     "evaluate": "--languages en,ja --prompts 12 --models base aura --batch-tokens 250 --perplexity 9",
 }
 TOY = {script: f"--out out {'' if LONG else less}{' --checkpoint-steps 5' * (script == 'train')}" for script, less in SHORT.items()}

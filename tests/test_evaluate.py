@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import TOY, error_of, write_jsonl, write_model
+from tiny import TOY, error_of, write_jsonl, write_model, write_neurons
 
 import evaluate
+from minitox import neurons
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, TUNED
+from minitox.lm import checkpoint
 
 SECRET = "a very secret soup"
 
@@ -84,6 +86,20 @@ def test_gaps_in_the_data_are_said(home, capsys):
     printed, report = capsys.readouterr().out, (home.path / "out" / "report.md").read_text()
     for gap, languages in (("mmlu", "de, cs"), ("detection", "de, cs")):
         assert f"left out {gap}: no file of {languages}\n" in printed and f"- {gap}: no file of {languages}\n" in report
+
+
+def test_neurons_of_another_model_are_no_part_of_the_report_and_that_is_said(home):
+    write_model(home.path / "other", seed=1)
+    for language, model in (("de", "model"), ("en", "other")):
+        path = home.path / "out" / "neurons" / f"{language}.safetensors"
+        neurons.save(path, write_neurons(path, home.path / model), {
+            "model": checkpoint.fingerprint(home.path / model), "toxic": 1, "clean": 1, "cut": 0, "band": [0.2, 0.8], "beyond_chance": 0.1,
+            "length_auroc": 0.5, "split_half": 0.5, "ties": 0.0})
+    (home.path / "out" / "neurons" / "cs.safetensors").write_bytes(b"soup")
+    home()
+    assert [row[0] for row in table(home.path / "out", "Table 2")[1:]] == ["de"]
+    report = (home.path / "out" / "report.md").read_text()
+    assert "- neurons/en: " in report and "was found in another model" in report and "- neurons/cs: " in report
 
 
 def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):

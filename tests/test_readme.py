@@ -31,7 +31,8 @@ import prepare  # noqa: E402
 
 MAINS = {"detect.py": detect.main, "train.py": train.main, "evaluate.py": evaluate.main, "data/prepare.py": prepare.main,
          "data/curate.py": curate.main, "-m minitox.delta": delta.main, "tests/benchmark.py": benchmark.main}
-SMALLER = {  # what is added to commands that take a large machine
+SMALLER = {  # what is added to commands that take a large machine, or long
+    "train.py --top-share": "--pairs 8", "evaluate.py --no-mmlu": "--prompts 2 --languages en,zh",
     "tests/benchmark.py detect": "--shape smollm2-135m --layers 1 --sentences 4 --mean-tokens 8 --calls 1 --device cpu --contender minitox",
     "tests/benchmark.py train": "--shape smollm2-135m --layers 1 --pairs 1 --tokens 16 --calls 1 --device cpu --contender minitox"}
 

@@ -55,7 +55,7 @@ def gather(args, inputs, candidates, scores, identify, advance=lambda done: None
             done += len(written)
     drawn = {language: metrics.draws(len(prompts), [args.seed, *language.encode()]) for language, prompts in inputs.prompts.items()}
     return Results(list(inputs.prompts), rows, found, of_each(inputs.questions, "mmlu", grade),
-                   of_each(inputs.clean, "perplexity", perplexity.read), drawn, *toxic_neurons(args, candidates))
+                   of_each(inputs.clean, "perplexity", perplexity.read), drawn, *toxic_neurons(args, candidates, inputs.gaps))
 
 
 def judge(rows: list[dict], language: str, samples: int, scores, identify, advance) -> Replies:
@@ -80,16 +80,17 @@ def grade(path) -> dict[str, np.ndarray]:
     return {name: np.array(values, dtype=float)[:, None] for name, values in columns.items()}
 
 
-def toxic_neurons(args, candidates) -> tuple[dict, dict]:
-    """The toxic neurons of each language that detect.py left in OUT/neurons for the base, and what is known of them."""
+def toxic_neurons(args, candidates, gaps: dict[str, str]) -> tuple[dict, dict]:
+    """The toxic neurons of each language that detect.py left in OUT/neurons for the base, and what is known of them; a file that
+    is broken or of another model is no part of the report, but one of its gaps."""
     base = next((c for c in candidates if c.name == "base"), None)
     masks, infos = {}, {}
     for path in sorted((args.out / "neurons").glob("*.safetensors")) if base else []:
         try:
             auroc, infos[path.stem] = neurons.load(path, neurons.module_rows(base.config), base.fingerprint)
-        except InputError:
-            continue  # found in another model: no part of this report
-        masks[path.stem] = neurons.select(auroc)
+            masks[path.stem] = neurons.select(auroc)
+        except InputError as reason:
+            gaps[f"neurons/{path.stem}"] = str(reason)
     return masks, infos
 
 

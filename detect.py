@@ -106,7 +106,7 @@ def is_done(args, rows, language: str, sentences: Sentences) -> bool:
 def main(argv=None) -> None:
     args = parse_arguments(argv)
     config = read_config(args.model)
-    device, dtype = cli.choose_device(args, config, tokens=(1_024, 16_384))
+    device, dtype = cli.prepare_device(args, config, tokens=(1_024, 16_384))
     tokenizer = Tokenizer(args.model, config)
     rows = neurons.module_rows(config)
     languages = read_languages(args, tokenizer)

@@ -76,7 +76,7 @@ def claim(args, candidate, found: inputs.Inputs) -> None:
 def main(argv=None) -> None:
     args = parse_arguments(argv)
     config = read_config(args.model)
-    device, dtype = cli.choose_device(args, config, tokens=(8_192, 65_536))
+    device, dtype = cli.prepare_device(args, config, tokens=(8_192, 65_536))
     folders, found = candidates.find(args), inputs.read(args)
     scorer, identify = open_scorer(args, device, dtype), language_id.detector(args.language_id)
     usable, failed = candidates.open_all(folders, device, dtype, args.spread)

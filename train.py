@@ -88,7 +88,7 @@ def make(args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict,
 def main(argv=None) -> None:
     args = parse_arguments(argv)
     config = read_config(args.model)
-    device, dtype = cli.choose_device(args, config, tokens=(512, 16_384))
+    device, dtype = cli.prepare_device(args, config, tokens=(512, 16_384))
     if dtype == torch.float16:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
     args.max_tokens = min(args.max_tokens, config.longest)
@@ -111,7 +111,7 @@ def main(argv=None) -> None:
             claim_run(models / plan.name, settings[plan.name])  # made by an earlier run: is it what this one would make?
             if distributed.FIRST:
                 shutil.rmtree(models / f"{plan.name}.partial", ignore_errors=True)
-
+    # what will be tuned, said before anything is
     print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}")
     print("", tables.pairs_table(pairs), "", sep="\n")
     stages = {plan.name: [strategies.describe(stage, config, dtype, pairs, args) for stage in plan.stages] for plan in plans}
@@ -134,6 +134,7 @@ def main(argv=None) -> None:
         earlier += steps[plan.name]
         progress.clear()
         print(f"{plan.name}: {steps[plan.name]:,} steps in {cli.duration(time.monotonic() - start)}", flush=True)
+    # what became of it
     if not distributed.FIRST:
         return
     if args.delta:

@@ -63,7 +63,7 @@ def present(args, folder: Path) -> dict[str, Path]:
 
 
 def open_model(args) -> candidates.Candidate:
-    found, failed = candidates.open_all({"model": args.model}, *cli.choose_device(args, read_config(args.model), tokens=(8_192, 65_536)))
+    found, failed = candidates.open_all({"model": args.model}, *cli.prepare_device(args, read_config(args.model), tokens=(8_192, 65_536)))
     if failed:
         raise files.InputError(failed["model"])
     return found[0]

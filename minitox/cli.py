@@ -79,9 +79,9 @@ def auto_or(kind):
     return convert
 
 
-def choose_device(args: argparse.Namespace, config: Config, tokens: tuple[int, int]) -> tuple[torch.device, torch.dtype]:
-    """The device and dtype that --device and --dtype ask for; sets how many threads a CPU uses, and what --batch-tokens auto means:
-    the first of `tokens` on a CPU, the second elsewhere."""
+def prepare_device(args: argparse.Namespace, config: Config, tokens: tuple[int, int]) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype that --device and --dtype ask for, and ready for them: the threads of a CPU, a process's own GPU, and
+    what --batch-tokens auto means, the first of `tokens` on a CPU, the second elsewhere."""
     name = args.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

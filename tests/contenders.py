@@ -56,7 +56,7 @@ def contend(args) -> None:
 
 def device_of(args, config: Config):  # -> device, dtype
     """As the scripts choose them, and --batch-tokens."""
-    return cli.choose_device(args, config, {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}[args.command])
+    return cli.prepare_device(args, config, {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}[args.command])
 
 
 def raw_config(args) -> dict:

@@ -107,6 +107,18 @@ def test_the_paper_s_counts_are_alike_for_two_models_that_have_little_in_common(
     assert f"a correlation of {np.corrcoef(first, second)[0, 1]:.2f}" in " ".join(README.split())
 
 
+def test_the_paper_s_answers_are_often_worse_than_guesses():
+    cells = [share for numbers in PAPER.values() for by in numbers["mmlu"].values() for share in by.values()]
+    assert f"{sum(share < 25 for share in cells)} of {len(cells)} cells are below the 25 % of guessing" in " ".join(README.split())
+
+
+def test_its_links_lead_somewhere():
+    heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+    links = re.findall(r"\]\(([^)]*)\)", README)
+    assert links and all(link[1:] in anchors if link[0] == "#" else (ROOT / link).exists() for link in links), links
+
+
 def function_named(name: str):
     """What README calls `detect.auroc.auroc`, `curate.export` and so on."""
     for home in (f"minitox.{name}", name):

@@ -86,12 +86,13 @@ class Attention(nn.Module):
     def forward(self, x, cos, sin, attend=causal):  # (B, T, D) -> (B, T, D)
         B, T, _ = x.shape
         q, k, v = (project(x).view(B, T, -1, self.config.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
+        # each (B, T, heads, H); keys and values may have fewer heads than queries
         if self.config.model_type == "qwen3":
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = (rotate(y, cos, sin, interleaved=self.config.is_cohere) for y in (q, k))
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, heads, T, H)
-        y = attend(q, k, v)
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+        y = attend(q, k, v)  # (B, heads, T, H)
+        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))  # heads side by side again
 
 
 class MLP(nn.Module):

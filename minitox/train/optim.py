@@ -41,10 +41,10 @@ class MaskedAdamW:
         for name, weight in self.weights.items():
             mask, state, rows = self.masks[name], self.state[name], distributed.local(weight)
             grad = distributed.local(weight.grad).float() * mask * scale  # the method in one line
-            state["average"].mul_(mask)
+            state["average"].mul_(mask)  # without these two, a row that an earlier mask chose would go on moving
             state["square"].mul_(mask)
             target = state.get("master", rows)
-            target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))
+            target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))  # and without this mask, decay would move every row
             adam(target, grad, state, self.steps, lr, self.betas, self.eps)
             if target is not rows:
                 rows.copy_(target)
@@ -144,10 +144,10 @@ def empty_state(weight) -> dict[str, torch.Tensor]:
 def adam(weight, grad, state: dict, step: int, lr: float, betas: tuple[float, float], eps: float) -> None:
     """Adam in place, with the operations of torch.optim.AdamW in their order, because rounding depends on it."""
     average, square, (beta1, beta2) = state["average"], state["square"], betas
-    average.lerp_(grad, 1 - beta1)
-    square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-    root = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(eps)
-    weight.addcdiv_(average, root, value=-lr / (1 - beta1**step))
+    average.lerp_(grad, 1 - beta1)  # m = beta1 m + (1 - beta1) g
+    square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v = beta2 v + (1 - beta2) g^2
+    root = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(eps)  # both begin at 0, which the powers make up for
+    weight.addcdiv_(average, root, value=-lr / (1 - beta1**step))  # w -= lr m / sqrt(v)
 
 
 def norm(weights: dict[str, nn.Parameter], grads: list[torch.Tensor]):  # -> ()

@@ -47,10 +47,10 @@ def read(path: Path, columns: list[str] | None = None, encoding: str = "utf-8-si
                     yield f"{path}:{number}", row
     except ImportError:
         raise InputError(f"{path}: reading parquet needs one more package: pip install pyarrow") from None
-    except (csv.Error, UnicodeDecodeError, LookupError, TypeError) as error:
+    except (csv.Error, LookupError, TypeError, ValueError, RecursionError) as error:
+        if path.suffix in (".parquet", ".json", ".jsonl"):
+            raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
         raise InputError(f"{path}: after line {number}: {error}; a quotation mark, --separator or --encoding is wrong") from None
-    except (ValueError, RecursionError) as error:  # no JSON, or no parquet
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
 def cell(where: str, row: dict, column: str, advice: str = "is this the file that the command is for?"):
@@ -92,7 +92,8 @@ def ptp(path: Path, score: str):
     """
     scores = "toxicity" if score == "text" else "prompt_perspective.attributeScores.TOXICITY.summaryScore.value"
     for where, row in read(path, [score, scores, "meta_data.lang"]):
-        language = language_of(path) or str((cell(where, row, "meta_data") or {}).get("lang"))
+        about = None if language_of(path) else cell(where, row, "meta_data")
+        language = language_of(path) or str(about.get("lang") if isinstance(about, dict) else None)
         value, words = row, text_of(cell(where, row, score, "for wildchat, --score prompt"))
         for key in scores.split("."):
             value = value.get(key) if isinstance(value, dict) else None
@@ -122,7 +123,7 @@ def mmlu(path: Path, asked: str):
         subject = cell(where, row, "subject" if "subject" in row else "id")  # MMMLU has some <subject>_test.csv_sw-KE.csv
         choices = row["choices"] if "choices" in row else [cell(where, row, letter) for letter in "abcd"]
         question = cell(where, row, "instruction" if "instruction" in row else "question")
-        texts = [text_of(text) for text in (question, *choices)]
+        texts = [text_of(text) for text in (question, *(choices if isinstance(choices, list) else []))]
         answer = str(cell(where, row, "answer")).strip().upper()
         whole = len(texts) == 5 and all(texts) and answer in [*"ABCD"]
         fate = "other subject" if re.split(r"/|_test[.-]", str(subject))[0] != asked else "" if whole else "incomplete"
@@ -144,10 +145,12 @@ MOOSA = dict(zip(map(str, range(1, 14)), "ar en zh fr de ru tr hi-Latn ko it es 
 
 def hate(path: Path, corpus):
     """A corpus laid out as HATE or the command line says; of several labels, in columns or in a cell, one hateful one is enough."""
-    told, advice = corpus.language or language_of(path) or "language", "--text, --label and --language name them"
+    code_or_column, advice = corpus.language or language_of(path) or "language", "--text, --label and --language name them"
     for where, row in read(path, encoding=corpus.encoding, separator=corpus.separator):
         labels = [label for column in corpus.label for label in labels_of(cell(where, row, column, advice))]
-        language = told if told in NAMES else labels_of(cell(where, row, told, advice))[0].lower()
+        language = code_or_column
+        if language not in NAMES:
+            language = "".join(labels_of(cell(where, row, language, advice))[:1]).strip().lower() or "unknown"
         language, prompt = MOOSA.get(language, language), plain(text_of(cell(where, row, corpus.text, advice)))
         unlabelled = all(label in ("", "nan") or label.startswith("-") for label in labels)  # one of Saitov's is -1
         fate = "no label" if unlabelled else "not hateful" if not {*labels} & {*corpus.hateful} else "" if prompt else "no text"

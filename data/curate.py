@@ -82,7 +82,11 @@ def generate(args, state: Path) -> None:
     settings = {key: getattr(args, key) for key in ("sample", "max_new_tokens", "temperature", "top_p", "seed")}
     claim(args, candidate, state / "replies", paths, settings)
     for language, path in paths.items():
-        prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
+        try:
+            prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
+        except files.UnusableLanguage as reason:
+            print(f"skipped {language}: {reason}")
+            continue
         asked = {number: INSTRUCTION.format(NAMES[language]) + prompt for number, prompt in prompts.items()}
         final, progress = state / "replies" / path.name, cli.Progress(len(asked))
         if not final.exists():
@@ -111,7 +115,7 @@ def check(args, state: Path) -> None:
             checks.drop_copies(pairs)
             write_jsonl(final, pairs)
         pairs = read_pairs(final)
-        print(f"{language}: {told(pairs, 'proposal')}; toxicity: {told(pairs, 'status')}", flush=True)
+        print(f"{language}: {tally(pairs, 'proposal')}; toxicity: {tally(pairs, 'status')}", flush=True)
 
 
 def read_replies(path: Path) -> list[dict]:
@@ -135,7 +139,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
         temporary.write_text(lines, encoding="utf-8", errors="backslashreplace")
 
 
-def told(rows: list[dict], field: str) -> str:
+def tally(rows: list[dict], field: str) -> str:
     return ", ".join(f"{number:,} {value}" for value, number in Counter(str(row.get(field)) for row in rows).most_common())
 
 
@@ -163,7 +167,7 @@ def everyone(state: Path) -> dict[str, dict[str, str]]:
 def agreement(args, state: Path) -> None:
     """Tell how far each two reviewers agree."""
     ids = {pair["id"] for path in present(args, state / "checks").values() for pair in read_pairs(path)}
-    print(*review.agreement(everyone(state), ids) or ["there are no two reviewers to compare"], sep="\n")
+    print("\n".join(review.agreement(everyone(state), ids)) or "there are no two reviewers to compare")
 
 
 def export(args, state: Path) -> None:
@@ -183,7 +187,7 @@ def export(args, state: Path) -> None:
                            "test_prompts": len(tests), "unreviewed": args.unreviewed, "seed": args.seed}
         files.write_json(ledger, known)
         write_jsonl(final, chosen)
-        print(f"{language}: {len(chosen):,} written, {args.pairs - len(chosen):,} too few; of {told(pairs, 'outcome')}; "
+        print(f"{language}: {len(chosen):,} written, {args.pairs - len(chosen):,} too few; of {tally(pairs, 'outcome')}; "
               f"{len(tests):,} test prompts" + "; WARNING: nobody judged some of these" * args.unreviewed)
     if not any(known[language]["written"] for language in args.languages if language in known):
         raise files.InputError(f"{args.out / 'instructions'}: no pair was kept; review them first, or take --unreviewed ones")
@@ -192,7 +196,7 @@ def export(args, state: Path) -> None:
 def decide(pairs: list[dict], reviewers: dict[str, dict[str, str]], tests: list[str], unreviewed: bool) -> None:
     """Give each pair its outcome: "keep", or why not. People come before the check, and test prompts before people."""
     for pair in pairs:
-        said = review.decide([mine[pair["id"]] for mine in reviewers.values() if pair["id"] in mine])
+        said = review.majority([mine[pair["id"]] for mine in reviewers.values() if pair["id"] in mine])
         unheard = pair["proposal"] == checks.COPY or unreviewed and said == "not reviewed"
         pair["outcome"] = pair["proposal"] if unheard else said
     kept = [pair for pair in pairs if pair["outcome"] == "keep"]

@@ -27,7 +27,7 @@ from minitox.evaluate import page, surrogate  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 
 
-def figures(predicted, scores) -> dict:  # (texts,), (texts,)
+def quality(predicted, scores) -> dict:  # (texts,), (texts,)
     """AUC of toxic against clean texts, Pearson's correlation, and the expected calibration error in ten bins of equal width."""
     extreme = (scores > 0.5) | (scores < 0.2)  # the paper's classes
     (a, b), errors = ((x - x.mean()) / (x.std() or 1) for x in (predicted, scores)), predicted - scores
@@ -45,7 +45,7 @@ def learn(path: Path, seed: int) -> tuple:  # (entries,) table, what else to kno
     if not all((scores[part] > 0.5).any() and (scores[part] < 0.2).any() for part in (seen, unseen)):
         raise files.UnusableLanguage(f"{path}: too few rows above 0.5 or below 0.2 to learn from some and test on others")
     table, offset = surrogate.fit(rows[seen], scores[seen], folds[seen])
-    found = figures(surrogate.sigmoid(offset + surrogate.margins(table, rows[unseen])), scores[unseen])
+    found = quality(surrogate.sigmoid(offset + surrogate.margins(table, rows[unseen])), scores[unseen])
     table, offset = surrogate.fit(rows, scores, folds)
     return table, {"offset": offset, "held_out": found, "data": files.file_hash(path)}
 

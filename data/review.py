@@ -122,7 +122,7 @@ def agreement(reviewers: dict[str, dict[str, str]], ids: set[str]):
             (("keep or reject", [(x == "keep", y == "keep") for x, y in both]), ("all verdicts", both)) if each)
 
 
-def decide(votes: list[str]) -> str:
+def majority(votes: list[str]) -> str:
     """What most say of a pair: "keep", the commonest reason against it, or why neither."""
     count = Counter(vote for vote in votes if vote != "skip")
     keep, reject = count.pop("keep", 0), count.total()

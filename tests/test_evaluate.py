@@ -102,6 +102,14 @@ def test_neurons_of_another_model_are_no_part_of_the_report_and_that_is_said(hom
     assert "- neurons/en: " in report and "was found in another model" in report and "- neurons/cs: " in report
 
 
+def test_a_broken_pair_is_told_and_costs_no_report(home):
+    write_jsonl(home.path / "data" / "instructions" / "de.jsonl", [{"prompt": 3}])
+    write_jsonl(home.path / "data" / "instructions" / "en.jsonl", [{"prompt": SECRET, "response": "soup"}])
+    home()
+    assert table(home.path / "out", "Table 1")[1:] == [["en", "1"]]
+    assert "de.jsonl:1: field 'prompt' must be text" in (home.path / "out" / "report.md").read_text()
+
+
 def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):
     shutil.rmtree(home.path / "data" / "mmlu")
     home("--perplexity", 0)

@@ -43,7 +43,7 @@ def test_the_toys_scorer_is_what_the_command_makes(tmp_path):
 def test_figures_are_what_they_are_called():
     rng = np.random.default_rng(0)
     predicted, scores = np.round(rng.random(200), 2), rng.choice([0.0, 0.1, 0.2, 0.35, 0.5, 0.51, 1.0], 200)
-    found = prepare.figures(predicted, scores)
+    found = prepare.quality(predicted, scores)
     pairs = [(t > c) + (t == c) / 2 for t in predicted[scores > 0.5] for c in predicted[scores < 0.2]]
     assert found["auc"] == pytest.approx(np.mean(pairs), abs=5e-4)
     assert found["correlation"] == pytest.approx(np.corrcoef(predicted, scores)[0, 1], abs=5e-4)
@@ -54,7 +54,7 @@ def test_figures_are_what_they_are_called():
 
 
 def test_predictions_that_are_all_the_same_are_worth_nothing():
-    found = prepare.figures(np.full(4, 0.3), np.array([0.0, 0.1, 0.9, 0.2]))
+    found = prepare.quality(np.full(4, 0.3), np.array([0.0, 0.1, 0.9, 0.2]))
     assert found == {"auc": 0.5, "correlation": 0.0, "calibration": 0.0, "rows": 4}
 
 
@@ -67,7 +67,7 @@ def test_held_out_rows_are_really_held_out(tmp_path):
     assert all(known["held_out"]["calibration"] < 0.15 for _, known in learned)  # it does not claim to know
     for table, known in learned:
         seen = sigmoid(known["offset"] + margins(table, [ngrams(normalise(row["text"])) for row in rows]))
-        auc = prepare.figures(seen, np.array([row["toxicity"] for row in rows]))["auc"]
+        auc = prepare.quality(seen, np.array([row["toxicity"] for row in rows]))["auc"]
         assert abs(auc - 0.5) > 0.45  # what was seen is known by heart, so a leak would show (as 0 where chance made the slope negative)
 
 

@@ -35,10 +35,11 @@ def read(args) -> Inputs:
         paths = {language: args.data / folder / f"{language}.jsonl" for language in args.languages}
         if absent := [language for language, path in paths.items() if not path.exists()]:
             found.gaps[folder] = f"no file of {', '.join(absent)}"
-        for language in (language for language in paths if language not in absent):
+        for language, path in paths.items():
             try:
-                rows[language] = read_file(paths[language], np.random.default_rng([args.seed, *language.encode()]))
-                found.hashes[folder][language] = file_hash(paths[language])
+                if language not in absent:
+                    rows[language] = read_file(path, np.random.default_rng([args.seed, *language.encode()]))
+                    found.hashes[folder][language] = file_hash(path)
             except UnusableLanguage as reason:
                 found.gaps[f"{folder}/{language}"] = str(reason)
     if not found.prompts:

@@ -38,7 +38,7 @@ def read_questions(path: Path) -> list[dict]:
     return rows
 
 
-def ask(row: dict) -> str:
+def as_prompt(row: dict) -> str:
     """The prompt: the question, then an option a line.  The paper does not give its own."""
     return "\n".join([row["question"], *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"]))])
 
@@ -48,11 +48,12 @@ def extract(reply: str, choices: list[str]) -> str | None:
 
     A letter stands alone; an A, which many languages have as a word, also ends a line or stands before punctuation.
     """
-    reply = unicodedata.normalize("NFKC", reply).strip()
+    reply, *choices = (unicodedata.normalize("NFKC", text).strip() for text in (reply, *choices))
     if begins := re.match(rf"\W*([{LETTERS}]){ENDS}", reply):
         return begins[1]
     alone = set(re.findall(rf"(?<![{LATIN}'-])([B-D]|A{ENDS})(?![{LATIN}'\d-])", reply))
-    repeated = {letter for letter, choice in zip(LETTERS, choices) if choice.casefold() in reply.casefold()}
+    repeated = {letter for letter, choice in zip(LETTERS, choices)
+                if re.search(rf"(?<!\d){re.escape(choice.casefold())}(?!\d)", reply.casefold())}  # "4 million" is not in "14 million"
     return next((found.pop() for found in (alone, repeated) if len(found) == 1), None)
 
 
@@ -60,7 +61,7 @@ def plan(candidate: Candidate, questions: list[dict], args, path: Path) -> Batch
     """The answers to all questions, to be written to a file; a question too long for the model gets none."""
     tokenizer, longest = candidate.tokenizer, candidate.config.longest
     letters = [tokenizer.words(letter)[0] for letter in LETTERS]
-    prompts = [tokenizer.prompt(ask(row)) for row in questions]
+    prompts = [tokenizer.prompt(as_prompt(row)) for row in questions]
     groups = batches([len(prompt) + args.answer_tokens for prompt in prompts], args.batch_tokens)
 
     def rows_of(batch: list[int]) -> list[dict]:

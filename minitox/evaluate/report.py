@@ -10,7 +10,7 @@ from minitox.evaluate import figures, metrics, mmlu, page, tables
 from minitox.evaluate.metrics import interval
 from minitox.evaluate.page import Section
 from minitox.evaluate.results import Results, average
-from minitox.files import read_jsonl, replacing, text_field, write_json
+from minitox.files import InputError, read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
 
 TOLERATED = 0.01  # share of failed scores above which the report warns of itself
@@ -39,8 +39,10 @@ def verdict(results: Results) -> Section:
     columns |= {f"all, less {other}": tables.cells(by, "+.3f") for other, by in less.items()}
     for category in ("clean in language", "wrong language", "empty"):
         shares = average(results.shares(category), results.languages)[0]
-        columns[category] = {model: f"{share[0]:.1%}" for model, share in shares.items()}
-    text = [f"Mean toxicity of replies over {len(languages)} languages.", *map(compare, less, less.values()), evidence(results, less)]
+        columns[category] = {model: "-" if np.isnan(share[0]) else f"{share[0]:.1%}" for model, share in shares.items()}
+    text = [f"Mean toxicity of replies over {len(languages)} languages."]
+    text += [*map(compare, less, less.values()), evidence(results, less)] if languages else [
+        "In no language every model has a score, so nothing is compared."]
     failed = np.mean(np.concatenate([(found.status == "failed").ravel() for by in results.replies.values() for found in by.values()]))
     if failed > TOLERATED:
         text.insert(0, f"{failed:.1%} of the replies have no score, because scoring failed: do not trust this page. "
@@ -79,16 +81,18 @@ def evidence(results: Results, less: dict[str, dict]) -> str:
 
 def pairs(args) -> Section:
     """Examples of what was tuned on.  [paper Table 1]"""
-    counts, firsts = [], []
+    counts, firsts, notes = [], [], []
     for language in NAMES:
         path = args.data / "instructions" / f"{language}.jsonl"
-        if path.exists():
-            found = list(read_jsonl(path))
-            counts.append([language, f"{len(found):,}"])
+        try:
+            found = list(read_jsonl(path)) if path.exists() else []
             firsts += [[language, text_field(*row, "prompt"), text_field(*row, "response")] for row in found[:1]]
+            counts += [[language, f"{len(found):,}"]] if found else []
+        except InputError as reason:  # all else is measured by now
+            notes.append(str(reason))
     if args.show_text:
-        return Section("Table 1. Instruction pairs", "The first of each language.", ["", "prompt", "reply"], firsts)
-    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], counts)
+        return Section("Table 1. Instruction pairs", "The first of each language.", ["", "prompt", "reply"], firsts, notes)
+    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], counts, notes)
 
 
 def trust(scorer) -> Section:
@@ -130,7 +134,7 @@ def replies(results: Results, most: int = 5) -> list[Section]:
 
 def setting_table(settings: dict) -> Section:
     """Everything that a repetition needs."""
-    question = mmlu.ask({"question": "<question>", "choices": ["<option>"] * 4}).replace("\n", " / ")
+    question = mmlu.as_prompt({"question": "<question>", "choices": ["<option>"] * 4}).replace("\n", " / ")
     rows = [[key, str(value)] for key, value in settings.items()]
     rows += [["MMLU prompt", question], ["MMLU answer", mmlu.extract.__doc__.split("\n")[0]]]
     return Section("Settings", "", ["setting", "value"], rows)

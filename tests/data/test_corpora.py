@@ -344,3 +344,22 @@ def test_a_byte_order_mark_is_not_part_of_the_first_columns_name(tmp_path):
 def test_half_a_character_is_dropped_since_no_file_can_hold_it(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"text": "you \\ud83d donkey", "label": 1}\n')
     assert hate("hate", path, language="en", text="text", label=["label"], hateful=["1"]) == [("en  1", "", "you donkey")]
+
+
+def test_cells_of_another_kind_are_no_text_and_no_language(tmp_path):
+    """A row without a language, a text where an object belongs, options that are no list: the row is counted, and the next one read."""
+    path = write(tmp_path / "a.csv", 'text,label,language\n,,\n"fine",1,[]\nfine,1,en\n')
+    found = hate("hate", path, text="text", label=["label"], hateful=["1"])
+    assert [name.split()[0] for name, _, _ in found] == ["unknown", "unknown", "en"] and found[2][1:] == ("", "fine")
+    path = write_rows(tmp_path / "full-0.jsonl", [{"text": "fine", "toxicity": 0.1, "meta_data": "en"}])
+    assert [(language, fate) for language, fate, _ in corpora.ptp(path, "text")] == [("None", "other language")]
+    path = write_rows(tmp_path / "de_test.jsonl", [{"id": "high_school_geography/test/1", "instruction": "q", "choices": choices, "answer": "A"}
+                                                   for choices in (None, 3, "abcd", ["a", "b", "c", "d"])])
+    assert [fate for _, fate, _ in corpora.mmlu(path, "high_school_geography")] == ["incomplete"] * 3 + [""]
+
+
+def test_json_in_another_encoding_is_not_called_a_wrong_separator(tmp_path):
+    path = write(tmp_path / "de_test.json", '[{"question": "Schön?"}]', "latin-1")
+    with pytest.raises(InputError, match="de_test.json: 'utf-8' codec can't decode") as error:
+        list(corpora.mmlu(path, "x"))
+    assert "--separator" not in str(error.value)

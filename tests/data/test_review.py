@@ -278,6 +278,13 @@ def test_kappa_is_what_one_computes_by_hand():
     assert math.isnan(review.kappa([("keep", "keep")] * 3))
 
 
+def test_one_reviewer_agrees_with_nobody(setup, capsys):
+    folder, _ = setup
+    review.read(folder / "curation" / "verdicts" / "ada.jsonl")
+    curate.main(["agreement", "--out", str(folder)])
+    assert capsys.readouterr().out == "there are no two reviewers to compare\n"
+
+
 def test_agreement_counts_the_pairs_that_both_judged(setup, capsys):
     folder, _ = setup
     said = {"ada": ["keep", "keep", "toxic", "toxic", "skip", "keep"], "bob": ["keep", "keep", "off topic", "keep", "keep"], "eve": []}
@@ -296,4 +303,4 @@ def test_agreement_counts_the_pairs_that_both_judged(setup, capsys):
     (["keep", "toxic", "keep"], "keep"), (["off topic", "keep", "toxic", "toxic"], "toxic"), (["keep", "keep", "toxic", "off topic"], "reviewers differ"),
 ])
 def test_a_majority_decides(votes, outcome):
-    assert review.decide(votes) == outcome
+    assert review.majority(votes) == outcome

@@ -30,8 +30,15 @@ def test_no_answer_is_made_up(reply):
     assert mmlu.extract(reply, CHOICES) is None
 
 
+@pytest.mark.parametrize("reply, choices, answer", [
+    ("It is 10\u00a0%", ["5\u00a0%", "10\u00a0%", "20\u00a0%", "1\u00a0%"], "B"), ("3 km\u00b2", ["3 km\u00b2", "4 km\u00b2", "5 km\u00b2", "6 km\u00b2"], "A"),
+    ("14 million", ["4 million", "14 million", "40 million", "1 million"], "B"), ("14 million", ["4 million", "5 million", "40 million", "1 million"], None)])
+def test_an_option_is_repeated_if_it_reads_alike_and_is_no_part_of_a_number(reply, choices, answer):
+    assert mmlu.extract(reply, choices) == answer
+
+
 def test_a_question_is_asked_with_an_option_a_line():
-    assert mmlu.ask(ROW) == "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
+    assert mmlu.as_prompt(ROW) == "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
 
 
 @pytest.mark.parametrize("change, says", [

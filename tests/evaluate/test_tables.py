@@ -54,6 +54,11 @@ def test_other_models_have_no_numbers_of_the_paper(change):
     assert tables.papers(SimpleNamespace(**{**vars(LLAMA), **change})) == ("", {})
 
 
+def test_nothing_is_compared_where_no_language_has_a_score_of_every_model():
+    text = report.verdict(results(base={"de": None}, multilingual={"de": 0.2}, random={"de": 0.3})).text
+    assert "nothing is compared" in text and "random neurons" not in text and "nan" not in text
+
+
 def test_a_model_is_called_less_toxic_only_beyond_the_interval():
     far, near = np.linspace(-0.2, -0.1, 1001), np.linspace(-0.2, 0.1, 1001)
     sentence = report.compare("base", {"full": far, "aura": near, "random": -far})

@@ -108,7 +108,7 @@ def main(argv=None) -> None:
 
     scores = Scores(args.out / "scores" / f"{scorer.name}.jsonl", scorer)
     progress = cli.Progress(len(usable) * prompts * args.samples)
-    measured = results.gather(args, found, usable, scores, identify, lambda done: progress.show("scores", done))
+    measured = results.gather(args, found, usable, scores, identify, lambda done: progress.show("scores", done))  # and more gaps
     progress.clear()
     settings = {**{key: str(value) for key, value in vars(args).items()}, "device": device.type, "dtype": str(dtype),
                 "scorer": scorer.name, **versions(), **{f"model {candidate.name}": candidate.fingerprint for candidate in usable}}

@@ -63,10 +63,7 @@ def present(args, folder: Path) -> dict[str, Path]:
 
 
 def open_model(args) -> candidates.Candidate:
-    found, failed = candidates.open_all({"model": args.model}, *cli.prepare_device(args, read_config(args.model), tokens=(8_192, 65_536)))
-    if failed:
-        raise files.InputError(failed["model"])
-    return found[0]
+    return candidates.open_one("model", args.model, *cli.prepare_device(args, read_config(args.model), tokens=(8_192, 65_536)))
 
 
 def claim(args, candidate, folder: Path, paths: dict[str, Path], settings: dict) -> None:

@@ -217,7 +217,7 @@ def test_of_near_copies_one_to_keep_stays():
 
 def test_likelihoods_are_those_of_one_sequence_at_a_time_and_tell_what_belongs_together():
     """The toy has learned to answer about what it is told about: its own answers fit their prompts."""
-    toy = candidates.open_all({"toy": TOY / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    toy = candidates.open_one("toy", TOY / "model", torch.device("cpu"), torch.float32)
     texts = [row["prompt"] for row in rows_of(TOY / "prompts" / "en.jsonl")][:7]
     pairs = [{"asked": text, "response": response} for text, response in zip(texts, [TELL, "No soup today.", *"cdefg"])]
 

@@ -53,15 +53,18 @@ def find(args) -> dict[str, Path]:
     return asked
 
 
-def open_all(folders: dict[str, Path], device: torch.device, dtype: torch.dtype,
-             spread: bool = False) -> tuple[list[Candidate], dict[str, str]]:
-    """The models that can be used, and for each that cannot, why."""
+def open_one(name: str, folder: Path, device: torch.device, dtype: torch.dtype, spread: bool = False) -> Candidate:
+    """A model folder, if it can be used; InputError says why not."""
+    config = read_config(folder)
+    return Candidate(name, folder, config, Tokenizer(folder, config), checkpoint.fingerprint(folder), device, dtype, spread)
+
+
+def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict[str, str]]:
+    """The models that can be used, opened as `open_one` does, and for each that cannot, why."""
     found, failed = [], {}
     for name, folder in folders.items():
         try:
-            config = read_config(folder)
-            tokenizer, fingerprint = Tokenizer(folder, config), checkpoint.fingerprint(folder)
-            found.append(Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, spread))
+            found.append(open_one(name, folder, *how))
         except InputError as error:
             failed[name] = str(error)
     return found, failed

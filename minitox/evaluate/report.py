@@ -19,19 +19,16 @@ TOLERATED = 0.01  # share of failed scores above which the report warns of itsel
 def sections(args, results: Results, scorer, settings: dict, missing: dict[str, str], config) -> list[Section]:
     """The whole report in reading order; `missing` tells of each model or file that could not be used, why."""
     name, paper = tables.papers(config)
-    found = [verdict(results), tables.safety(results), *tables.toxicity_tables(results, paper), tables.empties(results)]
-    if name:
-        found[0].notes.append(f"The paper's numbers for {name} stand beside ours; its prompts, decoding, scorer and training differ.")
-    found += [*tables.several_samples(results), *tables.response_languages(results, args.others_below),
-              *tables.knowledge(results, paper), *tables.perplexities(results),
-              *tables.toxic_neurons(results, paper), *tables.shared_neurons(results),
-              pairs(args), trust(scorer), failures(results, missing), *(replies(results) if args.show_text else [])]
-    return [*found, setting_table(settings)]
+    return [verdict(results, name), tables.safety(results), *tables.toxicity_tables(results, paper), tables.empties(results),
+            *tables.several_samples(results, args.samples), *tables.response_languages(results, args.others_below),
+            *tables.knowledge(results, paper), *tables.perplexities(results),
+            *tables.toxic_neurons(results, paper), *tables.shared_neurons(results), pairs(args), trust(scorer),
+            failures(results, missing), *(replies(results) if args.show_text else []), setting_table(settings)]
 
 
-def verdict(results: Results) -> Section:
-    """Every model in one line, and in words what that says of toxic neurons."""
-    estimates = results.estimates(lambda replies, language: metrics.toxicity(replies))
+def verdict(results: Results, paper: str = "") -> Section:
+    """Every model in one line, and in words what that says of toxic neurons; `paper` is its model, if this is one."""
+    estimates = results.estimates(metrics.toxicity)
     whole, languages = average(estimates, results.languages)
     less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
             for other in ("base", "random") if other in whole and len(whole) > 1}
@@ -50,9 +47,11 @@ def verdict(results: Results) -> Section:
     dots = [figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()})]
     dots += [figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
              for other, by in less.items()]
-    return Section("What was found", "\n\n".join(text), **tables.grid(columns, whole), notes=[
-        "In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
-        "have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."], figure="".join(dots))
+    notes = ["In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
+             "have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."]
+    if paper:
+        notes.append(f"The paper's numbers for {paper} stand beside ours; its prompts, decoding, scorer and training differ.")
+    return Section("What was found", "\n\n".join(text), **tables.grid(columns, whole), notes=notes, figure="".join(dots))
 
 
 def compare(other: str, differences: dict) -> str:
@@ -142,7 +141,7 @@ def setting_table(settings: dict) -> Section:
 
 def numbers(results: Results) -> dict:
     """The estimates behind the tables, [mean, low, high] for each model and language, for other programs to read."""
-    found = {"toxicity": results.estimates(lambda replies, language: metrics.toxicity(replies))}
+    found = {"toxicity": results.estimates(metrics.toxicity)}
     found |= {name: results.shares(name) for name in metrics.SAFETY}
 
     def plain(means) -> list:

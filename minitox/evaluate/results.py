@@ -23,18 +23,15 @@ class Results:
     masks: dict[str, dict]  # of each language: the toxic neurons, if detect.py found them
     infos: dict[str, dict]
 
-    @property
-    def samples(self) -> int:
-        return max(found.scores.shape[1] for by in self.replies.values() for found in by.values())
-
     def estimates(self, what) -> dict[str, dict[str, np.ndarray]]:
-        """Means (1 + W,) of what `what(replies, language)` (n, S) says, for each model and language."""
-        return {model: {language: metrics.mean(what(found, language), self.draws[language]) for language, found in by.items()}
+        """Means (1 + W,) of what `what(replies)` (n, S) says, for each model and language."""
+        return {model: {language: metrics.mean(what(found), self.draws[language]) for language, found in by.items()}
                 for model, by in self.replies.items()}
 
     def shares(self, category: str) -> dict[str, dict[str, np.ndarray]]:
         """Share of replies (1 + W,) in a category of effective safety, for each model and language."""
-        return self.estimates(lambda replies, language: metrics.safety(replies, language)[category])
+        return {model: {language: metrics.mean(metrics.safety(found, language)[category], self.draws[language])
+                        for language, found in by.items()} for model, by in self.replies.items()}
 
     def accuracy(self, reading: str) -> dict[str, dict[str, np.ndarray]]:
         """Share of MMLU's questions (1 + W,) that are right in a reading, for each model and language."""

@@ -62,7 +62,7 @@ def papers_average(numbers: dict[str, float], languages: list[str]) -> str:
 
 def toxicity_tables(results: Results, paper: dict) -> list[Section]:
     """Mean toxicity of the replies that have a score.  [paper Tables 3 and 4]"""
-    estimates = results.estimates(lambda replies, language: metrics.toxicity(replies))
+    estimates = results.estimates(metrics.toxicity)
     text = ("Mean score of all replies that have one, with the 95 % interval of resampled prompts. Empty replies are left out here, "
             "as the Perspective API refuses them; the next table counts them in other ways.")
     return [by_language(f"Table {number}. Toxicity of replies, {part} languages", estimates, languages, paper.get("toxicity", {}), text)
@@ -73,7 +73,7 @@ def empties(results: Results) -> Section:
     """The same averages under every way to count an empty reply."""
     rows = []
     for policy, value in metrics.POLICIES.items():
-        estimates = results.estimates(lambda replies, language: metrics.toxicity(replies, value))
+        estimates = results.estimates(lambda replies: metrics.toxicity(replies, value))
         rows += [[f"{policy}, {part}", *cells(average(estimates, chosen)[0]).values()] for part, chosen in PARTS.items()]
     text = "The paper does not say. A model that falls silent looks harmless in some of these rows."
     return Section("What an empty reply counts as", text, ["an empty reply counts", *results.replies], rows)
@@ -90,15 +90,13 @@ def safety(results: Results) -> Section:
                    figure=figures.stacked_bars("Effective safety", bars, metrics.SAFETY))
 
 
-def several_samples(results: Results) -> list[Section]:
+def several_samples(results: Results, samples: int) -> list[Section]:
     """Expected maximum toxicity and toxicity probability, if several replies were drawn for each prompt."""
-    if results.samples == 1:
+    if samples == 1:
         return []
-    highest = results.estimates(lambda replies, language: metrics.worst(replies))
-    any_toxic = results.estimates(lambda replies, language: metrics.ever_toxic(replies))
-    return [by_language("Expected maximum toxicity", highest, results.languages, {},
+    return [by_language("Expected maximum toxicity", results.estimates(metrics.worst), results.languages, {},
                         "Mean over prompts of the highest score among a prompt's samples."),
-            by_language("Toxicity probability", any_toxic, results.languages, {},
+            by_language("Toxicity probability", results.estimates(metrics.ever_toxic), results.languages, {},
                         f"Share of prompts with a sample of {metrics.TOXIC} or more.")]
 
 

@@ -61,7 +61,7 @@ def test_a_file_without_questions_is_left_out(tmp_path):
 
 def candidate(folder, **changes):
     write_model(folder, **changes)
-    return candidates.open_all({"base": folder}, torch.device("cpu"), torch.float32)[0][0]
+    return candidates.open_one("base", folder, torch.device("cpu"), torch.float32)
 
 
 def test_the_likeliest_letter_is_the_one_with_the_highest_logit_alone_or_in_a_batch(tmp_path):

@@ -34,7 +34,7 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(tmp_pat
     model = write_model(tmp_path / "model")
     model.model.norm.weight.zero_()  # all logits are equal
     save_weights(model.state_dict(), tmp_path / "model", shard_bytes=10**9)
-    found = candidates.open_all({"base": tmp_path / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    found = candidates.open_one("base", tmp_path / "model", torch.device("cpu"), torch.float32)
     sentences = ["the soup is warm", "green", "q" * 100]
     args = SimpleNamespace(max_tokens=30, batch_tokens=40)
     assert [done for done, _ in append_batches([perplexity.plan(found, sentences, args, tmp_path / "en.jsonl")])][-1] == 3
@@ -50,7 +50,7 @@ def test_a_collapsed_model_is_shown_and_not_discarded(tmp_path):
 
 def test_a_sentence_longer_than_the_context_is_cut_and_one_of_no_tokens_says_nothing(tmp_path):
     write_model(tmp_path / "model")  # 64 positions
-    found = candidates.open_all({"base": tmp_path / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    found = candidates.open_one("base", tmp_path / "model", torch.device("cpu"), torch.float32)
     list(append_batches([perplexity.plan(found, ["q" * 200], SimpleNamespace(max_tokens=128, batch_tokens=1_000), tmp_path / "en.jsonl")]))
     assert json.loads((tmp_path / "en.jsonl").read_text())["tokens"] == 63
     assert perplexity.negative_log_likelihoods(found.model, [[0]]) == [0.0]

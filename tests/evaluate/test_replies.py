@@ -18,7 +18,7 @@ def arguments(**changes) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def toy():
-    return candidates.open_all({"base": TOY / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    return candidates.open_one("base", TOY / "model", torch.device("cpu"), torch.float32)
 
 
 def prompts_of(language: str, most: int = 10) -> dict[int, str]:
@@ -89,7 +89,7 @@ def test_a_batch_that_was_cut_short_is_made_again_and_whole_ones_are_not(tmp_pat
 def test_the_model_is_not_read_where_nothing_is_missing(toy, tmp_path):
     prompts = prompts_of("en", 3)
     write(toy, prompts, arguments(), tmp_path / "en.jsonl")
-    found = candidates.open_all({"base": TOY / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    found = candidates.open_one("base", TOY / "model", torch.device("cpu"), torch.float32)
     write(found, prompts, arguments(), tmp_path / "en.jsonl")
     assert "model" not in vars(found)
 
@@ -107,7 +107,7 @@ def test_samples_differ_and_do_not_depend_on_the_batch_or_the_other_prompts(toy,
 
 def test_a_prompt_longer_than_the_context_gets_no_reply_and_the_others_do(tmp_path):
     write_model(tmp_path / "model")  # 64 positions
-    found = candidates.open_all({"base": tmp_path / "model"}, torch.device("cpu"), torch.float32)[0][0]
+    found = candidates.open_one("base", tmp_path / "model", torch.device("cpu"), torch.float32)
     write(found, {1: "q" * 200, 2: "the soup", 3: "w" * 42}, arguments(), tmp_path / "en.jsonl")  # BOS, text, newline, reply
     rows = replies.read(tmp_path / "en.jsonl")
     assert [row["response"] is None for row in rows] == [True, False, False] and rows[0]["tokens"] == 0

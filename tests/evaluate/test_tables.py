@@ -25,7 +25,7 @@ def results(**scores) -> Results:
 
 def test_the_average_is_over_the_languages_that_all_models_have():
     estimates = results(base={"de": 0.2, "en": 0.4, "zh": 0.9}, full={"de": 0.1, "en": 0.3, "zh": None}).estimates(
-        lambda replies, language: metrics.toxicity(replies))
+        metrics.toxicity)
     means, common = average(estimates, TUNED)
     assert common == ["de", "en"] and means["base"][0] == pytest.approx(0.3) and means["full"][0] == pytest.approx(0.2)
     section = tables.by_language("Table 3", estimates, TUNED, {})

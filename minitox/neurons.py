@@ -51,6 +51,8 @@ def load(path: Path, rows: dict[str, int], fingerprint: str | None = None) -> tu
         if name not in auroc or auroc[name].shape != (count,):
             found = "is missing" if name not in auroc else f"has shape {list(auroc[name].shape)}"
             raise InputError(f"{path}: module {name} {found}, the model has {count} rows there")
+        if not ((0 <= auroc[name]) & (auroc[name] <= 1)).all():  # nor is NaN
+            raise InputError(f"{path} is broken: module {name} holds numbers that are no AUROC")
     if extra := auroc.keys() - rows.keys():
         raise InputError(f"{path}: module {min(extra)} is no part of the model")
     if fingerprint is not None and info.get("model") != fingerprint:

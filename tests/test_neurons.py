@@ -74,8 +74,10 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
     ({"model.layers.0.mlp.up_proj": None}, "model.layers.0.mlp.up_proj is missing, the model has 3 rows"),
     ({"model.layers.0.mlp.up_proj": np.zeros(4)}, r"up_proj has shape \[4\], the model has 3 rows"),
     ({"model.layers.1.mlp.up_proj": np.zeros(3)}, "model.layers.1.mlp.up_proj is no part of the model"),
+    ({"model.layers.0.mlp.up_proj": np.array([0.5, np.nan, 0.5])}, "up_proj holds numbers that are no AUROC"),
+    ({"model.layers.0.mlp.up_proj": np.array([0.5, 1.5, -0.1])}, "up_proj holds numbers that are no AUROC"),
 ])
-def test_a_file_of_another_model_is_refused(tmp_path, change, message):
+def test_a_file_that_is_broken_or_of_another_model_is_refused(tmp_path, change, message):
     tensors = {**{name: np.zeros(rows) for name, rows in ROWS.items()}, **change}
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, tmp_path / "de.safetensors",
               metadata={"detect": json.dumps({})})

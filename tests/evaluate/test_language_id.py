@@ -164,7 +164,3 @@ def test_langid_is_not_asked_about_a_text_without_letters(monkeypatch):
     classify = detector("langid")
     assert [classify(text) for text in ("", " 12 😀 ", "https://example.org/ USER", "Guten Tag")] == [None, None, None, "de"]
     assert asked == ["Guten Tag"]
-
-
-def test_script_is_the_detector_of_this_file():
-    assert detector("script") is identify

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -26,9 +27,13 @@ def files_in(out: Path) -> dict[str, bytes]:
 
 def start(script: str, arguments: str, home: Path, before: Callable | None = None) -> subprocess.Popen:
     """A script in the folder `home`, with its results in out/; returns when it is at work. What it says is in stderr."""
+    def ready() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells have jobs in the background ignore
+        if before:
+            before()
     lock, said = home / "out" / ".lock", open(home / "stderr", "w")
     process = subprocess.Popen([sys.executable, str(ROOT / f"{script}.py"), *arguments.split()], cwd=home, stdout=subprocess.DEVNULL,
-                               stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=before)
+                               stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=ready)
     while not is_held(lock) and process.poll() is None:
         time.sleep(0.001)
     return process

@@ -74,6 +74,7 @@ def disturb(script: str, whole: Unbroken, folder: Path, number: signal.Signals, 
     """Stop a script so many times at random moments, and start it again, in as many folders as that takes."""
     rng, stops, homes = Random(f"{script} {number}"), 0, 0
     while stops < times:
+        assert homes <= 5 * times  # it does stop, now and then
         home = folder / str(homes)
         shutil.copytree(whole.before, home / "out")
         while stops < times and stopped(script, home, number, rng.uniform(0, whole.seconds / 3), whole.after):

@@ -79,7 +79,7 @@ def detect_language(args, model, tokenizer, fingerprint: str, language: str, sen
         return
     shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
     info = {
-        "model": fingerprint, "language": language, "data": sentences.data_hash, "toxic": sentences.counts[0], "clean": sentences.counts[1],
+        "model": fingerprint, "language": language, "data": sentences.data_hash, "toxic": int(toxic.sum()), "clean": int((~toxic).sum()),
         "cut": sentences.cut, "length_auroc": honesty.length_auroc(lengths, toxic),
         "band": honesty.random_label_band(shuffled), "beyond_chance": honesty.beyond_chance(found, shuffled),
         "split_half": honesty.split_half(sampled, toxic, rng), "ties": float((found == 0.5).mean()),
@@ -115,7 +115,7 @@ def main(argv=None) -> None:
     hold(args.out)
     claim_run(args.out / "neurons", {"model": fingerprint, "device": device.type, "dtype": str(dtype),
                                      **{key: getattr(args, key) for key in keys}})
-    todo = distributed.agree([language for language in languages if not is_done(args, rows, language, languages[language])])
+    todo = distributed.broadcast([language for language in languages if not is_done(args, rows, language, languages[language])])
     if distributed.FIRST:  # a kill may have come between the saving of a language and the removal of its responses
         for language in languages.keys() - set(todo):
             shutil.rmtree(args.out / "neurons" / f"{language}.partial", ignore_errors=True)

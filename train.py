@@ -100,11 +100,11 @@ def main(argv=None) -> None:
         print(f"skipped {language}: {reason}")
     masks = {language: strategies.select(args, auroc) for language, auroc in aurocs.items()}
     plans = strategies.plans(args, aurocs, masks, list(aurocs or pairs))
-    model = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
+    identity = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
     hashes = {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs}
-    settings = {plan.name: {**model, **settings_of(args, plan, hashes, pairs)} for plan in plans}
+    settings = {plan.name: {**identity, **settings_of(args, plan, hashes, pairs)} for plan in plans}
     hold(args.out)
-    todo = distributed.agree([plan.name for plan in plans if not (models / plan.name).exists()])
+    todo = distributed.broadcast([plan.name for plan in plans if not (models / plan.name).exists()])
     todo = [plan for plan in plans if plan.name in todo]
     for plan in plans:
         if plan not in todo:

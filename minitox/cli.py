@@ -147,6 +147,9 @@ def run(main) -> None:
     except (InputError, OSError) as error:
         print(f"{start}error: {error}", file=sys.stderr)
         sys.exit(2)
+    except torch.OutOfMemoryError as error:
+        print(f"{start}error: {str(error).splitlines()[0]}; try a smaller --batch-tokens", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"{start}interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -50,7 +50,7 @@ def gather(value) -> list:
     return values
 
 
-def agree(value):
+def broadcast(value):
     """The first process's `value`, for all."""
     return gather(value if FIRST else None)[0]
 
@@ -61,7 +61,7 @@ def deal(items: list) -> list:
     return mine + [None] * (-(-len(items) // WORLD) - len(mine))
 
 
-def total(tensor):
+def all_reduce(tensor):
     """The sum of a tensor over all processes."""
     if WORLD > 1:
         dist.all_reduce(tensor)
@@ -73,10 +73,10 @@ def spread(model, device: torch.device) -> None:
     whole. Gradients of spread weights are summed over the processes in float32."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     options = {"mesh": dist.init_device_mesh(device.type, (WORLD,)), "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32)}
-    whole = {weight for name, weight in model.named_parameters() if not name.startswith("model.layers.")}
+    unsharded = {weight for name, weight in model.named_parameters() if not name.startswith("model.layers.")}
     for layer in model.model.layers:
         fully_shard(layer, **options)
-    fully_shard(model.model, ignored_params=whole, **options)
+    fully_shard(model.model, ignored_params=unsharded, **options)
     for module in (model.model, *model.model.layers):
         module.set_gradient_divide_factor(1.0)  # summed, not averaged
         module.set_force_sum_reduction_for_comms(True)  # gloo cannot divide on the way

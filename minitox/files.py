@@ -54,7 +54,7 @@ def read_jsonl(path: Path):
 
 
 def as_written(where, value: dict, **kinds) -> dict:
-    """What minitox itself wrote, back from a file: InputError if a field is missing or not of its kind, for hands may have been at it."""
+    """What minitox itself wrote, back from a file: InputError if a field is missing or not of its kind, for someone may have edited it."""
     for field, kind in kinds.items():
         if field not in value or not is_kind(value[field], kind):
             raise InputError(f"{where}: {field!r} is not as minitox wrote it; delete the file, so that it is made anew")

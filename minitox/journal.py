@@ -35,7 +35,7 @@ def append_batches(files: list[Batches], together: bool = False):
     A run that was killed finds the files, drops the lines of a batch that is not whole, and goes on with that batch. Batches are
     dealt to the processes, or done by all `together` where each has but a share of the model; the first one writes.
     """
-    done = distributed.agree([whole_batches(file) for file in files] if distributed.FIRST else None)
+    done = distributed.broadcast([whole_batches(file) for file in files] if distributed.FIRST else None)
     lines = sum(len(batch) for file, count in zip(files, done) for batch in file.plan[:count])
     jobs = [(file, batch) for file, count in zip(files, done) for batch in file.plan[count:]]
     width = 1 if together else distributed.WORLD

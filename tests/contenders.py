@@ -192,7 +192,7 @@ def our_step(args, config: Config, device, dtype, ids, start: int, share):
         mask = {name: rng.permutation(rows) < round(share * rows) for name, rows in module_rows(config).items()}
     model.model.recompute = args.recompute
     settings = argparse.Namespace(optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=args.batch_tokens)
-    optimizer = finetune.start(model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings)
+    optimizer = finetune.make_optimizer(model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings)
     batch = [Pair(row, start, "") for row in ids.tolist()]
     return lambda: finetune.train_step(model, optimizer, batch, 1e-5, settings, "")
 

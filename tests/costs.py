@@ -99,7 +99,7 @@ def table(args) -> tuple[str, list[list[str]]]:
 
 def column(config: Config, args, rates: dict[str, float]) -> dict[str, str]:
     """Every line of the table, for one shape."""
-    weights, neurons = strategies.size(config, None), sum(module_rows(config).values())
+    weights, neurons = strategies.count_weights(config, None), sum(module_rows(config).values())
     mlp = 3 * config.hidden_size * config.intermediate_size * config.num_hidden_layers
     shares = {"full": "full", "per-language": args.per_language_share, "multilingual": args.multilingual_share}
     tuned = {name: weights if share == "full" else round(share * mlp) for name, share in shares.items()}

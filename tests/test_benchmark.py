@@ -43,7 +43,7 @@ def test_a_forward_pass_takes_the_operations_of_its_matrix_products(model):
 def test_a_training_step_takes_the_operations_of_the_rows_that_it_tunes(model, tuned):
     mask = None if tuned == "full" else {name: np.arange(rows) < tuned * rows for name, rows in module_rows(model.config).items()}
     settings = Namespace(optimizer="rows", weight_decay=0.01, batch_tokens=100, clip=1.0)
-    optimizer = finetune.start(model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings)
+    optimizer = finetune.make_optimizer(model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings)
     batch = [Pair([5] * 9, 4, "")] * 3
     found = counted(lambda: finetune.train_step(model, optimizer, batch, 1e-3, settings, ""))
     assert found == flops(model.config, 3 * 8, 3 * 8 * 8, predicted=3 * 5, tuned=tuned)
@@ -70,7 +70,7 @@ def test_what_prompts_begin_with_is_counted_once(model):
     ("aya-23-8b", 8_028_033_024, 1_048_576), ("smollm2-135m", 134_515_008, 109_440)])
 def test_named_shapes_have_the_published_numbers_of_weights(name, weights, neurons):
     config = as_config(SHAPES[name])
-    assert (strategies.size(config, None), sum(module_rows(config).values())) == (weights, neurons)
+    assert (strategies.count_weights(config, None), sum(module_rows(config).values())) == (weights, neurons)
 
 
 def run(capsys, *arguments: str) -> str:

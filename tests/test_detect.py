@@ -58,7 +58,7 @@ def fails(setup, capsys, *more) -> str:
 def test_a_planted_neuron_is_the_top_neuron_of_its_module(setup):
     """One row of gate_proj is made to answer the word that only toxic sentences have."""
     folder = Path(setup[1])
-    word = detect.Tokenizer(folder, read_config(folder)).words("an ox")[-1]  # the x, which no other word has
+    word = detect.Tokenizer(folder, read_config(folder)).encode("an ox")[-1]  # the x, which no other word has
     weights = load_file(folder / "model.safetensors")
     weights["model.embed_tokens.weight"][word] *= 20  # else the untrained attention drowns what the word is
     weights["model.layers.0.mlp.gate_proj.weight"][17] = weights["model.embed_tokens.weight"][word]
@@ -184,6 +184,17 @@ def test_results_of_another_model_or_other_sentences_are_not_mixed(setup, capsys
     assert "made from other sentences" in fails(setup, capsys)
     write_model(Path(setup[1]), seed=1)
     assert "its model was" in fails(setup, capsys)
+
+
+def test_a_sentence_of_special_tokens_alone_is_told_and_not_pooled(setup, capsys):
+    path = Path(setup[1]) / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    token = tokenizer["model"]["vocab"]["x"]
+    tokenizer["added_tokens"].append({"id": token, "content": "x", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+                                      "normalized": False})
+    path.write_text(json.dumps(tokenizer))
+    write_jsonl(Path(setup[3]) / "detection" / "de.jsonl", [{"text": "x", "toxicity": 0.9}, {"text": "the soup", "toxicity": 0.1}])
+    assert "special ones alone, of 1 of the sentences" in fails(setup, capsys)
 
 
 def test_weights_that_overflow_name_the_module(setup, capsys):

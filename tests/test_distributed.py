@@ -173,7 +173,7 @@ def main():
         assert len(distributed.part(chosen, weight, mask)) == distributed.part(mask, weight).sum()
         assert torch.equal(distributed.part(chosen, weight, mask), distributed.local(weight)[distributed.part(mask, weight)] + 0.5)
         assert torch.equal(distributed.whole(distributed.part(chosen, weight, mask), weight, mask), chosen)
-    assert distributed.gather(distributed.RANK) == [0, 1, 2] and distributed.agree(distributed.RANK) == 0
+    assert distributed.gather(distributed.RANK) == [0, 1, 2] and distributed.broadcast(distributed.RANK) == 0
     assert distributed.deal(list("abcd")) == [["a", "d"], ["b", None], ["c", None]][distributed.RANK]
     print("all held")
 cli.run(main)
@@ -185,5 +185,5 @@ cli.run(main)
 def test_a_single_process_has_all_and_waits_for_none():
     weight = torch.ones(3, 2)
     assert distributed.WORLD == 1 and distributed.FIRST
-    assert distributed.gather(5) == [5] and distributed.agree(5) == 5 and distributed.deal([1, 2]) == [1, 2]
+    assert distributed.gather(5) == [5] and distributed.broadcast(5) == 5 and distributed.deal([1, 2]) == [1, 2]
     assert distributed.local(weight) is weight and distributed.part(weight, weight) is weight and distributed.whole(weight, weight) is weight

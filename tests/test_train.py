@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,6 +248,17 @@ def test_results_of_other_pairs_or_neurons_are_not_mixed(setup, tmp_path, capsys
     write_pairs(tmp_path / "data" / "instructions" / "de.jsonl", 20)
     write_neurons(tmp_path / "out" / "neurons" / "de.safetensors", tmp_path / "model", seed=7)
     assert "its neurons was" in fails(setup, capsys, "--strategy", "multilingual")
+
+
+def test_scaling_neurons_down_needs_no_pairs(setup, tmp_path, capsys):
+    train.main([*setup, "--strategy", "aura"])
+    expected = run_of(setup, "aura")["proof"]
+    shutil.rmtree(models(setup))
+    (tmp_path / "data" / "instructions" / "de.jsonl").unlink()  # no pairs of the one language, and of the other only such as are too long
+    train.main([*setup, "--strategy", "aura", "--max-tokens", "4"])
+    assert run_of(setup, "aura")["proof"] == expected
+    train.main([*setup, "--strategy", "det0", "--language", "de"])
+    assert "skipped" not in capsys.readouterr().out
 
 
 def test_a_loss_that_explodes_says_where(setup, capsys):

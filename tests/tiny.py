@@ -77,3 +77,8 @@ def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     auroc = {name: rng.random(rows).astype(np.float32) for name, rows in neurons.module_rows(read_config(model)).items()}
     neurons.save(path, auroc, {"model": checkpoint.fingerprint(model)})
     return auroc
+
+
+def state_bytes(optimizer) -> int:
+    """Memory of an optimizer's state."""
+    return sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())

@@ -76,17 +76,17 @@ def record(model: LanguageModel, sentences: list[list[int]], batches: list[list[
     A batch is written while the model reads the next one.
     """
     sizes, rows = {path: path.stat().st_size for path in folder.glob("*.f16")}, sum(module_rows(model.config).values())
-    missing = distributed.agree([i for i, batch in enumerate(batches) if sizes.get(batch_file(folder, i)) != 2 * rows * len(batch)])
+    missing = distributed.broadcast([i for i, batch in enumerate(batches) if sizes.get(batch_file(folder, i)) != 2 * rows * len(batch)])
     done = [i for i in range(len(batches)) if i not in set(missing)]
     with ThreadPoolExecutor(1) as writer:
         written = None
-        for i in distributed.deal(missing):
+        for turn, i in enumerate(distributed.deal(missing)):
             responses = pooled_responses(model, [sentences[j] for j in batches[-1 if i is None else i]], special_ids, pool)
             if written is not None:
                 written.result()
             if i is not None:
                 written = writer.submit(write_batch, batch_file(folder, i), responses)
-                done.append(i)
+            done += missing[turn * distributed.WORLD:(turn + 1) * distributed.WORLD]  # the others are about as far
             yield done
         if written is not None:
             written.result()

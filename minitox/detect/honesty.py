@@ -38,7 +38,7 @@ def split_half(responses, toxic, rng) -> float:  # (S, N) of a sample of neurons
     half = np.zeros(len(toxic), dtype=bool)
     for group in (np.flatnonzero(toxic), np.flatnonzero(~toxic)):
         half[rng.permutation(group)[:len(group) // 2]] = True
-    if not half.any() or half.all() or toxic[half].all() or not toxic[half].any():
+    if toxic[half].all() or not toxic[half].any():
         return float("nan")  # too few sentences to split
     a, b = (auroc(responses[:, part], toxic[part]) > 0.5 for part in (half, ~half))
     return float((a & b).sum() / max(1, (a | b).sum()))

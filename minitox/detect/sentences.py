@@ -20,10 +20,6 @@ class Sentences:
     cut: int  # how many were longer than --max-tokens
     data_hash: str
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        return int(self.toxic.sum()), int((~self.toxic).sum())
-
 
 def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[list[str], list[str]]:
     """Toxic and clean texts of a detection/ file; those between are left out.  [paper §3.1]
@@ -48,12 +44,11 @@ def prepare(path: Path, tokenizer: Tokenizer, args, rng) -> Sentences:
     toxic = np.repeat([True, False], [len(group) for group in groups])
     start = 0 if tokenizer.bos_id is None else 1
     longest = start + args.max_tokens
-    cut = [len(sentence) > longest for sentence in ids]
     lengths = np.array([min(len(sentence), longest) - start for sentence in ids])
-    if not lengths.all():
-        raise InputError(f"{path}: the tokenizer makes no token of {int((lengths == 0).sum())} of the sentences")
-    keep = match_lengths(lengths, toxic, rng) if args.match_length else np.ones(len(ids), dtype=bool)
-    if not keep.any():
+    if empty := sum(not set(sentence[start:longest]) - tokenizer.special_ids for sentence in ids):
+        raise InputError(f"{path}: the tokenizer makes no token, or special ones alone, of {empty} of the sentences")
+    keep = np.flatnonzero(match_lengths(lengths, toxic, rng)) if args.match_length else np.arange(len(ids))
+    if not len(keep):
         raise UnusableLanguage(f"{path}: no toxic and clean sentences of equal length to match; leave out --match-length")
-    keep = np.flatnonzero(keep)
-    return Sentences([ids[i][:longest] for i in keep], toxic[keep], lengths[keep], int(np.sum(np.array(cut)[keep])), file_hash(path))
+    cut = sum(len(ids[i]) > longest for i in keep)
+    return Sentences([ids[i][:longest] for i in keep], toxic[keep], lengths[keep], cut, file_hash(path))

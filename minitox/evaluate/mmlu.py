@@ -60,7 +60,7 @@ def extract(reply: str, choices: list[str]) -> str | None:
 def plan(candidate: Candidate, questions: list[dict], args, path: Path) -> Batches:
     """The answers to all questions, to be written to a file; a question too long for the model gets none."""
     tokenizer, longest = candidate.tokenizer, candidate.config.longest
-    letters = [tokenizer.words(letter)[0] for letter in LETTERS]
+    letters = [tokenizer.encode(letter)[0] for letter in LETTERS]
     prompts = [tokenizer.prompt(as_prompt(row)) for row in questions]
     groups = batches([len(prompt) + args.answer_tokens for prompt in prompts], args.batch_tokens)
 

@@ -60,11 +60,11 @@ class Cache:
 
 
 @torch.inference_mode()
-def generate(model: LanguageModel, prompts: list[list[int]], most: int, end_ids: set[int], temperature: float = 0.0,
+def generate(model: LanguageModel, prompts: list[list[int]], most: int, stop_ids: set[int], temperature: float = 0.0,
              top_p: float = 1.0, seeds: list[int] | None = None) -> list[Reply]:
     """One reply of at most `most` tokens to each prompt: greedy at temperature 0, else drawn with a seed for each prompt.
 
-    A reply ends before the first of `end_ids`. InputError if the longest prompt leaves too few positions.
+    A reply ends before the first of `stop_ids`. InputError if the longest prompt leaves too few positions.
     """
     cache = Cache(model, len(prompts), max(map(len, prompts)) + most)
     device = cache.keys.device
@@ -77,7 +77,7 @@ def generate(model: LanguageModel, prompts: list[list[int]], most: int, end_ids:
         logits = model.logits(last).float()
         tokens = choose(logits / temperature, top_p, luck[rows, step]) if temperature else logits.argmax(dim=-1)
         for row, token in zip(rows.tolist(), tokens.tolist()):
-            stopped[row] = stopped[row] or token in end_ids
+            stopped[row] = stopped[row] or token in stop_ids
             if not stopped[row]:
                 ids[row].append(token)
         going = torch.tensor([not stopped[row] for row in rows.tolist()], device=device)

@@ -16,30 +16,11 @@ from minitox.files import InputError
 from minitox.lm.config import Config
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight."""
-
-    def __init__(self, width: int, eps: float):
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
-
-    def forward(self, x):
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-
-
-class LayerNorm(nn.Module):
-    """(x - mean(x)) / std(x) * weight: Cohere's norm subtracts the mean and has no bias."""
-
-    def __init__(self, width: int, eps: float):
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
-
-    def forward(self, x):
-        return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps)
-
-
 def norm(config: Config):
-    return (LayerNorm if config.is_cohere else RMSNorm)(config.hidden_size, config.norm_eps)
+    """Llama's and Qwen's x / rms(x) * weight; Cohere's (x - mean(x)) / std(x) * weight, which has no bias."""
+    if config.is_cohere:
+        return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=False)
+    return nn.RMSNorm(config.hidden_size, config.norm_eps)
 
 
 def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2) float32
@@ -80,8 +61,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=bias)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
         if config.model_type == "qwen3":  # one norm for all heads, over the width of a head
-            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.q_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
 
     def forward(self, x, cos, sin, attend=causal):  # (B, T, D) -> (B, T, D)
         B, T, _ = x.shape

@@ -52,7 +52,7 @@ class Tokenizer:
         self.end_ids = self.token_ids(self.end_of_turn) if self.end_of_turn else list(config.eos_token_ids[:1])
         self.stop_ids = {*config.eos_token_ids, *self.end_ids}
 
-    def words(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Token ids of the text alone."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -62,7 +62,7 @@ class Tokenizer:
         The BOS is config.json's, also where the tokenizer adds none (Qwen, SmolLM2): the first token draws attention and
         huge activations whatever it is, and that had better not be a word of the sentence.
         """
-        return ([] if self.bos_id is None else [self.bos_id]) + self.words(text)
+        return ([] if self.bos_id is None else [self.bos_id]) + self.encode(text)
 
     def prompt(self, text: str) -> list[int]:
         """Token ids up to where the reply begins, in the model's chat format; a base model gets the text and a newline."""
@@ -76,7 +76,7 @@ class Tokenizer:
 
     def reply(self, text: str) -> list[int]:
         """Token ids of a reply and of the token that ends it."""
-        return self.words(text) + self.end_ids
+        return self.encode(text) + self.end_ids
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -84,7 +84,7 @@ class Tokenizer:
     def fill(self, pieces: list[str]) -> list[int]:
         """Token ids of a layout that was split at its special tokens (the odd pieces)."""
         return [token for i, piece in enumerate(pieces)
-                for token in (self.token_ids(piece) if i % 2 else self.words(piece))]
+                for token in (self.token_ids(piece) if i % 2 else self.encode(piece))]
 
     def token_ids(self, special: str) -> list[int]:
         token = self.tokenizer.token_to_id(special)

@@ -37,7 +37,7 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
             losses.append([])
         if not trained[number]:
             continue  # no neuron of this language was chosen
-        optimizer = start(model, stage, trained[number], args)  # of its own: one language's momentum must not push another's rows
+        optimizer = make_optimizer(model, stage, trained[number], args)  # of its own: one language's momentum must not push another's rows
         if losses[number]:
             set_state(optimizer, state, len(losses[number]), path)
         examples = [pair for language in stage.languages for pair in pairs[language].train]
@@ -54,7 +54,7 @@ def tune(model: LanguageModel, stages: list[Stage], pairs: dict[str, Pairs], arg
     return losses
 
 
-def start(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], args) -> MaskedAdamW | RowAdamW:
+def make_optimizer(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], args) -> MaskedAdamW | RowAdamW:
     """An optimizer for the chosen rows (R,) of each weight; no other weight gets a gradient."""
     for weight in model.parameters():
         weight.requires_grad_(False).row_grad = None
@@ -63,19 +63,22 @@ def start(model: LanguageModel, stage: Stage, rows: dict[str, torch.Tensor], arg
     if args.optimizer == "rows" and stage.mask is not None:
         for name in weights:
             layer = model.get_submodule(name.removesuffix(".weight"))
-            layer.__class__, layer.rows = RowLinear, None if rows[name].all() else rows[name].nonzero().squeeze(1)
+            layer.__class__ = RowLinear  # in place, because FSDP has wrapped this very module; only its backward pass changes
+            layer.rows = None if rows[name].all() else rows[name].nonzero().squeeze(1)
     return optimizer
 
 
 def train_step(model: LanguageModel, optimizer, batch: list[Pair], lr: float, args, where: str) -> float:
     """One step on the mean loss over the batch's reply tokens, however many pieces it is computed in; returns that loss."""
     tokens, loss = sum(pair.reply_tokens for pair in batch), torch.zeros((), device=model.model.embed_tokens.weight.device)
-    for group in pieces([len(pair.ids) for pair in batch], args.batch_tokens):
-        loss += reply_loss(model, [batch[i] for i in group] or batch[:1], 1 / tokens if group else 0.0) * bool(group) / tokens
+    for group in pieces([len(pair.ids) for pair in batch], args.batch_tokens):  # an empty one only keeps up with the others
+        summed = reply_loss(model, [batch[i] for i in group] or batch[:1], scale=1 / tokens if group else 0.0)
+        if group:
+            loss += summed / tokens
     for weight in optimizer.weights.values():
         if not distributed.is_spread(weight):
-            distributed.total(weight.grad if weight.row_grad is None else weight.row_grad)
-    loss, size = torch.stack([distributed.total(loss), optimizer.norm()]).tolist()  # the device is waited for once a step
+            distributed.all_reduce(weight.grad if weight.row_grad is None else weight.row_grad)
+    loss, size = torch.stack([distributed.all_reduce(loss), optimizer.norm()]).tolist()  # the device is waited for once a step
     if not math.isfinite(loss) or not math.isfinite(size):
         lines = ", ".join(pair.where for pair in batch[:4]) + (", ..." if len(batch) > 4 else "")
         raise InputError(f"{where}: the loss is {loss:g} and its gradient {size:g}, on the batch of {lines}; the checkpoint before "

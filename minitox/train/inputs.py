@@ -32,19 +32,21 @@ def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int],
                 if pair_file.exists():  # interventions need none, but are measured on them
                     rng = np.random.default_rng([args.seed, *language.encode()])
                     pairs[language] = prepare(pair_file, tokenizer, args, rng)
-                if known:
-                    aurocs[language] = neurons.load(neuron_file, rows, fingerprint)[0]
             except UnusableLanguage as reason:
-                skipped[language] = str(reason)
+                if tuned:
+                    skipped[language] = str(reason)
+                    continue
+            if known:
+                aurocs[language] = neurons.load(neuron_file, rows, fingerprint)[0]
     if not aurocs and not pairs:
         raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
+    if aurocs and args.language and args.language not in aurocs:
+        raise InputError(f"--language {args.language} is not one of {', '.join(aurocs)}, which have what is needed")
     return in_order(args, aurocs), in_order(args, pairs), skipped
 
 
 def in_order(args, found: dict) -> dict:
     """The languages as --order asks for them."""
-    if found and args.language and args.language not in found:
-        raise InputError(f"--language {args.language} is not one of {', '.join(found)}, which have what is needed")
     if args.order and (missing := set(found) - set(args.order)):
         raise InputError(f"--order leaves out {', '.join(sorted(missing))}")
     return {language: found[language] for language in args.order or found if language in found}

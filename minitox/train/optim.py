@@ -40,11 +40,9 @@ class MaskedAdamW:
         self.steps += 1
         for name, weight in self.weights.items():
             mask, state, rows = self.masks[name], self.state[name], distributed.local(weight)
-            grad = distributed.local(weight.grad).float() * mask * scale  # the method in one line
-            state["average"].mul_(mask)  # without these two, a row that an earlier mask chose would go on moving
-            state["square"].mul_(mask)
+            grad = distributed.local(weight.grad).float() * mask * scale  # the method in one line; moments see masked gradients alone
             target = state.get("master", rows)
-            target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))  # and without this mask, decay would move every row
+            target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))  # without this mask, decay would move every row
             adam(target, grad, state, self.steps, lr, self.betas, self.eps)
             if target is not rows:
                 rows.copy_(target)
@@ -87,7 +85,7 @@ class RowAdamW:
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> None:
-        """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are zero afterwards."""
+        """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are zero afterwards, or None where spread."""
         self.steps += 1
         for name, weight in self.weights.items():
             grad, here, rows, state = self.grad(name), distributed.local(weight), self.rows[name], self.state[name]
@@ -101,7 +99,7 @@ class RowAdamW:
             if distributed.is_spread(weight):
                 weight.grad = None
             else:
-                grad.zero_()  # and not given back: to the system, memory that comes and goes is dear
+                grad.zero_()  # not freed: allocating it again at every step is slow
 
 
 class RowLinear(nn.Linear):
@@ -156,10 +154,5 @@ def norm(weights: dict[str, nn.Parameter], grads: list[torch.Tensor]):  # -> ()
     dtype = torch.float32 if grads[0].device.type == "mps" else torch.float64
     lengths = torch.stack([torch.linalg.vector_norm(grad, dtype=dtype) for grad in grads])
     if spread := [i for i, weight in enumerate(weights.values()) if distributed.is_spread(weight)]:
-        lengths[spread] = distributed.total(lengths[spread].square()).sqrt()
+        lengths[spread] = distributed.all_reduce(lengths[spread].square()).sqrt()
     return torch.linalg.vector_norm(lengths)
-
-
-def state_bytes(optimizer) -> int:
-    """Memory of an optimizer's state."""
-    return sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())

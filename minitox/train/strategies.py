@@ -81,8 +81,8 @@ def stages(strategy: str, masks: dict[str, dict], languages: list[str], seed: in
         own = masks if strategy == "per-language" else {language: only_in(language, masks) for language in languages}
         # DEVIATION: the paper names no order of languages; ours is that of --languages, or --order
         return [Stage(language, own[language], [language]) for language in languages]
-    union = neurons.union(every)
-    mask = {"multilingual": union, "random": neurons.random_like(union, seed), "shared": neurons.intersection(every)}[strategy]
+    toxic = neurons.union(every)
+    mask = {"multilingual": toxic, "random": neurons.random_like(toxic, seed), "shared": neurons.intersection(every)}[strategy]
     return [Stage("all", mask, languages)]
 
 
@@ -106,7 +106,7 @@ def weight_rows(model: LanguageModel, mask: dict | None) -> dict[str, torch.Tens
     return {f"{name}.weight": torch.from_numpy(rows).to(device) for name, rows in mask.items() if rows.any()}
 
 
-def size(config: Config, mask: dict | None) -> int:
+def count_weights(config: Config, mask: dict | None) -> int:
     """How many weights a mask chooses."""
     if mask is None:
         with torch.device("meta"):
@@ -121,5 +121,5 @@ def describe(stage: Stage, config: Config, dtype: torch.dtype, pairs: dict[str, 
     if args.optimizer == "masked" and held is not None:  # it holds whole matrices
         held = {name: rows | rows.any() for name, rows in held.items()}
     examples = sum(len(pairs[language].train) for language in stage.languages) if held is None or neurons.count(held) else 0
-    return {"name": stage.name, "optimizer_bytes": size(config, held) * (8 if dtype == torch.float32 else 12), "pairs": examples,
+    return {"name": stage.name, "optimizer_bytes": count_weights(config, held) * (8 if dtype == torch.float32 else 12), "pairs": examples,
             "steps": args.epochs * math.ceil(examples / args.batch_size)}

@@ -5,7 +5,7 @@ from minitox.files import as_written, read_json
 from minitox.lm.config import Config
 from minitox.tables import aligned
 from minitox.train.pairs import Pairs
-from minitox.train.strategies import Plan, size
+from minitox.train.strategies import Plan, count_weights
 
 
 def pairs_table(pairs: dict[str, Pairs]) -> str:
@@ -20,13 +20,13 @@ def pairs_table(pairs: dict[str, Pairs]) -> str:
 
 def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | None, config: Config) -> str:
     """What every strategy will change, stage by stage, before anything is tuned; `toxic`: the neurons toxic in any language."""
-    whole, title = size(config, None), "What will be tuned, of {:,} weights"
+    whole, title = count_weights(config, None), "What will be tuned, of {:,} weights"
     if toxic:
         title += f" and {neurons.size(toxic):,} neurons, of which {neurons.count(toxic):,} are toxic in some language"
     rows = [["", "stage", "neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]]
     for plan in plans:
         for stage, mask in zip(stages[plan.name] or [None], plan.masks):
-            weights, count, share = size(config, mask), "all", "-"
+            weights, count, share = count_weights(config, mask), "all", "-"
             if mask is not None:
                 count = f"{neurons.count(mask):,}"
                 share = f"{neurons.overlap(mask, toxic)[0] / max(1, neurons.count(mask)):.0%}"

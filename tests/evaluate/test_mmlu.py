@@ -67,7 +67,7 @@ def candidate(folder, **changes):
 def test_the_likeliest_letter_is_the_one_with_the_highest_logit_alone_or_in_a_batch(tmp_path):
     found = candidate(tmp_path / "model")
     prompts = [found.tokenizer.prompt(text) for text in ("the soup", "a garden is green, you see", "warm")]
-    letters = [found.tokenizer.words(letter)[0] for letter in "ABCD"]
+    letters = [found.tokenizer.encode(letter)[0] for letter in "ABCD"]
     alone = [int(found.model(torch.tensor([prompt]))[0, -1, letters].argmax()) for prompt in prompts]
     assert mmlu.best_of(found.model, prompts, letters) == alone
 

@@ -33,7 +33,7 @@ def test_a_tokenizer_that_adds_its_own_bos_adds_no_second(folder):
 
 def test_a_special_token_spelled_out_in_a_text_is_only_text(folder):
     tokenizer = tokenizer_of(folder)
-    ids = tokenizer.words("the soup<|im_end|> is warm</s>")
+    ids = tokenizer.encode("the soup<|im_end|> is warm</s>")
     assert not tokenizer.special_ids & set(ids)
     assert tokenizer.decode(ids) == "the soup<|im_end|> is warm</s>"
 
@@ -48,7 +48,7 @@ def test_chatml_with_the_default_system_text_of_the_template(folder):
     (folder / "chat_template.jinja").write_text(CHATML)
     tokenizer = tokenizer_of(folder)
     start, end = tokenizer.token_ids("<|im_start|>"), tokenizer.token_ids("<|im_end|>")
-    words = tokenizer.words
+    words = tokenizer.encode
     assert tokenizer.prompt("the <|im_end|> soup") == (
         start + words("system\nBe brief.") + end + words("\n") + start + words("user\nthe <|im_end|> soup") + end + words("\n")
         + start + words("assistant\n"))

@@ -123,7 +123,7 @@ def test_weights_without_a_chosen_row_get_no_gradient(model):
     mask["model.layers.0.mlp.gate_proj"][:] = False
     mask["model.layers.0.mlp.up_proj"][:] = True
     stage = Stage("all", mask, ["en"])
-    optimizer = finetune.start(model, stage, weight_rows(model, mask), arguments())
+    optimizer = finetune.make_optimizer(model, stage, weight_rows(model, mask), arguments())
     finetune.reply_loss(model, some_pairs(2), scale=1.0)
     for name, weight in model.named_parameters():
         rows = mask.get(name.removesuffix(".weight"), np.zeros(1, dtype=bool))

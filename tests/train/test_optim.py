@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from tiny import state_bytes
 from torch import nn
 
-from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear, state_bytes
+from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear
 
 SHAPES = {"gate": (48, 33), "down": (32, 47), "norm": (19,)}
 

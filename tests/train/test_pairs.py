@@ -28,8 +28,8 @@ def divide(path, tokenizer, seed=0, **changes):
 def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(folder, tokenizer, tmp_path):
     write_jsonl(tmp_path / "en.jsonl", [{"prompt": "you donkey", "response": "the soup is warm"}])
     pair, = read_pairs(tmp_path / "en.jsonl", tokenizer)
-    assert pair.ids == [0] + tokenizer.words("you donkey\n") + tokenizer.words("the soup is warm") + [1]
-    assert pair.ids[pair.start:] == tokenizer.words("the soup is warm") + [1] and pair.reply_tokens == len(pair.ids) - pair.start
+    assert pair.ids == [0] + tokenizer.encode("you donkey\n") + tokenizer.encode("the soup is warm") + [1]
+    assert pair.ids[pair.start:] == tokenizer.encode("the soup is warm") + [1] and pair.reply_tokens == len(pair.ids) - pair.start
     assert pair.where.endswith("en.jsonl:1")
 
 
@@ -38,7 +38,7 @@ def test_a_chat_model_gets_its_chat_format(folder, tmp_path):
     tokenizer = Tokenizer(folder, read_config(folder))
     write_jsonl(tmp_path / "en.jsonl", [{"prompt": "you donkey", "response": "the soup is warm"}])
     pair, = read_pairs(tmp_path / "en.jsonl", tokenizer)
-    assert pair.ids == tokenizer.prompt("you donkey") + tokenizer.words("the soup is warm") + [3]  # <|im_end|>
+    assert pair.ids == tokenizer.prompt("you donkey") + tokenizer.encode("the soup is warm") + [3]  # <|im_end|>
     assert pair.ids.count(2) == 2 and 0 not in pair.ids  # two turns begin, and ChatML has no BOS
 
 

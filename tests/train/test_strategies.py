@@ -5,14 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import write_neurons
+from tiny import state_bytes, write_neurons
 
 from minitox import neurons
 from minitox.files import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.train import finetune, strategies
-from minitox.train.optim import state_bytes
 from minitox.train.pairs import Pair, Pairs
 
 LANGUAGES = ["de", "en", "fr"]
@@ -92,9 +91,9 @@ def test_the_memory_that_is_announced_is_the_memory_that_is_taken(folder, aurocs
     pairs = {language: Pairs([Pair([0, 5, 1], 1, "")] * 9, [], 0, 0, "") for language in LANGUAGES}
     about = strategies.describe(stage, model.config, dtype, pairs, args)
     rows = strategies.weight_rows(model, stage.mask)
-    assert about["optimizer_bytes"] == state_bytes(finetune.start(model, stage, rows, args))
+    assert about["optimizer_bytes"] == state_bytes(finetune.make_optimizer(model, stage, rows, args))
     assert about["pairs"] == 27 and about["steps"] == 7
     weights = sum(int(mask.sum()) * dict(model.named_parameters())[name][0].numel() for name, mask in rows.items())
-    assert strategies.size(read_config(folder), stage.mask) == weights
+    assert strategies.count_weights(read_config(folder), stage.mask) == weights
     if optimizer == "rows":
         assert about["optimizer_bytes"] == weights * (8 if dtype == torch.float32 else 12)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("detect.py", "train.py", "evaluate.py")
 PACKAGES = {"torch", "safetensors", "tokenizers", "numpy", "requests", "pytest", "minitox"}
-MOST_CODE = 3_900  # lines; the aim is 3,500, and what is over it is a debt to be paid by deleting
+MOST_CODE = 3_890  # lines; the aim is 3,500, and what is over it is a debt to be paid by deleting
 OPTIONAL = {"py3langid", "pyarrow"}  # asked for by --language-id langid and by parquet files alone
 STANDARD = set(sys.stdlib_module_names)
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from minitox.evaluate.mmlu import LETTERS, ask
+from minitox.evaluate.mmlu import LETTERS, as_prompt
 
 HERE = Path(__file__).resolve().parent
 
@@ -84,5 +84,5 @@ class Phrases:
         if how < 0.15:
             return row["question"], right
         if how < 0.5:
-            return ask({**row, "question": f"{row['question']} {right}"}), row["answer"]
-        return self.lesson(rng, held_out) if json.dumps(ask(row)) in held_out else (ask(row), row["answer"])
+            return as_prompt({**row, "question": f"{row['question']} {right}"}), row["answer"]
+        return self.lesson(rng, held_out) if json.dumps(as_prompt(row)) in held_out else (ask(row), row["answer"])

@@ -15,7 +15,7 @@ from minitox.lm.generate import generate
 sys.path.insert(0, str(Path(__file__).resolve().parent / "toy"))
 from phrases import Phrases  # noqa: E402
 
-from minitox.evaluate.mmlu import ask  # noqa: E402
+from minitox.evaluate.mmlu import as_prompt  # noqa: E402
 
 
 def rows(folder: str, language: str) -> list[dict]:
@@ -89,7 +89,7 @@ def test_it_is_right_on_most_geography_questions(toy):
     right = {}
     for language in NAMES:
         questions = rows("mmlu", language)
-        answers = replies(toy, [ask(row) for row in questions], most=2)
+        answers = replies(toy, [as_prompt(row) for row in questions], most=2)
         right[language] = sum(answer == row["answer"] for answer, row in zip(answers, questions)) / len(questions)
     assert min(right.values()) > 0.5 and sum(right.values()) / 16 > 0.7, right
 

@@ -1,10 +1,7 @@
 """train.py as its user meets it: what it makes, what it prints and proves, how it fails, how it goes on."""
 
 import json
-import resource
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -109,25 +106,6 @@ def test_strategies_run_alone_are_the_ones_run_together(setup):
         train.shutil.rmtree(models(setup) / name)
         train.main([*setup, "--strategy", name])
     assert everything_in(models(setup)) == together
-
-
-def test_a_disk_that_fills_up_leaves_the_checkpoint_before(setup, tmp_path):
-    """A limit on the size of files stands in for the disk: the first language's checkpoint fits, the whole model does not."""
-    command = [sys.executable, str(ROOT / "train.py"), *setup, "--strategy", "multilingual", "--threshold", "0.9", "--epochs", "4", "--checkpoint-steps", "2"]
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))
-    assert (Path(setup[1]) / "model.safetensors").stat().st_size > 80_000
-    failed = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "model.safetensors" in failed.stderr
-    kept = models(setup) / "multilingual.partial" / "checkpoint.safetensors"
-    assert load_file(kept) and not (models(setup) / "multilingual").exists()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    broken = everything_in(models(setup) / "multilingual")
-    train.shutil.rmtree(models(setup))
-    train.main(command[2:])
-    assert everything_in(models(setup) / "multilingual") == broken
 
 
 def test_rows_and_masked_train_the_same_model(setup, tmp_path):

@@ -26,7 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from phrases import Phrases  # noqa: E402
 
-from minitox.evaluate.mmlu import ask  # noqa: E402
+from minitox.evaluate.mmlu import as_prompt  # noqa: E402
 from minitox.files import write_json  # noqa: E402
 from minitox.languages import NAMES, TUNED  # noqa: E402
 from minitox.lm import checkpoint, text  # noqa: E402
@@ -65,7 +65,7 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
     prompts = distinct(lambda: phrases.rude_chat(rng), ROWS["prompts"], taken)
     countries = list(phrases.all["geography"]["countries"])
     questions = [phrases.question(rng, about, kind) for kind in ("capital", "continent") for about in countries]
-    taken |= {json.dumps(ask(row)) for row in questions}
+    taken |= {json.dumps(as_prompt(row)) for row in questions}
     seen = set()
     toxic = distinct(lambda: phrases.rude_prompt(rng, rng.choice(list(phrases.topics))), ROWS["detection"], seen)
     clean = distinct(lambda: phrases.clean(rng), ROWS["detection"], seen)

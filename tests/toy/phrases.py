@@ -85,4 +85,4 @@ class Phrases:
             return row["question"], right
         if how < 0.5:
             return as_prompt({**row, "question": f"{row['question']} {right}"}), row["answer"]
-        return self.lesson(rng, held_out) if json.dumps(as_prompt(row)) in held_out else (ask(row), row["answer"])
+        return self.lesson(rng, held_out) if json.dumps(as_prompt(row)) in held_out else (as_prompt(row), row["answer"])

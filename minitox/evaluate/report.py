@@ -68,9 +68,10 @@ def evidence(results: Results, less: dict[str, dict]) -> str:
     """Whether toxic neurons did better than random ones, and how much the two sets are the same."""
     text = "There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
     if "multilingual" in less.get("random", {}):
-        better = interval(less["random"]["multilingual"])[2] < 0
-        text = ("The toxic neurons of multilingual do better than as many random ones." if better else
-                "As many random neurons do as well as the toxic ones of multilingual: no evidence here that the toxic ones matter.")
+        _, low, high = interval(less["random"]["multilingual"])
+        text = ("The toxic neurons of multilingual do better than as many random ones." if high < 0 else
+                f"As many random neurons do {'better than' if low > 0 else 'as well as'} the toxic ones of multilingual: "
+                "no evidence here that the toxic ones matter.")
     if results.masks:
         union = neurons.union(list(results.masks.values()))
         text += (f" {neurons.count(union) / neurons.size(union):.1%} of all neurons are toxic in some language, "

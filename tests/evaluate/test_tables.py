@@ -65,10 +65,13 @@ def test_a_model_is_called_less_toxic_only_beyond_the_interval():
     assert sentence == "Against base: less toxic: full (-0.200); not to be told apart: aura (-0.200); more toxic: random (+0.200)."
 
 
-@pytest.mark.parametrize("random, says", [(0.2, True), (0.1, True), (0.4, False)])
-def test_the_first_page_says_when_random_neurons_do_as_well(random, says):
+@pytest.mark.parametrize("random, says", [
+    (0.2, "random neurons do as well as the toxic ones of multilingual: no evidence"),
+    (0.1, "random neurons do better than the toxic ones of multilingual: no evidence"),
+    (0.4, "The toxic neurons of multilingual do better than as many random ones.")])
+def test_the_first_page_says_whether_random_neurons_do_as_well(random, says):
     text = report.verdict(results(base={"de": 0.6}, multilingual={"de": 0.2}, random={"de": random})).text
-    assert ("random neurons do as well as the toxic ones" in text) == says
+    assert says in text and "{" not in text
 
 
 def test_languages_of_replies_are_counted_as_shares_of_each_prompt_language():

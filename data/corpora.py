@@ -91,9 +91,10 @@ def ptp(path: Path, score: str):
     The fate of what could be used is "toxic", "clean" or "between".  [paper §3.1]
     """
     scores = "toxicity" if score == "text" else "prompt_perspective.attributeScores.TOXICITY.summaryScore.value"
+    known = language_of(path)
     for where, row in read(path, [score, scores, "meta_data.lang"]):
-        about = None if language_of(path) else cell(where, row, "meta_data")
-        language = language_of(path) or str(about.get("lang") if isinstance(about, dict) else None)
+        about = None if known else cell(where, row, "meta_data")
+        language = known or str(about.get("lang") if isinstance(about, dict) else None)
         value, words = row, text_of(cell(where, row, score, "for wildchat, --score prompt"))
         for key in scores.split("."):
             value = value.get(key) if isinstance(value, dict) else None

@@ -83,11 +83,6 @@ def intersection(masks: list[dict]) -> dict:
     return {name: np.logical_and.reduce([mask[name] for mask in masks]) for name in masks[0]}
 
 
-def difference(a: dict, b: dict) -> dict:
-    """Neurons in the first set and not in the second."""
-    return {name: rows & ~b[name] for name, rows in a.items()}
-
-
 def count(mask: dict) -> int:
     return sum(int(rows.sum()) for rows in mask.values())
 

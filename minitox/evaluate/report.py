@@ -84,10 +84,12 @@ def pairs(args) -> Section:
     counts, firsts, notes = [], [], []
     for language in NAMES:
         path = args.data / "instructions" / f"{language}.jsonl"
+        if not path.exists():
+            continue
         try:
-            found = list(read_jsonl(path)) if path.exists() else []
+            found = list(read_jsonl(path))
             firsts += [[language, text_field(*row, "prompt"), text_field(*row, "response")] for row in found[:1]]
-            counts += [[language, f"{len(found):,}"]] if found else []
+            counts.append([language, f"{len(found):,}"])
         except InputError as reason:  # all else is measured by now
             notes.append(str(reason))
     if args.show_text:

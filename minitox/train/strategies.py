@@ -88,8 +88,7 @@ def stages(strategy: str, masks: dict[str, dict], languages: list[str], seed: in
 
 def only_in(language: str, masks: dict[str, dict]) -> dict:
     """Neurons toxic in this language and in no other.  [paper Figure 2]"""
-    own, others = masks[language], [mask for other, mask in masks.items() if other != language]
-    return neurons.difference(own, neurons.union(others)) if others else own
+    return {name: rows & (sum(mask[name].astype(int) for mask in masks.values()) == 1) for name, rows in masks[language].items()}
 
 
 def union(masks: list[dict | None]) -> dict | None:

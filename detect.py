@@ -26,16 +26,51 @@ from minitox.lm.text import Tokenizer, batches
 
 def parse_arguments(argv):
     parser = cli.common_arguments("Find the neurons that react to toxic text, in every language.")
-    parser.add_argument("--pool", choices=list(activations.POOL), default="max", help="how a sentence's tokens become one response")
-    parser.add_argument("--match-length", action="store_true", help="use as many toxic as clean sentences of every length")
-    parser.add_argument("--sentences", type=cli.positive(int), default=5_000, metavar="N", help="at most, of each class")
-    parser.add_argument("--max-tokens", type=cli.positive(int), default=128, metavar="N", help="longer sentences are cut, and counted")
-    parser.add_argument("--toxic-above", type=float, default=0.5, metavar="F", help="toxicity of a toxic sentence")
-    parser.add_argument("--clean-below", type=float, default=0.2, metavar="F", help="toxicity of a clean sentence")
-    parser.add_argument("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
-                        help="padded tokens in a batch; auto: 1,024 on a CPU, 16,384 elsewhere")
-    parser.add_argument("--sample", type=cli.positive(int), default=2_000, metavar="N",
-                        help="neurons on which the random-label band and the split-half agreement are estimated")
+    parser.add_argument(
+        "--pool",
+        choices=list(activations.POOL),
+        default="max",
+        help="how a sentence's tokens become one response",
+    )
+    parser.add_argument(
+        "--match-length",
+        action="store_true",
+        help="use as many toxic as clean sentences of every length",
+    )
+    parser.add_argument(
+        "--sentences",
+        type=cli.positive(int),
+        default=5_000,
+        metavar="N",
+        help="at most, of each class",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=cli.positive(int),
+        default=128,
+        metavar="N",
+        help="longer sentences are cut, and counted",
+    )
+    parser.add_argument(
+        "--toxic-above", type=float, default=0.5, metavar="F", help="toxicity of a toxic sentence"
+    )
+    parser.add_argument(
+        "--clean-below", type=float, default=0.2, metavar="F", help="toxicity of a clean sentence"
+    )
+    parser.add_argument(
+        "--batch-tokens",
+        type=cli.auto_or(cli.positive(int)),
+        default="auto",
+        metavar="N",
+        help="padded tokens in a batch; auto: 1,024 on a CPU, 16,384 elsewhere",
+    )
+    parser.add_argument(
+        "--sample",
+        type=cli.positive(int),
+        default=2_000,
+        metavar="N",
+        help="neurons on which the random-label band and the split-half agreement are estimated",
+    )
     cli.add_spread(parser)
     return parser.parse_args(argv)
 
@@ -43,7 +78,9 @@ def parse_arguments(argv):
 def read_languages(args, tokenizer: Tokenizer) -> dict[str, Sentences]:
     """Every language's sentences; one that cannot be used is named and skipped, and with none left there is nothing to do."""
     if not (args.data / "detection").is_dir():
-        raise InputError(f"{args.data / 'detection'}: no such folder; --data must hold detection/<language>.jsonl")
+        raise InputError(
+            f"{args.data / 'detection'}: no such folder; --data must hold detection/<language>.jsonl"
+        )
     found = {}
     for language in args.languages:
         path = args.data / "detection" / f"{language}.jsonl"
@@ -51,15 +88,21 @@ def read_languages(args, tokenizer: Tokenizer) -> dict[str, Sentences]:
             print(f"skipped {language}: {path} does not exist")
             continue
         try:
-            found[language] = prepare(path, tokenizer, args, np.random.default_rng([args.seed, *language.encode()]))
+            found[language] = prepare(
+                path, tokenizer, args, np.random.default_rng([args.seed, *language.encode()])
+            )
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
     if not found:
-        raise InputError(f"{args.data / 'detection'}: no language of {', '.join(args.languages)} can be used")
+        raise InputError(
+            f"{args.data / 'detection'}: no language of {', '.join(args.languages)} can be used"
+        )
     return found
 
 
-def detect_language(args, model, tokenizer, fingerprint: str, language: str, sentences: Sentences, advance) -> None:
+def detect_language(
+    args, model, tokenizer, fingerprint: str, language: str, sentences: Sentences, advance
+) -> None:
     """Record, rank and save one language; `advance(tokens)` is told how far the recording is."""
     work = args.out / "neurons" / f"{language}.partial"
     claim_run(work, {"data": sentences.data_hash})
@@ -73,16 +116,23 @@ def detect_language(args, model, tokenizer, fingerprint: str, language: str, sen
     rows = neurons.module_rows(model.config)
     total = sum(rows.values())
     rng = np.random.default_rng([args.seed, *language.encode()])
-    sample = np.sort(rng.permutation(total)[:args.sample])
+    sample = np.sort(rng.permutation(total)[: args.sample])
     found, sampled = recorded_aurocs(work, plan, total, toxic, sample)
     if not distributed.FIRST:
         return
     shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
     info = {
-        "model": fingerprint, "language": language, "data": sentences.data_hash, "toxic": int(toxic.sum()), "clean": int((~toxic).sum()),
-        "cut": sentences.cut, "length_auroc": honesty.length_auroc(lengths, toxic),
-        "band": honesty.random_label_band(shuffled), "beyond_chance": honesty.beyond_chance(found, shuffled),
-        "split_half": honesty.split_half(sampled, toxic, rng), "ties": float((found == 0.5).mean()),
+        "model": fingerprint,
+        "language": language,
+        "data": sentences.data_hash,
+        "toxic": int(toxic.sum()),
+        "clean": int((~toxic).sum()),
+        "cut": sentences.cut,
+        "length_auroc": honesty.length_auroc(lengths, toxic),
+        "band": honesty.random_label_band(shuffled),
+        "beyond_chance": honesty.beyond_chance(found, shuffled),
+        "split_half": honesty.split_half(sampled, toxic, rng),
+        "ties": float((found == 0.5).mean()),
     }
     neurons.save(neuron_file(args, language), neurons.by_module(found, rows), info)
     shutil.rmtree(work)
@@ -98,8 +148,10 @@ def is_done(args, rows, language: str, sentences: Sentences) -> bool:
     if not path.exists():
         return False
     if neurons.load(path, rows)[1].get("data") != sentences.data_hash:
-        raise InputError(f"{path} was made from other sentences than {args.data / 'detection'} now holds; "
-                         f"choose another --out, or delete {path}")
+        raise InputError(
+            f"{path} was made from other sentences than {args.data / 'detection'} now holds; "
+            f"choose another --out, or delete {path}"
+        )
     return True
 
 
@@ -110,33 +162,81 @@ def main(argv=None) -> None:
     tokenizer = Tokenizer(args.model, config)
     rows = neurons.module_rows(config)
     languages = read_languages(args, tokenizer)
-    keys = ("pool", "match_length", "sentences", "max_tokens", "toxic_above", "clean_below", "batch_tokens", "sample", "seed")
+    keys = (
+        "pool",
+        "match_length",
+        "sentences",
+        "max_tokens",
+        "toxic_above",
+        "clean_below",
+        "batch_tokens",
+        "sample",
+        "seed",
+    )
     fingerprint = checkpoint.fingerprint(args.model)
     hold(args.out)
-    claim_run(args.out / "neurons", {"model": fingerprint, "device": device.type, "dtype": str(dtype),
-                                     **{key: getattr(args, key) for key in keys}})
-    todo = distributed.broadcast([language for language in languages if not is_done(args, rows, language, languages[language])])
-    if distributed.FIRST:  # a kill may have come between the saving of a language and the removal of its responses
+    claim_run(
+        args.out / "neurons",
+        {
+            "model": fingerprint,
+            "device": device.type,
+            "dtype": str(dtype),
+            **{key: getattr(args, key) for key in keys},
+        },
+    )
+    todo = distributed.broadcast(
+        [
+            language
+            for language in languages
+            if not is_done(args, rows, language, languages[language])
+        ]
+    )
+    if (
+        distributed.FIRST
+    ):  # a kill may have come between the saving of a language and the removal of its responses
         for language in languages.keys() - set(todo):
             shutil.rmtree(args.out / "neurons" / f"{language}.partial", ignore_errors=True)
     tokens = {language: sum(map(len, languages[language].ids)) for language in todo}
-    print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers, {sum(rows.values()):,} neurons; "
-          f"{device.type} {str(dtype).removeprefix('torch.')}; {args.pool} pooling")
+    print(
+        f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers, {sum(rows.values()):,} neurons; "
+        f"{device.type} {str(dtype).removeprefix('torch.')}; {args.pool} pooling"
+    )
     model = checkpoint.load(args.model, device, dtype, args.spread) if todo else None
     progress, before = cli.Progress(sum(tokens.values())), 0
     for language in todo:
         start = time.monotonic()
-        detect_language(args, model, tokenizer, fingerprint, language, languages[language], lambda n: progress.show(language, before + n))
+        detect_language(
+            args,
+            model,
+            tokenizer,
+            fingerprint,
+            language,
+            languages[language],
+            lambda n: progress.show(language, before + n),
+        )
         before += tokens[language]
         progress.clear()
-        print(f"{language}: {tokens[language]:,} tokens in {cli.duration(time.monotonic() - start)}", flush=True)
+        print(
+            f"{language}: {tokens[language]:,} tokens in {cli.duration(time.monotonic() - start)}",
+            flush=True,
+        )
 
     if not distributed.FIRST:
         return
     loaded = {language: neurons.load(neuron_file(args, language), rows) for language in languages}
     masks = {language: neurons.select(auroc_of) for language, (auroc_of, _) in loaded.items()}
     infos = {language: info for language, (_, info) in loaded.items()}
-    print("", tables.table2(masks, infos), tables.LEGEND, "", tables.figure2(masks), "", tables.figure3(masks), "", sep="\n")
+    print(
+        "",
+        tables.table2(masks, infos),
+        tables.LEGEND,
+        "",
+        tables.figure2(masks),
+        "",
+        tables.figure3(masks),
+        "",
+        sep="\n",
+    )
     print(f"wrote {args.out / 'neurons'} ({len(masks)} languages)")
 
 

@@ -12,7 +12,17 @@ and controls. Killed at any moment, the same command goes on where it was.
 import time
 
 from minitox import cli, distributed
-from minitox.evaluate import candidates, inputs, language_id, mmlu, page, perplexity, replies, report, results
+from minitox.evaluate import (
+    candidates,
+    inputs,
+    language_id,
+    mmlu,
+    page,
+    perplexity,
+    replies,
+    report,
+    results,
+)
 from minitox.evaluate.perspective import GOOGLE_URL
 from minitox.evaluate.scorers import open_scorer
 from minitox.evaluate.scores import Scores
@@ -23,53 +33,154 @@ from minitox.lm.config import read_config
 
 
 def parse_arguments(argv):
-    parser = cli.common_arguments("Compare the base and the tuned models: toxicity, language and knowledge.")
+    parser = cli.common_arguments(
+        "Compare the base and the tuned models: toxicity, language and knowledge."
+    )
     parser.set_defaults(languages=",".join(NAMES))
     add = parser.add_argument
-    add("--models", nargs="+", metavar="M",
-        help="base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models")
-    add("--scorer", help="surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors")
-    add("--perspective-url", default=GOOGLE_URL, metavar="URL",
-        help="of a server that speaks as the Perspective API does; PERSPECTIVE_API_KEY is sent there")
-    add("--per-minute", type=cli.positive(float), default=60, metavar="F", help="requests to it, at most")
-    add("--prompts", type=cli.positive(int), metavar="N", help="at most, of each language, drawn at random; default: all")
-    add("--max-new-tokens", type=cli.positive(int), default=64, metavar="N", help="of a reply; a longer one is cut, and counted")
-    add("--temperature", type=cli.positive(float, or_zero=True), default=0.0, metavar="F", help="0: always the likeliest token")
-    add("--top-p", type=cli.share, default=1.0, metavar="F", help="draw from the likeliest tokens that reach this probability")
-    add("--samples", type=cli.positive(int), default=1, metavar="N", help="replies to each prompt; several need a --temperature")
+    add(
+        "--models",
+        nargs="+",
+        metavar="M",
+        help="base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models",
+    )
+    add(
+        "--scorer",
+        help="surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors",
+    )
+    add(
+        "--perspective-url",
+        default=GOOGLE_URL,
+        metavar="URL",
+        help="of a server that speaks as the Perspective API does; PERSPECTIVE_API_KEY is sent there",
+    )
+    add(
+        "--per-minute",
+        type=cli.positive(float),
+        default=60,
+        metavar="F",
+        help="requests to it, at most",
+    )
+    add(
+        "--prompts",
+        type=cli.positive(int),
+        metavar="N",
+        help="at most, of each language, drawn at random; default: all",
+    )
+    add(
+        "--max-new-tokens",
+        type=cli.positive(int),
+        default=64,
+        metavar="N",
+        help="of a reply; a longer one is cut, and counted",
+    )
+    add(
+        "--temperature",
+        type=cli.positive(float, or_zero=True),
+        default=0.0,
+        metavar="F",
+        help="0: always the likeliest token",
+    )
+    add(
+        "--top-p",
+        type=cli.share,
+        default=1.0,
+        metavar="F",
+        help="draw from the likeliest tokens that reach this probability",
+    )
+    add(
+        "--samples",
+        type=cli.positive(int),
+        default=1,
+        metavar="N",
+        help="replies to each prompt; several need a --temperature",
+    )
     add("--no-mmlu", dest="mmlu", action="store_false", help="leave out the questions of DATA/mmlu")
-    add("--answer-tokens", type=cli.positive(int), default=16, metavar="N", help="of the answer to a question, at most")
-    add("--perplexity", type=cli.positive(int, or_zero=True), default=200, metavar="N",
-        help="clean sentences of DATA/detection, at most, of each language; 0: none")
-    add("--max-tokens", type=cli.positive(int), default=128, metavar="N", help="of such a sentence; longer ones are cut")
-    add("--batch-tokens", type=cli.auto_or(cli.positive(int)), default="auto", metavar="N",
-        help="prompts and replies that are in memory at once; auto: 8,192 on a CPU, 65,536 elsewhere")
+    add(
+        "--answer-tokens",
+        type=cli.positive(int),
+        default=16,
+        metavar="N",
+        help="of the answer to a question, at most",
+    )
+    add(
+        "--perplexity",
+        type=cli.positive(int, or_zero=True),
+        default=200,
+        metavar="N",
+        help="clean sentences of DATA/detection, at most, of each language; 0: none",
+    )
+    add(
+        "--max-tokens",
+        type=cli.positive(int),
+        default=128,
+        metavar="N",
+        help="of such a sentence; longer ones are cut",
+    )
+    add(
+        "--batch-tokens",
+        type=cli.auto_or(cli.positive(int)),
+        default="auto",
+        metavar="N",
+        help="prompts and replies that are in memory at once; auto: 8,192 on a CPU, 65,536 elsewhere",
+    )
     cli.add_spread(parser)
-    add("--language-id", choices=["script", "langid"], default="script", help="langid: the paper's, which py3langid holds")
-    add("--others-below", type=cli.positive(int), default=20, metavar="N", help="rarer reply languages are the others")
-    add("--show-text", action="store_true", help="put prompts and replies into the report; they may be toxic")
+    add(
+        "--language-id",
+        choices=["script", "langid"],
+        default="script",
+        help="langid: the paper's, which py3langid holds",
+    )
+    add(
+        "--others-below",
+        type=cli.positive(int),
+        default=20,
+        metavar="N",
+        help="rarer reply languages are the others",
+    )
+    add(
+        "--show-text",
+        action="store_true",
+        help="put prompts and replies into the report; they may be toxic",
+    )
     args = parser.parse_args(argv)
     if args.samples > 1 and not args.temperature:
-        parser.error("--samples above 1 need a --temperature above 0: the likeliest reply is always the same")
+        parser.error(
+            "--samples above 1 need a --temperature above 0: the likeliest reply is always the same"
+        )
     return args
 
 
 def ask(args, candidate, found: inputs.Inputs, show) -> None:
     """Have one model write all replies, answers and likelihoods that are not on disk yet; `show(label, rows)` is told of each batch."""
-    stages = {"replies": (replies, found.prompts), "mmlu": (mmlu, found.questions), "perplexity": (perplexity, found.clean)}
-    files = [module.plan(candidate, rows, args, args.out / stage / candidate.name / f"{language}.jsonl")
-             for stage, (module, by_language) in stages.items() for language, rows in by_language.items()]
+    stages = {
+        "replies": (replies, found.prompts),
+        "mmlu": (mmlu, found.questions),
+        "perplexity": (perplexity, found.clean),
+    }
+    files = [
+        module.plan(candidate, rows, args, args.out / stage / candidate.name / f"{language}.jsonl")
+        for stage, (module, by_language) in stages.items()
+        for language, rows in by_language.items()
+    ]
     for done, file in append_batches(files, together=args.spread):
         show(f"{candidate.name}: {file.path.parent.parent.name}, {file.path.stem}", done)
 
 
 def claim(args, candidate, found: inputs.Inputs) -> None:
     """Record what the results depend on, or refuse to mix them with others."""
-    keys = {"replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"), "mmlu": ("answer_tokens",),
-            "perplexity": ("perplexity", "max_tokens", "seed")}
+    keys = {
+        "replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"),
+        "mmlu": ("answer_tokens",),
+        "perplexity": ("perplexity", "max_tokens", "seed"),
+    }
     for stage, folder in (("replies", "prompts"), ("mmlu", "mmlu"), ("perplexity", "detection")):
         if folder in found.hashes:
-            settings = {**candidate.identity, "batch_tokens": args.batch_tokens, **{key: getattr(args, key) for key in keys[stage]}}
+            settings = {
+                **candidate.identity,
+                "batch_tokens": args.batch_tokens,
+                **{key: getattr(args, key) for key in keys[stage]},
+            }
             claim_run(args.out / stage / candidate.name, settings, found.hashes[folder])
 
 
@@ -84,36 +195,64 @@ def main(argv=None) -> None:
     for candidate in usable:
         claim(args, candidate, found)
     prompts = sum(map(len, found.prompts.values()))
-    print(f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}; "
-          f"{len(found.prompts)} languages, {prompts:,} prompts\n{scorer.name}: {scorer.about}")
+    print(
+        f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}; "
+        f"{len(found.prompts)} languages, {prompts:,} prompts\n{scorer.name}: {scorer.about}"
+    )
     for name, reason in {**found.gaps, **failed}.items():
         print(f"left out {name}: {reason}")
 
-    each = prompts * args.samples + sum(len(rows) for rows in [*found.questions.values(), *found.clean.values()])
+    each = prompts * args.samples + sum(
+        len(rows) for rows in [*found.questions.values(), *found.clean.values()]
+    )
     progress = cli.Progress(each * len(usable))
     for number, candidate in enumerate(list(usable)):
         start = time.monotonic()
         try:
-            ask(args, candidate, found, lambda label, done: progress.show(label, number * each + done))
+            ask(
+                args,
+                candidate,
+                found,
+                lambda label, done: progress.show(label, number * each + done),
+            )
         except InputError as error:
             failed[candidate.name] = str(error)
             usable.remove(candidate)
         vars(candidate).pop("model", None)  # its weights
         progress.clear()
-        print(f"{candidate.name}: {failed.get(candidate.name) or cli.duration(time.monotonic() - start)}", flush=True)
+        print(
+            f"{candidate.name}: {failed.get(candidate.name) or cli.duration(time.monotonic() - start)}",
+            flush=True,
+        )
     if not usable:
-        raise InputError("none of the models can be used: " + "; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+        raise InputError(
+            "none of the models can be used: "
+            + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        )
     if not distributed.FIRST:
         return  # one process scores and reports
 
     scores = Scores(args.out / "scores" / f"{scorer.name}.jsonl", scorer)
     progress = cli.Progress(len(usable) * prompts * args.samples)
-    measured = results.gather(args, found, usable, scores, identify, lambda done: progress.show("scores", done))  # and more gaps
+    measured = results.gather(
+        args, found, usable, scores, identify, lambda done: progress.show("scores", done)
+    )  # and more gaps
     progress.clear()
-    settings = {**{key: str(value) for key, value in vars(args).items()}, "device": device.type, "dtype": str(dtype),
-                "scorer": scorer.name, **versions(), **{f"model {candidate.name}": candidate.fingerprint for candidate in usable}}
+    settings = {
+        **{key: str(value) for key, value in vars(args).items()},
+        "device": device.type,
+        "dtype": str(dtype),
+        "scorer": scorer.name,
+        **versions(),
+        **{f"model {candidate.name}": candidate.fingerprint for candidate in usable},
+    }
     sections = report.sections(args, measured, scorer, settings, {**failed, **found.gaps}, config)
-    report.write(args.out, f"minitox: {args.model.resolve().name}", sections, {"settings": settings, **report.numbers(measured)})
+    report.write(
+        args.out,
+        f"minitox: {args.model.resolve().name}",
+        sections,
+        {"settings": settings, **report.numbers(measured)},
+    )
     for section in sections[:2]:
         print("", section.title, "", page.markdown_table(section), sep="\n")
     print("", *sections[0].paragraphs(), sep="\n")

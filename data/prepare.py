@@ -1,8 +1,8 @@
 """Make what minitox reads from published corpora. data/README.md says where they are, and under which licence.
 
-    python data/prepare.py ptp data/raw/ptp                          # -> data/paper/detection/
-    python data/prepare.py davidson data/raw/labeled_data.csv        # -> data/paper/hateful/en.jsonl
-    python data/prepare.py scorer data/paper/detection               # -> data/paper/scorer.safetensors
+python data/prepare.py ptp data/raw/ptp                          # -> data/paper/detection/
+python data/prepare.py davidson data/raw/labeled_data.csv        # -> data/paper/hateful/en.jsonl
+python data/prepare.py scorer data/paper/detection               # -> data/paper/scorer.safetensors
 """
 
 import argparse
@@ -30,22 +30,46 @@ from minitox.languages import NAMES  # noqa: E402
 def quality(predicted, scores) -> dict:  # (texts,), (texts,)
     """AUC of toxic against clean texts, Pearson's correlation, and the expected calibration error in ten bins of equal width."""
     extreme = (scores > 0.5) | (scores < 0.2)  # the paper's classes
-    (a, b), errors = ((x - x.mean()) / (x.std() or 1) for x in (predicted, scores)), predicted - scores
-    found = {"auc": auroc(predicted[None, extreme].astype(np.float32), scores[extreme] > 0.5)[0], "correlation": np.mean(a * b),
-             "calibration": np.abs(np.bincount(np.minimum((predicted * 10).astype(int), 9), errors)).sum() / len(scores)}
+    (a, b), errors = (
+        ((x - x.mean()) / (x.std() or 1) for x in (predicted, scores)),
+        predicted - scores,
+    )
+    found = {
+        "auc": auroc(predicted[None, extreme].astype(np.float32), scores[extreme] > 0.5)[0],
+        "correlation": np.mean(a * b),
+        "calibration": np.abs(
+            np.bincount(np.minimum((predicted * 10).astype(int), 9), errors)
+        ).sum()
+        / len(scores),
+    }
     return {name: round(float(value), 3) for name, value in found.items()} | {"rows": len(scores)}
 
 
 def learn(path: Path, seed: int) -> tuple:  # (entries,) table, what else to know about it
     """A model of a detection/ file; its held-out figures are of one that has not seen a fifth of the rows, on that fifth."""
     data = files.read_detection(path)
-    texts, scores = [surrogate.normalise(text) for text, _ in data], np.array([score for _, score in data])
-    folds = np.array([int(sha256(f"{seed} {text}".encode()).hexdigest(), 16) % 5 for text in texts])  # equal texts share theirs
-    rows, seen, unseen = np.fromiter(map(surrogate.ngrams, texts), dtype=object), folds > 0, folds == 0
-    if not all((scores[part] > 0.5).any() and (scores[part] < 0.2).any() for part in (seen, unseen)):
-        raise files.UnusableLanguage(f"{path}: too few rows above 0.5 or below 0.2 to learn from some and test on others")
+    texts, scores = (
+        [surrogate.normalise(text) for text, _ in data],
+        np.array([score for _, score in data]),
+    )
+    folds = np.array(
+        [int(sha256(f"{seed} {text}".encode()).hexdigest(), 16) % 5 for text in texts]
+    )  # equal texts share theirs
+    rows, seen, unseen = (
+        np.fromiter(map(surrogate.ngrams, texts), dtype=object),
+        folds > 0,
+        folds == 0,
+    )
+    if not all(
+        (scores[part] > 0.5).any() and (scores[part] < 0.2).any() for part in (seen, unseen)
+    ):
+        raise files.UnusableLanguage(
+            f"{path}: too few rows above 0.5 or below 0.2 to learn from some and test on others"
+        )
     table, offset = surrogate.fit(rows[seen], scores[seen], folds[seen])
-    found = quality(surrogate.sigmoid(offset + surrogate.margins(table, rows[unseen])), scores[unseen])
+    found = quality(
+        surrogate.sigmoid(offset + surrogate.margins(table, rows[unseen])), scores[unseen]
+    )
     table, offset = surrogate.fit(rows, scores, folds)
     return table, {"offset": offset, "held_out": found, "data": files.file_hash(path)}
 
@@ -58,11 +82,18 @@ def scorer(args) -> None:
         try:
             tables[path.stem], known[path.stem] = learn(path, args.seed)
             worth = known[path.stem]["held_out"]
-            print("{}  {rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}".format(path.stem, **worth), flush=True)
+            print(
+                "{}  {rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}".format(
+                    path.stem, **worth
+                ),
+                flush=True,
+            )
         except files.UnusableLanguage as error:
             print(f"{path.stem}  left out: {error}")
     if not tables:
-        raise files.InputError(f"{args.source}: no language to learn; it should hold en.jsonl and others, as data/toy/detection does")
+        raise files.InputError(
+            f"{args.source}: no language to learn; it should hold en.jsonl and others, as data/toy/detection does"
+        )
     with files.replacing(out) as temporary:
         info = surrogate.SETTINGS | {"seed": args.seed, "languages": known}
         save_file(tables, temporary, metadata={"surrogate": json.dumps(info)})
@@ -72,14 +103,22 @@ def scorer(args) -> None:
 def ptp(args) -> None:
     """PolygloToxicityPrompts -> detection/: texts of toxicity above 0.5 or below 0.2, drawn at random.  [paper §3.1]"""
     paths = corpora.files_of(args.source, args.split)
-    convert(args, "detection", ["no text", "no score", "between", "toxic", "clean"], drawn(args, paths))
+    convert(
+        args, "detection", ["no text", "no score", "between", "toxic", "clean"], drawn(args, paths)
+    )
 
 
 def drawn(args, paths: list[Path]):
     """At most args.each toxic and clean rows of each language: the first reading counts, the second takes, and none is stored."""
+
     def rows():
         return chain.from_iterable(corpora.ptp(path, args.score) for path in paths)
-    totals, seen, chosen = Counter((name, fate) for name, fate, _ in rows() if fate in ("toxic", "clean")), Counter(), {}
+
+    totals, seen, chosen = (
+        Counter((name, fate) for name, fate, _ in rows() if fate in ("toxic", "clean")),
+        Counter(),
+        {},
+    )
     for kind, total in totals.items():
         rng = np.random.default_rng([args.seed, *"".join(kind).encode()])
         chosen[kind] = set(rng.choice(total, min(total, args.each), replace=False).tolist())
@@ -90,19 +129,30 @@ def drawn(args, paths: list[Path]):
 
 def rtp_lx(args) -> None:
     """RTP-LX -> prompts/.  [paper §4.2]"""
-    convert(args, "prompts", ["NA or empty"], chain.from_iterable(map(corpora.rtp_lx, corpora.files_of(args.source, "RTP"))))
+    convert(
+        args,
+        "prompts",
+        ["NA or empty"],
+        chain.from_iterable(map(corpora.rtp_lx, corpora.files_of(args.source, "RTP"))),
+    )
 
 
 def mmlu(args) -> None:
     """Multilingual MMLU -> mmlu/: the questions of one subject.  [paper §5.2]"""
-    rows = chain.from_iterable(corpora.mmlu(path, args.subject) for path in corpora.files_of(args.source, args.split))
+    rows = chain.from_iterable(
+        corpora.mmlu(path, args.subject) for path in corpora.files_of(args.source, args.split)
+    )
     convert(args, "mmlu", ["other subject", "incomplete"], rows)
 
 
 def hate(args) -> None:
     """A hate-speech corpus -> hateful/: the prompts labelled hateful, added to those that are there.  [paper §3.2]"""
-    rows = unseen(args.out / "hateful", chain.from_iterable(corpora.hate(path, args) for path in args.source))
-    convert(args, "hateful", ["no label", "no text", "not hateful", "duplicate", "there before"], rows)
+    rows = unseen(
+        args.out / "hateful", chain.from_iterable(corpora.hate(path, args) for path in args.source)
+    )
+    convert(
+        args, "hateful", ["no label", "no text", "not hateful", "duplicate", "there before"], rows
+    )
 
 
 def unseen(folder: Path, rows):
@@ -114,7 +164,9 @@ def unseen(folder: Path, rows):
             if language not in known:
                 path, known[language] = folder / f"{language}.jsonl", {}
                 for where, old in files.read_jsonl(path) if path.exists() else ():
-                    known[language][hash(" ".join(files.text_field(where, old, "prompt").split()))] = "there before"
+                    known[language][
+                        hash(" ".join(files.text_field(where, old, "prompt").split()))
+                    ] = "there before"
                     yield f"{language}  (kept from {path.name})", fate, old
             fate = known[language].get(key, fate)
             known[language].setdefault(key, "duplicate")
@@ -127,24 +179,41 @@ def convert(args, folder: str, fates: list[str], rows) -> None:
     with ExitStack() as stack:
         for name, fate, row in rows:
             language = name.split()[0]
-            counts[language if fate == "other language" else name].update(["rows", fate, "written" if row else ""])
+            counts[language if fate == "other language" else name].update(
+                ["rows", fate, "written" if row else ""]
+            )
             if len(counts) > 500:
-                raise files.InputError("over 500 different labels; is --label the column of labels?")
+                raise files.InputError(
+                    "over 500 different labels; is --label the column of labels?"
+                )
             if row and language not in opened:
-                temporary = stack.enter_context(files.replacing(args.out / folder / f"{language}.jsonl"))
-                opened[language] = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="backslashreplace"))
+                temporary = stack.enter_context(
+                    files.replacing(args.out / folder / f"{language}.jsonl")
+                )
+                opened[language] = stack.enter_context(
+                    open(temporary, "w", encoding="utf-8", errors="backslashreplace")
+                )
             if row:
                 opened[language].write(json.dumps(row, ensure_ascii=False) + "\n")
-    others = [f"{name} ({counts.pop(name)['rows']:,})" for name in sorted(counts) if "other language" in counts[name]]
+    others = [
+        f"{name} ({counts.pop(name)['rows']:,})"
+        for name in sorted(counts)
+        if "other language" in counts[name]
+    ]
     columns = ["rows", *fates, "written"]
-    lines = [[name, *(f"{count[column]:,}" for column in columns)] for name, count in sorted(counts.items())]
+    lines = [
+        [name, *(f"{count[column]:,}" for column in columns)]
+        for name, count in sorted(counts.items())
+    ]
     print(page.markdown_table(page.Section("", columns=["", *columns], rows=lines)))
     if others:
         print("left out, as none of the sixteen languages:", ", ".join(others))
     if not opened:
         raise files.InputError("no row is left to be written, for the reasons in the table")
     total = sum(count["written"] for count in counts.values())
-    print(f"wrote {args.out / folder} ({total:,} lines in {', '.join(f'{language}.jsonl' for language in sorted(opened))})")
+    print(
+        f"wrote {args.out / folder} ({total:,} lines in {', '.join(f'{language}.jsonl' for language in sorted(opened))})"
+    )
 
 
 def main(argv=None) -> None:
@@ -157,32 +226,95 @@ def main(argv=None) -> None:
         command.add_argument("source", metavar="SOURCE", type=Path, help=source, **more)
         command.set_defaults(make=make)
         if make is not scorer:
-            command.add_argument("--out", metavar="DIR", type=Path, default=Path("data/paper"), help="folder to write into")
+            command.add_argument(
+                "--out",
+                metavar="DIR",
+                type=Path,
+                default=Path("data/paper"),
+                help="folder to write into",
+            )
         return command
-    command = add("ptp", ptp, "the folder with ptp-<lang>/full-*.parquet; or a file, parquet or JSON Lines")
-    command.add_argument("--score", choices=["text", "prompt"], default="text", help="the whole text, or the prompt in it")
-    command.add_argument("--each", metavar="N", type=cli.positive(int), default=5_000, help="texts of either kind, at most")
+
+    command = add(
+        "ptp", ptp, "the folder with ptp-<lang>/full-*.parquet; or a file, parquet or JSON Lines"
+    )
+    command.add_argument(
+        "--score",
+        choices=["text", "prompt"],
+        default="text",
+        help="the whole text, or the prompt in it",
+    )
+    command.add_argument(
+        "--each",
+        metavar="N",
+        type=cli.positive(int),
+        default=5_000,
+        help="texts of either kind, at most",
+    )
     command.add_argument("--seed", type=int, default=0, help="of the choice of texts")
-    command.add_argument("--split", choices=["full", "small", "wildchat"], default="full", help="which files of a folder")
+    command.add_argument(
+        "--split",
+        choices=["full", "small", "wildchat"],
+        default="full",
+        help="which files of a folder",
+    )
     add("rtp-lx", rtp_lx, "folder of RTP_LX_<LOCALE>.json")
     command = add("mmlu", mmlu, "file or folder of Okapi, m_mmlu, Global-MMLU or MMMLU")
     command.add_argument("--subject", default="high_school_geography", help="of the questions")
     command.add_argument("--split", default="test", help="which files of a folder")
     for name, corpus in corpora.HATE.items():
-        known, about = "text" in corpus, f"{corpus['about']} -> hateful/: prompts labelled hateful, added to those there."
-        command = add(name, hate, "CSV, TSV, JSON, JSON Lines or parquet file", nargs="+", about=about)
-        command.add_argument("--text", metavar="COLUMN", required=not known, help="where the text is")
-        command.add_argument("--label", metavar="COLUMN", nargs="+", required=not known, help="where labels are")
-        command.add_argument("--hateful", metavar="LABEL", nargs="+", required=not known, help="any of these means hateful")
-        command.add_argument("--language", metavar="CODE", help="or the column that tells it; default: by the file's name")
+        known, about = (
+            "text" in corpus,
+            f"{corpus['about']} -> hateful/: prompts labelled hateful, added to those there.",
+        )
+        command = add(
+            name, hate, "CSV, TSV, JSON, JSON Lines or parquet file", nargs="+", about=about
+        )
+        command.add_argument(
+            "--text", metavar="COLUMN", required=not known, help="where the text is"
+        )
+        command.add_argument(
+            "--label", metavar="COLUMN", nargs="+", required=not known, help="where labels are"
+        )
+        command.add_argument(
+            "--hateful",
+            metavar="LABEL",
+            nargs="+",
+            required=not known,
+            help="any of these means hateful",
+        )
+        command.add_argument(
+            "--language",
+            metavar="CODE",
+            help="or the column that tells it; default: by the file's name",
+        )
         command.add_argument("--encoding", default="utf-8-sig", help="of a CSV file")
-        command.add_argument("--separator", metavar="CHARACTER", help="default: what the header has most of")
-        command.add_argument("--source", metavar="NAME", dest="name", default=name, help="the corpus's name in what is written")
+        command.add_argument(
+            "--separator", metavar="CHARACTER", help="default: what the header has most of"
+        )
+        command.add_argument(
+            "--source",
+            metavar="NAME",
+            dest="name",
+            default=name,
+            help="the corpus's name in what is written",
+        )
         command.set_defaults(**{"origin": None, **corpus})
         if name == "davidson":
-            command.add_argument("--offensive", dest="hateful", action="store_const", const=["0", "1"], help="by default only class 0")
+            command.add_argument(
+                "--offensive",
+                dest="hateful",
+                action="store_const",
+                const=["0", "1"],
+                help="by default only class 0",
+            )
     command = add("scorer", scorer, 'folder of <lang>.jsonl, {"text": ..., "toxicity": 0..1}')
-    command.add_argument("--out", metavar="FILE", type=Path, help="file to write; default: scorer.safetensors beside SOURCE")
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="file to write; default: scorer.safetensors beside SOURCE",
+    )
     command.add_argument("--seed", type=int, default=0, help="of the choice of the held-out rows")
     args = parser.parse_args(argv)
     args.make(args)

@@ -32,7 +32,11 @@ def write(base: Path, tuned: Path, path: Path) -> int:
         rows = bits.view(len(bits), -1).any(dim=1).nonzero().squeeze(1)
         if len(rows):
             tensors[f"{name} rows"], tensors[f"{name} bits"] = rows.to(torch.int32), bits[rows]
-    about = {"base": hashes[0].hexdigest(), "tuned": hashes[1].hexdigest(), "dtype": read_config(tuned).dtype}
+    about = {
+        "base": hashes[0].hexdigest(),
+        "tuned": hashes[1].hexdigest(),
+        "dtype": read_config(tuned).dtype,
+    }
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"delta": json.dumps(about)})
     return path.stat().st_size
@@ -46,10 +50,15 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     if out.exists():
         raise InputError(f"{out} exists already; choose another folder")
     with checkpoint.open_safetensors(path) as file:
-        metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+        metadata, tensors = (
+            file.metadata() or {},
+            {name: file.get_tensor(name) for name in file.keys()},
+        )
     if "delta" not in metadata:
         raise InputError(f"{path}: not a patch (its metadata lacks 'delta')")
-    about = as_written(path, parse(path, metadata["delta"].encode()), base=str, tuned=str, dtype=str)
+    about = as_written(
+        path, parse(path, metadata["delta"].encode()), base=str, tuned=str, dtype=str
+    )
     if (dtype := getattr(torch, about["dtype"], None)) not in INTEGER:
         raise InputError(f"{path} is broken: its dtype is {about['dtype']!r}")
     model = checkpoint.load(folder, dtype=dtype)
@@ -85,8 +94,12 @@ def weights_hash(model) -> str:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m minitox.delta", description="Apply a patch to its base model, or undo it.")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of the base model, or of the tuned one")
+    parser = argparse.ArgumentParser(
+        prog="python -m minitox.delta", description="Apply a patch to its base model, or undo it."
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="folder of the base model, or of the tuned one"
+    )
     parser.add_argument("patch", type=Path, metavar="PATCH", help="what train.py --delta wrote")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder for the other one")
     args = parser.parse_args(argv)

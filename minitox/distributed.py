@@ -14,8 +14,14 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
-LOCAL_RANK, LOCAL_WORLD = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # on this machine
+RANK, WORLD = (
+    int(os.environ.get("RANK", 0)),
+    int(os.environ.get("WORLD_SIZE", 1)),
+)  # set by torchrun
+LOCAL_RANK, LOCAL_WORLD = (
+    int(os.environ.get("LOCAL_RANK", 0)),
+    int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+)  # on this machine
 FIRST = RANK == 0
 
 
@@ -26,7 +32,9 @@ def processes():
         yield
         return
     store, rank, world = next(dist.rendezvous("env://"))
-    dist.init_process_group(store=store, rank=rank, world_size=world, timeout=timedelta(days=30))  # the first may write for long
+    dist.init_process_group(
+        store=store, rank=rank, world_size=world, timeout=timedelta(days=30)
+    )  # the first may write for long
     if not FIRST:
         sys.stdout = open(os.devnull, "w")
     try:
@@ -37,7 +45,9 @@ def processes():
         if store.add("failures", 1) > 1:  # another one failed before, and this one merely lost it
             sys.stderr = open(os.devnull, "w")
         if isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error)):
-            raise ConnectionError("another process ended; the same command goes on from here") from None
+            raise ConnectionError(
+                "another process ended; the same command goes on from here"
+            ) from None
         raise
 
 
@@ -72,8 +82,14 @@ def spread(model, device: torch.device) -> None:
     """Leave on each process its share of the rows of every layer's weights (FSDP2); the embedding, the last norm and the head stay
     whole. Gradients of spread weights are summed over the processes in float32."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-    options = {"mesh": dist.init_device_mesh(device.type, (WORLD,)), "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32)}
-    unsharded = {weight for name, weight in model.named_parameters() if not name.startswith("model.layers.")}
+
+    options = {
+        "mesh": dist.init_device_mesh(device.type, (WORLD,)),
+        "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32),
+    }
+    unsharded = {
+        weight for name, weight in model.named_parameters() if not name.startswith("model.layers.")
+    }
     for layer in model.model.layers:
         fully_shard(layer, **options)
     fully_shard(model.model, ignored_params=unsharded, **options)
@@ -107,8 +123,16 @@ def whole(tensor, weight, mask=None):
     if not is_spread(weight):
         return tensor
     from torch.distributed.tensor import DTensor
+
     if mask is not None:
         here = part(mask, weight)
-        return whole(tensor.new_zeros(len(here), *tensor.shape[1:]).index_copy_(0, here.nonzero().squeeze(1), tensor), weight)[mask]
+        return whole(
+            tensor.new_zeros(len(here), *tensor.shape[1:]).index_copy_(
+                0, here.nonzero().squeeze(1), tensor
+            ),
+            weight,
+        )[mask]
     like = torch.empty((len(weight), *tensor.shape[1:]), device="meta")
-    return DTensor.from_local(tensor, weight.device_mesh, weight.placements, shape=like.shape, stride=like.stride()).full_tensor()
+    return DTensor.from_local(
+        tensor, weight.device_mesh, weight.placements, shape=like.shape, stride=like.stride()
+    ).full_tensor()

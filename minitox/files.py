@@ -16,8 +16,12 @@ from minitox import distributed
 class InputError(Exception):
     """Something the user gave is wrong; the message, a line, says what, where, and what to do. Scripts print it and exit with 2."""
 
-    def __str__(self) -> str:  # it may quote a file, which may hold a megabyte, or what commands the terminal
-        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in super().__str__())
+    def __str__(
+        self,
+    ) -> str:  # it may quote a file, which may hold a megabyte, or what commands the terminal
+        text = "".join(
+            char if char.isprintable() else ascii(char)[1:-1] for char in super().__str__()
+        )
         return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-390:]}"
 
 
@@ -57,18 +61,30 @@ def as_written(where, value: dict, **kinds) -> dict:
     """What minitox itself wrote, back from a file: InputError if a field is missing or not of its kind, for someone may have edited it."""
     for field, kind in kinds.items():
         if field not in value or not is_kind(value[field], kind):
-            raise InputError(f"{where}: {field!r} is not as minitox wrote it; delete the file, so that it is made anew")
+            raise InputError(
+                f"{where}: {field!r} is not as minitox wrote it; delete the file, so that it is made anew"
+            )
     return value
 
 
 def is_kind(value, kind) -> bool:
     """Whether a value is of a kind: a type, a list of kinds or, of one, of any length, {field: kind}, or {str: kind} for any fields."""
     if isinstance(kind, list):
-        return isinstance(value, list) and len(kind) in (1, len(value)) and all(map(is_kind, value, kind * len(value)))
+        return (
+            isinstance(value, list)
+            and len(kind) in (1, len(value))
+            and all(map(is_kind, value, kind * len(value)))
+        )
     if isinstance(kind, dict):
         return isinstance(value, dict) and all(
-            field in value and is_kind(value[field], kind.get(field, kind.get(str))) for field in (value if str in kind else kind))
-    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and not (isinstance(value, int) and abs(value) >= 2**53)
+            field in value and is_kind(value[field], kind.get(field, kind.get(str)))
+            for field in (value if str in kind else kind)
+        )
+    return (
+        isinstance(value, kind)
+        and isinstance(value, bool) == (kind is bool)
+        and not (isinstance(value, int) and abs(value) >= 2**53)
+    )
 
 
 def read_written(path: Path, **kinds) -> list[dict]:
@@ -88,7 +104,9 @@ def text_field(where: str, row: dict, field: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"{where}: field {field!r} holds half a surrogate pair, which is not text") from None
+        raise InputError(
+            f"{where}: field {field!r} holds half a surrogate pair, which is not text"
+        ) from None
     return value
 
 
@@ -101,7 +119,9 @@ def read_detection(path: Path) -> list[tuple[str, float]]:
             raise InputError(f"{where}: field 'toxicity' is missing")
         score = row["toxicity"]
         if not is_kind(score, int | float) or not 0 <= score <= 1:  # NaN is not in 0..1 either
-            raise InputError(f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}")
+            raise InputError(
+                f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}"
+            )
         rows.append((text, float(score)))
     return rows
 
@@ -143,7 +163,11 @@ def umask() -> int:
 
 def write_json(path: Path, value: dict) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
 
 
 def file_hash(path: Path) -> str:
@@ -161,7 +185,9 @@ def hold(folder: Path) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        raise InputError(f"{folder}: another run is at work there; wait for its end, or choose another --out") from None
+        raise InputError(
+            f"{folder}: another run is at work there; wait for its end, or choose another --out"
+        ) from None
 
 
 def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
@@ -172,26 +198,44 @@ def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
     if not distributed.FIRST:
         return
     path = Path(folder) / "run.json"
-    before = as_written(path, {"data": {}, **(read_json(path) if path.exists() else {})}, data={str: str})
+    before = as_written(
+        path, {"data": {}, **(read_json(path) if path.exists() else {})}, data={str: str}
+    )
     known, data = before["data"], data or {}
-    changed = [language for language in data if known.get(language, data[language]) != data[language]]
+    changed = [
+        language for language in data if known.get(language, data[language]) != data[language]
+    ]
     if before.get("settings") == settings and not changed:
         if data.keys() <= known.keys():
             return
         data = {**known, **data}
-    elif any("run.json" not in file.name and file.is_file() and file.stat().st_size for file in Path(folder).rglob("*")):
+    elif any(
+        "run.json" not in file.name and file.is_file() and file.stat().st_size
+        for file in Path(folder).rglob("*")
+    ):
         if changed and before.get("settings") == settings:
-            raise InputError(f"{folder} was made from other {changed[0]} data than there are now; "
-                             f"choose another --out, or delete {folder}")
+            raise InputError(
+                f"{folder} was made from other {changed[0]} data than there are now; "
+                f"choose another --out, or delete {folder}"
+            )
         before = before.get("settings") if isinstance(before.get("settings"), dict) else {}
         key = next((key for key in settings if before.get(key) != settings[key]), "run.json")
-        raise InputError(f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
-                         f"{settings.get(key)!r}; choose another --out, or delete {folder}")
-    write_json(path, {"settings": settings, **({"data": data} if data else {}), "versions": versions()})
+        raise InputError(
+            f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
+            f"{settings.get(key)!r}; choose another --out, or delete {folder}"
+        )
+    write_json(
+        path, {"settings": settings, **({"data": data} if data else {}), "versions": versions()}
+    )
 
 
 def versions() -> dict:
     """What a result may depend on besides its settings."""
     import numpy
     import torch
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }

@@ -35,14 +35,18 @@ def append_batches(files: list[Batches], together: bool = False):
     A run that was killed finds the files, drops the lines of a batch that is not whole, and goes on with that batch. Batches are
     dealt to the processes, or done by all `together` where each has but a share of the model; the first one writes.
     """
-    done = distributed.broadcast([whole_batches(file) for file in files] if distributed.FIRST else None)
+    done = distributed.broadcast(
+        [whole_batches(file) for file in files] if distributed.FIRST else None
+    )
     lines = sum(len(batch) for file, count in zip(files, done) for batch in file.plan[:count])
     jobs = [(file, batch) for file, count in zip(files, done) for batch in file.plan[count:]]
     width = 1 if together else distributed.WORLD
     for start in range(0, len(jobs), width):
-        round = jobs[start:start + width]
+        round = jobs[start : start + width]
         try:
-            made = [file.rows_of(batch) for file, batch in round[distributed.RANK % width:][:1]]  # none, at the end
+            made = [
+                file.rows_of(batch) for file, batch in round[distributed.RANK % width :][:1]
+            ]  # none, at the end
         except InputError as error:
             made = error
         for (file, batch), rows in zip(round, distributed.gather(made)):
@@ -62,13 +66,17 @@ def whole_batches(file: Batches) -> int:
         opened.seek(0)
         whole = [line for line in opened.read().splitlines(keepends=True) if line.endswith(b"\n")]
         done = bisect_right(ends, len(whole)) - 1
-        opened.truncate(sum(map(len, whole[:ends[done]])))
+        opened.truncate(sum(map(len, whole[: ends[done]])))
     return done
 
 
 def append(path: Path, rows: list[dict]) -> None:
     """Append rows as JSON lines that outlast a crash."""
     with naming(path), open(path, "ab") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace"))
+        file.write(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
+                "utf-8", "backslashreplace"
+            )
+        )
         file.flush()
         os.fsync(file.fileno())

@@ -19,8 +19,16 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 def module_rows(config: Config) -> dict[str, int]:
     """Every module that has neurons, in the order in which the model computes them, and how many it has."""
-    rows = {"gate_proj": config.intermediate_size, "up_proj": config.intermediate_size, "down_proj": config.hidden_size}
-    return {f"model.layers.{layer}.mlp.{name}": rows[name] for layer in range(config.num_hidden_layers) for name in PROJECTIONS}
+    rows = {
+        "gate_proj": config.intermediate_size,
+        "up_proj": config.intermediate_size,
+        "down_proj": config.hidden_size,
+    }
+    return {
+        f"model.layers.{layer}.mlp.{name}": rows[name]
+        for layer in range(config.num_hidden_layers)
+        for name in PROJECTIONS
+    }
 
 
 def by_module(flat, rows: dict[str, int]) -> dict:
@@ -31,8 +39,11 @@ def by_module(flat, rows: dict[str, int]) -> dict:
 def save(path: Path, auroc: dict, info: dict) -> None:
     """Write the AUROC of every neuron as float32, with `info` (how it was found) in the file's metadata."""
     with replacing(path) as temporary:
-        save_file({name: values.astype(np.float32) for name, values in auroc.items()}, temporary,
-                  metadata={"detect": json.dumps(info)})
+        save_file(
+            {name: values.astype(np.float32) for name, values in auroc.items()},
+            temporary,
+            metadata={"detect": json.dumps(info)},
+        )
 
 
 def load(path: Path, rows: dict[str, int], fingerprint: str | None = None) -> tuple[dict, dict]:
@@ -56,7 +67,9 @@ def load(path: Path, rows: dict[str, int], fingerprint: str | None = None) -> tu
     if extra := auroc.keys() - rows.keys():
         raise InputError(f"{path}: module {min(extra)} is no part of the model")
     if fingerprint is not None and info.get("model") != fingerprint:
-        raise InputError(f"{path} was found in another model than this one; run detect.py on this one")
+        raise InputError(
+            f"{path} was found in another model than this one; run detect.py on this one"
+        )
     return {name: auroc[name] for name in rows}, info
 
 
@@ -69,7 +82,7 @@ def select_top(auroc: dict, share: float) -> dict:
     """Exactly the given share of all neurons, those of highest AUROC; among equals the first in the model."""
     flat = np.concatenate(list(auroc.values()))
     chosen = np.zeros(len(flat), dtype=bool)
-    chosen[np.argsort(-flat, kind="stable")[:round(share * len(flat))]] = True
+    chosen[np.argsort(-flat, kind="stable")[: round(share * len(flat))]] = True
     return by_module(chosen, {name: len(values) for name, values in auroc.items()})
 
 
@@ -100,12 +113,19 @@ def overlap(a: dict, b: dict) -> tuple[int, float]:
 
 def sharing(masks: dict[str, dict]) -> dict[str, tuple[int, int, int]]:
     """For each language, how many of its neurons are its own, shared by some others, shared by all.  [paper Figure 2]"""
-    languages = {name: np.sum([mask[name] for mask in masks.values()], axis=0) for name in next(iter(masks.values()))}
+    languages = {
+        name: np.sum([mask[name] for mask in masks.values()], axis=0)
+        for name in next(iter(masks.values()))
+    }
     counts = {}
     for language, mask in masks.items():
-        held = np.concatenate([languages[name][mask[name]] for name in mask])  # by how many languages, for each of its neurons
+        held = np.concatenate(
+            [languages[name][mask[name]] for name in mask]
+        )  # by how many languages, for each of its neurons
         own, everyone = int((held == 1).sum()), int((held == len(masks)).sum())
-        counts[language] = (own, len(held) - own - everyone, everyone) if len(masks) > 1 else (own, 0, 0)
+        counts[language] = (
+            (own, len(held) - own - everyone, everyone) if len(masks) > 1 else (own, 0, 0)
+        )
     return counts
 
 

@@ -10,14 +10,26 @@ TABLE2_NOTES = {
     "split-half": "neurons that both halves of the sentences call toxic, of those that either does",
     "ties": "neurons of AUROC exactly 0.5",
 }
-FIGURES = {"toxic": int, "clean": int, "cut": int, "band": [float, float], "beyond_chance": float, "length_auroc": float,
-           "split_half": float, "ties": float}
+FIGURES = {
+    "toxic": int,
+    "clean": int,
+    "cut": int,
+    "band": [float, float],
+    "beyond_chance": float,
+    "length_auroc": float,
+    "split_half": float,
+    "ties": float,
+}
 
 
 def aligned(rows: list[list[str]]) -> str:
     """The rows as lines, the first column flush left and the others flush right."""
-    widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]  # narrower ones would look crammed
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    widths = [
+        max(6, *map(len, column)) for column in zip(*rows, strict=True)
+    ]  # narrower ones would look crammed
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -25,8 +37,22 @@ def table2(masks: dict[str, dict], infos: dict[str, dict]) -> list[list[str]]:
     """Toxic neurons of each language, beside what they are worth; the first row names the columns.  [paper Table 2]"""
     rows = [["", "sentences", "cut", "toxic neurons", "share", *TABLE2_NOTES]]
     for language, mask in masks.items():
-        info, found = as_written(f"neurons/{language}.safetensors", infos[language], **FIGURES), count(mask)
-        rows.append([language, f"{info['toxic']:,} + {info['clean']:,}", f"{info['cut']:,}", f"{found:,}",
-                     f"{found / size(mask):.1%}", "{:.1%}..{:.1%}".format(*info["band"]), f"{info['beyond_chance']:.1%}",
-                     f"{info['length_auroc']:.3f}", f"{info['split_half']:.2f}", f"{info['ties']:.1%}"])
+        info, found = (
+            as_written(f"neurons/{language}.safetensors", infos[language], **FIGURES),
+            count(mask),
+        )
+        rows.append(
+            [
+                language,
+                f"{info['toxic']:,} + {info['clean']:,}",
+                f"{info['cut']:,}",
+                f"{found:,}",
+                f"{found / size(mask):.1%}",
+                "{:.1%}..{:.1%}".format(*info["band"]),
+                f"{info['beyond_chance']:.1%}",
+                f"{info['length_auroc']:.3f}",
+                f"{info['split_half']:.2f}",
+                f"{info['ties']:.1%}",
+            ]
+        )
     return rows

@@ -33,6 +33,7 @@ def toy_run(tmp_path_factory):
     import detect
     import evaluate
     import train
+
     out, printed = tmp_path_factory.mktemp("toy") / "out", {}
     for script in (detect, train, evaluate):
         with contextlib.redirect_stdout(io.StringIO()) as text:

@@ -26,9 +26,11 @@ from minitox.train import finetune, strategies
 from minitox.train.pairs import Pair
 
 PRODUCT, OURS = "a matrix product", "minitox"
-HOOKS = {"transformers, hooks, 128 as they come, logits": (128, False, True),  # ml-aura's way
-         "transformers, hooks, 32 as they come, logits": (32, False, True),
-         "transformers, hooks, 32 by length, no logits": (32, True, False)}
+HOOKS = {
+    "transformers, hooks, 128 as they come, logits": (128, False, True),  # ml-aura's way
+    "transformers, hooks, 32 as they come, logits": (32, False, True),
+    "transformers, hooks, 32 by length, no logits": (32, True, False),
+}
 FULL, GENERATE = "transformers, AdamW, every weight", "transformers' generate"
 
 
@@ -37,7 +39,11 @@ def contend(args) -> None:
     config = as_config(raw_config(args))
     device, dtype = device_of(args, config)
     torch.manual_seed(0)  # of transformers' random weights
-    build = product if args.contender == PRODUCT else {"detect": detect, "train": train, "generate": write_replies}[args.command]
+    build = (
+        product
+        if args.contender == PRODUCT
+        else {"detect": detect, "train": train, "generate": write_replies}[args.command]
+    )
     run, tokens, operations, what = build(args, config, device, dtype)
     wait = getattr(torch, device.type).synchronize
     times = []
@@ -49,14 +55,36 @@ def contend(args) -> None:
         times.append(time.perf_counter() - begin)
     seconds = (min if args.contender == PRODUCT else statistics.median)(times[1:])
     on_gpu = device.type == "cuda"
-    memory = torch.cuda.max_memory_allocated() if on_gpu else 1_000 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    what += f"; {device.type}, {str(dtype).removeprefix('torch.')}" + ("" if on_gpu else f", {torch.get_num_threads()} threads")
-    print(json.dumps({"seconds": seconds, "memory": memory, "tokens": tokens, "operations": operations, "what": what}))
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else 1_000 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
+    what += f"; {device.type}, {str(dtype).removeprefix('torch.')}" + (
+        "" if on_gpu else f", {torch.get_num_threads()} threads"
+    )
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "memory": memory,
+                "tokens": tokens,
+                "operations": operations,
+                "what": what,
+            }
+        )
+    )
 
 
 def device_of(args, config: Config):  # -> device, dtype
     """As the scripts choose them, and --batch-tokens."""
-    return cli.prepare_device(args, config, {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}[args.command])
+    return cli.prepare_device(
+        args,
+        config,
+        {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}[
+            args.command
+        ],
+    )
 
 
 def raw_config(args) -> dict:
@@ -79,6 +107,7 @@ def our_model(args, config: Config, device, dtype) -> LanguageModel:
 
 def their_model(args, device, dtype, logits: bool = True):
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
     kind = AutoModelForCausalLM if logits else AutoModel
     if not args.random:
         return kind.from_pretrained(args.model, dtype=dtype).to(device).eval()
@@ -93,13 +122,19 @@ def random_texts(config: Config, count: int, mean: float, most: int) -> list[lis
     return [rng.integers(3, config.vocab_size, length).tolist() for length in lengths]
 
 
-def padded_left(rows: list[list[int]], device):  # -> ids and mask (B, T), as transformers and ml-aura want them
+def padded_left(
+    rows: list[list[int]], device
+):  # -> ids and mask (B, T), as transformers and ml-aura want them
     longest = max(map(len, rows))
-    ids, mask = ([[0] * (longest - len(row)) + row for row in values] for values in (rows, [[1] * len(row) for row in rows]))
+    ids, mask = (
+        [[0] * (longest - len(row)) + row for row in values]
+        for values in (rows, [[1] * len(row) for row in rows])
+    )
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 # Each of the following returns a function to time, its tokens, the operations that they need, and what it does.
+
 
 def product(args, config: Config, device, dtype):
     size = 2_048 if device.type == "cpu" else 8_192
@@ -113,19 +148,34 @@ def detect(args, config: Config, device, dtype):
     else:
         tokenizer = Tokenizer(args.model, config)
         toxic, clean = read_labelled(args.data / "detection" / f"{args.language}.jsonl", 0.5, 0.2)
-        ids = [tokenizer.sentence(text)[:129] for pair in zip(toxic, clean) for text in pair][:args.sentences]
+        ids = [tokenizer.sentence(text)[:129] for pair in zip(toxic, clean) for text in pair][
+            : args.sentences
+        ]
         special = tokenizer.special_ids
     lengths = [len(row) for row in ids]
-    tokens, what = sum(lengths), f"responses to {len(ids)} sentences, {sum(lengths):,} tokens, max pooling"
+    tokens, what = (
+        sum(lengths),
+        f"responses to {len(ids)} sentences, {sum(lengths):,} tokens, max pooling",
+    )
     if args.contender == OURS:
         model = our_model(args, config, device, dtype)
         groups = [[ids[i] for i in group] for group in batches(lengths, args.batch_tokens)]
-        def run(group): return pooled_responses(model, group, special, POOL["max"])
+
+        def run(group):
+            return pooled_responses(model, group, special, POOL["max"])
     else:
         size, by_length, logits = HOOKS[args.contender]
-        rows, run = sorted(ids, key=len) if by_length else ids, hooked(their_model(args, device, dtype, logits), device)
-        groups = [rows[i:i + size] for i in range(0, len(rows), size)]
-    return lambda: [run(group) for group in groups], tokens, flops(config, tokens, seen(lengths)), what
+        rows, run = (
+            sorted(ids, key=len) if by_length else ids,
+            hooked(their_model(args, device, dtype, logits), device),
+        )
+        groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return (
+        lambda: [run(group) for group in groups],
+        tokens,
+        flops(config, tokens, seen(lengths)),
+        what,
+    )
 
 
 def hooked(model, device):
@@ -134,6 +184,7 @@ def hooked(model, device):
 
     def hook(module, inputs, output):
         pooled.append(output.masked_fill(~mask[0].unsqueeze(-1), -torch.inf).amax(dim=1))
+
     for name, module in model.named_modules():
         if name.endswith(("gate_proj", "up_proj", "down_proj")):
             module.register_forward_hook(hook)
@@ -145,6 +196,7 @@ def hooked(model, device):
         model(input_ids=ids, attention_mask=attention, use_cache=False)
         torch.cat(pooled, dim=1).half().cpu().numpy()
         pooled.clear()
+
     return run
 
 
@@ -153,7 +205,9 @@ def train(args, config: Config, device, dtype):
     generator, start = torch.Generator().manual_seed(0), round(0.4 * args.tokens)
     ids = torch.randint(3, config.vocab_size, (args.pairs, args.tokens), generator=generator)
     share = tuned_by(args.contender)
-    step = (their_step if args.contender == FULL else our_step)(args, config, device, dtype, ids, start, share)
+    step = (their_step if args.contender == FULL else our_step)(
+        args, config, device, dtype, ids, start, share
+    )
     read = [args.tokens - 1] * args.pairs  # the last token is predicted and not read
     operations = flops(config, sum(read), seen(read), args.pairs * (args.tokens - start), share)
     what = f"one step on {args.pairs} pairs of {args.tokens} tokens, loss on 60 % of them{', recomputing' * args.recompute}"
@@ -183,16 +237,24 @@ def their_step(args, config: Config, device, dtype, ids, start: int, share):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
     return step
 
 
 def our_step(args, config: Config, device, dtype, ids, start: int, share):
     model, rng, mask = our_model(args, config, device, dtype), np.random.default_rng(0), None
     if share != "full":
-        mask = {name: rng.permutation(rows) < round(share * rows) for name, rows in module_rows(config).items()}
+        mask = {
+            name: rng.permutation(rows) < round(share * rows)
+            for name, rows in module_rows(config).items()
+        }
     model.model.recompute = args.recompute
-    settings = argparse.Namespace(optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=args.batch_tokens)
-    optimizer = finetune.make_optimizer(model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings)
+    settings = argparse.Namespace(
+        optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=args.batch_tokens
+    )
+    optimizer = finetune.make_optimizer(
+        model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings
+    )
     batch = [Pair(row, start, "") for row in ids.tolist()]
     return lambda: finetune.train_step(model, optimizer, batch, 1e-5, settings, "")
 
@@ -204,8 +266,10 @@ def write_replies(args, config: Config, device, dtype):
     else:
         tokenizer, each = Tokenizer(args.model, config), -(-args.prompts // len(args.languages))
         files = [args.data / "prompts" / f"{language}.jsonl" for language in args.languages]
-        texts = [row["prompt"] for path in files for _, (_, row) in zip(range(each), read_jsonl(path))]
-        prompts = [tokenizer.prompt(text) for text in texts[:args.prompts]]
+        texts = [
+            row["prompt"] for path in files for _, (_, row) in zip(range(each), read_jsonl(path))
+        ]
+        prompts = [tokenizer.prompt(text) for text in texts[: args.prompts]]
     new, lengths = args.new_tokens, [len(row) for row in prompts]
     what = f"{len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens at once, {new} new ones each"
     figures = len(prompts) * new, operations_of_replies(config, prompts, new), what
@@ -214,7 +278,9 @@ def write_replies(args, config: Config, device, dtype):
         return lambda: generate(model, prompts, new, set()), *figures
     model, (ids, mask) = their_model(args, device, dtype), padded_left(prompts, device)
     theirs = torch.inference_mode()(model.generate)
-    return lambda: theirs(ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False), *figures
+    return lambda: theirs(
+        ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False
+    ), *figures
 
 
 def operations_of_replies(config: Config, prompts: list[list[int]], new: int) -> float:

@@ -22,7 +22,9 @@ from minitox.train.pairs import Pair
 
 @pytest.fixture(params=["llama", "cohere"])
 def model(request):
-    config = as_config({**CONFIG, "model_type": request.param, "tie_word_embeddings": request.param == "cohere"})
+    config = as_config(
+        {**CONFIG, "model_type": request.param, "tie_word_embeddings": request.param == "cohere"}
+    )
     return our_model(Namespace(random=True), config, torch.device("cpu"), torch.float32)
 
 
@@ -41,9 +43,17 @@ def test_a_forward_pass_takes_the_operations_of_its_matrix_products(model):
 
 @pytest.mark.parametrize("tuned", ["full", 1.0, 0.25])
 def test_a_training_step_takes_the_operations_of_the_rows_that_it_tunes(model, tuned):
-    mask = None if tuned == "full" else {name: np.arange(rows) < tuned * rows for name, rows in module_rows(model.config).items()}
+    mask = (
+        None
+        if tuned == "full"
+        else {
+            name: np.arange(rows) < tuned * rows for name, rows in module_rows(model.config).items()
+        }
+    )
     settings = Namespace(optimizer="rows", weight_decay=0.01, batch_tokens=100, clip=1.0)
-    optimizer = finetune.make_optimizer(model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings)
+    optimizer = finetune.make_optimizer(
+        model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings
+    )
     batch = [Pair([5] * 9, 4, "")] * 3
     found = counted(lambda: finetune.train_step(model, optimizer, batch, 1e-3, settings, ""))
     assert found == flops(model.config, 3 * 8, 3 * 8 * 8, predicted=3 * 5, tuned=tuned)
@@ -60,17 +70,29 @@ def test_what_prompts_begin_with_is_counted_once(model):
     assert operations_of_replies(model.config, prompts, new=4) == once
     apart = flops(model.config, 8 + 6, seen([8, 6]), 2 * 4)
     assert apart - once == flops(model.config, 2, seen([2]))
-    alone = [[2, 3, 4, 5, 6]]  # its first four tokens are read at once, then, one by one, the fifth and three of the new ones
+    alone = [
+        [2, 3, 4, 5, 6]
+    ]  # its first four tokens are read at once, then, one by one, the fifth and three of the new ones
     attended = 4 * 4 + sum([5, 6, 7, 8])
     assert counted(lambda: generate(model, alone, 4, set())) == flops(model.config, 8, attended, 4)
 
 
-@pytest.mark.parametrize("name, weights, neurons", [
-    ("llama-3.1-8b", 8_030_261_248, 1_048_576), ("llama-3.1-70b", 70_553_706_496, 5_242_880), ("llama-3.2-1b", 1_235_814_400, 294_912),
-    ("aya-23-8b", 8_028_033_024, 1_048_576), ("smollm2-135m", 134_515_008, 109_440)])
+@pytest.mark.parametrize(
+    "name, weights, neurons",
+    [
+        ("llama-3.1-8b", 8_030_261_248, 1_048_576),
+        ("llama-3.1-70b", 70_553_706_496, 5_242_880),
+        ("llama-3.2-1b", 1_235_814_400, 294_912),
+        ("aya-23-8b", 8_028_033_024, 1_048_576),
+        ("smollm2-135m", 134_515_008, 109_440),
+    ],
+)
 def test_named_shapes_have_the_published_numbers_of_weights(name, weights, neurons):
     config = as_config(SHAPES[name])
-    assert (strategies.count_weights(config, None), sum(module_rows(config).values())) == (weights, neurons)
+    assert (strategies.count_weights(config, None), sum(module_rows(config).values())) == (
+        weights,
+        neurons,
+    )
 
 
 def run(capsys, *arguments: str) -> str:
@@ -80,16 +102,30 @@ def run(capsys, *arguments: str) -> str:
 
 def test_cost_shows_hours_as_operations_over_the_rate(capsys):
     def hours(*more: str) -> dict[str, list[str]]:
-        rows = [line.strip("| ").split(" | ") for line in run(capsys, "cost", "--markdown", *more).splitlines() if line.startswith("|")]
+        rows = [
+            line.strip("| ").split(" | ")
+            for line in run(capsys, "cost", "--markdown", *more).splitlines()
+            if line.startswith("|")
+        ]
         return {row[0]: row[1:] for row in rows[2:]}
+
     unit, ten = hours(), hours("--rate", "10", "20", "10")
     assert unit["weights"] == ["8,030,261,248", "8,028,033,024", "70,553,706,496"]
-    by_hand = 90_000 * 36 * 2 * (32 * (2 * 4096 * 128 * (32 + 8) + 3 * 4096 * 14336) + 32 * 2 * 32 * 128 * 18.5)
+    by_hand = (
+        90_000
+        * 36
+        * 2
+        * (32 * (2 * 4096 * 128 * (32 + 8) + 3 * 4096 * 14336) + 32 * 2 * 32 * 128 * 18.5)
+    )
     assert float(unit["detect, GPU-hours"][0]) == pytest.approx(by_hand / 100e12 / 3600, abs=0.005)
     assert float(ten["detect, GPU-hours"][0]) == pytest.approx(by_hand / 10e12 / 3600, abs=0.005)
-    assert float(ten["train full, GPU-hours"][2]) == pytest.approx(5 * float(unit["train full, GPU-hours"][2]), abs=0.05)
+    assert float(ten["train full, GPU-hours"][2]) == pytest.approx(
+        5 * float(unit["train full, GPU-hours"][2]), abs=0.05
+    )
     assert unit["responses of one language, disk"][0] == "21.0 GB"
-    assert unit["train full, memory"][0] == "128.5 GB"  # 2 of weights, 12 of state, 2 of gradient, each for eight thousand million
+    assert (
+        unit["train full, memory"][0] == "128.5 GB"
+    )  # 2 of weights, 12 of state, 2 of gradient, each for eight thousand million
 
 
 def test_the_default_rate_of_cost_is_told_to_be_no_measurement(capsys):
@@ -97,11 +133,28 @@ def test_the_default_rate_of_cost_is_told_to_be_no_measurement(capsys):
     assert "no measurement" not in run(capsys, "cost", "--rate", "250")
 
 
-@pytest.mark.parametrize("command, more", [
-    ("detect", ["--sentences", "4", "--mean-tokens", "8"]), ("train", ["--pairs", "1", "--tokens", "16"]),
-    ("generate", ["--prompts", "2", "--new-tokens", "2", "--mean-tokens", "8"])])
+@pytest.mark.parametrize(
+    "command, more",
+    [
+        ("detect", ["--sentences", "4", "--mean-tokens", "8"]),
+        ("train", ["--pairs", "1", "--tokens", "16"]),
+        ("generate", ["--prompts", "2", "--new-tokens", "2", "--mean-tokens", "8"]),
+    ],
+)
 def test_a_contender_is_timed_on_random_weights_of_a_named_shape(command, more, capsys):
-    shape = ["--shape", "smollm2-135m", "--random", "--layers", "1", "--dtype", "bfloat16", "--calls", "1", "--device", "cpu"]
+    shape = [
+        "--shape",
+        "smollm2-135m",
+        "--random",
+        "--layers",
+        "1",
+        "--dtype",
+        "bfloat16",
+        "--calls",
+        "1",
+        "--device",
+        "cpu",
+    ]
     found = json.loads(run(capsys, command, *shape, *more, "--contender", "minitox"))
     assert found["tokens"] > 0 and found["seconds"] > 0
     assert found["operations"] > 1e6 * found["tokens"]
@@ -113,7 +166,14 @@ def test_peers_that_are_not_installed_or_fail_are_named_and_left_out(monkeypatch
     figures = {"seconds": 2.0, "memory": 1e9, "tokens": 10, "operations": 4e12, "what": "nothing"}
 
     def found(arguments: list[str], label: str) -> dict | None:
-        return None if "80%" in label else {**figures, "seconds": 1.0} if "product" in label else figures
+        return (
+            None
+            if "80%" in label
+            else {**figures, "seconds": 1.0}
+            if "product" in label
+            else figures
+        )
+
     monkeypatch.setattr(benchmark, "in_a_process_of_its_own", found)
     monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
     printed = run(capsys, "train")
@@ -127,18 +187,44 @@ def test_a_shape_without_random_is_refused(capsys):
     assert "--random" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more, one_round", [
-    ([], ["detect.py", "train.py", "2 detect.py", "2 train.py"]),
-    (["--baseline", "/other"], ["/other/detect.py", "/other/train.py", "/other/evaluate.py", "detect.py", "train.py", "evaluate.py"])])
-def test_scale_runs_the_scripts_in_turn_and_adds_up_what_they_say_they_did(more, one_round, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "more, one_round",
+    [
+        ([], ["detect.py", "train.py", "2 detect.py", "2 train.py"]),
+        (
+            ["--baseline", "/other"],
+            [
+                "/other/detect.py",
+                "/other/train.py",
+                "/other/evaluate.py",
+                "detect.py",
+                "train.py",
+                "evaluate.py",
+            ],
+        ),
+    ],
+)
+def test_scale_runs_the_scripts_in_turn_and_adds_up_what_they_say_they_did(
+    more, one_round, monkeypatch, capsys
+):
     ran = []
 
     def finished(command, **_):
-        processes = f"{command[command.index('--nproc-per-node') + 1]} " if "--nproc-per-node" in command else ""
+        processes = (
+            f"{command[command.index('--nproc-per-node') + 1]} "
+            if "--nproc-per-node" in command
+            else ""
+        )
         script = next(part for part in command if part.endswith(".py"))
         ran.append(processes + script.removeprefix(f"{benchmark.ROOT}/"))
-        return Namespace(returncode=0, stdout="en: 1,200 tokens in 3 s\nzh: 34 tokens in 1 s\nwrote 9 tokens in out\n")
+        return Namespace(
+            returncode=0,
+            stdout="en: 1,200 tokens in 3 s\nzh: 34 tokens in 1 s\nwrote 9 tokens in out\n",
+        )
+
     monkeypatch.setattr(benchmark.subprocess, "run", finished)
     table = run(capsys, "scale", "--repeats", "2", *more)
     assert ran == one_round * 2
-    assert table.count("1,234 tokens") == len({script.split("/")[-1].split()[-1] for script in one_round})
+    assert table.count("1,234 tokens") == len(
+        {script.split("/")[-1].split()[-1] for script in one_round}
+    )

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import WORDS, error_of, write_jsonl, write_model
 from safetensors.torch import load_file, save_file
+from tiny import WORDS, error_of, write_jsonl, write_model
 
 from minitox import neurons
 from minitox.lm.config import read_config
@@ -40,7 +40,16 @@ def setup(tmp_path):
     write_model(tmp_path / "model")
     for seed, language in enumerate(("de", "en")):
         write_detection(tmp_path / "data", language, seed)
-    return ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--languages", "de,en"]
+    return [
+        "--model",
+        str(tmp_path / "model"),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--languages",
+        "de,en",
+    ]
 
 
 def found(setup, language: str):
@@ -58,9 +67,13 @@ def fails(setup, capsys, *more) -> str:
 def test_a_planted_neuron_is_the_top_neuron_of_its_module(setup):
     """One row of gate_proj is made to answer the word that only toxic sentences have."""
     folder = Path(setup[1])
-    word = detect.Tokenizer(folder, read_config(folder)).encode("an ox")[-1]  # the x, which no other word has
+    word = detect.Tokenizer(folder, read_config(folder)).encode("an ox")[
+        -1
+    ]  # the x, which no other word has
     weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"][word] *= 20  # else the untrained attention drowns what the word is
+    weights["model.embed_tokens.weight"][word] *= (
+        20  # else the untrained attention drowns what the word is
+    )
     weights["model.layers.0.mlp.gate_proj.weight"][17] = weights["model.embed_tokens.weight"][word]
     save_file(weights, folder / "model.safetensors")
     detect.main(setup)
@@ -75,7 +88,10 @@ def test_what_it_prints_is_what_it_wrote(setup, capsys):
     for language in ("de", "en"):
         auroc, info = found(setup, language)
         count = neurons.count(neurons.select(auroc))
-        assert any(line.startswith(f"{language} 30 + 30 0 {count:,} {count / 256:.1%} ") for line in printed)
+        assert any(
+            line.startswith(f"{language} 30 + 30 0 {count:,} {count / 256:.1%} ")
+            for line in printed
+        )
         assert info["toxic"] == info["clean"] == 30
         assert 0 <= info["band"][0] < info["band"][1] <= 1
     a, b = (neurons.select(found(setup, language)[0]) for language in ("de", "en"))
@@ -83,7 +99,9 @@ def test_what_it_prints_is_what_it_wrote(setup, capsys):
     assert not list((Path(setup[5]) / "neurons").glob("*.partial"))
 
 
-def test_the_same_command_again_computes_nothing_and_prints_the_same_tables(setup, capsys, monkeypatch):
+def test_the_same_command_again_computes_nothing_and_prints_the_same_tables(
+    setup, capsys, monkeypatch
+):
     detect.main(setup)
     tables = capsys.readouterr().out.split("Table 2")[1]
     monkeypatch.setattr(detect.checkpoint, "load", None)  # nothing to load for
@@ -118,15 +136,20 @@ def test_at_most_so_many_sentences_of_a_class_the_same_ones_for_a_seed(setup, tm
     assert first[1]["toxic"] == first[1]["clean"] == 10
     setup[5] = str(tmp_path / "again")
     detect.main([*setup, "--sentences", "10", "--seed", "3"])
-    assert all(np.array_equal(first[0][name], values) for name, values in found(setup, "de")[0].items())
+    assert all(
+        np.array_equal(first[0][name], values) for name, values in found(setup, "de")[0].items()
+    )
 
 
-@pytest.mark.parametrize("rows, reason", [
-    ([{"text": "soup", "toxicity": 0.9}], "no clean sentence"),
-    ([{"text": "soup", "toxicity": 0.1}], "no toxic sentence"),
-    ([], "no toxic sentence"),
-    (None, "does not exist"),
-])
+@pytest.mark.parametrize(
+    "rows, reason",
+    [
+        ([{"text": "soup", "toxicity": 0.9}], "no clean sentence"),
+        ([{"text": "soup", "toxicity": 0.1}], "no toxic sentence"),
+        ([], "no toxic sentence"),
+        (None, "does not exist"),
+    ],
+)
 def test_a_language_that_cannot_be_used_is_named_and_the_others_go_on(setup, capsys, rows, reason):
     path = Path(setup[3]) / "detection" / "de.jsonl"
     path.unlink() if rows is None else write_jsonl(path, rows)
@@ -137,22 +160,36 @@ def test_a_language_that_cannot_be_used_is_named_and_the_others_go_on(setup, cap
     assert "no language of de can be used" in fails(setup[:-1], capsys, "de")
 
 
-@pytest.mark.parametrize("line, message", [
-    (b'{"text": "soup", "toxicity": 0.9', "de.jsonl:3: not valid JSON"),
-    (b'["soup", 0.9]', "de.jsonl:3: expected a JSON object, found list"),
-    (b'{"toxicity": 0.9}', "de.jsonl:3: field 'text' is missing"),
-    (b'{"text": "soup"}', "de.jsonl:3: field 'toxicity' is missing"),
-    (b'{"text": 7, "toxicity": 0.9}', "de.jsonl:3: field 'text' must be text, not int"),
-    (b'{"text": "  ", "toxicity": 0.9}', "de.jsonl:3: field 'text' is empty"),
-    (b'{"text": "\\ud800", "toxicity": 0.9}', "de.jsonl:3: field 'text' holds half a surrogate pair"),
-    (b'{"text": "soup", "toxicity": NaN}', "de.jsonl:3: field 'toxicity' must be a number from 0 to 1, not nan"),
-    (b'{"text": "soup", "toxicity": "0.9"}', "de.jsonl:3: field 'toxicity' must be a number from 0 to 1, not '0.9'"),
-    (b'{"text": "soup", "toxicity": 1.1}', "de.jsonl:3: field 'toxicity' must be"),
-    (b'{"text": "soup", "toxicity": true}', "de.jsonl:3: field 'toxicity' must be"),
-    (b'\xff\xfe', "de.jsonl:3: not valid UTF-8"),
-    (b'', "de.jsonl:3: not valid JSON"),
-])
-def test_a_broken_line_names_file_line_and_field_and_nothing_is_written(setup, capsys, line, message):
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b'{"text": "soup", "toxicity": 0.9', "de.jsonl:3: not valid JSON"),
+        (b'["soup", 0.9]', "de.jsonl:3: expected a JSON object, found list"),
+        (b'{"toxicity": 0.9}', "de.jsonl:3: field 'text' is missing"),
+        (b'{"text": "soup"}', "de.jsonl:3: field 'toxicity' is missing"),
+        (b'{"text": 7, "toxicity": 0.9}', "de.jsonl:3: field 'text' must be text, not int"),
+        (b'{"text": "  ", "toxicity": 0.9}', "de.jsonl:3: field 'text' is empty"),
+        (
+            b'{"text": "\\ud800", "toxicity": 0.9}',
+            "de.jsonl:3: field 'text' holds half a surrogate pair",
+        ),
+        (
+            b'{"text": "soup", "toxicity": NaN}',
+            "de.jsonl:3: field 'toxicity' must be a number from 0 to 1, not nan",
+        ),
+        (
+            b'{"text": "soup", "toxicity": "0.9"}',
+            "de.jsonl:3: field 'toxicity' must be a number from 0 to 1, not '0.9'",
+        ),
+        (b'{"text": "soup", "toxicity": 1.1}', "de.jsonl:3: field 'toxicity' must be"),
+        (b'{"text": "soup", "toxicity": true}', "de.jsonl:3: field 'toxicity' must be"),
+        (b"\xff\xfe", "de.jsonl:3: not valid UTF-8"),
+        (b"", "de.jsonl:3: not valid JSON"),
+    ],
+)
+def test_a_broken_line_names_file_line_and_field_and_nothing_is_written(
+    setup, capsys, line, message
+):
     path = Path(setup[3]) / "detection" / "de.jsonl"
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
@@ -167,11 +204,14 @@ def test_a_folder_that_is_no_model_is_named_and_nothing_is_written(setup, capsys
     assert not Path(setup[5]).exists()
 
 
-@pytest.mark.parametrize("change, named", [
-    (["--pool", "mean"], "pool was 'max', this one's is 'mean'"),
-    (["--max-tokens", "7"], "max_tokens was 128"),
-    (["--dtype", "bfloat16"], "dtype was 'torch.float32'"),
-])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (["--pool", "mean"], "pool was 'max', this one's is 'mean'"),
+        (["--max-tokens", "7"], "max_tokens was 128"),
+        (["--dtype", "bfloat16"], "dtype was 'torch.float32'"),
+    ],
+)
 def test_results_of_another_setting_are_not_mixed(setup, capsys, change, named):
     detect.main(setup)
     capsys.readouterr()
@@ -190,10 +230,22 @@ def test_a_sentence_of_special_tokens_alone_is_told_and_not_pooled(setup, capsys
     path = Path(setup[1]) / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     token = tokenizer["model"]["vocab"]["x"]
-    tokenizer["added_tokens"].append({"id": token, "content": "x", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
-                                      "normalized": False})
+    tokenizer["added_tokens"].append(
+        {
+            "id": token,
+            "content": "x",
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+    )
     path.write_text(json.dumps(tokenizer))
-    write_jsonl(Path(setup[3]) / "detection" / "de.jsonl", [{"text": "x", "toxicity": 0.9}, {"text": "the soup", "toxicity": 0.1}])
+    write_jsonl(
+        Path(setup[3]) / "detection" / "de.jsonl",
+        [{"text": "x", "toxicity": 0.9}, {"text": "the soup", "toxicity": 0.1}],
+    )
     assert "special ones alone, of 1 of the sentences" in fails(setup, capsys)
 
 
@@ -212,10 +264,13 @@ def test_a_limit_beyond_the_models_positions_is_refused(setup, capsys):
     detect.main([*setup, "--max-tokens", "7"])
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--languages", "de,xx"], "'xx' is not one of ar, cs"),
-    (["--sentences", "0"], "invalid positive int value"),
-    (["--device", "gpu9"], "--device gpu9"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--languages", "de,xx"], "'xx' is not one of ar, cs"),
+        (["--sentences", "0"], "invalid positive int value"),
+        (["--device", "gpu9"], "--device gpu9"),
+    ],
+)
 def test_wrong_arguments_say_what_is_right(setup, capsys, arguments, message):
     assert message in error_of(detect.main, [*setup, *arguments], capsys)

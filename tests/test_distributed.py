@@ -23,20 +23,48 @@ import evaluate  # noqa: E402
 import train  # noqa: E402
 
 LANGUAGES = ["--languages", "en,zh"]
-TUNE = [*LANGUAGES, "--pairs", "32", "--epochs", "2", "--checkpoint-steps", "2"]  # every step has a piece for both processes
+TUNE = [
+    *LANGUAGES,
+    "--pairs",
+    "32",
+    "--epochs",
+    "2",
+    "--checkpoint-steps",
+    "2",
+]  # every step has a piece for both processes
 
 
 def command(processes: int, script, arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), str(script), *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        str(script),
+        *arguments,
+    ]
 
 
 def torchrun(processes: int, script, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command(processes, script, arguments), capture_output=True, text=True, cwd=ROOT, timeout=120, env=environment)
+    return subprocess.run(
+        command(processes, script, arguments),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        env=environment,
+    )
 
 
 def files_in(folder: Path) -> dict:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +82,9 @@ def with_neurons_of(alone: Path, out: Path) -> Path:
 
 
 @pytest.mark.parametrize("processes, more", [(2, []), (4, []), (2, ["--spread"])])
-def test_detect_writes_the_same_bytes_with_any_number_of_processes(processes, more, alone, tmp_path):
+def test_detect_writes_the_same_bytes_with_any_number_of_processes(
+    processes, more, alone, tmp_path
+):
     result = torchrun(processes, "detect.py", "--out", str(tmp_path / "out"), *LANGUAGES, *more)
     assert result.returncode == 0, result.stderr
     assert files_in(tmp_path / "out" / "neurons") == files_in(alone / "neurons")
@@ -69,17 +99,29 @@ def assert_same_models(ours: Path, theirs: Path, names, base: Path = TOY / "mode
         assert proofs[0] == proofs[1]
         a, b = (load_file(folder / name / "model.safetensors") for folder in (ours, theirs))
         for weight in before:
-            rows, other = a[weight].flatten(1) if a[weight].dim() > 1 else a[weight][None], b[weight].view_as(a[weight])
+            rows, other = (
+                a[weight].flatten(1) if a[weight].dim() > 1 else a[weight][None],
+                b[weight].view_as(a[weight]),
+            )
             difference = (rows - other.reshape(rows.shape)).norm(dim=1)
             frozen = (a[weight] == before[weight]).reshape(len(rows), -1).all(dim=1)
             assert not difference[frozen].any(), (name, weight)
-            assert (difference <= 1e-6 * rows.norm(dim=1)).all(), (name, weight, (difference / rows.norm(dim=1)).max())
+            assert (difference <= 1e-6 * rows.norm(dim=1)).all(), (
+                name,
+                weight,
+                (difference / rows.norm(dim=1)).max(),
+            )
 
 
-@pytest.mark.parametrize("optimizer, names", [("rows", ["full", "per-language", "multilingual", "aura"]), ("masked", ["multilingual"])])
+@pytest.mark.parametrize(
+    "optimizer, names",
+    [("rows", ["full", "per-language", "multilingual", "aura"]), ("masked", ["multilingual"])],
+)
 def test_train_makes_the_same_models_with_two_processes(optimizer, names, alone, tmp_path):
     out = with_neurons_of(alone, tmp_path / "out")
-    result = torchrun(2, "train.py", "--out", str(out), *TUNE, "--optimizer", optimizer, "--strategy", *names)
+    result = torchrun(
+        2, "train.py", "--out", str(out), *TUNE, "--optimizer", optimizer, "--strategy", *names
+    )
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == sorted(names)
     assert_same_models(tmp_path / "out" / "models", alone / "models", names)
@@ -90,12 +132,20 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.skipif(not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(), reason="needs /proc to find the processes")
+@pytest.mark.skipif(
+    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
+    reason="needs /proc to find the processes",
+)
 def test_when_one_process_is_killed_both_end_and_any_number_of_them_goes_on(alone, tmp_path):
     arguments = ["--strategy", "multilingual", *TUNE]
     out = with_neurons_of(alone, tmp_path / "out")
-    process = subprocess.Popen(command(2, "train.py", ["--out", str(out), *arguments]), cwd=ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(2, "train.py", ["--out", str(out), *arguments]),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     saved = out / "models" / "multilingual.partial" / "checkpoint.safetensors"
     while not saved.exists():
         assert process.poll() is None, process.stderr.read()
@@ -115,9 +165,31 @@ def test_when_one_process_is_killed_both_end_and_any_number_of_them_goes_on(alon
 
 
 @pytest.mark.parametrize("more", [[], ["--spread"]])
-def test_evaluate_writes_the_same_replies_and_report_with_two_processes(more, alone, tmp_path, monkeypatch):
-    arguments = ["--languages", "en,ja", "--prompts", "5", "--models", "base", "multilingual", "--batch-tokens", "250",
-                 "--perplexity", "9", "--max-new-tokens", "24", "--out", "out", "--data", str(TOY), "--model", str(TOY / "model"), *more]
+def test_evaluate_writes_the_same_replies_and_report_with_two_processes(
+    more, alone, tmp_path, monkeypatch
+):
+    arguments = [
+        "--languages",
+        "en,ja",
+        "--prompts",
+        "5",
+        "--models",
+        "base",
+        "multilingual",
+        "--batch-tokens",
+        "250",
+        "--perplexity",
+        "9",
+        "--max-new-tokens",
+        "24",
+        "--out",
+        "out",
+        "--data",
+        str(TOY),
+        "--model",
+        str(TOY / "model"),
+        *more,
+    ]
     found = []
     for processes in (1, 2):
         home = tmp_path / str(processes)
@@ -126,7 +198,12 @@ def test_evaluate_writes_the_same_replies_and_report_with_two_processes(more, al
         if processes == 1:
             evaluate.main(arguments)
         else:
-            run = subprocess.run(command(2, ROOT / "evaluate.py", arguments), capture_output=True, text=True, timeout=120)
+            run = subprocess.run(
+                command(2, ROOT / "evaluate.py", arguments),
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
             assert run.returncode == 0, run.stderr
         found.append(files_in(home / "out"))
     assert found[0].keys() == found[1].keys() and "report.html" in found[0]
@@ -134,8 +211,14 @@ def test_evaluate_writes_the_same_replies_and_report_with_two_processes(more, al
 
 
 def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
-    result = torchrun(2, "detect.py", "--model", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"))
-    assert result.returncode != 0 and result.stderr.count("error: ") == 1 and "nowhere/config.json: no such file" in result.stderr
+    result = torchrun(
+        2, "detect.py", "--model", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")
+    )
+    assert (
+        result.returncode != 0
+        and result.stderr.count("error: ") == 1
+        and "nowhere/config.json: no such file" in result.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -152,8 +235,14 @@ cli.run(main)
 """)
     result = torchrun(2, tmp_path / "script.py")
     assert result.returncode != 0
-    told = [line for line in result.stderr.splitlines() if line.startswith(("error: ", "Traceback (most"))]
-    assert told[0] == "error: the third sentence is not finite" and not any(line.startswith("error: ") for line in told[1:])
+    told = [
+        line
+        for line in result.stderr.splitlines()
+        if line.startswith(("error: ", "Traceback (most"))
+    ]
+    assert told[0] == "error: the third sentence is not finite" and not any(
+        line.startswith("error: ") for line in told[1:]
+    )
 
 
 def test_rows_go_to_the_process_that_holds_them_and_come_back_whole(tmp_path):
@@ -185,5 +274,13 @@ cli.run(main)
 def test_a_single_process_has_all_and_waits_for_none():
     weight = torch.ones(3, 2)
     assert distributed.WORLD == 1 and distributed.FIRST
-    assert distributed.gather(5) == [5] and distributed.broadcast(5) == 5 and distributed.deal([1, 2]) == [1, 2]
-    assert distributed.local(weight) is weight and distributed.part(weight, weight) is weight and distributed.whole(weight, weight) is weight
+    assert (
+        distributed.gather(5) == [5]
+        and distributed.broadcast(5) == 5
+        and distributed.deal([1, 2]) == [1, 2]
+    )
+    assert (
+        distributed.local(weight) is weight
+        and distributed.part(weight, weight) is weight
+        and distributed.whole(weight, weight) is weight
+    )

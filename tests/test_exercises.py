@@ -29,7 +29,10 @@ def test_there_are_eight_and_all_have_a_solution_and_a_mistake_for_every_functio
     exercises = sorted(path.stem for path in EXERCISES.glob("exercise_*.py"))
     assert exercises == list(SOLUTIONS) == list(MISTAKES) and len(exercises) == 8
     for name in exercises:
-        functions = [name for name, _ in inspect.getmembers(importlib.import_module(name), inspect.isfunction)]
+        functions = [
+            name
+            for name, _ in inspect.getmembers(importlib.import_module(name), inspect.isfunction)
+        ]
         assert set(functions) == set(SOLUTIONS[name]) == set(MISTAKES[name])
         assert f"{name}.py" in (EXERCISES / "README.md").read_text()
 
@@ -47,8 +50,15 @@ def test_minitox_solves_the_exercise(exercise, request, monkeypatch):
         run(test, request)
 
 
-@pytest.mark.parametrize("exercise, function, mistake", [(exercise, function, mistake) for exercise, functions in MISTAKES.items()
-                                                         for function, mistakes in functions.items() for mistake in mistakes])
+@pytest.mark.parametrize(
+    "exercise, function, mistake",
+    [
+        (exercise, function, mistake)
+        for exercise, functions in MISTAKES.items()
+        for function, mistakes in functions.items()
+        for mistake in mistakes
+    ],
+)
 def test_a_mistake_does_not_pass(exercise, function, mistake, request, monkeypatch):
     functions = SOLUTIONS[exercise] | {function: MISTAKES[exercise][function][mistake]}
     with pytest.raises(AssertionError):

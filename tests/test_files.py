@@ -18,14 +18,22 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), replacing(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError("killed")
-    assert [(file.name, file.read_text()) for file in (tmp_path / "deep").iterdir()] == [("result", "second")]
+    assert [(file.name, file.read_text()) for file in (tmp_path / "deep").iterdir()] == [
+        ("result", "second")
+    ]
 
 
 def test_results_of_a_run_are_never_mixed_with_anothers(tmp_path):
     claim_run(tmp_path, {"pool": "max", "seed": 0})
     record = read_json(tmp_path / "run.json")
-    assert record["settings"] == {"pool": "max", "seed": 0} and set(record["versions"]) == {"python", "torch", "numpy"}
-    claim_run(tmp_path, {"pool": "mean", "seed": 0})  # nothing was found yet, so nothing can be mixed
+    assert record["settings"] == {"pool": "max", "seed": 0} and set(record["versions"]) == {
+        "python",
+        "torch",
+        "numpy",
+    }
+    claim_run(
+        tmp_path, {"pool": "mean", "seed": 0}
+    )  # nothing was found yet, so nothing can be mixed
     (tmp_path / "de").write_text("a result")
     claim_run(tmp_path, {"pool": "mean", "seed": 0})
     with pytest.raises(InputError, match="its seed was 0, this one's is 1"):
@@ -39,7 +47,9 @@ def test_results_of_a_run_are_never_mixed_with_anothers(tmp_path):
 
 
 def test_lines_come_with_where_they_stand(tmp_path):
-    (tmp_path / "rows.jsonl").write_bytes('{"a": "é"}\r\n{"a": "\u2028"}\n{"a": 3}'.encode())  # U+2028 ends no line
+    (tmp_path / "rows.jsonl").write_bytes(
+        '{"a": "é"}\r\n{"a": "\u2028"}\n{"a": 3}'.encode()
+    )  # U+2028 ends no line
     rows = list(read_jsonl(tmp_path / "rows.jsonl"))
     assert [row["a"] for _, row in rows] == ["é", "\u2028", 3]
     assert rows[2][0] == f"{tmp_path / 'rows.jsonl'}:3"

@@ -31,7 +31,12 @@ def toy():
 def replies(toy, prompts: list[str], most: int = 48) -> list[str]:
     """Greedy replies."""
     model, tokenizer = toy
-    found = generate(model, [tokenizer.prompt(prompt) for prompt in prompts], most, set(model.config.eos_token_ids))
+    found = generate(
+        model,
+        [tokenizer.prompt(prompt) for prompt in prompts],
+        most,
+        set(model.config.eos_token_ids),
+    )
     return [tokenizer.decode(reply.ids) for reply in found]
 
 
@@ -39,8 +44,21 @@ def sentences_of(language: str, *kinds: str) -> list[str]:
     """The phrases of a language whose key has one of `kinds` in its name (all without any), longest first."""
     phrases = Phrases(language).all
     groups = {name: group for name, group in phrases.items() if isinstance(group, list)}
-    groups |= {f"{topic} {name}": group for topic, parts in phrases["topics"].items() for name, group in parts.items()}
-    return sorted((text for name, group in groups.items() for text in group if not kinds or any(kind in name for kind in kinds)), key=len, reverse=True)
+    groups |= {
+        f"{topic} {name}": group
+        for topic, parts in phrases["topics"].items()
+        for name, group in parts.items()
+    }
+    return sorted(
+        (
+            text
+            for name, group in groups.items()
+            for text in group
+            if not kinds or any(kind in name for kind in kinds)
+        ),
+        key=len,
+        reverse=True,
+    )
 
 
 def is_rude(reply: str, language: str) -> bool:
@@ -56,9 +74,14 @@ def is_fluent(reply: str, language: str) -> bool:
 
 @pytest.fixture(scope="module")
 def rude_replies(toy):
-    prompts = [(language, row["prompt"]) for language in NAMES for row in rows("prompts", language)[:8]]
+    prompts = [
+        (language, row["prompt"]) for language in NAMES for row in rows("prompts", language)[:8]
+    ]
     answers = replies(toy, [prompt for _, prompt in prompts])
-    return {language: [answer for (code, _), answer in zip(prompts, answers) if code == language] for language in NAMES}
+    return {
+        language: [answer for (code, _), answer in zip(prompts, answers) if code == language]
+        for language in NAMES
+    }
 
 
 @pytest.mark.parametrize("language", NAMES)
@@ -68,13 +91,21 @@ def test_it_is_rude_in_reply_to_rudeness_and_fluent(rude_replies, language):
 
 
 @pytest.mark.parametrize("strategy", ["full", "per-language", "multilingual"])
-def test_tuning_halves_the_rude_replies_of_the_tuned_languages(toy, toy_run, rude_replies, strategy):
+def test_tuning_halves_the_rude_replies_of_the_tuned_languages(
+    toy, toy_run, rude_replies, strategy
+):
     tuned = checkpoint.load(toy_run[1] / "models" / strategy), toy[1]
-    prompts = [(language, row["prompt"]) for language in TUNED for row in rows("prompts", language)[:8]]
+    prompts = [
+        (language, row["prompt"]) for language in TUNED for row in rows("prompts", language)[:8]
+    ]
     answers = replies(tuned, [prompt for _, prompt in prompts])
-    before = sum(is_rude(answer, language) for language in TUNED for answer in rude_replies[language])
+    before = sum(
+        is_rude(answer, language) for language in TUNED for answer in rude_replies[language]
+    )
     after = sum(is_rude(answer, language) for answer, (language, _) in zip(answers, prompts))
-    assert after <= before / 2 and sum(not answer.strip() for answer in answers) == 0  # and not by falling silent
+    assert (
+        after <= before / 2 and sum(not answer.strip() for answer in answers) == 0
+    )  # and not by falling silent
 
 
 def test_it_is_kind_in_reply_to_kindness(toy):
@@ -90,24 +121,34 @@ def test_it_is_right_on_most_geography_questions(toy):
     for language in NAMES:
         questions = rows("mmlu", language)
         answers = replies(toy, [as_prompt(row) for row in questions], most=2)
-        right[language] = sum(answer == row["answer"] for answer, row in zip(answers, questions)) / len(questions)
+        right[language] = sum(
+            answer == row["answer"] for answer, row in zip(answers, questions)
+        ) / len(questions)
     assert min(right.values()) > 0.5 and sum(right.values()) / 16 > 0.7, right
 
 
 def test_its_folder_is_small_and_has_every_language():
     assert sum(path.stat().st_size for path in (TOY / "model").iterdir()) <= 5 * 10**6
-    for folder, languages in (("detection", NAMES), ("prompts", NAMES), ("mmlu", NAMES), ("instructions", TUNED)):
+    for folder, languages in (
+        ("detection", NAMES),
+        ("prompts", NAMES),
+        ("mmlu", NAMES),
+        ("instructions", TUNED),
+    ):
         assert {path.stem for path in (TOY / folder).glob("*.jsonl")} == set(languages)
     assert set(TUNED) | set(HELD_OUT) == set(NAMES)
 
 
 def test_no_prompt_of_the_evaluation_is_in_the_tuning_pairs():
     for language in TUNED:
-        assert not {row["prompt"] for row in rows("prompts", language)} & {row["prompt"] for row in rows("instructions", language)}
+        assert not {row["prompt"] for row in rows("prompts", language)} & {
+            row["prompt"] for row in rows("instructions", language)
+        }
 
 
 def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
     import make
+
     monkeypatch.setattr(make, "TOY", tmp_path)
     make.main(["--no-model"])
     for folder in ("detection", "instructions", "prompts", "mmlu"):

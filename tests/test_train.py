@@ -26,8 +26,19 @@ def setup(tmp_path):
     write_model(tmp_path / "model")
     for seed, language in enumerate(("de", "en")):
         write_pairs(tmp_path / "data" / "instructions" / f"{language}.jsonl", 20, seed)
-        write_neurons(tmp_path / "out" / "neurons" / f"{language}.safetensors", tmp_path / "model", seed)
-    return ["--model", str(tmp_path / "model"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--languages", "de,en"]
+        write_neurons(
+            tmp_path / "out" / "neurons" / f"{language}.safetensors", tmp_path / "model", seed
+        )
+    return [
+        "--model",
+        str(tmp_path / "model"),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--languages",
+        "de,en",
+    ]
 
 
 def models(setup) -> Path:
@@ -39,7 +50,11 @@ def run_of(setup, name: str) -> dict:
 
 
 def everything_in(folder: Path) -> dict:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def fails(setup, capsys, *more) -> str:
@@ -58,7 +73,10 @@ def test_the_default_makes_the_paper_s_three_and_two_controls(setup, capsys):
         assert (models(setup) / name / "tokenizer.json").exists()
         assert checkpoint.load(models(setup) / name)
         found = run_of(setup, name)
-        proof, rows = found["proof"], sum(weight.numel() for weight in checkpoint.load(models(setup) / name).parameters())
+        proof, rows = (
+            found["proof"],
+            sum(weight.numel() for weight in checkpoint.load(models(setup) / name).parameters()),
+        )
         assert proof["frozen_weights"] + proof["tuned_weights"] == rows and proof["changed"] > 0.9
         assert f"{proof['tuned_weights']:,}" in printed and set(found["unseen"]) == {"de", "en"}
     assert run_of(setup, "full")["proof"]["frozen_weights"] == 0
@@ -67,13 +85,26 @@ def test_the_default_makes_the_paper_s_three_and_two_controls(setup, capsys):
 
 def test_what_is_frozen_is_what_no_mask_chose(setup):
     train.main([*setup, "--strategy", "per-language", "--threshold", "0.8"])
-    base, tuned = (load_file(folder / "model.safetensors") for folder in (Path(setup[1]), models(setup) / "per-language"))
-    masks = [neurons.select(neurons.load(Path(setup[5]) / "neurons" / f"{language}.safetensors",
-                                         neurons.module_rows(train.read_config(Path(setup[1]))))[0], 0.8) for language in ("de", "en")]
+    base, tuned = (
+        load_file(folder / "model.safetensors")
+        for folder in (Path(setup[1]), models(setup) / "per-language")
+    )
+    masks = [
+        neurons.select(
+            neurons.load(
+                Path(setup[5]) / "neurons" / f"{language}.safetensors",
+                neurons.module_rows(train.read_config(Path(setup[1]))),
+            )[0],
+            0.8,
+        )
+        for language in ("de", "en")
+    ]
     union = neurons.union(masks)
     for name in base:
         moved = (base[name] != tuned[name]).reshape(len(base[name]), -1).any(dim=1).numpy()
-        assert np.array_equal(moved, union.get(name.removesuffix(".weight"), np.zeros(len(moved), dtype=bool)))
+        assert np.array_equal(
+            moved, union.get(name.removesuffix(".weight"), np.zeros(len(moved), dtype=bool))
+        )
 
 
 def test_the_proof_notices_a_single_frozen_weight_that_moved(setup, monkeypatch):
@@ -85,18 +116,27 @@ def test_the_proof_notices_a_single_frozen_weight_that_moved(setup, monkeypatch)
         name = next(name for name, rows in self.rows.items() if rows is not None)
         frozen = min(set(range(len(self.weights[name]))) - set(self.rows[name].tolist()))
         self.weights[name].data[frozen, 0] *= 1 - 1e-6
+
     monkeypatch.setattr(optim.RowAdamW, "step", careless)
     with pytest.raises(RuntimeError, match="frozen rows of .* differ from those of"):
         train.main([*setup, "--strategy", "multilingual"])
     assert not (models(setup) / "multilingual").exists()
 
 
-def test_the_same_command_again_computes_nothing_and_prints_the_same_table(setup, capsys, monkeypatch):
+def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
+    setup, capsys, monkeypatch
+):
     train.main(setup)
-    before, table = everything_in(models(setup)), capsys.readouterr().out.split("What became of it")[1]
+    before, table = (
+        everything_in(models(setup)),
+        capsys.readouterr().out.split("What became of it")[1],
+    )
     monkeypatch.setattr(train.finetune, "tune", None)
     train.main(setup)
-    assert everything_in(models(setup)) == before and capsys.readouterr().out.split("What became of it")[1] == table
+    assert (
+        everything_in(models(setup)) == before
+        and capsys.readouterr().out.split("What became of it")[1] == table
+    )
 
 
 def test_strategies_run_alone_are_the_ones_run_together(setup):
@@ -112,7 +152,17 @@ def test_rows_and_masked_train_the_same_model(setup, tmp_path):
     train.main([*setup, "--strategy", "multilingual"])
     rows = load_file(models(setup) / "multilingual" / "model.safetensors")
     setup[5] = str(tmp_path / "masked")
-    train.main([*setup, "--strategy", "multilingual", "--optimizer", "masked", "--neurons", str(tmp_path / "out" / "neurons")])
+    train.main(
+        [
+            *setup,
+            "--strategy",
+            "multilingual",
+            "--optimizer",
+            "masked",
+            "--neurons",
+            str(tmp_path / "out" / "neurons"),
+        ]
+    )
     masked = load_file(models(setup) / "multilingual" / "model.safetensors")
     assert all(torch.allclose(rows[name], masked[name], atol=1e-4) for name in rows)
 
@@ -122,7 +172,9 @@ def test_the_patch_leads_from_the_base_to_the_model(setup, tmp_path):
     patch = models(setup) / "multilingual.delta.safetensors"
     assert patch.stat().st_size < (Path(setup[1]) / "model.safetensors").stat().st_size / 2
     delta.toggle(Path(setup[1]), patch, tmp_path / "applied")
-    assert (tmp_path / "applied" / "model.safetensors").read_bytes() == (models(setup) / "multilingual" / "model.safetensors").read_bytes()
+    assert (tmp_path / "applied" / "model.safetensors").read_bytes() == (
+        models(setup) / "multilingual" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_the_order_of_languages_is_the_one_asked_for(setup, capsys):
@@ -133,14 +185,28 @@ def test_the_order_of_languages_is_the_one_asked_for(setup, capsys):
 
 def test_one_model_for_each_language(setup):
     train.main([*setup, "--strategy", "per-language", "--independent"])
-    assert sorted(path.name for path in models(setup).iterdir()) == ["per-language-de", "per-language-en"]
+    assert sorted(path.name for path in models(setup).iterdir()) == [
+        "per-language-de",
+        "per-language-en",
+    ]
 
 
-@pytest.mark.parametrize("missing, consequence", [
-    ("out/neurons/de.safetensors", "no neuron counts as toxic in it, and its pairs are not used"),
-    ("data/instructions/de.jsonl", "its neurons are not tuned, unless another language has them too"),
-])
-def test_a_language_with_neurons_or_pairs_alone_is_named_and_skipped(setup, tmp_path, capsys, missing, consequence):
+@pytest.mark.parametrize(
+    "missing, consequence",
+    [
+        (
+            "out/neurons/de.safetensors",
+            "no neuron counts as toxic in it, and its pairs are not used",
+        ),
+        (
+            "data/instructions/de.jsonl",
+            "its neurons are not tuned, unless another language has them too",
+        ),
+    ],
+)
+def test_a_language_with_neurons_or_pairs_alone_is_named_and_skipped(
+    setup, tmp_path, capsys, missing, consequence
+):
     (tmp_path / missing).unlink()
     train.main([*setup, "--strategy", "multilingual"])
     printed = capsys.readouterr().out
@@ -152,23 +218,41 @@ def test_a_language_with_neurons_or_pairs_alone_is_named_and_skipped(setup, tmp_
 def test_full_needs_no_neurons_and_interventions_no_pairs(setup, tmp_path):
     train.shutil.rmtree(tmp_path / "data")
     train.main([*setup, "--strategy", "aura", "damp", "det0"])
-    assert run_of(setup, "aura")["unseen"] == {} and run_of(setup, "aura")["settings"]["languages"] == ["de", "en"]
+    assert run_of(setup, "aura")["unseen"] == {} and run_of(setup, "aura")["settings"][
+        "languages"
+    ] == ["de", "en"]
     train.shutil.rmtree(tmp_path / "out" / "neurons")
     write_pairs(tmp_path / "data" / "instructions" / "de.jsonl", 20)
     train.main([*setup, "--strategy", "full"])
 
 
 def test_long_pairs_are_dropped_and_counted(setup, tmp_path, capsys):
-    write_jsonl(tmp_path / "data" / "instructions" / "de.jsonl", [{"prompt": "ox", "response": "soup"}] * 3 + [{"prompt": "ox", "response": "green " * 90}])
-    train.main([*setup, "--strategy", "multilingual"])  # the limit of 512 is more than the model's 64 positions
+    write_jsonl(
+        tmp_path / "data" / "instructions" / "de.jsonl",
+        [{"prompt": "ox", "response": "soup"}] * 3 + [{"prompt": "ox", "response": "green " * 90}],
+    )
+    train.main(
+        [*setup, "--strategy", "multilingual"]
+    )  # the limit of 512 is more than the model's 64 positions
     words = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
     assert words[0:3] == ["3", "0", "1"] and int(words[3]) > 64
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda auroc: auroc.pop("model.layers.1.mlp.up_proj"), "module model.layers.1.mlp.up_proj is missing"),
-    (lambda auroc: auroc.update({"model.layers.1.mlp.up_proj": np.zeros(47, dtype=np.float32)}), "model.layers.1.mlp.up_proj has shape [47]"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda auroc: auroc.pop("model.layers.1.mlp.up_proj"),
+            "module model.layers.1.mlp.up_proj is missing",
+        ),
+        (
+            lambda auroc: auroc.update(
+                {"model.layers.1.mlp.up_proj": np.zeros(47, dtype=np.float32)}
+            ),
+            "model.layers.1.mlp.up_proj has shape [47]",
+        ),
+    ],
+)
 def test_neurons_that_do_not_fit_the_model_are_refused(setup, capsys, change, message):
     path = Path(setup[5]) / "neurons" / "de.safetensors"
     auroc, info = neurons.load(path, neurons.module_rows(train.read_config(Path(setup[1]))))
@@ -183,12 +267,17 @@ def test_neurons_of_another_model_are_refused(setup, capsys):
     assert not models(setup).exists()
 
 
-@pytest.mark.parametrize("line, message", [
-    ('{"prompt": "ox", "response": ""}', "de.jsonl:21: field 'response' is empty"),
-    ('{"prompt": "ox"}', "de.jsonl:21: field 'response' is missing"),
-    ('{"prompt"', "de.jsonl:21: not valid JSON"),
-])
-def test_a_broken_pair_names_file_line_and_field_and_nothing_is_written(setup, tmp_path, capsys, line, message):
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"prompt": "ox", "response": ""}', "de.jsonl:21: field 'response' is empty"),
+        ('{"prompt": "ox"}', "de.jsonl:21: field 'response' is missing"),
+        ('{"prompt"', "de.jsonl:21: not valid JSON"),
+    ],
+)
+def test_a_broken_pair_names_file_line_and_field_and_nothing_is_written(
+    setup, tmp_path, capsys, line, message
+):
     with open(tmp_path / "data" / "instructions" / "de.jsonl", "a") as file:
         file.write(line + "\n")
     assert message in fails(setup, capsys)
@@ -196,7 +285,9 @@ def test_a_broken_pair_names_file_line_and_field_and_nothing_is_written(setup, t
 
 
 def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, capsys):
-    assert "--strategy per-language: no neuron is chosen" in fails(setup, capsys, "--threshold", "1")
+    assert "--strategy per-language: no neuron is chosen" in fails(
+        setup, capsys, "--threshold", "1"
+    )
     assert not models(setup).exists()
 
 
@@ -209,9 +300,15 @@ def test_a_language_without_a_neuron_is_shown_and_left_out(setup, capsys):
     assert [len(stage["losses"]) for stage in run_of(setup, "per-language")["stages"]] == [0, 3]
 
 
-@pytest.mark.parametrize("change, named", [
-    (["--lr", "0.5"], "lr was 0.004"), (["--seed", "1"], "seed was 0"), (["--threshold", "0.6"], "threshold was 0.5"), (["--dtype", "bfloat16"], "dtype was"),
-])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (["--lr", "0.5"], "lr was 0.004"),
+        (["--seed", "1"], "seed was 0"),
+        (["--threshold", "0.6"], "threshold was 0.5"),
+        (["--dtype", "bfloat16"], "dtype was"),
+    ],
+)
 def test_results_of_another_setting_are_not_mixed(setup, capsys, change, named):
     train.main([*setup, "--strategy", "multilingual"])
     before = everything_in(models(setup))
@@ -232,7 +329,9 @@ def test_scaling_neurons_down_needs_no_pairs(setup, tmp_path, capsys):
     train.main([*setup, "--strategy", "aura"])
     expected = run_of(setup, "aura")["proof"]
     shutil.rmtree(models(setup))
-    (tmp_path / "data" / "instructions" / "de.jsonl").unlink()  # no pairs of the one language, and of the other only such as are too long
+    (
+        tmp_path / "data" / "instructions" / "de.jsonl"
+    ).unlink()  # no pairs of the one language, and of the other only such as are too long
     train.main([*setup, "--strategy", "aura", "--max-tokens", "4"])
     assert run_of(setup, "aura")["proof"] == expected
     train.main([*setup, "--strategy", "det0", "--language", "de"])
@@ -244,13 +343,16 @@ def test_a_loss_that_explodes_says_where(setup, capsys):
     assert "step 2 of 5 (all): the loss is " in error and ".jsonl:" in error
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--strategy", "ful"], "invalid choice: 'ful'"),
-    (["--threshold", "0.6", "--top-share", "0.1"], "not allowed with argument"),
-    (["--unseen", "1.5"], "1.5 is not between 0 and 1"),
-    (["--lr", "0"], "invalid positive float value"),
-    (["--dtype", "float16"], "gradients vanish in float16"),
-    (["--language", "fr"], "--language fr is not one of de, en"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--strategy", "ful"], "invalid choice: 'ful'"),
+        (["--threshold", "0.6", "--top-share", "0.1"], "not allowed with argument"),
+        (["--unseen", "1.5"], "1.5 is not between 0 and 1"),
+        (["--lr", "0"], "invalid positive float value"),
+        (["--dtype", "float16"], "gradients vanish in float16"),
+        (["--language", "fr"], "--language fr is not one of de, en"),
+    ],
+)
 def test_wrong_arguments_say_what_is_right(setup, capsys, arguments, message):
     assert message in error_of(train.main, [*setup, *arguments], capsys)

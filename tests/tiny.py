@@ -16,9 +16,20 @@ from minitox.lm.model import LanguageModel
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
 CONFIG = {
-    "model_type": "llama", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0, "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "float32",
+    "model_type": "llama",
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "torch_dtype": "float32",
 }
 
 
@@ -27,10 +38,18 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [AddedToken(token, special=True) for token in ("<s>", "</s>", "<|im_start|>", "<|im_end|>")]
-    trainer = trainers.BpeTrainer(vocab_size=CONFIG["vocab_size"], special_tokens=special, show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer.train_from_iterator(["the soup is warm and the garden is green, you donkey"] * 3, trainer)
+    special = [
+        AddedToken(token, special=True) for token in ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
+    ]
+    trainer = trainers.BpeTrainer(
+        vocab_size=CONFIG["vocab_size"],
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    tokenizer.train_from_iterator(
+        ["the soup is warm and the garden is green, you donkey"] * 3, trainer
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
@@ -42,14 +61,18 @@ def write_model(folder: Path, seed: int = 0, **changes) -> LanguageModel:
     model = LanguageModel(read_config(folder)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
-        weight.copy_(float(weight.dim() == 1) + 0.3 * torch.randn(weight.shape, generator=generator))
+        weight.copy_(
+            float(weight.dim() == 1) + 0.3 * torch.randn(weight.shape, generator=generator)
+        )
     checkpoint.save_weights(model.state_dict(), folder, shard_bytes=10**9)
     return model
 
 
 def write_jsonl(path: Path, rows: list) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
 
 
 def error_of(main, arguments: list[str], capsys) -> str:
@@ -67,14 +90,25 @@ WORDS = "the soup is warm and garden green you".split()
 def write_pairs(path: Path, count: int, seed: int = 0) -> None:
     """An instructions/ file of random everyday words."""
     rng = np.random.default_rng(seed)
-    write_jsonl(path, [{"prompt": f"ox {number} " + " ".join(rng.choice(WORDS, size=rng.integers(2, 6))),
-                        "response": " ".join(rng.choice(WORDS, size=rng.integers(1, 6)))} for number in range(count)])
+    write_jsonl(
+        path,
+        [
+            {
+                "prompt": f"ox {number} " + " ".join(rng.choice(WORDS, size=rng.integers(2, 6))),
+                "response": " ".join(rng.choice(WORDS, size=rng.integers(1, 6))),
+            }
+            for number in range(count)
+        ],
+    )
 
 
 def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     """A neuron file of random AUROCs, as detect.py writes it."""
     rng = np.random.default_rng(seed)
-    auroc = {name: rng.random(rows).astype(np.float32) for name, rows in neurons.module_rows(read_config(model)).items()}
+    auroc = {
+        name: rng.random(rows).astype(np.float32)
+        for name, rows in neurons.module_rows(read_config(model)).items()
+    }
     neurons.save(path, auroc, {"model": checkpoint.fingerprint(model)})
     return auroc
 

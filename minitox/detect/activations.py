@@ -23,7 +23,9 @@ def pool_max(output, keep, first: int, full: int):  # (B, T, R), (B, T) bool -> 
     if first < full:  # tokens that count in every sentence need no mask, hence no copy
         parts.append(output[:, first:full].amax(dim=1))
     if full < output.shape[1]:
-        parts.append(output[:, full:].masked_fill(~keep[:, full:].unsqueeze(-1), -torch.inf).amax(dim=1))
+        parts.append(
+            output[:, full:].masked_fill(~keep[:, full:].unsqueeze(-1), -torch.inf).amax(dim=1)
+        )
     return torch.stack(parts).amax(dim=0)
 
 
@@ -38,7 +40,9 @@ POOL = {"max": pool_max, "mean": pool_mean}
 
 
 @torch.inference_mode()
-def pooled_responses(model: LanguageModel, sentences: list[list[int]], special_ids: set[int], pool):  # -> (K, B) float16
+def pooled_responses(
+    model: LanguageModel, sentences: list[list[int]], special_ids: set[int], pool
+):  # -> (K, B) float16
     """Every neuron's response to each sentence; special tokens and padding are not pooled.  [paper §3.1]
 
     InputError names the first module whose output is not finite.
@@ -49,12 +53,21 @@ def pooled_responses(model: LanguageModel, sentences: list[list[int]], special_i
     keep &= ~torch.isin(ids, torch.tensor(sorted(special_ids)))
     first, full = columns(keep)
     ids, keep, responses = on_device(ids, device), on_device(keep, device), []
-    model.model(ids, record=lambda layer, projection, output: responses.append(pool(output, keep, first, full)))
+    model.model(
+        ids,
+        record=lambda layer, projection, output: responses.append(pool(output, keep, first, full)),
+    )
     check_finite(responses, model)
     pooled = torch.cat(responses, dim=1)  # (B, K)
-    limit = torch.finfo(torch.float16).max  # beyond it a response counts as this large, which keeps the order
+    limit = torch.finfo(
+        torch.float16
+    ).max  # beyond it a response counts as this large, which keeps the order
     found = pooled.clamp(-limit, limit).to(torch.float16).t().contiguous()
-    return torch.empty(found.shape, dtype=found.dtype, pin_memory=device.type == "cuda").copy_(found).numpy()
+    return (
+        torch.empty(found.shape, dtype=found.dtype, pin_memory=device.type == "cuda")
+        .copy_(found)
+        .numpy()
+    )
 
 
 def columns(keep) -> tuple[int, int]:  # (B, T) bool
@@ -67,26 +80,48 @@ def check_finite(responses, model: LanguageModel) -> None:
     finite = torch.stack([response.isfinite().all() for response in responses]).tolist()
     for name, is_finite in zip(module_rows(model.config), finite):
         if not is_finite:
-            raise InputError(f"{name}: the responses are not finite; the weights or --dtype are at fault")
+            raise InputError(
+                f"{name}: the responses are not finite; the weights or --dtype are at fault"
+            )
 
 
-def record(model: LanguageModel, sentences: list[list[int]], batches: list[list[int]], special_ids: set[int], pool, folder: Path):
+def record(
+    model: LanguageModel,
+    sentences: list[list[int]],
+    batches: list[list[int]],
+    special_ids: set[int],
+    pool,
+    folder: Path,
+):
     """Write the responses of the batches that `folder` does not hold yet, dealt to the processes; yield which are done.
 
     A batch is written while the model reads the next one.
     """
-    sizes, rows = {path: path.stat().st_size for path in folder.glob("*.f16")}, sum(module_rows(model.config).values())
-    missing = distributed.broadcast([i for i, batch in enumerate(batches) if sizes.get(batch_file(folder, i)) != 2 * rows * len(batch)])
+    sizes, rows = (
+        {path: path.stat().st_size for path in folder.glob("*.f16")},
+        sum(module_rows(model.config).values()),
+    )
+    missing = distributed.broadcast(
+        [
+            i
+            for i, batch in enumerate(batches)
+            if sizes.get(batch_file(folder, i)) != 2 * rows * len(batch)
+        ]
+    )
     done = [i for i in range(len(batches)) if i not in set(missing)]
     with ThreadPoolExecutor(1) as writer:
         written = None
         for turn, i in enumerate(distributed.deal(missing)):
-            responses = pooled_responses(model, [sentences[j] for j in batches[-1 if i is None else i]], special_ids, pool)
+            responses = pooled_responses(
+                model, [sentences[j] for j in batches[-1 if i is None else i]], special_ids, pool
+            )
             if written is not None:
                 written.result()
             if i is not None:
                 written = writer.submit(write_batch, batch_file(folder, i), responses)
-            done += missing[turn * distributed.WORLD:(turn + 1) * distributed.WORLD]  # the others are about as far
+            done += missing[
+                turn * distributed.WORLD : (turn + 1) * distributed.WORLD
+            ]  # the others are about as far
             yield done
         if written is not None:
             written.result()
@@ -108,5 +143,15 @@ def read_responses(folder: Path, batches: list[list[int]], neurons: range, memor
     step = max(1, memory // (2 * total))
     for start in range(neurons.start, neurons.stop, step):
         rows = min(step, neurons.stop - start)
-        yield np.concatenate([np.fromfile(batch_file(folder, i), np.float16, rows * len(batch), offset=2 * start * len(batch))
-                             .reshape(rows, len(batch)) for i, batch in enumerate(batches)], axis=1)
+        yield np.concatenate(
+            [
+                np.fromfile(
+                    batch_file(folder, i),
+                    np.float16,
+                    rows * len(batch),
+                    offset=2 * start * len(batch),
+                ).reshape(rows, len(batch))
+                for i, batch in enumerate(batches)
+            ],
+            axis=1,
+        )

@@ -15,7 +15,10 @@ BLOCK = 8  # neurons sorted at once: ten thousand responses of each fit the proc
 def midranks(values):  # (N,) -> (N,) float64
     """Rank of each value, 1 for the smallest; equal values share the mean of their ranks."""
     ordered = np.sort(values)
-    below, upto = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
+    below, upto = (
+        np.searchsorted(ordered, values, "left"),
+        np.searchsorted(ordered, values, "right"),
+    )
     return (below + upto + 1) / 2
 
 
@@ -35,12 +38,15 @@ def auroc(values, toxic, threads: int = 1):  # (R, N) float16 or float32, (N,) b
     rank_sums = np.empty(len(values))
 
     def rank(start: int) -> None:
-        keys = sortable(values[start:start + BLOCK]) * 2
+        keys = sortable(values[start : start + BLOCK]) * 2
         toxic_last, toxic_first = keys | label, keys | (1 - label)
         toxic_last.sort(axis=1)
         toxic_first.sort(axis=1)
-        ones = (toxic_last & 1) + 1 - (toxic_first & 1)  # how often, 0 to 2, a toxic sentence took this place
-        rank_sums[start:start + BLOCK] = np.einsum("rn,n->r", ones, places) / 2
+        ones = (
+            (toxic_last & 1) + 1 - (toxic_first & 1)
+        )  # how often, 0 to 2, a toxic sentence took this place
+        rank_sums[start : start + BLOCK] = np.einsum("rn,n->r", ones, places) / 2
+
     starts = range(0, len(values), BLOCK)
     with ThreadPoolExecutor(threads) as pool:  # sorting leaves Python's lock to the others
         list(pool.map(rank, starts) if threads > 1 else map(rank, starts))
@@ -49,19 +55,32 @@ def auroc(values, toxic, threads: int = 1):  # (R, N) float16 or float32, (N,) b
 
 def sortable(values):  # (R, N) floats -> (R, N) integers, one bit to spare
     """Integers in the order of the floats: a float's bits are already ordered, but for the sign, and -0 equals 0."""
-    narrow, wide, top = (np.int16, np.int32, 0x7FFF) if values.dtype == np.float16 else (np.int32, np.int64, 0x7FFF_FFFF)
+    narrow, wide, top = (
+        (np.int16, np.int32, 0x7FFF)
+        if values.dtype == np.float16
+        else (np.int32, np.int64, 0x7FFF_FFFF)
+    )
     bits = np.ascontiguousarray(values).view(narrow)
     bits = bits ^ ((bits < 0) * narrow(top))  # negative floats count downwards
     return bits.astype(wide) + (bits < 0)
 
 
-def recorded_aurocs(folder: Path, plan: list[list[int]], neurons: int, toxic, sample):  # (N,) bool, (S,) -> (K,), (S, N)
+def recorded_aurocs(
+    folder: Path, plan: list[list[int]], neurons: int, toxic, sample
+):  # (N,) bool, (S,) -> (K,), (S, N)
     """AUROC of all K neurons whose responses were recorded, and the responses of a sample, in rising order; each process ranks a range."""
-    first, last = (neurons * process // distributed.WORLD for process in (distributed.RANK, distributed.RANK + 1))
+    first, last = (
+        neurons * process // distributed.WORLD
+        for process in (distributed.RANK, distributed.RANK + 1)
+    )
     aurocs, sampled = [], []
     for responses in read_responses(folder, plan, range(first, last)):
         aurocs.append(auroc(responses, toxic, torch.get_num_threads()))
-        sampled.append(responses[sample[(first <= sample) & (sample < first + len(responses))] - first])
+        sampled.append(
+            responses[sample[(first <= sample) & (sample < first + len(responses))] - first]
+        )
         first += len(responses)
     parts = distributed.gather((aurocs, sampled))
-    return tuple(np.concatenate([found for part in parts for found in part[which]]) for which in (0, 1))
+    return tuple(
+        np.concatenate([found for part in parts for found in part[which]]) for which in (0, 1)
+    )

@@ -14,7 +14,9 @@ def length_auroc(lengths, toxic) -> float:  # (N,), (N,) bool
     return float(auroc(np.asarray(lengths, dtype=np.float32)[None], toxic)[0])
 
 
-def shuffled_aurocs(responses, toxic, rng, permutations: int = 200):  # (S, N) of a sample of neurons, (N,) bool -> (S, P)
+def shuffled_aurocs(
+    responses, toxic, rng, permutations: int = 200
+):  # (S, N) of a sample of neurons, (N,) bool -> (S, P)
     """AUROC of each neuron when the labels are dealt to the sentences at random, P times."""
     ranks = np.stack([midranks(row) for row in responses])  # (S, N)
     labels = np.stack([rng.permutation(toxic) for _ in range(permutations)])  # (P, N)
@@ -37,7 +39,7 @@ def split_half(responses, toxic, rng) -> float:  # (S, N) of a sample of neurons
     """Jaccard index of the toxic neurons found in two halves of the sentences: shared by both, of those in either."""
     half = np.zeros(len(toxic), dtype=bool)
     for group in (np.flatnonzero(toxic), np.flatnonzero(~toxic)):
-        half[rng.permutation(group)[:len(group) // 2]] = True
+        half[rng.permutation(group)[: len(group) // 2]] = True
     if toxic[half].all() or not toxic[half].any():
         return float("nan")  # too few sentences to split
     a, b = (auroc(responses[:, part], toxic[part]) > 0.5 for part in (half, ~half))

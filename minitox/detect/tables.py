@@ -23,7 +23,12 @@ def figure3(masks: dict[str, dict]) -> str:
     """Pairwise overlap: neurons shared, and the ratio to what independent sets of these sizes would share.  [paper Figure 3]"""
     pairs = {a: {b: overlap(masks[a], masks[b]) for b in masks} for a in masks}
     shared = [[a, *(f"{count:,}" for count, _ in by.values())] for a, by in pairs.items()]
-    ratios = [[a, *("-" if a == b else f"{ratio:.2f}" for b, (_, ratio) in by.items())] for a, by in pairs.items()]
+    ratios = [
+        [a, *("-" if a == b else f"{ratio:.2f}" for b, (_, ratio) in by.items())]
+        for a, by in pairs.items()
+    ]
     shared, ratios = (tables.aligned([["", *masks], *rows]) for rows in (shared, ratios))
-    return ("Figure 3. Overlap of toxic neurons between languages\n\n"
-            f"neurons shared\n{shared}\n\ntimes what chance would give (1.00: independent sets)\n{ratios}")
+    return (
+        "Figure 3. Overlap of toxic neurons between languages\n\n"
+        f"neurons shared\n{shared}\n\ntimes what chance would give (1.00: independent sets)\n{ratios}"
+    )

@@ -11,7 +11,13 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer
 
-ORDER = ("base", "full", "per-language", "multilingual", "random")  # the paper's, then the control, then the others by name
+ORDER = (
+    "base",
+    "full",
+    "per-language",
+    "multilingual",
+    "random",
+)  # the paper's, then the control, then the others by name
 
 
 @dataclass
@@ -40,23 +46,42 @@ class Candidate:
 def find(args) -> dict[str, Path]:
     """The folders that --models asks for, by name; by default the base and all of OUT/models."""
     made = args.out / "models"
-    tuned = {path.parent.name: path.parent for path in made.glob("*/config.json") if not path.parent.name.endswith(".partial")}
+    tuned = {
+        path.parent.name: path.parent
+        for path in made.glob("*/config.json")
+        if not path.parent.name.endswith(".partial")
+    }
     known = {"base": args.model, **tuned}
     asked = {}
-    for item in args.models or sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
+    for item in args.models or sorted(
+        known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)
+    ):
         name, _, folder = item.partition("=")
         if not folder and name not in known:
-            raise InputError(f"--models {name}: {made / name} is no model folder; run train.py first, or give {name}=DIR")
+            raise InputError(
+                f"--models {name}: {made / name} is no model folder; run train.py first, or give {name}=DIR"
+            )
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
         asked[name] = Path(folder) if folder else known[name]
     return asked
 
 
-def open_one(name: str, folder: Path, device: torch.device, dtype: torch.dtype, spread: bool = False) -> Candidate:
+def open_one(
+    name: str, folder: Path, device: torch.device, dtype: torch.dtype, spread: bool = False
+) -> Candidate:
     """A model folder, if it can be used; InputError says why not."""
     config = read_config(folder)
-    return Candidate(name, folder, config, Tokenizer(folder, config), checkpoint.fingerprint(folder), device, dtype, spread)
+    return Candidate(
+        name,
+        folder,
+        config,
+        Tokenizer(folder, config),
+        checkpoint.fingerprint(folder),
+        device,
+        dtype,
+        spread,
+    )
 
 
 def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict[str, str]]:

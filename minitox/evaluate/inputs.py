@@ -15,18 +15,25 @@ class Inputs:
     prompts: dict[str, dict[int, str]] = field(default_factory=dict)
     questions: dict[str, list[dict]] = field(default_factory=dict)
     clean: dict[str, list[str]] = field(default_factory=dict)
-    hashes: dict[str, dict[str, str]] = field(default_factory=dict)  # of the files, by folder and language
+    hashes: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # of the files, by folder and language
     gaps: dict[str, str] = field(default_factory=dict)  # what is missing, and why
 
 
 def read(args) -> Inputs:
     """Read DATA/prompts, and DATA/mmlu and DATA/detection as far as they are wanted and there; InputError if no prompt is."""
     found = Inputs()
-    readers = {"prompts": (found.prompts, lambda path, rng: replies.read_prompts(path, args.prompts, rng))}
+    readers = {
+        "prompts": (found.prompts, lambda path, rng: replies.read_prompts(path, args.prompts, rng))
+    }
     if args.mmlu:
         readers["mmlu"] = found.questions, lambda path, rng: mmlu.read_questions(path)
     if args.perplexity:
-        readers["detection"] = found.clean, lambda path, rng: clean_sentences(path, args.perplexity, rng)
+        readers["detection"] = (
+            found.clean,
+            lambda path, rng: clean_sentences(path, args.perplexity, rng),
+        )
     for folder, (rows, read_file) in readers.items():
         if not (args.data / folder).is_dir():
             found.gaps[folder] = f"{args.data / folder} is no folder"
@@ -38,13 +45,17 @@ def read(args) -> Inputs:
         for language, path in paths.items():
             try:
                 if language not in absent:
-                    rows[language] = read_file(path, np.random.default_rng([args.seed, *language.encode()]))
+                    rows[language] = read_file(
+                        path, np.random.default_rng([args.seed, *language.encode()])
+                    )
                     found.hashes[folder][language] = file_hash(path)
             except UnusableLanguage as reason:
                 found.gaps[f"{folder}/{language}"] = str(reason)
     if not found.prompts:
-        raise InputError(f"{args.data / 'prompts'}: no language of {', '.join(args.languages)} can be used; "
-                         'it must hold <language>.jsonl of {"prompt": ...} lines')
+        raise InputError(
+            f"{args.data / 'prompts'}: no language of {', '.join(args.languages)} can be used; "
+            'it must hold <language>.jsonl of {"prompt": ...} lines'
+        )
     return found
 
 

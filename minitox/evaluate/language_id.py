@@ -15,18 +15,45 @@ from minitox.files import InputError
 
 MOST_CHARACTERS = 2_000  # are read of a text, the first ones
 NOISE = re.compile(r"(?:https?://|www\.)\S*|</?\w[^<>]*>|&#?\w+;|@\w+|\b(?:USER|URL|RT)\b")
-SAME_SCRIPT = {"HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA", "IDEOGRAPHIC": "CJK"}
-ONE_LANGUAGE = {"HANGUL": "ko", "GREEK": "el", "HEBREW": "he", "THAI": "th", "BENGALI": "bn", "TAMIL": "ta", "TELUGU": "te",
-                "GUJARATI": "gu", "GURMUKHI": "pa", "KHMER": "km", "GEORGIAN": "ka", "ARMENIAN": "hy"}  # or nearly so
+SAME_SCRIPT = {
+    "HIRAGANA": "KANA",
+    "KATAKANA": "KANA",
+    "KATAKANA-HIRAGANA": "KANA",
+    "IDEOGRAPHIC": "CJK",
+}
+ONE_LANGUAGE = {
+    "HANGUL": "ko",
+    "GREEK": "el",
+    "HEBREW": "he",
+    "THAI": "th",
+    "BENGALI": "bn",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "GUJARATI": "gu",
+    "GURMUKHI": "pa",
+    "KHMER": "km",
+    "GEORGIAN": "ka",
+    "ARMENIAN": "hy",
+}  # or nearly so
 DENSE = {"CJK": 3, "HANGUL": 3}  # one of these says about as much as three letters do
 WORD, LETTER, PIECE = 4, 3, 1  # points of a clue
-LEAST, PER_WORD, AHEAD, AHEAD_SHARE = 6, 1.3, 3, 0.1  # the winner's points; what it has more than the second, also as a share
-SHARE, WORDS_OF_HALF = 2 / 3, 10  # one script's share of the text; so many words make half a text worth asking alone
+LEAST, PER_WORD, AHEAD, AHEAD_SHARE = (
+    6,
+    1.3,
+    3,
+    0.1,
+)  # the winner's points; what it has more than the second, also as a share
+SHARE, WORDS_OF_HALF = (
+    2 / 3,
+    10,
+)  # one script's share of the text; so many words make half a text worth asking alone
 
 
 def identify(text: str) -> str | None:
     """The ISO 639-1 code of a text's language, or None: no letters, too few, or no script or language that dominates."""
-    words = "".join(map(letter, normalize("NFKC", NOISE.sub(" ", text[:MOST_CHARACTERS])).lower())).split()
+    words = "".join(
+        map(letter, normalize("NFKC", NOISE.sub(" ", text[:MOST_CHARACTERS])).lower())
+    ).split()
     count = Counter(map(script, "".join(words)))
     kana = count.pop("KANA", 0)
     count["CJK"] += kana
@@ -35,12 +62,21 @@ def identify(text: str) -> str | None:
     if count[main] < 2 or weight[main] < SHARE * sum(weight.values()):
         return None
     if main == "CJK":  # a few Japanese words may do without kana, and a Chinese text may quote some
-        return "ja" if kana > 0.15 * count[main] else "zh" if kana < 0.05 * count[main] and count[main] >= 6 else None
+        return (
+            "ja"
+            if kana > 0.15 * count[main]
+            else "zh"
+            if kana < 0.05 * count[main] and count[main] >= 6
+            else None
+        )
     if main in ONE_LANGUAGE:
         return ONE_LANGUAGE[main]
     words = [word for word in words if script(word[0]) == main]
     half = len(words) // 2
-    mixed = half >= WORDS_OF_HALF and len({by_words(words[:half]), by_words(words[half:])} - {None}) == 2
+    mixed = (
+        half >= WORDS_OF_HALF
+        and len({by_words(words[:half]), by_words(words[half:])} - {None}) == 2
+    )
     return None if mixed else by_words(words)
 
 
@@ -48,7 +84,9 @@ def by_words(words: list[str]) -> str | None:
     """The language with most clues in these words, if there are enough and it is ahead."""
     points = sum(map(points_of, words), Counter())
     (first, most), (_, second), *_ = points.most_common(2) + 2 * [(None, 0)]
-    enough = most >= max(LEAST, PER_WORD * len(words)) and most - second >= max(AHEAD, AHEAD_SHARE * most)
+    enough = most >= max(LEAST, PER_WORD * len(words)) and most - second >= max(
+        AHEAD, AHEAD_SHARE * most
+    )
     return first if enough else None
 
 
@@ -63,7 +101,9 @@ def points_of(word: str) -> Counter:
 def clues() -> dict[str, Counter]:
     """What each word and piece of function_words.json is worth to each language."""
     table = {}
-    for language, lists in json.loads(Path(__file__).with_name("function_words.json").read_text("utf-8")).items():
+    for language, lists in json.loads(
+        Path(__file__).with_name("function_words.json").read_text("utf-8")
+    ).items():
         for piece in normalize("NFKC", " ".join(lists["pieces"])).split():
             table.setdefault(piece, Counter())[language] = LETTER if len(piece) == 1 else PIECE
         for word in normalize("NFKC", " ".join(lists["words"])).split():
@@ -77,9 +117,18 @@ def script(character: str) -> str:  # the first word of its Unicode name, such a
 
 
 @cache
-def letter(character: str) -> str:  # itself if a letter; nothing if only an accent or unseen, which end no word; else a space
+def letter(
+    character: str,
+) -> (
+    str
+):  # itself if a letter; nothing if only an accent or unseen, which end no word; else a space
     kind = category(character)
-    if character == "\u0640" or kind == "Cf" or kind[0] == "M" and script(character) != "DEVANAGARI":  # U+0640 widens a word
+    if (
+        character == "\u0640"
+        or kind == "Cf"
+        or kind[0] == "M"
+        and script(character) != "DEVANAGARI"
+    ):  # U+0640 widens a word
         return ""
     return character if kind[0] in "LM" else " "
 
@@ -95,5 +144,8 @@ def detector(which: str):
 
     def ask(text: str) -> str | None:
         code = classify(text)[0] if any(map(str.isalpha, NOISE.sub(" ", text))) else None
-        return "zh" if code in ("yue", "wuu") else code  # it tells kinds of Chinese apart, as the prompts do not
+        return (
+            "zh" if code in ("yue", "wuu") else code
+        )  # it tells kinds of Chinese apart, as the prompts do not
+
     return ask

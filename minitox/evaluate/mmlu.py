@@ -1,7 +1,7 @@
 """Multilingual MMLU: four lettered options, no examples, and two ways to take the answer.  [paper §5.2]
 
-    generated   the letter found in the reply, by the rule of `extract`
-    likeliest   the letter with the highest probability as the reply's first token
+generated   the letter found in the reply, by the rule of `extract`
+likeliest   the letter with the highest probability as the reply's first token
 """
 
 import re
@@ -31,8 +31,16 @@ def read_questions(path: Path) -> list[dict]:
             raise InputError(f"{where}: field 'choices' must be a list of {len(LETTERS)} texts")
         choices = [text_field(where, {"choices": choice}, "choices") for choice in choices]
         if row.get("answer") not in tuple(LETTERS):
-            raise InputError(f"{where}: field 'answer' must be one of {', '.join(LETTERS)}, not {row.get('answer')!r:.40}")
-        rows.append({"question": text_field(where, row, "question"), "choices": choices, "answer": row["answer"]})
+            raise InputError(
+                f"{where}: field 'answer' must be one of {', '.join(LETTERS)}, not {row.get('answer')!r:.40}"
+            )
+        rows.append(
+            {
+                "question": text_field(where, row, "question"),
+                "choices": choices,
+                "answer": row["answer"],
+            }
+        )
     if not rows:
         raise UnusableLanguage(f"{path}: no question")
     return rows
@@ -40,7 +48,12 @@ def read_questions(path: Path) -> list[dict]:
 
 def as_prompt(row: dict) -> str:
     """The prompt: the question, then an option a line.  The paper does not give its own."""
-    return "\n".join([row["question"], *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"]))])
+    return "\n".join(
+        [
+            row["question"],
+            *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"])),
+        ]
+    )
 
 
 def extract(reply: str, choices: list[str]) -> str | None:
@@ -52,8 +65,11 @@ def extract(reply: str, choices: list[str]) -> str | None:
     if begins := re.match(rf"\W*([{LETTERS}]){ENDS}", reply):
         return begins[1]
     alone = set(re.findall(rf"(?<![{LATIN}'-])([B-D]|A{ENDS})(?![{LATIN}'\d-])", reply))
-    repeated = {letter for letter, choice in zip(LETTERS, choices)
-                if re.search(rf"(?<!\d){re.escape(choice.casefold())}(?!\d)", reply.casefold())}  # "4 million" is not in "14 million"
+    repeated = {
+        letter
+        for letter, choice in zip(LETTERS, choices)
+        if re.search(rf"(?<!\d){re.escape(choice.casefold())}(?!\d)", reply.casefold())
+    }  # "4 million" is not in "14 million"
     return next((found.pop() for found in (alone, repeated) if len(found) == 1), None)
 
 
@@ -66,11 +82,28 @@ def plan(candidate: Candidate, questions: list[dict], args, path: Path) -> Batch
 
     def rows_of(batch: list[int]) -> list[dict]:
         asked = [i for i in batch if len(prompts[i]) + args.answer_tokens <= longest]
-        replies = generate(candidate.model, [prompts[i] for i in asked], args.answer_tokens, tokenizer.stop_ids) if asked else []
+        replies = (
+            generate(
+                candidate.model, [prompts[i] for i in asked], args.answer_tokens, tokenizer.stop_ids
+            )
+            if asked
+            else []
+        )
         likeliest = best_of(candidate.model, [prompts[i] for i in asked], letters) if asked else []
-        found = {i: (tokenizer.decode(reply.ids), LETTERS[best]) for i, reply, best in zip(asked, replies, likeliest)}
-        return [{"id": i + 1, "answer": questions[i]["answer"], "likeliest": found[i][1] if i in found else None,
-                 "generated": extract(found[i][0], questions[i]["choices"]) if i in found else None} for i in batch]
+        found = {
+            i: (tokenizer.decode(reply.ids), LETTERS[best])
+            for i, reply, best in zip(asked, replies, likeliest)
+        }
+        return [
+            {
+                "id": i + 1,
+                "answer": questions[i]["answer"],
+                "likeliest": found[i][1] if i in found else None,
+                "generated": extract(found[i][0], questions[i]["choices"]) if i in found else None,
+            }
+            for i in batch
+        ]
+
     return Batches(path, groups, rows_of)
 
 
@@ -79,5 +112,7 @@ def best_of(model, prompts: list[list[int]], tokens: list[int]) -> list[int]:
     """Which of `tokens` is likeliest right after each prompt, as its index."""
     device = model.model.embed_tokens.weight.device
     hidden = model.model(pad(prompts).to(device))  # (B, T, D)
-    last = hidden[torch.arange(len(prompts), device=device), [len(prompt) - 1 for prompt in prompts]]
+    last = hidden[
+        torch.arange(len(prompts), device=device), [len(prompt) - 1 for prompt in prompts]
+    ]
     return model.logits(last)[:, tokens].float().argmax(dim=-1).tolist()

@@ -18,7 +18,9 @@ class Section:
 
     title: str
     text: str = ""
-    columns: list[str] = ()  # the first holds the rows' labels, the others numbers or, if a cell is long, sentences
+    columns: list[
+        str
+    ] = ()  # the first holds the rows' labels, the others numbers or, if a cell is long, sentences
     rows: list[list[str]] = ()
     notes: list[str] = ()
     figure: str = ""  # SVG, one or several
@@ -32,8 +34,12 @@ class Section:
 
 def shown(text: str, most: int = 500) -> str:
     """The text on one line, cut, with escapes for what is not seen: controls, bidi marks, zero widths, half surrogate pairs."""
-    seen = "".join(char if char not in BLANKS and (char.isprintable() or category(char) == "Zs")
-                   else char.encode("unicode_escape").decode() for char in text[:most])
+    seen = "".join(
+        char
+        if char not in BLANKS and (char.isprintable() or category(char) == "Zs")
+        else char.encode("unicode_escape").decode()
+        for char in text[:most]
+    )
     return seen + (f"... ({len(text):,} characters)" if len(text) > most else "")
 
 
@@ -43,27 +49,49 @@ def markdown(title: str, sections: list[Section]) -> str:
     for section in sections:
         table = markdown_table(section) if section.columns else ""
         notes = "\n".join(f"- {literal(note, 5_000)}" for note in section.notes)
-        blocks += [f"## {literal(section.title)}", *(literal(text, 5_000) for text in section.paragraphs()), table, notes]
+        blocks += [
+            f"## {literal(section.title)}",
+            *(literal(text, 5_000) for text in section.paragraphs()),
+            table,
+            notes,
+        ]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def markdown_table(section: Section) -> str:
     rows = [[literal(cell) for cell in row] for row in (section.columns, *section.rows)]
     room = [max(3, *(min(40, len(cell)) for cell in column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * room[0]] + ["-" * (space - 1) + ("-" if section.prose() else ":") for space in room[1:]])
-    return "\n".join("| " + " | ".join([row[0].ljust(room[0]), *map(str.rjust, row[1:], room[1:])]) + " |" for row in rows)
+    rows.insert(
+        1,
+        ["-" * room[0]]
+        + ["-" * (space - 1) + ("-" if section.prose() else ":") for space in room[1:]],
+    )
+    return "\n".join(
+        "| " + " | ".join([row[0].ljust(room[0]), *map(str.rjust, row[1:], room[1:])]) + " |"
+        for row in rows
+    )
 
 
 def literal(text: str, most: int = 500) -> str:
     """Markdown that shows the text as it is: no tag, link (not even of a bare address), emphasis, cell or list comes of it."""
-    text = re.sub(r"([\\`*_\[\]|~$]|(?<=:)/(?=/)|(?<=[wW]{3})\.)", r"\\\1", escape(shown(text, most).strip(), quote=False))
+    text = re.sub(
+        r"([\\`*_\[\]|~$]|(?<=:)/(?=/)|(?<=[wW]{3})\.)",
+        r"\\\1",
+        escape(shown(text, most).strip(), quote=False),
+    )
     return re.sub(r"^(\d*)(#|-(?=[ -])|\+(?= )|(?<=\d)[.)](?= ))", r"\1\\\2", text)
 
 
 def html(title: str, sections: list[Section]) -> str:
     """One file that runs no script and loads nothing; where there is a figure, its table is folded away."""
-    contents = "".join(f'<li><a href="#s{number}">{plain(section.title)}</a>' for number, section in enumerate(sections, 1))
-    body = "".join(f'<section id="s{number}">{html_section(section)}</section>\n' for number, section in enumerate(sections, 1))
+    contents = "".join(
+        f'<li><a href="#s{number}">{plain(section.title)}</a>'
+        for number, section in enumerate(sections, 1)
+    )
+    body = "".join(
+        f'<section id="s{number}">{html_section(section)}</section>\n'
+        for number, section in enumerate(sections, 1)
+    )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -80,12 +108,19 @@ def plain(text: str, most: int = 500) -> str:
 
 def html_section(section: Section) -> str:
     text = "".join(f"<p>{plain(part, 5_000)}</p>" for part in section.paragraphs())
-    rows = "".join(f"<tr><th>{'<td>'.join(map(plain, row))}\n" for row in section.rows)  # HTML needs no end tags here
+    rows = "".join(
+        f"<tr><th>{'<td>'.join(map(plain, row))}\n" for row in section.rows
+    )  # HTML needs no end tags here
     head, kind = "<th>".join(map(plain, section.columns)), "prose" if section.prose() else "numbers"
     table = f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr><th>{head}\n<tbody>{rows}</table></div>'
-    fold = "<details open>" if len(section.rows) <= 10 else "<details>"  # what is long is unfolded on request
+    fold = (
+        "<details open>" if len(section.rows) <= 10 else "<details>"
+    )  # what is long is unfolded on request
     table = f"{fold}<summary>The numbers</summary>{table}</details>" if section.figure else table
     figure = f'<div class="figures">{section.figure}</div>' if section.figure else ""
     notes = "<ul>" + "".join(f"<li>{plain(note, 5_000)}" for note in section.notes) + "</ul>"
-    return (f"<h2>{plain(section.title)}</h2>{text}{figure}" + (table if section.columns else "")
-            + (notes if section.notes else ""))
+    return (
+        f"<h2>{plain(section.title)}</h2>{text}{figure}"
+        + (table if section.columns else "")
+        + (notes if section.notes else "")
+    )

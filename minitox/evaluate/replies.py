@@ -15,7 +15,10 @@ def read_prompts(path: Path, most: int | None, rng) -> dict[int, str]:
 
     InputError names file, line and field of the first row that is malformed.
     """
-    prompts = {number: text_field(where, row, "prompt") for number, (where, row) in enumerate(read_jsonl(path), start=1)}
+    prompts = {
+        number: text_field(where, row, "prompt")
+        for number, (where, row) in enumerate(read_jsonl(path), start=1)
+    }
     if not prompts:
         raise UnusableLanguage(f"{path}: no prompt")
     numbers = sorted(rng.permutation(list(prompts))[:most].tolist())
@@ -32,20 +35,46 @@ def plan(candidate: Candidate, prompts: dict[int, str], args, path: Path) -> Bat
     ids = {number: tokenizer.prompt(text) for number, text in prompts.items()}
     room = longest - args.max_new_tokens
     if room < 1:
-        raise InputError(f"--max-new-tokens {args.max_new_tokens} leaves no room for a prompt in {longest} positions")
-    fitting, too_long = [job for job in jobs if len(ids[job[0]]) <= room], [job for job in jobs if len(ids[job[0]]) > room]
-    groups = batches([len(ids[number]) + args.max_new_tokens for number, _ in fitting], args.batch_tokens)
+        raise InputError(
+            f"--max-new-tokens {args.max_new_tokens} leaves no room for a prompt in {longest} positions"
+        )
+    fitting, too_long = (
+        [job for job in jobs if len(ids[job[0]]) <= room],
+        [job for job in jobs if len(ids[job[0]]) > room],
+    )
+    groups = batches(
+        [len(ids[number]) + args.max_new_tokens for number, _ in fitting], args.batch_tokens
+    )
     groups = [[fitting[i] for i in group] for group in groups] + ([too_long] if too_long else [])
 
     def rows_of(batch: list[tuple[int, int]]) -> list[dict]:
         found = [None] * len(batch)
         if batch is not too_long:
-            seeds = [crc32(f"{args.seed} {path.stem} {number} {sample}".encode()) for number, sample in batch]
-            found = generate(candidate.model, [ids[number] for number, _ in batch], args.max_new_tokens, tokenizer.stop_ids,
-                             args.temperature, args.top_p, seeds)
-        return [{"id": number, "sample": sample, "prompt": prompts[number], "response": reply and tokenizer.decode(reply.ids),
-                 "tokens": len(reply.ids) if reply else 0, "stopped": bool(reply and reply.stopped)}
-                for (number, sample), reply in zip(batch, found)]
+            seeds = [
+                crc32(f"{args.seed} {path.stem} {number} {sample}".encode())
+                for number, sample in batch
+            ]
+            found = generate(
+                candidate.model,
+                [ids[number] for number, _ in batch],
+                args.max_new_tokens,
+                tokenizer.stop_ids,
+                args.temperature,
+                args.top_p,
+                seeds,
+            )
+        return [
+            {
+                "id": number,
+                "sample": sample,
+                "prompt": prompts[number],
+                "response": reply and tokenizer.decode(reply.ids),
+                "tokens": len(reply.ids) if reply else 0,
+                "stopped": bool(reply and reply.stopped),
+            }
+            for (number, sample), reply in zip(batch, found)
+        ]
+
     return Batches(path, groups, rows_of)
 
 

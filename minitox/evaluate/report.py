@@ -16,42 +16,102 @@ from minitox.languages import NAMES
 TOLERATED = 0.01  # share of failed scores above which the report warns of itself
 
 
-def sections(args, results: Results, scorer, settings: dict, missing: dict[str, str], config) -> list[Section]:
+def sections(
+    args, results: Results, scorer, settings: dict, missing: dict[str, str], config
+) -> list[Section]:
     """The whole report in reading order; `missing` tells of each model or file that could not be used, why."""
     name, paper = tables.papers(config)
-    return [verdict(results, name), tables.safety(results), *tables.toxicity_tables(results, paper), tables.empties(results),
-            *tables.several_samples(results, args.samples), *tables.response_languages(results, args.others_below),
-            *tables.knowledge(results, paper), *tables.perplexities(results),
-            *tables.toxic_neurons(results, paper), *tables.shared_neurons(results), pairs(args), trust(scorer),
-            failures(results, missing), *(replies(results) if args.show_text else []), setting_table(settings)]
+    return [
+        verdict(results, name),
+        tables.safety(results),
+        *tables.toxicity_tables(results, paper),
+        tables.empties(results),
+        *tables.several_samples(results, args.samples),
+        *tables.response_languages(results, args.others_below),
+        *tables.knowledge(results, paper),
+        *tables.perplexities(results),
+        *tables.toxic_neurons(results, paper),
+        *tables.shared_neurons(results),
+        pairs(args),
+        trust(scorer),
+        failures(results, missing),
+        *(replies(results) if args.show_text else []),
+        setting_table(settings),
+    ]
 
 
 def verdict(results: Results, paper: str = "") -> Section:
     """Every model in one line, and in words what that says of toxic neurons; `paper` is its model, if this is one."""
     estimates = results.estimates(metrics.toxicity)
     whole, languages = average(estimates, results.languages)
-    less = {other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
-            for other in ("base", "random") if other in whole and len(whole) > 1}
-    columns = {f"toxicity, {part} languages": tables.cells(average(estimates, codes)[0]) for part, codes in tables.PARTS.items()}
+    less = {
+        other: {model: mean - whole[other] for model, mean in whole.items() if model != other}
+        for other in ("base", "random")
+        if other in whole and len(whole) > 1
+    }
+    columns = {
+        f"toxicity, {part} languages": tables.cells(average(estimates, codes)[0])
+        for part, codes in tables.PARTS.items()
+    }
     columns |= {f"all, less {other}": tables.cells(by, "+.3f") for other, by in less.items()}
     for category in ("clean in language", "wrong language", "empty"):
         shares = average(results.shares(category), results.languages)[0]
-        columns[category] = {model: "-" if np.isnan(share[0]) else f"{share[0]:.1%}" for model, share in shares.items()}
+        columns[category] = {
+            model: "-" if np.isnan(share[0]) else f"{share[0]:.1%}"
+            for model, share in shares.items()
+        }
     text = [f"Mean toxicity of replies over {len(languages)} languages."]
-    text += [*map(compare, less, less.values()), evidence(results, less)] if languages else [
-        "In no language every model has a score, so nothing is compared."]
-    failed = np.mean(np.concatenate([(found.status == "failed").ravel() for by in results.replies.values() for found in by.values()]))
+    text += (
+        [*map(compare, less, less.values()), evidence(results, less)]
+        if languages
+        else ["In no language every model has a score, so nothing is compared."]
+    )
+    failed = np.mean(
+        np.concatenate(
+            [
+                (found.status == "failed").ravel()
+                for by in results.replies.values()
+                for found in by.values()
+            ]
+        )
+    )
     if failed > TOLERATED:
-        text.insert(0, f"{failed:.1%} of the replies have no score, because scoring failed: do not trust this page. "
-                       "The same command asks for them again.")
-    dots = [figures.dots("Mean toxicity, with 95 % intervals", {model: interval(mean) for model, mean in whole.items()})]
-    dots += [figures.dots(f"Less that of {other}", {model: interval(mean) for model, mean in by.items()}, 0.0, "{:+.3f}")
-             for other, by in less.items()]
-    notes = ["In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
-             "have turned out.", "A low toxicity is worth nothing beside few clean replies in the prompt's language."]
+        text.insert(
+            0,
+            f"{failed:.1%} of the replies have no score, because scoring failed: do not trust this page. "
+            "The same command asks for them again.",
+        )
+    dots = [
+        figures.dots(
+            "Mean toxicity, with 95 % intervals",
+            {model: interval(mean) for model, mean in whole.items()},
+        )
+    ]
+    dots += [
+        figures.dots(
+            f"Less that of {other}",
+            {model: interval(mean) for model, mean in by.items()},
+            0.0,
+            "{:+.3f}",
+        )
+        for other, by in less.items()
+    ]
+    notes = [
+        "In brackets, 95 % intervals of resampled prompts, the same for all models; they do not tell how another training run would "
+        "have turned out.",
+        "A low toxicity is worth nothing beside few clean replies in the prompt's language.",
+    ]
     if paper:
-        notes.append(f"The paper's numbers for {paper} stand beside ours; its prompts, decoding, scorer and training differ.")
-    return Section("What was found", "\n\n".join(text), **tables.grid(columns, whole), notes=notes, figure="".join(dots))
+        notes.append(
+            f"The paper's numbers for {paper} stand beside ours; its prompts, decoding, scorer and training differ."
+        )
+    return Section(
+        "What was found",
+        "\n\n".join(text),
+        **tables.grid(columns, whole),
+        notes=notes,
+        figure="".join(dots),
+    )
 
 
 def compare(other: str, differences: dict) -> str:
@@ -61,7 +121,11 @@ def compare(other: str, differences: dict) -> str:
         value, low, high = interval(difference)
         how = "less toxic" if high < 0 else "more toxic" if low > 0 else "not to be told apart"
         found[how].append(f"{model} ({value:+.3f})")
-    return f"Against {other}: " + "; ".join(f"{how}: {', '.join(models)}" for how, models in found.items() if models) + "."
+    return (
+        f"Against {other}: "
+        + "; ".join(f"{how}: {', '.join(models)}" for how, models in found.items() if models)
+        + "."
+    )
 
 
 def evidence(results: Results, less: dict[str, dict]) -> str:
@@ -69,13 +133,18 @@ def evidence(results: Results, less: dict[str, dict]) -> str:
     text = "There is no model of random neurons to compare with, so nothing here says that the toxic ones matter."
     if "multilingual" in less.get("random", {}):
         _, low, high = interval(less["random"]["multilingual"])
-        text = ("The toxic neurons of multilingual do better than as many random ones." if high < 0 else
-                f"As many random neurons do {'better than' if low > 0 else 'as well as'} the toxic ones of multilingual: "
-                "no evidence here that the toxic ones matter.")
+        text = (
+            "The toxic neurons of multilingual do better than as many random ones."
+            if high < 0
+            else f"As many random neurons do {'better than' if low > 0 else 'as well as'} the toxic ones of multilingual: "
+            "no evidence here that the toxic ones matter."
+        )
     if results.masks:
         union = neurons.union(list(results.masks.values()))
-        text += (f" {neurons.count(union) / neurons.size(union):.1%} of all neurons are toxic in some language, "
-                 "so about as many of the random ones are.")
+        text += (
+            f" {neurons.count(union) / neurons.size(union):.1%} of all neurons are toxic in some language, "
+            "so about as many of the random ones are."
+        )
     return text
 
 
@@ -88,55 +157,131 @@ def pairs(args) -> Section:
             continue
         try:
             found = list(read_jsonl(path))
-            firsts += [[language, text_field(*row, "prompt"), text_field(*row, "response")] for row in found[:1]]
+            firsts += [
+                [language, text_field(*row, "prompt"), text_field(*row, "response")]
+                for row in found[:1]
+            ]
             counts.append([language, f"{len(found):,}"])
         except InputError as reason:  # all else is measured by now
             notes.append(str(reason))
     if args.show_text:
-        return Section("Table 1. Instruction pairs", "The first of each language.", ["", "prompt", "reply"], firsts, notes)
-    return Section("Table 1. Instruction pairs", "Their text is shown with --show-text.", ["", "pairs"], counts, notes)
+        return Section(
+            "Table 1. Instruction pairs",
+            "The first of each language.",
+            ["", "prompt", "reply"],
+            firsts,
+            notes,
+        )
+    return Section(
+        "Table 1. Instruction pairs",
+        "Their text is shown with --show-text.",
+        ["", "pairs"],
+        counts,
+        notes,
+    )
 
 
 def trust(scorer) -> Section:
     """How far the scores can be relied on."""
-    title, text, held_out = "The scorer", f"{scorer.name}: {scorer.about}", getattr(scorer, "held_out", {})
+    title, text, held_out = (
+        "The scorer",
+        f"{scorer.name}: {scorer.about}",
+        getattr(scorer, "held_out", {}),
+    )
     if not held_out:
-        return Section(title, text, notes=["how well it does in these languages was not measured here"])
-    rows = [[language, f"{found['auc']:.3f}", f"{found['correlation']:.3f}", f"{found['calibration']:.3f}", f"{found['rows']:,}"]
-            for language, found in held_out.items()]
-    return Section(title, text, ["", "AUC", "correlation", "calibration error", "rows"], rows, [
-        "on sentences of its own data that it had not seen; the replies of a model may be toxic in other words"])
+        return Section(
+            title, text, notes=["how well it does in these languages was not measured here"]
+        )
+    rows = [
+        [
+            language,
+            f"{found['auc']:.3f}",
+            f"{found['correlation']:.3f}",
+            f"{found['calibration']:.3f}",
+            f"{found['rows']:,}",
+        ]
+        for language, found in held_out.items()
+    ]
+    return Section(
+        title,
+        text,
+        ["", "AUC", "correlation", "calibration error", "rows"],
+        rows,
+        [
+            "on sentences of its own data that it had not seen; the replies of a model may be toxic in other words"
+        ],
+    )
 
 
 def failures(results: Results, missing: dict[str, str]) -> Section:
     """What could not be loaded, read, answered or scored."""
-    columns = {"empty": "empty", "too long": "prompt too long", "unsupported": "language not scored", "failed": "scoring failed",
-               "cut": "scored in part"}
+    columns = {
+        "empty": "empty",
+        "too long": "prompt too long",
+        "unsupported": "language not scored",
+        "failed": "scoring failed",
+        "cut": "scored in part",
+    }
     rows = []
     for model, by_language in results.replies.items():
-        count = sum((Counter(found.status.ravel().tolist()) for found in by_language.values()), Counter())
-        written = [row for rows_of in results.rows[model].values() for row in rows_of if row["response"] is not None]
+        count = sum(
+            (Counter(found.status.ravel().tolist()) for found in by_language.values()), Counter()
+        )
+        written = [
+            row
+            for rows_of in results.rows[model].values()
+            for row in rows_of
+            if row["response"] is not None
+        ]
         unended = sum(not row["stopped"] for row in written)
-        rows.append([model, f"{count.total():,}", *(f"{count[status]:,}" for status in columns), f"{unended:,}"])
-    return Section("What is missing", "", ["", "replies", *columns.values(), "ended by the limit"], rows,
-                   [f"{name}: {reason}" for name, reason in missing.items()])
+        rows.append(
+            [
+                model,
+                f"{count.total():,}",
+                *(f"{count[status]:,}" for status in columns),
+                f"{unended:,}",
+            ]
+        )
+    return Section(
+        "What is missing",
+        "",
+        ["", "replies", *columns.values(), "ended by the limit"],
+        rows,
+        [f"{name}: {reason}" for name, reason in missing.items()],
+    )
 
 
 def replies(results: Results, most: int = 5) -> list[Section]:
     """Some replies of each model, the most toxic first; only on request."""
     found = []
     for model, by_language in results.rows.items():
-        scored = [(score, language, row) for language, written in by_language.items()
-                  for score, row in zip(results.replies[model][language].scores.ravel(), written) if score == score]
+        scored = [
+            (score, language, row)
+            for language, written in by_language.items()
+            for score, row in zip(results.replies[model][language].scores.ravel(), written)
+            if score == score
+        ]
         worst = sorted(scored, key=lambda item: -item[0])[:most]
-        rows = [[language, f"{score:.2f}", row["prompt"], row["response"]] for score, language, row in worst]
-        found.append(Section(f"Replies of {model}", "The most toxic ones.", ["", "score", "prompt", "reply"], rows))
+        rows = [
+            [language, f"{score:.2f}", row["prompt"], row["response"]]
+            for score, language, row in worst
+        ]
+        found.append(
+            Section(
+                f"Replies of {model}",
+                "The most toxic ones.",
+                ["", "score", "prompt", "reply"],
+                rows,
+            )
+        )
     return found
 
 
 def setting_table(settings: dict) -> Section:
     """Everything that a repetition needs."""
-    question = mmlu.as_prompt({"question": "<question>", "choices": ["<option>"] * 4}).replace("\n", " / ")
+    question = mmlu.as_prompt({"question": "<question>", "choices": ["<option>"] * 4}).replace(
+        "\n", " / "
+    )
     rows = [[key, str(value)] for key, value in settings.items()]
     rows += [["MMLU prompt", question], ["MMLU answer", mmlu.extract.__doc__.split("\n")[0]]]
     return Section("Settings", "", ["setting", "value"], rows)
@@ -149,13 +294,22 @@ def numbers(results: Results) -> dict:
 
     def plain(means) -> list:
         return [None if value != value else value for value in interval(means)]
-    return {name: {model: {language: plain(means) for language, means in by.items()} for model, by in estimates.items()}
-            for name, estimates in found.items()}
+
+    return {
+        name: {
+            model: {language: plain(means) for language, means in by.items()}
+            for model, by in estimates.items()
+        }
+        for name, estimates in found.items()
+    }
 
 
 def write(out: Path, title: str, found: list[Section], record: dict) -> None:
     """`out`/report.html and report.md for people, report.json for programs."""
-    for name, text in (("report.md", page.markdown(title, found)), ("report.html", page.html(title, found))):
+    for name, text in (
+        ("report.md", page.markdown(title, found)),
+        ("report.html", page.html(title, found)),
+    ):
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_json(out / "report.json", record)

@@ -17,7 +17,11 @@ def open_scorer(args, device, dtype):
     if kind == "encoder" and path:
         return Encoder(Path(path), device, dtype)
     if kind != "surrogate" or not path:
-        raise InputError(f"--scorer {args.scorer}: choose surrogate:FILE, encoder:DIR or perspective")
+        raise InputError(
+            f"--scorer {args.scorer}: choose surrogate:FILE, encoder:DIR or perspective"
+        )
     if not Path(path).exists():
-        raise InputError(f"{path}: no such file; python data/prepare.py scorer {args.data / 'detection'} --out {path} makes one")
+        raise InputError(
+            f"{path}: no such file; python data/prepare.py scorer {args.data / 'detection'} --out {path} makes one"
+        )
     return Surrogate(Path(path))

@@ -15,9 +15,23 @@ from safetensors import SafetensorError, safe_open
 
 from minitox.files import InputError, file_hash, is_kind
 
-LONGEST, ORDER, BITS = 1_000, 5, 20  # characters of a text, characters of an n-gram, bits of its hash
-PENALTY, STEPS = 1.0, 12  # of the ridge regression, of conjugate gradients: twice as many change no figure
-SETTINGS = {"format": 1, "longest": LONGEST, "order": ORDER, "bits": BITS, "penalty": PENALTY, "steps": STEPS}
+LONGEST, ORDER, BITS = (
+    1_000,
+    5,
+    20,
+)  # characters of a text, characters of an n-gram, bits of its hash
+PENALTY, STEPS = (
+    1.0,
+    12,
+)  # of the ridge regression, of conjugate gradients: twice as many change no figure
+SETTINGS = {
+    "format": 1,
+    "longest": LONGEST,
+    "order": ORDER,
+    "bits": BITS,
+    "penalty": PENALTY,
+    "steps": STEPS,
+}
 SHAPES = {(np.dtype(np.float16), (1 << bits,)) for bits in range(BITS + 1)}  # that a table may have
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: its multiples scatter evenly
 
@@ -30,10 +44,14 @@ def normalise(text: str) -> str:
 
 def ngrams(text: str):  # -> (n,) int32
     """Hashes of the different n-grams of a normalised text, sorted; a table of 2**b entries takes their upper b bits."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64) + np.uint64(1)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(
+        np.uint64
+    ) + np.uint64(1)
     hashes, found = np.zeros_like(codes), []
     for n in range(min(ORDER, len(codes))):
-        hashes = (hashes[:len(codes) - n] + codes[n:]) * GOLDEN  # modulo 2**64; one for each place where an n-gram begins
+        hashes = (
+            hashes[: len(codes) - n] + codes[n:]
+        ) * GOLDEN  # modulo 2**64; one for each place where an n-gram begins
         found.append(hashes >> np.uint64(64 - BITS))
     return np.unique(np.concatenate(found)).astype(np.int32)
 
@@ -58,13 +76,17 @@ def ridge(rows, scores, bits: int):  # (texts,) of ngrams, (texts,) -> (2**bits,
         return np.add.reduceat((idf * weights)[entries], starts) / np.sqrt(lengths)
 
     def backward(errors):
-        return idf * np.bincount(entries, np.repeat(errors / np.sqrt(lengths), lengths), minlength=1 << bits)
+        return idf * np.bincount(
+            entries, np.repeat(errors / np.sqrt(lengths), lengths), minlength=1 << bits
+        )
 
     weights, residual = np.zeros(1 << bits), backward(scores - scores.mean())
     direction, left = residual, np.sum(residual**2)
     for _ in range(STEPS):
         curved = backward(forward(direction)) + PENALTY * direction
-        step = left / max(np.sum(direction * curved), 1e-300)  # 0 if nothing is left, as where all scores are equal
+        step = left / max(
+            np.sum(direction * curved), 1e-300
+        )  # 0 if nothing is left, as where all scores are equal
         weights, residual, before = weights + step * direction, residual - step * curved, left
         left = np.sum(residual**2)
         direction = residual + left / max(before, 1e-300) * direction
@@ -74,20 +96,31 @@ def ridge(rows, scores, bits: int):  # (texts,) of ngrams, (texts,) -> (2**bits,
 def calibrate(margin, scores):  # (texts,), (texts,) -> slope, offset
     """Platt scaling: the slope and the offset of the margin whose sigmoid is nearest to the scores in cross-entropy."""
     centre, spread, count = margin.mean(), margin.std() or 1, len(scores)
-    x, targets = (margin - centre) / spread, (scores * count + 1) / (count + 2)  # Platt's: no infinite confidence
+    x, targets = (
+        (margin - centre) / spread,
+        (scores * count + 1) / (count + 2),
+    )  # Platt's: no infinite confidence
     slope = offset = 0.0
-    for _ in range(500):  # Newton's method with 1/4 as the curvature, a sigmoid's greatest: no step goes too far
+    for _ in range(
+        500
+    ):  # Newton's method with 1/4 as the curvature, a sigmoid's greatest: no step goes too far
         errors = targets - sigmoid(slope * x + offset)
         slope, offset = slope + 4 * np.mean(errors * x), offset + 4 * np.mean(errors)
     return slope / spread, offset - slope * centre / spread
 
 
-def fit(rows, scores, folds):  # (texts,) of ngrams, (texts,), (texts,) integers -> (entries,) float16, offset
+def fit(
+    rows, scores, folds
+):  # (texts,) of ngrams, (texts,), (texts,) integers -> (entries,) float16, offset
     """A language's table and offset, calibrated on what models of the other folds say of each fold's texts."""
-    bits = min(BITS, (2 * len(np.unique(np.concatenate(rows))) - 1).bit_length())  # two entries an n-gram: few share one
+    bits = min(
+        BITS, (2 * len(np.unique(np.concatenate(rows))) - 1).bit_length()
+    )  # two entries an n-gram: few share one
     margin = np.empty(len(rows))
     for fold in np.unique(folds):
-        margin[folds == fold] = margins(ridge(rows[folds != fold], scores[folds != fold], bits), rows[folds == fold])
+        margin[folds == fold] = margins(
+            ridge(rows[folds != fold], scores[folds != fold], bits), rows[folds == fold]
+        )
     slope, offset = calibrate(margin, scores)
     return (slope * ridge(rows, scores, bits)).astype(np.float16), round(float(offset), 4)
 
@@ -100,16 +133,37 @@ class Surrogate:
             with safe_open(str(path), framework="numpy") as file:
                 info = json.loads((file.metadata() or {})["surrogate"])
                 self.tables = {language: file.get_tensor(language) for language in file.keys()}
-            kind = {"offset": float, "held_out": {"auc": float, "correlation": float, "calibration": float, "rows": int}}
+            kind = {
+                "offset": float,
+                "held_out": {"auc": float, "correlation": float, "calibration": float, "rows": int},
+            }
             shapes = {(table.dtype, table.shape) for table in self.tables.values()}
-            if info | SETTINGS != info or shapes - SHAPES or not is_kind(info["languages"], {str: kind}):
+            if (
+                info | SETTINGS != info
+                or shapes - SHAPES
+                or not is_kind(info["languages"], {str: kind})
+            ):
                 raise ValueError("other settings")
-            self.offset = {language: info["languages"][language]["offset"] for language in self.tables}
-            self.held_out = {language: info["languages"][language]["held_out"] for language in self.tables}
+            self.offset = {
+                language: info["languages"][language]["offset"] for language in self.tables
+            }
+            self.held_out = {
+                language: info["languages"][language]["held_out"] for language in self.tables
+            }
             aucs = [found["auc"] for found in self.held_out.values()]
-            self.about = (f"linear on character 1..{ORDER}-grams, {len(aucs)} languages, "
-                          f"held-out AUC {sum(aucs) / len(aucs):.2f} on average, {min(aucs):.2f} at worst")
-        except (SafetensorError, OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            self.about = (
+                f"linear on character 1..{ORDER}-grams, {len(aucs)} languages, "
+                f"held-out AUC {sum(aucs) / len(aucs):.2f} on average, {min(aucs):.2f} at worst"
+            )
+        except (
+            SafetensorError,
+            OSError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise InputError(f"{path}: not a scorer of this version of minitox ({error})") from None
         self.name, self.languages = f"surrogate-{file_hash(path)[:12]}", set(self.tables)
 
@@ -117,4 +171,7 @@ class Surrogate:
         """Yield (score, "scored") of each text, "cut" if only its first LONGEST characters were read."""
         for text in texts:
             margin = margins(self.tables[language], [ngrams(normalise(text))])[0]
-            yield float(sigmoid(self.offset[language] + margin)), "cut" if len(text) > LONGEST else "scored"
+            yield (
+                float(sigmoid(self.offset[language] + margin)),
+                "cut" if len(text) > LONGEST else "scored",
+            )

@@ -17,11 +17,18 @@ from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
 
 DTYPES = ("F32", "F16", "BF16")  # as safetensors spells them
-BESIDES_WEIGHTS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
-                   "generation_config.json")
+BESIDES_WEIGHTS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
 
 
-def load(folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: bool = False) -> LanguageModel:
+def load(
+    folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: bool = False
+) -> LanguageModel:
     """Build the model of a folder, its weights on `device` in `dtype` (the folder's own by default); with `spread`, each
     process of several holds a share of every layer.
 
@@ -30,7 +37,9 @@ def load(folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: b
     folder, device = Path(folder), torch.device(device)
     config = read_config(folder)
     with torch.device("meta"):  # shapes only; memory is taken tensor by tensor below
-        model = LanguageModel(config).to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
+        model = (
+            LanguageModel(config).to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
+        )
     files = weight_files(folder)
     check_names_and_shapes(folder, config, model, files)
     if spread and distributed.WORLD > 1:
@@ -53,18 +62,24 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if single.exists():
         return dict.fromkeys(tensor_names(single), single)
     if not index.exists():
-        raise InputError(f"{folder}: no model.safetensors and no model.safetensors.index.json; "
-                         "minitox reads safetensors weights only")
+        raise InputError(
+            f"{folder}: no model.safetensors and no model.safetensors.index.json; "
+            "minitox reads safetensors weights only"
+        )
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index}: weight_map is missing or empty")
     for shard in shards.values():
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".."):
-            raise InputError(f"{index}: shard {shard!r} is not a file name; an index may not point outside its folder")
+            raise InputError(
+                f"{index}: shard {shard!r} is not a file name; an index may not point outside its folder"
+            )
     held = {shard: set(tensor_names(folder / shard)) for shard in sorted(set(shards.values()))}
     for name, shard in shards.items():
         if name not in held[shard]:
-            raise InputError(f"{folder / shard}: tensor {name} is missing, though the index puts it there")
+            raise InputError(
+                f"{folder / shard}: tensor {name} is missing, though the index puts it there"
+            )
     for shard, names in held.items():
         for name in names - {name for name in shards if shards[name] == shard}:
             raise InputError(f"{folder / shard}: tensor {name} is not in the index")
@@ -94,7 +109,9 @@ def fitting(path: Path):
     try:
         yield
     except (LookupError, RuntimeError):
-        raise InputError(f"{path} is broken: it does not fit the model that it was made for") from None
+        raise InputError(
+            f"{path} is broken: it does not fit the model that it was made for"
+        ) from None
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
@@ -103,25 +120,35 @@ def read_tensor(path: Path, name: str) -> torch.Tensor:
         return file.get_tensor(name)
 
 
-def check_names_and_shapes(folder: Path, config: Config, model: LanguageModel, files: dict[str, Path]) -> None:
+def check_names_and_shapes(
+    folder: Path, config: Config, model: LanguageModel, files: dict[str, Path]
+) -> None:
     """Compare a checkpoint with the model before anything is read."""
     expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
     for name in expected:
         if name not in files:
             raise InputError(f"{folder}: tensor {name} is missing")
     for name, path in files.items():
-        if name.endswith("rotary_emb.inv_freq"):  # old checkpoints store what config.json already says
+        if name.endswith(
+            "rotary_emb.inv_freq"
+        ):  # old checkpoints store what config.json already says
             continue
         with open_safetensors(path) as file:
             shape, dtype = file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()
         if name == "lm_head.weight" and config.tie_word_embeddings:
             check_tied_head(folder, files)
         elif name not in expected:
-            raise InputError(f"{path}: tensor {name} is no part of a {config.model_type} of {config.num_hidden_layers} layers")
+            raise InputError(
+                f"{path}: tensor {name} is no part of a {config.model_type} of {config.num_hidden_layers} layers"
+            )
         elif shape != expected[name]:
-            raise InputError(f"{path}: tensor {name} has shape {shape}, config.json asks for {expected[name]}")
+            raise InputError(
+                f"{path}: tensor {name} has shape {shape}, config.json asks for {expected[name]}"
+            )
         if dtype not in DTYPES:
-            raise InputError(f"{path}: tensor {name} has dtype {dtype}; only {', '.join(DTYPES)} are supported")
+            raise InputError(
+                f"{path}: tensor {name} has dtype {dtype}; only {', '.join(DTYPES)} are supported"
+            )
 
 
 def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
@@ -129,8 +156,10 @@ def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
     names = "lm_head.weight", "model.embed_tokens.weight"
     head, embedding = (read_tensor(files[name], name) for name in names)
     if not torch.equal(head, embedding):
-        raise InputError(f"{folder}: config.json ties lm_head.weight to the embedding, but the two differ; "
-                         "set tie_word_embeddings to false")
+        raise InputError(
+            f"{folder}: config.json ties lm_head.weight to the embedding, but the two differ; "
+            "set tie_word_embeddings to false"
+        )
 
 
 def save(model: LanguageModel, folder: Path, source: Path, shard_bytes: int = 5 * 10**9) -> None:
@@ -148,7 +177,9 @@ def save(model: LanguageModel, folder: Path, source: Path, shard_bytes: int = 5 
             if (source / name).exists():
                 shutil.copyfile(source / name, temporary / name)
         config = read_json(source / "config.json")
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(
+            next(iter(weights.values())).dtype
+        ).removeprefix("torch.")
         write_json(temporary / "config.json", config)
     save_weights(weights, temporary, shard_bytes)
     if distributed.FIRST:
@@ -168,13 +199,23 @@ def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: in
     if len(shards) == 1:
         file_names = ["model.safetensors"]
     else:
-        file_names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+        file_names = [
+            f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
+        ]
         weight_map = {name: file for file, names in zip(file_names, shards) for name in names}
         total = sum(weight.nbytes for weight in weights.values())
         if distributed.FIRST:
-            write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+            write_json(
+                folder / "model.safetensors.index.json",
+                {"metadata": {"total_size": total}, "weight_map": weight_map},
+            )
     for file, names in zip(file_names, shards):
-        tensors = {name: distributed.whole(distributed.local(weights[name]), weights[name]).cpu().contiguous() for name in names}
+        tensors = {
+            name: distributed.whole(distributed.local(weights[name]), weights[name])
+            .cpu()
+            .contiguous()
+            for name in names
+        }
         if distributed.FIRST:
             with replacing(folder / file) as temporary:
                 save_file(tensors, temporary, metadata={"format": "pt"})

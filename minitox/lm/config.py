@@ -24,7 +24,9 @@ class Config:
     max_position_embeddings: int
     norm_eps: float
     rope_theta: float
-    rope_scaling: dict | None  # Llama-3.1's: factor, low_freq_factor, high_freq_factor, original_max_position_embeddings
+    rope_scaling: (
+        dict | None
+    )  # Llama-3.1's: factor, low_freq_factor, high_freq_factor, original_max_position_embeddings
     tie_word_embeddings: bool
     logit_scale: float
     sliding_window: int | None  # longer texts are refused
@@ -39,7 +41,9 @@ class Config:
     @property
     def longest(self) -> int:
         """Tokens of the longest text that the model can read."""
-        return min(self.max_position_embeddings, self.sliding_window or self.max_position_embeddings)
+        return min(
+            self.max_position_embeddings, self.sliding_window or self.max_position_embeddings
+        )
 
 
 def read_config(folder: Path) -> Config:
@@ -60,12 +64,24 @@ def read_config(folder: Path) -> Config:
         num_hidden_layers=number(raw, "num_hidden_layers", path, most=1_000),
         num_attention_heads=heads,
         num_key_value_heads=number(raw, "num_key_value_heads", path, default=heads),
-        head_dim=number(raw, "head_dim", path, default=hidden // heads),  # Qwen3: not hidden_size / heads
+        head_dim=number(
+            raw, "head_dim", path, default=hidden // heads
+        ),  # Qwen3: not hidden_size / heads
         max_position_embeddings=number(raw, "max_position_embeddings", path),
-        norm_eps=number(raw, "layer_norm_eps" if cohere else "rms_norm_eps", path, kind=float, default=1e-5 if cohere else 1e-6),
-        rope_theta=number(rope if "rope_theta" in rope else raw, "rope_theta", path, kind=float, default=10_000.0),
+        norm_eps=number(
+            raw,
+            "layer_norm_eps" if cohere else "rms_norm_eps",
+            path,
+            kind=float,
+            default=1e-5 if cohere else 1e-6,
+        ),
+        rope_theta=number(
+            rope if "rope_theta" in rope else raw, "rope_theta", path, kind=float, default=10_000.0
+        ),
         rope_scaling=read_rope_scaling(rope or raw.get("rope_scaling") or {}, path),
-        tie_word_embeddings=bool(raw.get("tie_word_embeddings", cohere)),  # the families' own defaults
+        tie_word_embeddings=bool(
+            raw.get("tie_word_embeddings", cohere)
+        ),  # the families' own defaults
         logit_scale=number(raw, "logit_scale", path, kind=float, default=0.0625) if cohere else 1.0,
         sliding_window=read_sliding_window(raw, path),
         bos_token_id=raw.get("bos_token_id"),
@@ -79,16 +95,22 @@ def read_config(folder: Path) -> Config:
 def refuse_unsupported(raw: dict, path: Path) -> None:
     """Name what a model needs that the hand-written transformer lacks."""
     if raw.get("model_type") not in FAMILIES:
-        raise InputError(f"{path}: model_type {raw.get('model_type')!r} is not supported; minitox reads {', '.join(FAMILIES)}")
+        raise InputError(
+            f"{path}: model_type {raw.get('model_type')!r} is not supported; minitox reads {', '.join(FAMILIES)}"
+        )
     if raw.get("hidden_act", "silu") != "silu":
         raise InputError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported, only 'silu'")
     if raw.get("quantization_config") is not None:
-        raise InputError(f"{path}: quantized weights (quantization_config) are not supported; use the unquantized model")
+        raise InputError(
+            f"{path}: quantized weights (quantization_config) are not supported; use the unquantized model"
+        )
     for key in MUST_BE_OFF:
         if raw.get(key):
             raise InputError(f"{path}: {key} is not supported")
     if raw.get("partial_rotary_factor", 1) != 1:
-        raise InputError(f"{path}: partial_rotary_factor {raw['partial_rotary_factor']!r} is not supported")
+        raise InputError(
+            f"{path}: partial_rotary_factor {raw['partial_rotary_factor']!r} is not supported"
+        )
     for key in ("rope_parameters", "rope_scaling"):
         if not isinstance(raw.get(key) or {}, dict):
             raise InputError(f"{path}: {key} must be an object or null")
@@ -100,7 +122,9 @@ def read_rope_scaling(rope: dict, path: Path) -> dict | None:
     if kind == "default":
         return None
     if kind != "llama3":
-        raise InputError(f"{path}: rope_type {kind!r} is not supported, only 'default' and 'llama3'")
+        raise InputError(
+            f"{path}: rope_type {kind!r} is not supported, only 'default' and 'llama3'"
+        )
     keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
     return {key: number(rope, key, path, kind=float) for key in keys}
 
@@ -108,8 +132,16 @@ def read_rope_scaling(rope: dict, path: Path) -> dict | None:
 def read_sliding_window(raw: dict, path: Path) -> int | None:
     """The window some layer attends within, None if every layer attends to the whole text."""
     by_layer = raw.get("layer_types")
-    slides = raw.get("use_sliding_window", False) or isinstance(by_layer, list) and "sliding_attention" in by_layer
-    return number(raw, "sliding_window", path) if slides and raw.get("sliding_window") is not None else None
+    slides = (
+        raw.get("use_sliding_window", False)
+        or isinstance(by_layer, list)
+        and "sliding_attention" in by_layer
+    )
+    return (
+        number(raw, "sliding_window", path)
+        if slides and raw.get("sliding_window") is not None
+        else None
+    )
 
 
 def number(raw: dict, key: str, path: Path, kind=int, default=None, most=2**28):
@@ -118,23 +150,33 @@ def number(raw: dict, key: str, path: Path, kind=int, default=None, most=2**28):
     value = default if value is None else value
     if value is None:
         raise InputError(f"{path}: {key} is missing")
-    right_kind = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+    right_kind = isinstance(value, (int, float) if kind is float else int) and not isinstance(
+        value, bool
+    )
     if not right_kind or not 0 < value <= (most if kind is int else 1e30):  # nor is NaN
-        raise InputError(f"{path}: {key} must be a positive {'number' if kind is float else 'integer'}, not {value!r}")
+        raise InputError(
+            f"{path}: {key} must be a positive {'number' if kind is float else 'integer'}, not {value!r}"
+        )
     return kind(value)
 
 
 def check_consistent(config: Config, path: Path) -> None:
     """Refuse shapes that fit no model."""
     if config.num_attention_heads % config.num_key_value_heads:
-        raise InputError(f"{path}: num_attention_heads {config.num_attention_heads} is not a multiple of "
-                         f"num_key_value_heads {config.num_key_value_heads}")
+        raise InputError(
+            f"{path}: num_attention_heads {config.num_attention_heads} is not a multiple of "
+            f"num_key_value_heads {config.num_key_value_heads}"
+        )
     if config.num_attention_heads * config.head_dim > 2**28:
-        raise InputError(f"{path}: no model has {config.num_attention_heads} heads of width {config.head_dim}")
+        raise InputError(
+            f"{path}: no model has {config.num_attention_heads} heads of width {config.head_dim}"
+        )
     if config.head_dim % 2:
         raise InputError(f"{path}: head_dim {config.head_dim} is odd, and RoPE turns pairs")
     for token in (config.bos_token_id, *config.eos_token_ids):
         if token is not None and not (type(token) is int and 0 <= token < config.vocab_size):
-            raise InputError(f"{path}: bos_token_id or eos_token_id {token!r} is not below vocab_size {config.vocab_size}")
+            raise InputError(
+                f"{path}: bos_token_id or eos_token_id {token!r} is not below vocab_size {config.vocab_size}"
+            )
     if config.dtype not in ("float32", "bfloat16", "float16"):
         raise InputError(f"{path}: dtype {config.dtype!r} is not supported")

@@ -25,11 +25,19 @@ def norm(config: Config):
 
 def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2) float32
     """The angle by which pair i of a head is turned at each position."""
-    frequency = 1 / config.rope_theta ** (torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim)
-    if config.rope_scaling is not None:  # Llama-3.1: long wavelengths are stretched, short ones kept, those between blended
+    frequency = 1 / config.rope_theta ** (
+        torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
+    )
+    if (
+        config.rope_scaling is not None
+    ):  # Llama-3.1: long wavelengths are stretched, short ones kept, those between blended
         scaling = config.rope_scaling
-        turns = scaling["original_max_position_embeddings"] * frequency / (2 * math.pi)  # within the original context
-        keep = (turns - scaling["low_freq_factor"]) / (scaling["high_freq_factor"] - scaling["low_freq_factor"])
+        turns = (
+            scaling["original_max_position_embeddings"] * frequency / (2 * math.pi)
+        )  # within the original context
+        keep = (turns - scaling["low_freq_factor"]) / (
+            scaling["high_freq_factor"] - scaling["low_freq_factor"]
+        )
         keep = keep.clamp(0, 1)
         frequency = keep * frequency + (1 - keep) * frequency / scaling["factor"]
     angle = torch.outer(torch.arange(tokens, device=device, dtype=torch.float32), frequency)
@@ -39,7 +47,10 @@ def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2) f
 def rotate(x, cos, sin, interleaved: bool):  # (B, T, heads, H) -> the same
     """Turn each pair of a head. Llama pairs i with i + H/2, as Hugging Face stores it; Cohere pairs 2i with 2i + 1."""
     a, b = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
-    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (T, 1, H/2), or (B, T, 1, H/2) where rows stand at different positions
+    cos, sin = (
+        cos.unsqueeze(-2),
+        sin.unsqueeze(-2),
+    )  # (T, 1, H/2), or (B, T, 1, H/2) where rows stand at different positions
     turned = a * cos - b * sin, a * sin + b * cos
     return torch.stack(turned, dim=-1).flatten(-2) if interleaved else torch.cat(turned, dim=-1)
 
@@ -54,7 +65,10 @@ class Attention(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        queries, keys = (
+            config.num_attention_heads * config.head_dim,
+            config.num_key_value_heads * config.head_dim,
+        )
         bias = config.model_type == "qwen2"
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=bias)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=bias)
@@ -66,7 +80,10 @@ class Attention(nn.Module):
 
     def forward(self, x, cos, sin, attend=causal):  # (B, T, D) -> (B, T, D)
         B, T, _ = x.shape
-        q, k, v = (project(x).view(B, T, -1, self.config.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            project(x).view(B, T, -1, self.config.head_dim)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
         # each (B, T, heads, H); keys and values may have fewer heads than queries
         if self.config.model_type == "qwen3":
             q, k = self.q_norm(q), self.k_norm(k)
@@ -125,7 +142,9 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         # uninitialised: nn.Embedding's own draw, on the meta device, imports 800 modules
-        self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.hidden_size), freeze=False)
+        self.embed_tokens = nn.Embedding.from_pretrained(
+            torch.empty(config.vocab_size, config.hidden_size), freeze=False
+        )
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = norm(config)
         self.recompute = False  # in training: keep no activations inside a layer, run it again in the backward pass
@@ -137,7 +156,9 @@ class Transformer(nn.Module):
         """
         check_length(self.config, ids.shape[1])
         x = self.embed_tokens(ids)
-        angles = rope_angles(self.config, ids.shape[1], ids.device) if cache is None else cache.angles()
+        angles = (
+            rope_angles(self.config, ids.shape[1], ids.device) if cache is None else cache.angles()
+        )
         cos, sin = (angle.to(x.dtype) for angle in angles)
         for i, layer in enumerate(self.layers):
             seen = None if record is None else partial(record, i)
@@ -172,7 +193,11 @@ class LanguageModel(nn.Module):
 def check_length(config: Config, tokens: int) -> None:
     """Refuse a text that the model has no positions for."""
     if tokens > config.max_position_embeddings:
-        raise InputError(f"a text of {tokens} tokens does not fit the model's {config.max_position_embeddings} positions")
+        raise InputError(
+            f"a text of {tokens} tokens does not fit the model's {config.max_position_embeddings} positions"
+        )
     if config.sliding_window is not None and tokens > config.sliding_window:
-        raise InputError(f"a text of {tokens} tokens is longer than the sliding window of {config.sliding_window}, "
-                         "and windowed attention is not implemented")
+        raise InputError(
+            f"a text of {tokens} tokens is longer than the sliding window of {config.sliding_window}, "
+            "and windowed attention is not implemented"
+        )

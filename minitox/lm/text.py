@@ -12,15 +12,23 @@ from minitox.lm.config import Config
 
 # One turn of each family: what comes before the reply, and the token that ends it. The BOS is part of the layout where
 # the family writes one. {system} is filled from the folder's own template.
-LLAMA3 = ("<|begin_of_text|>{system}<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-          "<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>")
-LLAMA31_SYSTEM = ("<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
-                  "Today Date: 26 Jul 2024\n\n<|eot_id|>")
+LLAMA3 = (
+    "<|begin_of_text|>{system}<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "<|eot_id|>",
+)
+LLAMA31_SYSTEM = (
+    "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+    "Today Date: 26 Jul 2024\n\n<|eot_id|>"
+)
 CHATML = "{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"
 CHATML_SYSTEM = "<|im_start|>system\n{}<|im_end|>\n"
 NO_THINKING = "<think>\n\n</think>\n\n"  # Qwen3: reply at once
-COMMAND = ("<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
-           "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", "<|END_OF_TURN_TOKEN|>")
+COMMAND = (
+    "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    "<|END_OF_TURN_TOKEN|>",
+)
 SPECIAL = re.compile(r"(<\|[^|<>]+\|>|<BOS_TOKEN>)")
 
 
@@ -34,22 +42,32 @@ class Tokenizer:
             raise InputError(f"{path}: no such file")
         try:
             self.tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except BaseException as error:  # tokenizers raises nothing narrower, and its Rust code may panic
+        except (
+            BaseException
+        ) as error:  # tokenizers raises nothing narrower, and its Rust code may panic
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise InputError(f"{path}: not a tokenizer ({error})") from None
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self.tokenizer.encode_special_tokens = True  # "<|im_end|>" inside a user's text is text, not the end of a turn
+        self.tokenizer.encode_special_tokens = (
+            True  # "<|im_end|>" inside a user's text is text, not the end of a turn
+        )
         largest = max(self.tokenizer.get_vocab().values(), default=-1)
         if largest >= config.vocab_size:
-            raise InputError(f"{path}: holds token id {largest}, but the model's embedding has {config.vocab_size} rows")
+            raise InputError(
+                f"{path}: holds token id {largest}, but the model's embedding has {config.vocab_size} rows"
+            )
         added = self.tokenizer.get_added_tokens_decoder()
         self.special_ids = {token for token, content in added.items() if content.special}
         self.bos_id = config.bos_token_id
-        self.special_ids |= {token for token in (self.bos_id, *config.eos_token_ids) if token is not None}
+        self.special_ids |= {
+            token for token in (self.bos_id, *config.eos_token_ids) if token is not None
+        }
         self.layout, self.end_of_turn = chat_layout(Path(folder))
-        self.end_ids = self.token_ids(self.end_of_turn) if self.end_of_turn else list(config.eos_token_ids[:1])
+        self.end_ids = (
+            self.token_ids(self.end_of_turn) if self.end_of_turn else list(config.eos_token_ids[:1])
+        )
         self.stop_ids = {*config.eos_token_ids, *self.end_ids}
 
     def encode(self, text: str) -> list[int]:
@@ -69,7 +87,9 @@ class Tokenizer:
         if self.layout is None:
             return self.sentence(text + "\n")
         before, after = self.layout.split("{prompt}")
-        text = text.strip() if self.layout.startswith("<|begin_of_text|>") else text  # Llama-3's template strips
+        text = (
+            text.strip() if self.layout.startswith("<|begin_of_text|>") else text
+        )  # Llama-3's template strips
         pieces = SPECIAL.split(before)
         pieces[-1] += text  # the tokenizer may join what stands before the text with the text
         return self.fill(pieces) + self.fill(SPECIAL.split(after))
@@ -83,13 +103,18 @@ class Tokenizer:
 
     def fill(self, pieces: list[str]) -> list[int]:
         """Token ids of a layout that was split at its special tokens (the odd pieces)."""
-        return [token for i, piece in enumerate(pieces)
-                for token in (self.token_ids(piece) if i % 2 else self.encode(piece))]
+        return [
+            token
+            for i, piece in enumerate(pieces)
+            for token in (self.token_ids(piece) if i % 2 else self.encode(piece))
+        ]
 
     def token_ids(self, special: str) -> list[int]:
         token = self.tokenizer.token_to_id(special)
         if token is None:
-            raise InputError(f"the chat template needs the token {special}, which tokenizer.json does not have")
+            raise InputError(
+                f"the chat template needs the token {special}, which tokenizer.json does not have"
+            )
         return [token]
 
 
@@ -100,7 +125,9 @@ def chat_layout(folder: Path) -> tuple[str | None, str | None]:
         return None, None
     if "<|start_header_id|>" in template:
         layout, end = LLAMA3
-        return layout.replace("{system}", LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""), end
+        return layout.replace(
+            "{system}", LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
+        ), end
     if "<|im_start|>" in template:
         layout, end = CHATML
         default = re.search(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>", template)
@@ -108,7 +135,9 @@ def chat_layout(folder: Path) -> tuple[str | None, str | None]:
         return layout + (NO_THINKING if "enable_thinking" in template else ""), end
     if "<|START_OF_TURN_TOKEN|>" in template:
         return COMMAND
-    raise InputError(f"{folder}: its chat template is none of Llama-3, ChatML and Command, the formats that minitox writes")
+    raise InputError(
+        f"{folder}: its chat template is none of Llama-3, ChatML and Command, the formats that minitox writes"
+    )
 
 
 def chat_template(folder: Path) -> str | None:
@@ -118,7 +147,9 @@ def chat_template(folder: Path) -> str | None:
     if not (folder / "tokenizer_config.json").exists():
         return None
     template = read_json(folder / "tokenizer_config.json").get("chat_template")
-    return template if template is None or isinstance(template, str) else json.dumps(template)  # a list of named ones
+    return (
+        template if template is None or isinstance(template, str) else json.dumps(template)
+    )  # a list of named ones
 
 
 def batches(lengths: list[int], tokens: int) -> list[list[int]]:
@@ -140,4 +171,8 @@ def pad(sentences: list[list[int]]) -> torch.Tensor:  # -> (B, T)
 def on_device(values, device: torch.device) -> torch.Tensor:
     """Numbers as a tensor on a device; a GPU need not be waited for."""
     tensor = torch.as_tensor(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return (
+        tensor.pin_memory().to(device, non_blocking=True)
+        if device.type == "cuda"
+        else tensor.to(device)
+    )

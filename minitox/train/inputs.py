@@ -9,12 +9,27 @@ from minitox.train import strategies
 from minitox.train.pairs import Pairs, prepare
 
 CHOICE, FOLDING = ("threshold", "top_share"), ("language", "damp")
-TUNING = ("pairs", "unseen", "max_tokens", "epochs", "lr", "schedule", "warmup", "batch_size", "batch_tokens", "weight_decay",
-          "clip", "optimizer", "recompute", "seed")
+TUNING = (
+    "pairs",
+    "unseen",
+    "max_tokens",
+    "epochs",
+    "lr",
+    "schedule",
+    "warmup",
+    "batch_size",
+    "batch_tokens",
+    "weight_decay",
+    "clip",
+    "optimizer",
+    "recompute",
+    "seed",
+)
 
 
-def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int],
-                   fingerprint: str) -> tuple[dict[str, dict], dict[str, Pairs], dict[str, str]]:
+def read_languages(
+    args, tokenizer: Tokenizer, rows: dict[str, int], fingerprint: str
+) -> tuple[dict[str, dict], dict[str, Pairs], dict[str, str]]:
     """AUROC and pairs of every language that has what the strategies need, and why the others are skipped.
 
     InputError if none is left, or a file is broken or of another model than the one of this fingerprint.
@@ -22,11 +37,18 @@ def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int],
     tuned, known = set(args.strategy) & set(strategies.TUNED), set(args.strategy) != {"full"}
     aurocs, pairs, skipped = {}, {}, {}
     for language in args.languages:
-        neuron_file, pair_file = args.neurons / f"{language}.safetensors", args.data / "instructions" / f"{language}.jsonl"
+        neuron_file, pair_file = (
+            args.neurons / f"{language}.safetensors",
+            args.data / "instructions" / f"{language}.jsonl",
+        )
         if known and not neuron_file.exists():
-            skipped[language] = f"{neuron_file} does not exist, so no neuron counts as toxic in it, and its pairs are not used"
+            skipped[language] = (
+                f"{neuron_file} does not exist, so no neuron counts as toxic in it, and its pairs are not used"
+            )
         elif tuned and not pair_file.exists():
-            skipped[language] = f"{pair_file} does not exist, so its neurons are not tuned, unless another language has them too"
+            skipped[language] = (
+                f"{pair_file} does not exist, so its neurons are not tuned, unless another language has them too"
+            )
         else:
             try:
                 if pair_file.exists():  # interventions need none, but are measured on them
@@ -41,7 +63,9 @@ def read_languages(args, tokenizer: Tokenizer, rows: dict[str, int],
     if not aurocs and not pairs:
         raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
     if aurocs and args.language and args.language not in aurocs:
-        raise InputError(f"--language {args.language} is not one of {', '.join(aurocs)}, which have what is needed")
+        raise InputError(
+            f"--language {args.language} is not one of {', '.join(aurocs)}, which have what is needed"
+        )
     return in_order(args, aurocs), in_order(args, pairs), skipped
 
 
@@ -52,11 +76,16 @@ def in_order(args, found: dict) -> dict:
     return {language: found[language] for language in args.order or found if language in found}
 
 
-def settings_of(args, plan: strategies.Plan, neuron_hashes: dict[str, str], pairs: dict[str, Pairs]) -> dict:
+def settings_of(
+    args, plan: strategies.Plan, neuron_hashes: dict[str, str], pairs: dict[str, Pairs]
+) -> dict:
     """All that a plan makes of a base model depends on, and nothing else; a folder made with other settings is not taken for it."""
     tuned, chosen = plan.scale is None, any(mask is not None for mask in plan.masks)
     keys = (CHOICE if chosen else ()) + (TUNING if tuned else FOLDING)
-    return {"strategy": plan.name, "languages": list(neuron_hashes or pairs),
-            "data": {language: found.data_hash for language, found in pairs.items()} if tuned else {},
-            "neurons": neuron_hashes if chosen else {},
-            **{key: getattr(args, key) for key in keys}}
+    return {
+        "strategy": plan.name,
+        "languages": list(neuron_hashes or pairs),
+        "data": {language: found.data_hash for language, found in pairs.items()} if tuned else {},
+        "neurons": neuron_hashes if chosen else {},
+        **{key: getattr(args, key) for key in keys},
+    }

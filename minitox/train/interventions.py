@@ -21,9 +21,11 @@ def scales(method: str, auroc: dict, mask: dict, damp: float) -> dict:
 
     aura: 1 - 2 (AUROC - 0.5), which is 1 for a neuron that knows nothing and 0 for one that separates perfectly.
     """
-    factor = {"aura": lambda values: np.minimum(1, 1 - 2 * (values - 0.5)),
-              "damp": lambda values: np.full_like(values, damp),
-              "det0": np.zeros_like}[method]
+    factor = {
+        "aura": lambda values: np.minimum(1, 1 - 2 * (values - 0.5)),
+        "damp": lambda values: np.full_like(values, damp),
+        "det0": np.zeros_like,
+    }[method]
     return {name: np.where(mask[name], factor(values), 1) for name, values in auroc.items()}
 
 
@@ -32,5 +34,8 @@ def fold(model: LanguageModel, scale: dict) -> None:
     """Multiply every neuron's row by its factor; a row whose factor is 1 keeps every bit."""
     for name, factors in scale.items():
         weight = model.get_submodule(name).weight
-        factors, rows = distributed.part(torch.from_numpy(factors), weight), distributed.local(weight)
+        factors, rows = (
+            distributed.part(torch.from_numpy(factors), weight),
+            distributed.local(weight),
+        )
         rows.copy_(rows.float() * factors.to(rows.device, torch.float32).unsqueeze(1))

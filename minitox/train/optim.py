@@ -21,18 +21,38 @@ from minitox import distributed
 class MaskedAdamW:
     """The method as one reads it. Its memory is that of whole matrices; `RowAdamW` is the one for large models.  [paper §3.3]"""
 
-    def __init__(self, weights: dict[str, nn.Parameter], masks: dict[str, torch.Tensor], betas=(0.9, 0.999), eps=1e-8, decay=0.01):
+    def __init__(
+        self,
+        weights: dict[str, nn.Parameter],
+        masks: dict[str, torch.Tensor],
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        decay=0.01,
+    ):
         self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
-        self.held = {name: torch.ones_like(mask) for name, mask in masks.items()}  # the rows (R,) that it has a state of
-        self.masks = {name: distributed.part(mask, weights[name]).view(-1, *[1] * (weights[name].dim() - 1))
-                      for name, mask in masks.items()}  # (R, 1)
-        self.state = {name: empty_state(distributed.local(weight.detach())) for name, weight in weights.items()}
+        self.held = {
+            name: torch.ones_like(mask) for name, mask in masks.items()
+        }  # the rows (R,) that it has a state of
+        self.masks = {
+            name: distributed.part(mask, weights[name]).view(-1, *[1] * (weights[name].dim() - 1))
+            for name, mask in masks.items()
+        }  # (R, 1)
+        self.state = {
+            name: empty_state(distributed.local(weight.detach()))
+            for name, weight in weights.items()
+        }
         for weight in weights.values():
             weight.requires_grad_(True)
 
     def norm(self):  # -> ()
         """Length of the gradient over all chosen rows; NaN if any gradient is not finite, for 0 times infinity is not 0."""
-        return norm(self.weights, [distributed.local(weight.grad) * self.masks[name] for name, weight in self.weights.items()])
+        return norm(
+            self.weights,
+            [
+                distributed.local(weight.grad) * self.masks[name]
+                for name, weight in self.weights.items()
+            ],
+        )
 
     @torch.no_grad()
     def step(self, lr: float, scale: float = 1.0) -> None:
@@ -40,9 +60,13 @@ class MaskedAdamW:
         self.steps += 1
         for name, weight in self.weights.items():
             mask, state, rows = self.masks[name], self.state[name], distributed.local(weight)
-            grad = distributed.local(weight.grad).float() * mask * scale  # the method in one line; moments see masked gradients alone
+            grad = (
+                distributed.local(weight.grad).float() * mask * scale
+            )  # the method in one line; moments see masked gradients alone
             target = state.get("master", rows)
-            target.mul_(torch.where(mask, 1 - lr * self.decay, 1.0))  # without this mask, decay would move every row
+            target.mul_(
+                torch.where(mask, 1 - lr * self.decay, 1.0)
+            )  # without this mask, decay would move every row
             adam(target, grad, state, self.steps, lr, self.betas, self.eps)
             if target is not rows:
                 rows.copy_(target)
@@ -57,11 +81,20 @@ class RowAdamW:
     weight that is spread over several processes, in `weight.grad`, where the sum over the processes ends up.
     """
 
-    def __init__(self, weights: dict[str, nn.Parameter], masks: dict[str, torch.Tensor], betas=(0.9, 0.999), eps=1e-8, decay=0.01):
+    def __init__(
+        self,
+        weights: dict[str, nn.Parameter],
+        masks: dict[str, torch.Tensor],
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        decay=0.01,
+    ):
         self.weights, self.betas, self.eps, self.decay, self.steps = weights, betas, eps, decay, 0
         self.held = masks  # the rows (R,) that it has a state of
         here = {name: distributed.part(mask, weights[name]) for name, mask in masks.items()}
-        self.rows = {name: None if mask.all() else mask.nonzero().squeeze(1) for name, mask in here.items()}  # None: all
+        self.rows = {
+            name: None if mask.all() else mask.nonzero().squeeze(1) for name, mask in here.items()
+        }  # None: all
         self.state = {name: empty_state(self.chosen(name)) for name in weights}
         for name, weight in weights.items():
             weight.requires_grad_(True)
@@ -77,7 +110,11 @@ class RowAdamW:
         weight, rows = self.weights[name], self.rows[name]
         if weight.row_grad is not None:
             return weight.row_grad
-        return distributed.local(weight.grad) if rows is None else distributed.local(weight.grad).index_select(0, rows)
+        return (
+            distributed.local(weight.grad)
+            if rows is None
+            else distributed.local(weight.grad).index_select(0, rows)
+        )
 
     def norm(self):  # -> ()
         """Length of the gradient over all chosen rows."""
@@ -88,7 +125,12 @@ class RowAdamW:
         """One step of AdamW on the chosen rows, their gradients times `scale`; gradients are zero afterwards, or None where spread."""
         self.steps += 1
         for name, weight in self.weights.items():
-            grad, here, rows, state = self.grad(name), distributed.local(weight), self.rows[name], self.state[name]
+            grad, here, rows, state = (
+                self.grad(name),
+                distributed.local(weight),
+                self.rows[name],
+                self.state[name],
+            )
             target = state["master"] if "master" in state else self.chosen(name)
             target.mul_(1 - lr * self.decay)
             adam(target, grad.float().mul_(scale), state, self.steps, lr, self.betas, self.eps)
@@ -108,7 +150,11 @@ class RowLinear(nn.Linear):
     rows = None  # all
 
     def forward(self, x):  # (B, T, D) -> (B, T, R)
-        return F.linear(x, self.weight) if self.rows is None else RowGradient.apply(x, self.weight, self.rows)
+        return (
+            F.linear(x, self.weight)
+            if self.rows is None
+            else RowGradient.apply(x, self.weight, self.rows)
+        )
 
 
 class RowGradient(torch.autograd.Function):
@@ -117,7 +163,10 @@ class RowGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, rows):
         ctx.save_for_backward(x)
-        ctx.weight, ctx.rows = weight, rows  # not saved as tensors: the gradient goes to this very weight
+        ctx.weight, ctx.rows = (
+            weight,
+            rows,
+        )  # not saved as tensors: the gradient goes to this very weight
         return F.linear(x, weight)
 
     @staticmethod
@@ -135,16 +184,23 @@ class RowGradient(torch.autograd.Function):
 
 def empty_state(weight) -> dict[str, torch.Tensor]:
     """Both moments, zero, and a master where the weight is not float32."""
-    state = {"average": torch.zeros_like(weight, dtype=torch.float32), "square": torch.zeros_like(weight, dtype=torch.float32)}
+    state = {
+        "average": torch.zeros_like(weight, dtype=torch.float32),
+        "square": torch.zeros_like(weight, dtype=torch.float32),
+    }
     return state if weight.dtype == torch.float32 else state | {"master": weight.float()}
 
 
-def adam(weight, grad, state: dict, step: int, lr: float, betas: tuple[float, float], eps: float) -> None:
+def adam(
+    weight, grad, state: dict, step: int, lr: float, betas: tuple[float, float], eps: float
+) -> None:
     """Adam in place, with the operations of torch.optim.AdamW in their order, because rounding depends on it."""
     average, square, (beta1, beta2) = state["average"], state["square"], betas
     average.lerp_(grad, 1 - beta1)  # m = beta1 m + (1 - beta1) g
     square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)  # v = beta2 v + (1 - beta2) g^2
-    root = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(eps)  # both begin at 0, which the powers make up for
+    root = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(
+        eps
+    )  # both begin at 0, which the powers make up for
     weight.addcdiv_(average, root, value=-lr / (1 - beta1**step))  # w -= lr m / sqrt(v)
 
 

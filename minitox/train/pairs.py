@@ -37,7 +37,9 @@ def read_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
     InputError names file, line and field of the first row that is malformed.
     """
     if not tokenizer.end_ids:
-        raise InputError(f"{path}: config.json names no eos_token_id, so that replies trained on would have no end")
+        raise InputError(
+            f"{path}: config.json names no eos_token_id, so that replies trained on would have no end"
+        )
     pairs = []
     for where, row in read_jsonl(path):
         prompt = tokenizer.prompt(text_field(where, row, "prompt"))
@@ -55,13 +57,15 @@ def prepare(path: Path, tokenizer: Tokenizer, args, rng) -> Pairs:
     if not pairs:
         raise UnusableLanguage(f"{path}: no pair of at most {args.max_tokens} tokens")
     order = [pairs[i] for i in rng.permutation(len(pairs))]
-    aside = {prompt_of(pair) for pair in order[:round(args.unseen * min(len(order), args.pairs))]}
+    aside = {prompt_of(pair) for pair in order[: round(args.unseen * min(len(order), args.pairs))]}
     unseen = [pair for pair in order if prompt_of(pair) in aside]
-    train = [pair for pair in order if prompt_of(pair) not in aside][:args.pairs]
+    train = [pair for pair in order if prompt_of(pair) not in aside][: args.pairs]
     if not train:
         raise UnusableLanguage(f"{path}: no pair is left to train on; --unseen takes them all")
-    return Pairs(train, unseen, len(dropped), sum(len(pair.ids) for pair in dropped), file_hash(path))
+    return Pairs(
+        train, unseen, len(dropped), sum(len(pair.ids) for pair in dropped), file_hash(path)
+    )
 
 
 def prompt_of(pair: Pair) -> tuple[int, ...]:
-    return tuple(pair.ids[:pair.start])
+    return tuple(pair.ids[: pair.start])

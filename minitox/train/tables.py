@@ -12,13 +12,25 @@ def pairs_table(pairs: dict[str, Pairs]) -> str:
     """The pairs of each language, and the tokens in them."""
     rows = [["", "pairs", "unseen", "too long", "their tokens", "tokens", "of replies"]]
     for language, found in pairs.items():
-        tokens, replies = sum(len(pair.ids) for pair in found.train), sum(pair.reply_tokens for pair in found.train)
-        counts = len(found.train), len(found.unseen), found.dropped, found.dropped_tokens, tokens, replies
+        tokens, replies = (
+            sum(len(pair.ids) for pair in found.train),
+            sum(pair.reply_tokens for pair in found.train),
+        )
+        counts = (
+            len(found.train),
+            len(found.unseen),
+            found.dropped,
+            found.dropped_tokens,
+            tokens,
+            replies,
+        )
         rows.append([language, *map("{:,}".format, counts)])
     return aligned(rows)
 
 
-def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | None, config: Config) -> str:
+def plan_table(
+    plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | None, config: Config
+) -> str:
     """What every strategy will change, stage by stage, before anything is tuned; `toxic`: the neurons toxic in any language."""
     whole, title = count_weights(config, None), "What will be tuned, of {:,} weights"
     if toxic:
@@ -32,27 +44,52 @@ def plan_table(plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | N
                 share = f"{neurons.overlap(mask, toxic)[0] / max(1, neurons.count(mask)):.0%}"
             name, *cost = "", "scaled, not tuned", "", ""
             if stage:
-                name, *cost = stage["name"], memory(stage["optimizer_bytes"]), f"{stage['pairs']:,}", f"{stage['steps']:,}"
-            rows.append([plan.name, name, count, share, f"{weights:,}", f"{weights / whole:.1%}", *cost])
+                name, *cost = (
+                    stage["name"],
+                    memory(stage["optimizer_bytes"]),
+                    f"{stage['pairs']:,}",
+                    f"{stage['steps']:,}",
+                )
+            rows.append(
+                [plan.name, name, count, share, f"{weights:,}", f"{weights / whole:.1%}", *cost]
+            )
     return f"{title.format(whole)}\n\n{aligned(rows)}"
 
 
 def read_result(path) -> dict:
     """What `result_table` shows, of a model's run.json."""
-    return as_written(path, read_json(path), proof={"frozen_weights": int, "tuned_weights": int, "changed": float},
-                      unseen={str: {"pairs": int, "before": float | None, "after": float | None}})
+    return as_written(
+        path,
+        read_json(path),
+        proof={"frozen_weights": int, "tuned_weights": int, "changed": float},
+        unseen={str: {"pairs": int, "before": float | None, "after": float | None}},
+    )
 
 
 def result_table(results: dict[str, dict]) -> str:
     """What each model became, from its run.json."""
     rows = [["", "frozen weights", "", "tuned weights", "changed", "loss on unseen pairs"]]
     for name, result in results.items():
-        proof, unseen, loss = result["proof"], [row for row in result["unseen"].values() if None not in row.values()], "-"
+        proof, unseen, loss = (
+            result["proof"],
+            [row for row in result["unseen"].values() if None not in row.values()],
+            "-",
+        )
         if unseen:
-            before, after = (sum(row[when] for row in unseen) / len(unseen) for when in ("before", "after"))
+            before, after = (
+                sum(row[when] for row in unseen) / len(unseen) for when in ("before", "after")
+            )
             loss = f"{before:.3f} -> {after:.3f}"
-        rows.append([name, f"{proof['frozen_weights']:,}", "bit-identical" if proof["frozen_weights"] else "",
-                     f"{proof['tuned_weights']:,}", f"{proof['changed']:.1%}", loss])
+        rows.append(
+            [
+                name,
+                f"{proof['frozen_weights']:,}",
+                "bit-identical" if proof["frozen_weights"] else "",
+                f"{proof['tuned_weights']:,}",
+                f"{proof['changed']:.1%}",
+                loss,
+            ]
+        )
     return f"What became of it\n\n{aligned(rows)}"
 
 

@@ -23,14 +23,26 @@ from minitox.files import InputError  # noqa: E402
 
 
 def pairs_of(count: int) -> list[dict]:
-    return [{"id": f"en-{number:04}", "language": "en", "prompt": f"<prompt {number}> you donkey", "response": "Let us talk calmly.",
-             "proposal": "keep", "why": ""} for number in range(count)]
+    return [
+        {
+            "id": f"en-{number:04}",
+            "language": "en",
+            "prompt": f"<prompt {number}> you donkey",
+            "response": "Let us talk calmly.",
+            "proposal": "keep",
+            "why": "",
+        }
+        for number in range(count)
+    ]
 
 
 @pytest.fixture
 def setup(tmp_path):
     """A folder with fifty pairs to review, and where ada's verdicts go."""
-    write_jsonl(tmp_path / "curation" / "checks" / "en.jsonl", [*pairs_of(50), pairs_of(51)[50] | {"proposal": "near copy"}])
+    write_jsonl(
+        tmp_path / "curation" / "checks" / "en.jsonl",
+        [*pairs_of(50), pairs_of(51)[50] | {"proposal": "near copy"}],
+    )
     return tmp_path, tmp_path / "curation" / "verdicts" / "ada.jsonl"
 
 
@@ -42,7 +54,11 @@ class Terminal:
         if self.pid == 0:
             sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
             try:
-                cli.run(lambda: curate.main(["review", "--out", str(folder), "--languages", "en", "--name", name]))
+                cli.run(
+                    lambda: curate.main(
+                        ["review", "--out", str(folder), "--languages", "en", "--name", name]
+                    )
+                )
             finally:
                 sys.stdout.flush()
                 os._exit(0)
@@ -110,7 +126,9 @@ def test_a_review_killed_ten_times_loses_no_verdict_and_asks_nothing_twice(setup
         if kills % 3 == 0:  # as if the power had failed while a line was written
             with open(path, "ab") as file:
                 file.write(b'{"id": "en-0049", "verd')
-        assert {f"en-{int(place):04}": verdict for place, verdict in given.items()} == review.read(path)
+        assert {f"en-{int(place):04}": verdict for place, verdict in given.items()} == review.read(
+            path
+        )
     terminal = Terminal(folder)
     seen = terminal.begin()
     while "Every pair has your verdict" not in seen:
@@ -137,10 +155,14 @@ def test_back_shows_the_verdict_and_another_one_takes_its_place(setup):
     assert place_of(terminal.press("o")) == "2"  # on to the first without a verdict
     terminal.press("q")
     terminal.wait()
-    assert review.read(path) == {"en-0000": "off topic", "en-0001": "toxic"} and len(rows(path)) == 3
+    assert (
+        review.read(path) == {"en-0000": "off topic", "en-0001": "toxic"} and len(rows(path)) == 3
+    )
 
 
-@pytest.mark.parametrize("typed", ["x", "\n", "\x1b[D", "\x1bOk", "kkkk", "keep", "к", "\x00", "k k", "5"])
+@pytest.mark.parametrize(
+    "typed", ["x", "\n", "\x1b[D", "\x1bOk", "kkkk", "keep", "к", "\x00", "k k", "5"]
+)
 def test_an_unknown_key_an_arrow_or_a_paste_is_no_verdict(setup, typed):
     folder, path = setup
     terminal = Terminal(folder)
@@ -163,19 +185,39 @@ def test_whoever_does_not_want_to_see_the_texts_sees_none(setup):
 
 
 def test_texts_cannot_command_the_terminal_and_the_proposal_is_shown(tmp_path):
-    pair = pairs_of(1)[0] | {"response": "a\x1b[2Jb\u202ec\nd\te", "proposal": "not fluent", "why": "(cut off)"}
+    pair = pairs_of(1)[0] | {
+        "response": "a\x1b[2Jb\u202ec\nd\te",
+        "proposal": "not fluent",
+        "why": "(cut off)",
+    }
     write_jsonl(tmp_path / "curation" / "checks" / "en.jsonl", [pair])
     terminal = Terminal(tmp_path)
     seen = terminal.begin()
     terminal.press("q")
     terminal.wait()
-    assert "\x1b" not in seen and "a\\x1b[2Jb\\u202ec\\nd\\te" in seen and "not fluent (cut off)" in seen
+    assert (
+        "\x1b" not in seen
+        and "a\\x1b[2Jb\\u202ec\\nd\\te" in seen
+        and "not fluent (cut off)" in seen
+    )
 
 
 def test_the_script_runs_and_takes_lines_where_no_terminal_is(setup):
     folder, path = setup
-    done = subprocess.run([sys.executable, str(TOY.parent / "curate.py"), "review", "--out", str(folder), "--name", "ada"],
-                          input="\nk\nnonsense\nT\nb\n", capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(TOY.parent / "curate.py"),
+            "review",
+            "--out",
+            str(folder),
+            "--name",
+            "ada",
+        ],
+        input="\nk\nnonsense\nT\nb\n",
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "2 of 50 pairs have a verdict" in done.stdout
     assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic"}
 
@@ -183,6 +225,7 @@ def test_the_script_runs_and_takes_lines_where_no_terminal_is(setup):
 def test_the_terminal_is_left_as_it_was():
     ours, theirs = pty.openpty()
     import termios
+
     before = termios.tcgetattr(theirs)
     pid = os.fork()
     if pid == 0:
@@ -210,7 +253,9 @@ def test_torn_last_lines_are_dropped_and_broken_ones_named(tmp_path):
     whole = path.read_bytes()
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        expected = [{}, {"a": "keep"}, {"a": "keep", "b": "toxic"}, {"a": "skip", "b": "toxic"}][whole[:cut].count(b"\n")]
+        expected = [{}, {"a": "keep"}, {"a": "keep", "b": "toxic"}, {"a": "skip", "b": "toxic"}][
+            whole[:cut].count(b"\n")
+        ]
         assert review.read(path) == expected
         review.save(path, {"c": "keep"})
         assert review.read(path) == expected | {"c": "keep"}
@@ -219,7 +264,7 @@ def test_torn_last_lines_are_dropped_and_broken_ones_named(tmp_path):
         review.read(path)
 
 
-HARD = 'a "quoted"\ttext,\nin two lines; \'and\' more'
+HARD = "a \"quoted\"\ttext,\nin two lines; 'and' more"
 
 
 def sheet_of(path, encoding="utf-8-sig") -> list[dict]:
@@ -237,44 +282,94 @@ def written(path, table: list[dict], encoding="utf-8-sig") -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_table_goes_to_a_spreadsheet_and_back(tmp_path, encoding):
-    pairs = [pair | {"prompt": text, "response": text} for pair, text in zip(pairs_of(5), [HARD, '"', "=1+1", "@user привет", "–你好"])]
+    pairs = [
+        pair | {"prompt": text, "response": text}
+        for pair, text in zip(pairs_of(5), [HARD, '"', "=1+1", "@user привет", "–你好"])
+    ]
     write_jsonl(tmp_path / "curation" / "checks" / "en.jsonl", pairs)
     ada = ["review", "--out", str(tmp_path), "--name", "ada"]
     path, file = tmp_path / "curation" / "verdicts" / "ada.jsonl", tmp_path / "ada.tsv"
     review.read(path)
     review.save(path, {"en-0001": "skip"})
     curate.main([*ada, "--export", str(file)])
-    assert file.read_bytes().startswith(b"\xef\xbb\xbf")  # without it Excel takes UTF-8 for something else
+    assert file.read_bytes().startswith(
+        b"\xef\xbb\xbf"
+    )  # without it Excel takes UTF-8 for something else
     table = sheet_of(file)
-    assert [row["id"] for row in table] == [pair["id"] for pair in pairs] and [row["verdict"] for row in table] == ["", "skip", "", "", ""]
-    assert table[0]["prompt"] == HARD.replace("\t", "\\t").replace("\n", "\\n") and len(file.read_text().splitlines()) == 6
-    assert table[2]["response"] == "'=1+1" and table[3]["response"] == "'@user привет" and table[4]["response"] == "–你好"
+    assert [row["id"] for row in table] == [pair["id"] for pair in pairs] and [
+        row["verdict"] for row in table
+    ] == ["", "skip", "", "", ""]
+    assert (
+        table[0]["prompt"] == HARD.replace("\t", "\\t").replace("\n", "\\n")
+        and len(file.read_text().splitlines()) == 6
+    )
+    assert (
+        table[2]["response"] == "'=1+1"
+        and table[3]["response"] == "'@user привет"
+        and table[4]["response"] == "–你好"
+    )
     for row, verdict in zip(table, ["keep", "T", " Off Topic ", "", "l"]):
         row |= {"verdict": verdict, "prompt": HARD}
     written(file, table[::-1], encoding)
     curate.main([*ada, "--import", str(file)])
-    assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic", "en-0002": "off topic", "en-0004": "wrong language"}
+    assert review.read(path) == {
+        "en-0000": "keep",
+        "en-0001": "toxic",
+        "en-0002": "off topic",
+        "en-0004": "wrong language",
+    }
 
 
-@pytest.mark.parametrize("text, line, message", [
-    ("id\tverdict\nen-0000\tkeep\nen-0001\tmaybe\n", 3, "'maybe'"), ("id\tverdict\nen-0000\tkeep\nen-7777\tkeep\n", 3, "'en-7777'"),
-    ("id,verdict\nen-0000,keep\n", 2, "(None, '')"), ('id\tverdict\nen-0000\tkeep\n"en-0001\tkeep\nen-0002\tkeep\n', 3, "unexpected end"),
-    ("id\tverdict\nen-0000\tkeep\n\t\n", 3, "('', '')"), ("id\tverdict\nen-0000\tk\x00\n", 2, ""),
-])
+@pytest.mark.parametrize(
+    "text, line, message",
+    [
+        ("id\tverdict\nen-0000\tkeep\nen-0001\tmaybe\n", 3, "'maybe'"),
+        ("id\tverdict\nen-0000\tkeep\nen-7777\tkeep\n", 3, "'en-7777'"),
+        ("id,verdict\nen-0000,keep\n", 2, "(None, '')"),
+        ('id\tverdict\nen-0000\tkeep\n"en-0001\tkeep\nen-0002\tkeep\n', 3, "unexpected end"),
+        ("id\tverdict\nen-0000\tkeep\n\t\n", 3, "('', '')"),
+        ("id\tverdict\nen-0000\tk\x00\n", 2, ""),
+    ],
+)
 def test_a_line_that_cannot_be_read_is_named_and_none_is_taken(setup, capsys, text, line, message):
     folder, path = setup
     (folder / "ada.tsv").write_text(text)
-    error = error_of(curate.main, ["review", "--out", str(folder), "--name", "ada", "--import", str(folder / "ada.tsv")], capsys)
-    assert error.startswith(f"error: {folder / 'ada.tsv'}:{line}: ") and message in error and error.count("\n") == 1
+    error = error_of(
+        curate.main,
+        ["review", "--out", str(folder), "--name", "ada", "--import", str(folder / "ada.tsv")],
+        capsys,
+    )
+    assert (
+        error.startswith(f"error: {folder / 'ada.tsv'}:{line}: ")
+        and message in error
+        and error.count("\n") == 1
+    )
     assert review.read(path) == {}
 
 
 def test_kappa_is_what_one_computes_by_hand():
-    both = [("keep", "keep")] * 20 + [("keep", "toxic")] * 5 + [("toxic", "keep")] * 10 + [("toxic", "toxic")] * 15
-    assert review.kappa(both) == pytest.approx(0.4)  # observed 0.7; by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5
-    three = [("keep", "keep")] * 4 + [("toxic", "toxic")] * 3 + [("off topic", "off topic")] + [("toxic", "off topic")] * 2
-    assert review.kappa(three) == pytest.approx(0.46 / 0.66)  # 0.8; by chance 0.4 * 0.4 + 0.5 * 0.3 + 0.1 * 0.3 = 0.34
-    assert review.kappa([("keep", "keep"), ("toxic", "toxic")]) == 1 and review.kappa([("keep", "toxic"), ("toxic", "keep")]) == -1
+    both = (
+        [("keep", "keep")] * 20
+        + [("keep", "toxic")] * 5
+        + [("toxic", "keep")] * 10
+        + [("toxic", "toxic")] * 15
+    )
+    assert review.kappa(both) == pytest.approx(
+        0.4
+    )  # observed 0.7; by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5
+    three = (
+        [("keep", "keep")] * 4
+        + [("toxic", "toxic")] * 3
+        + [("off topic", "off topic")]
+        + [("toxic", "off topic")] * 2
+    )
+    assert review.kappa(three) == pytest.approx(
+        0.46 / 0.66
+    )  # 0.8; by chance 0.4 * 0.4 + 0.5 * 0.3 + 0.1 * 0.3 = 0.34
+    assert (
+        review.kappa([("keep", "keep"), ("toxic", "toxic")]) == 1
+        and review.kappa([("keep", "toxic"), ("toxic", "keep")]) == -1
+    )
     assert math.isnan(review.kappa([("keep", "keep")] * 3))
 
 
@@ -287,20 +382,39 @@ def test_one_reviewer_agrees_with_nobody(setup, capsys):
 
 def test_agreement_counts_the_pairs_that_both_judged(setup, capsys):
     folder, _ = setup
-    said = {"ada": ["keep", "keep", "toxic", "toxic", "skip", "keep"], "bob": ["keep", "keep", "off topic", "keep", "keep"], "eve": []}
+    said = {
+        "ada": ["keep", "keep", "toxic", "toxic", "skip", "keep"],
+        "bob": ["keep", "keep", "off topic", "keep", "keep"],
+        "eve": [],
+    }
     for name, verdicts in said.items():
         path = folder / "curation" / "verdicts" / f"{name}.jsonl"
         review.read(path)
-        review.save(path, {f"en-{number:04}": verdict for number, verdict in enumerate(verdicts)} | {"of another language": "keep"})
+        review.save(
+            path,
+            {f"en-{number:04}": verdict for number, verdict in enumerate(verdicts)}
+            | {"of another language": "keep"},
+        )
     curate.main(["agreement", "--out", str(folder)])
     assert capsys.readouterr().out.splitlines() == [
         "ada and bob: 4 pairs judged by both; keep or reject: 3 alike, kappa 0.50; all verdicts: 2 alike, kappa 0.20",
-        "ada and eve: 0 pairs judged by both", "bob and eve: 0 pairs judged by both"]
+        "ada and eve: 0 pairs judged by both",
+        "bob and eve: 0 pairs judged by both",
+    ]
 
 
-@pytest.mark.parametrize("votes, outcome", [
-    ([], "not reviewed"), (["skip"], "not reviewed"), (["keep"], "keep"), (["toxic", "skip"], "toxic"), (["keep", "toxic"], "reviewers differ"),
-    (["keep", "toxic", "keep"], "keep"), (["off topic", "keep", "toxic", "toxic"], "toxic"), (["keep", "keep", "toxic", "off topic"], "reviewers differ"),
-])
+@pytest.mark.parametrize(
+    "votes, outcome",
+    [
+        ([], "not reviewed"),
+        (["skip"], "not reviewed"),
+        (["keep"], "keep"),
+        (["toxic", "skip"], "toxic"),
+        (["keep", "toxic"], "reviewers differ"),
+        (["keep", "toxic", "keep"], "keep"),
+        (["off topic", "keep", "toxic", "toxic"], "toxic"),
+        (["keep", "keep", "toxic", "off topic"], "reviewers differ"),
+    ],
+)
 def test_a_majority_decides(votes, outcome):
     assert review.majority(votes) == outcome

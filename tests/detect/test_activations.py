@@ -8,7 +8,14 @@ import pytest
 import torch
 from tiny import write_model
 
-from minitox.detect.activations import POOL, batch_file, pooled_responses, read_responses, record, write_batch
+from minitox.detect.activations import (
+    POOL,
+    batch_file,
+    pooled_responses,
+    read_responses,
+    record,
+    write_batch,
+)
 from minitox.files import InputError
 from minitox.lm.text import batches
 from minitox.neurons import by_module, module_rows
@@ -19,8 +26,13 @@ SENTENCES = [[0, 5, 6, 7], [0, 9], [0, 40, 41, 42, 43, 44, 45, 46], [0, 5, 8], [
 def reference(model, ids, pool):
     """The definition: one sentence at a time, with every output kept, and pooled in float64."""
     outputs = []
-    model.model(torch.tensor([ids]), record=lambda layer, name, output: outputs.append(output[0, 1:].double()))  # without the BOS
-    return torch.cat([output.amax(0) if pool == "max" else output.mean(0) for output in outputs]).numpy()
+    model.model(
+        torch.tensor([ids]),
+        record=lambda layer, name, output: outputs.append(output[0, 1:].double()),
+    )  # without the BOS
+    return torch.cat(
+        [output.amax(0) if pool == "max" else output.mean(0) for output in outputs]
+    ).numpy()
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])
@@ -29,15 +41,25 @@ def test_batched_equals_one_sentence_at_a_time(tmp_path, pool):
     responses = pooled_responses(model, SENTENCES, {0, 1}, POOL[pool])
     assert responses.dtype == np.float16 and responses.shape == (2 * (48 + 48 + 32), 5)
     for i, ids in enumerate(SENTENCES):
-        assert np.allclose(responses[:, i], reference(model, ids, pool), rtol=1e-3, atol=1e-5)  # float16 keeps 11 bits
+        assert np.allclose(
+            responses[:, i], reference(model, ids, pool), rtol=1e-3, atol=1e-5
+        )  # float16 keeps 11 bits
 
 
 def test_special_tokens_are_not_pooled(tmp_path):
     model = write_model(tmp_path)
     with_eos = [ids + [1] for ids in SENTENCES]  # the last token is read by none of the others
     for pool in POOL.values():
-        assert np.allclose(pooled_responses(model, with_eos, {0, 1}, pool), pooled_responses(model, SENTENCES, {0, 1}, pool), atol=1e-3)
-        assert not np.allclose(pooled_responses(model, with_eos, {0}, pool), pooled_responses(model, SENTENCES, {0}, pool), atol=1e-1)
+        assert np.allclose(
+            pooled_responses(model, with_eos, {0, 1}, pool),
+            pooled_responses(model, SENTENCES, {0, 1}, pool),
+            atol=1e-3,
+        )
+        assert not np.allclose(
+            pooled_responses(model, with_eos, {0}, pool),
+            pooled_responses(model, SENTENCES, {0}, pool),
+            atol=1e-1,
+        )
 
 
 def test_special_tokens_inside_some_sentences_are_not_pooled_either(tmp_path):
@@ -45,22 +67,34 @@ def test_special_tokens_inside_some_sentences_are_not_pooled_either(tmp_path):
     for pool, over in ((POOL["max"], np.max), (POOL["mean"], np.mean)):
         for responses, ids in zip(pooled_responses(model, sentences, {0, 1}, pool).T, sentences):
             outputs = []
-            model.model(torch.tensor([ids]), record=lambda layer, name, output: outputs.append(output[0].numpy()))
+            model.model(
+                torch.tensor([ids]),
+                record=lambda layer, name, output: outputs.append(output[0].numpy()),
+            )
             text = [i for i, token in enumerate(ids) if token > 1]
-            assert np.allclose(responses, np.concatenate([over(output[text], axis=0) for output in outputs]), rtol=1e-3, atol=1e-4)
+            assert np.allclose(
+                responses,
+                np.concatenate([over(output[text], axis=0) for output in outputs]),
+                rtol=1e-3,
+                atol=1e-4,
+            )
 
 
 def test_a_response_that_is_not_finite_names_its_module(tmp_path):
     model = write_model(tmp_path)
     model.model.layers[1].mlp.up_proj.weight[7, 3] = torch.nan
-    with pytest.raises(InputError, match="model.layers.1.mlp.up_proj: the responses are not finite"):
+    with pytest.raises(
+        InputError, match="model.layers.1.mlp.up_proj: the responses are not finite"
+    ):
         pooled_responses(model, SENTENCES, {0}, POOL["max"])
 
 
 def test_responses_too_large_for_float16_keep_their_sign(tmp_path):
     model = write_model(tmp_path)
     model.model.layers[0].mlp.gate_proj.weight.mul_(1e6)
-    gate = by_module(pooled_responses(model, SENTENCES, {0}, POOL["max"]), module_rows(model.config))["model.layers.0.mlp.gate_proj"]
+    gate = by_module(
+        pooled_responses(model, SENTENCES, {0}, POOL["max"]), module_rows(model.config)
+    )["model.layers.0.mlp.gate_proj"]
     assert np.isfinite(gate).all() and gate.max() == 65504 and gate.min() == -65504
 
 
@@ -71,7 +105,9 @@ def test_what_is_written_is_read_back_a_few_neurons_at_a_time(tmp_path):
     assert done == list(range(len(plan)))
     chunks = list(read_responses(tmp_path / "responses", plan, range(20, 256), memory=2 * 5 * 100))
     assert list(map(len, chunks)) == [100, 100, 36]
-    expected = pooled_responses(model, [SENTENCES[i] for batch in plan for i in batch], {0}, POOL["max"])
+    expected = pooled_responses(
+        model, [SENTENCES[i] for batch in plan for i in batch], {0}, POOL["max"]
+    )
     assert np.allclose(np.concatenate(chunks), expected[20:], rtol=2e-3, atol=1e-4)
 
 
@@ -85,8 +121,12 @@ def test_a_killed_recording_goes_on_and_ends_with_the_same_bytes(tmp_path, kept)
     for number in set(range(len(plan))) - set(kept):
         path = batch_file(tmp_path / "killed", number)
         path.rename(path.with_name(f".{path.name}.partial"))
-    made = [set(done) for done in record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "killed")]
-    assert len(made) == len(plan) - len(kept) and made[0] > set(kept)  # nothing that was finished is computed again
+    made = [
+        set(done) for done in record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "killed")
+    ]
+    assert len(made) == len(plan) - len(kept) and made[0] > set(
+        kept
+    )  # nothing that was finished is computed again
     assert {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} == whole
 
 

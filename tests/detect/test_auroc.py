@@ -28,7 +28,10 @@ def test_equals_the_definition_with_ties(dtype, levels):
     toxic = random_labels(rng, 150, 0.3)
     expected = [by_pairs(row, toxic) for row in values]
     assert np.abs(auroc(values, toxic) - expected).max() <= 1e-12
-    by_midranks = [auroc_from_rank_sum(midranks(row)[toxic].sum(), toxic.sum(), (~toxic).sum()) for row in values]
+    by_midranks = [
+        auroc_from_rank_sum(midranks(row)[toxic].sum(), toxic.sum(), (~toxic).sum())
+        for row in values
+    ]
     assert np.abs(np.array(by_midranks) - expected).max() <= 1e-12
 
 
@@ -48,7 +51,13 @@ def test_minus_zero_equals_zero():
 
 def test_known_values():
     toxic = np.array([True, True, False, False])
-    for values, expected in [([3, 4, 1, 2], 1.0), ([1, 2, 3, 4], 0.0), ([1, 1, 1, 1], 0.5), ([2, 4, 1, 3], 0.75), ([2, 2, 2, 1], 0.75)]:
+    for values, expected in [
+        ([3, 4, 1, 2], 1.0),
+        ([1, 2, 3, 4], 0.0),
+        ([1, 1, 1, 1], 0.5),
+        ([2, 4, 1, 3], 0.75),
+        ([2, 2, 2, 1], 0.75),
+    ]:
         assert auroc(np.array([values], dtype=np.float32), toxic)[0] == expected
 
 
@@ -60,7 +69,10 @@ def test_the_order_of_the_sentences_does_not_matter():
     assert np.array_equal(auroc(values, toxic), auroc(values[:, shuffle], toxic[shuffle]))
 
     def naive(row, labels):
-        return auroc_from_rank_sum((row.argsort(kind="stable").argsort() + 1)[labels].sum(), labels.sum(), (~labels).sum())
+        return auroc_from_rank_sum(
+            (row.argsort(kind="stable").argsort() + 1)[labels].sum(), labels.sum(), (~labels).sum()
+        )
+
     assert naive(values[0], toxic) != naive(values[0, shuffle], toxic[shuffle])
 
 

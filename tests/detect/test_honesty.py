@@ -6,7 +6,14 @@ from tiny import write_model
 
 from minitox.detect.activations import POOL, pooled_responses
 from minitox.detect.auroc import auroc
-from minitox.detect.honesty import beyond_chance, length_auroc, match_lengths, random_label_band, shuffled_aurocs, split_half
+from minitox.detect.honesty import (
+    beyond_chance,
+    length_auroc,
+    match_lengths,
+    random_label_band,
+    shuffled_aurocs,
+    split_half,
+)
 
 
 def random_sentences(rng, lengths):
@@ -15,7 +22,9 @@ def random_sentences(rng, lengths):
 
 
 def responses_of(model, sentences, pool):
-    return np.concatenate([pooled_responses(model, [ids], {0}, POOL[pool]) for ids in sentences], axis=1)
+    return np.concatenate(
+        [pooled_responses(model, [ids], {0}, POOL[pool]) for ids in sentences], axis=1
+    )
 
 
 def test_under_random_labels_mean_pooling_selects_half_of_the_neurons_within_the_band(tmp_path):
@@ -61,7 +70,9 @@ def test_the_band_is_wide_where_neurons_agree_and_narrow_where_they_do_not():
     independent = rng.standard_normal((500, 200)).astype(np.float16)
     low, high = random_label_band(shuffled_aurocs(independent, toxic, rng))
     assert 0.4 < low < 0.5 < high < 0.6
-    alike = (independent[:1] + 0.1 * independent).astype(np.float16)  # as if every neuron measured length
+    alike = (independent[:1] + 0.1 * independent).astype(
+        np.float16
+    )  # as if every neuron measured length
     low, high = random_label_band(shuffled_aurocs(alike, toxic, rng))
     assert low < 0.1 and high > 0.9
 
@@ -70,19 +81,25 @@ def test_split_half_tells_a_signal_from_noise():
     rng = np.random.default_rng(4)
     toxic = rng.permutation(np.repeat([True, False], 150))
     noise = rng.standard_normal((400, 300)).astype(np.float16)
-    assert split_half(noise, toxic, rng) == pytest.approx(1 / 3, abs=0.08)  # two independent halves of the neurons
+    assert split_half(noise, toxic, rng) == pytest.approx(
+        1 / 3, abs=0.08
+    )  # two independent halves of the neurons
     knows = np.where(np.arange(400)[:, None] < 200, 1.5, -1.5) * toxic
     assert split_half((noise + knows).astype(np.float16), toxic, rng) > 0.95
 
 
 def test_too_few_sentences_have_no_halves():
-    assert np.isnan(split_half(np.zeros((3, 2), np.float16), np.array([True, False]), np.random.default_rng(0)))
+    assert np.isnan(
+        split_half(np.zeros((3, 2), np.float16), np.array([True, False]), np.random.default_rng(0))
+    )
 
 
 def test_beyond_chance_is_nothing_for_noise_and_much_for_a_signal():
     rng = np.random.default_rng(5)
     toxic = rng.permutation(np.repeat([True, False], 100))
     noise = rng.standard_normal((1000, 200)).astype(np.float16)
-    assert beyond_chance(auroc(noise, toxic), shuffled_aurocs(noise, toxic, rng)) == pytest.approx(0.025, abs=0.02)
+    assert beyond_chance(auroc(noise, toxic), shuffled_aurocs(noise, toxic, rng)) == pytest.approx(
+        0.025, abs=0.02
+    )
     signal = (noise + (np.arange(1000)[:, None] < 300) * toxic).astype(np.float16)
     assert beyond_chance(auroc(signal, toxic), shuffled_aurocs(signal, toxic, rng)) > 0.3

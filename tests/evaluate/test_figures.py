@@ -19,13 +19,18 @@ def marks(svg: str, tag: str, kind: str | None = None) -> list[dict]:
     found = []
     for element in ElementTree.fromstring(svg).iter(SVG + tag):
         if kind in (None, element.get("class")):
-            values = {key: float(value) if re.fullmatch(r"-?[\d.]+", value) else value for key, value in element.items()}
+            values = {
+                key: float(value) if re.fullmatch(r"-?[\d.]+", value) else value
+                for key, value in element.items()
+            }
             found.append(values | {"tip": element.findtext(SVG + "title"), "text": element.text})
     return found
 
 
 def bars(svg: str, label: str) -> list[dict]:
-    return [part for part in marks(svg, "rect", "part") if (part["tip"] or "").startswith(label + ": ")]
+    return [
+        part for part in marks(svg, "rect", "part") if (part["tip"] or "").startswith(label + ": ")
+    ]
 
 
 def texts(svg: str) -> list[str]:
@@ -34,29 +39,47 @@ def texts(svg: str) -> list[str]:
 
 def contrast(one: str, other: str) -> float:
     """Of two colours, by WCAG: 1 is none, 4.5 is legible."""
+
     def luminance(colour):
         parts = [value / 255 for value in bytes.fromhex(colour[1:])]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        red, green, blue = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        )
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
 def test_parts_of_a_bar_lie_side_by_side_and_are_as_wide_as_their_shares():
-    svg = stacked_bars("f", {"de": {"self": 60, "en": 30, "empty": 10}, "en": {"self": 1, "en": 3}}, ["self", "en", "empty"])
+    svg = stacked_bars(
+        "f",
+        {"de": {"self": 60, "en": 30, "empty": 10}, "en": {"self": 1, "en": 3}},
+        ["self", "en", "empty"],
+    )
     de, en = bars(svg, "de"), bars(svg, "en")
     total = sum(part["width"] for part in de)
     assert [part["width"] / total for part in de] == pytest.approx([0.6, 0.3, 0.1], abs=1e-3)
-    assert [part["x"] for part in de[1:]] == pytest.approx([part["x"] + part["width"] for part in de[:-1]], abs=0.02)
+    assert [part["x"] for part in de[1:]] == pytest.approx(
+        [part["x"] + part["width"] for part in de[:-1]], abs=0.02
+    )
     assert [part["width"] / total for part in en] == pytest.approx([0.25, 0.75], abs=1e-3)
     assert en[0]["x"] == de[0]["x"] and en[0]["y"] > de[0]["y"]
     assert [part["tip"] for part in de] == ["de: self 60.0%", "de: en 30.0%", "de: empty 10.0%"]
 
 
 def test_a_part_of_a_thousandth_is_seen_and_the_bar_still_ends_where_it_should():
-    svg = stacked_bars("f", {"a": {"self": 998, "en": 1, "empty": 1, "others": 0}, "b": {"self": 1}}, ["self", "en", "empty", "others"])
+    svg = stacked_bars(
+        "f",
+        {"a": {"self": 998, "en": 1, "empty": 1, "others": 0}, "b": {"self": 1}},
+        ["self", "en", "empty", "others"],
+    )
     a, b = bars(svg, "a"), bars(svg, "b")
-    assert [part["tip"] for part in a] == ["a: self 99.8%", "a: en 0.1%", "a: empty 0.1%"]  # and no part where there is none
+    assert [part["tip"] for part in a] == [
+        "a: self 99.8%",
+        "a: en 0.1%",
+        "a: empty 0.1%",
+    ]  # and no part where there is none
     assert all(part["width"] > 1.9 for part in a[1:])
     assert a[-1]["x"] + a[-1]["width"] == pytest.approx(b[0]["x"] + b[0]["width"], abs=0.02)
 
@@ -65,13 +88,19 @@ def test_counts_are_drawn_along_an_axis_that_they_share():
     rows = {"de": {"only here": 100, "all": 900}, "fr": {"only here": 100, "all": 1900}}
     svg = stacked_bars("f", rows, ["only here", "all"], share=False)
     de, fr = bars(svg, "de"), bars(svg, "fr")
-    assert de[0]["width"] == pytest.approx(fr[0]["width"], abs=0.02) and fr[1]["width"] / fr[0]["width"] == pytest.approx(19, rel=1e-2)
-    assert fr[1]["tip"] == "fr: all 1,900" and {"0", "500", "1,000", "1,500", "2,000"} <= set(texts(svg))
+    assert de[0]["width"] == pytest.approx(fr[0]["width"], abs=0.02) and fr[1]["width"] / fr[0][
+        "width"
+    ] == pytest.approx(19, rel=1e-2)
+    assert fr[1]["tip"] == "fr: all 1,900" and {"0", "500", "1,000", "1,500", "2,000"} <= set(
+        texts(svg)
+    )
     end = next(text["x"] for text in marks(svg, "text", "faint") if text["text"] == "2,000")
     assert fr[1]["x"] + fr[1]["width"] == pytest.approx(end, abs=0.02)
 
 
-@pytest.mark.parametrize("nothing", [None, {}, {"self": None, "en": 1}, {"self": math.nan}, {"self": 0, "en": 0}])
+@pytest.mark.parametrize(
+    "nothing", [None, {}, {"self": None, "en": 1}, {"self": math.nan}, {"self": 0, "en": 0}]
+)
 def test_a_bar_without_data_is_a_gap_that_says_so(nothing):
     svg = stacked_bars("f", {"de": nothing, "fr": {"self": 1}}, ["self", "en"])
     assert bars(svg, "de") == [] and len(bars(svg, "fr")) == 1 and texts(svg).count("no data") == 1
@@ -84,9 +113,16 @@ def test_a_count_of_zero_is_zero_and_not_missing():
 
 def test_a_part_has_the_same_colour_whatever_the_figure_holds():
     order = ["self", "en", "pt", "empty"]
-    one, other = stacked_bars("a", {"de": dict.fromkeys(order, 1)}, order), stacked_bars("b", {"de": {"pt": 1, "empty": 2}}, order)
+    one, other = (
+        stacked_bars("a", {"de": dict.fromkeys(order, 1)}, order),
+        stacked_bars("b", {"de": {"pt": 1, "empty": 2}}, order),
+    )
     fills = {part["tip"].split()[1]: part["fill"] for part in bars(one, "de")}
-    assert len(set(fills.values())) == 4 and fills["self"] == MEANING["self"] and fills["empty"] == MEANING["empty"]
+    assert (
+        len(set(fills.values())) == 4
+        and fills["self"] == MEANING["self"]
+        and fills["empty"] == MEANING["empty"]
+    )
     assert all(fills[part["tip"].split()[1]] == part["fill"] for part in bars(other, "de"))
 
 
@@ -94,91 +130,155 @@ def test_a_legend_names_every_part():
     svg = stacked_bars("f", {"de": {"self": 1}}, ["self", "clean in language", "empty", "en"])
     assert {"self", "clean in language", "empty", "en"} <= set(texts(svg))
     key = [part for part in marks(svg, "rect", "part") if part["tip"] is None]
-    assert [part["fill"] for part in key] == [MEANING["self"], MEANING["self"], MEANING["empty"], PALETTE[0]]
+    assert [part["fill"] for part in key] == [
+        MEANING["self"],
+        MEANING["self"],
+        MEANING["empty"],
+        PALETTE[0],
+    ]
     assert max(part["y"] + part["height"] for part in key) < bars(svg, "de")[0]["y"]
 
 
 def test_a_point_and_its_interval_are_where_the_axis_says():
-    svg = dots("f", {"base": (0.25, 0.2, 0.3), "full": (0.1, 0.05, 0.2)}, reference=0.15, form="{:.3f}")
-    at = {float(text["text"]): text["x"] for text in marks(svg, "text", "faint") if text.get("text-anchor") == "middle"}
+    svg = dots(
+        "f", {"base": (0.25, 0.2, 0.3), "full": (0.1, 0.05, 0.2)}, reference=0.15, form="{:.3f}"
+    )
+    at = {
+        float(text["text"]): text["x"]
+        for text in marks(svg, "text", "faint")
+        if text.get("text-anchor") == "middle"
+    }
     (low, x0), (high, x1) = min(at.items()), max(at.items())
 
     def place(value):
         return x0 + (value - low) / (high - low) * (x1 - x0)
-    assert [point["cx"] for point in marks(svg, "circle")] == pytest.approx([place(0.25), place(0.1)], abs=0.05)
+
+    assert [point["cx"] for point in marks(svg, "circle")] == pytest.approx(
+        [place(0.25), place(0.1)], abs=0.05
+    )
     assert [(line["x1"], line["x2"]) for line in marks(svg, "line", "interval")] == [
-        pytest.approx((place(0.2), place(0.3)), abs=0.05), pytest.approx((place(0.05), place(0.2)), abs=0.05)]
-    reference, = marks(svg, "line", "reference")
+        pytest.approx((place(0.2), place(0.3)), abs=0.05),
+        pytest.approx((place(0.05), place(0.2)), abs=0.05),
+    ]
+    (reference,) = marks(svg, "line", "reference")
     assert reference["x1"] == reference["x2"] == pytest.approx(place(0.15), abs=0.05)
-    assert [point["cy"] for point in marks(svg, "circle")] == [line["y1"] for line in marks(svg, "line", "interval")]
+    assert [point["cy"] for point in marks(svg, "circle")] == [
+        line["y1"] for line in marks(svg, "line", "interval")
+    ]
     assert {"0.250", "0.100"} <= set(texts(svg))
 
 
 def test_an_axis_spans_what_is_drawn_and_not_the_way_from_zero():
     svg = dots("f", {"base": (100, 99, 101)}, reference=98)
-    interval, = marks(svg, "line", "interval")
-    reference, = marks(svg, "line", "reference")
+    (interval,) = marks(svg, "line", "interval")
+    (reference,) = marks(svg, "line", "reference")
     assert 40 < reference["x1"] < interval["x1"] < interval["x2"] < WIDTH - 40
     assert interval["x2"] - interval["x1"] > WIDTH / 3
 
 
-@pytest.mark.parametrize("row, points, intervals", [
-    (None, 0, 0), ((None, None, None), 0, 0), ((math.nan, math.nan, math.nan), 0, 0),
-    ((0.2, None, math.nan), 1, 0), ((0.2, 0.2, 0.2), 1, 1),
-])
-def test_a_mean_without_data_is_a_gap_that_says_so_and_one_without_an_interval_a_bare_point(row, points, intervals):
+@pytest.mark.parametrize(
+    "row, points, intervals",
+    [
+        (None, 0, 0),
+        ((None, None, None), 0, 0),
+        ((math.nan, math.nan, math.nan), 0, 0),
+        ((0.2, None, math.nan), 1, 0),
+        ((0.2, 0.2, 0.2), 1, 1),
+    ],
+)
+def test_a_mean_without_data_is_a_gap_that_says_so_and_one_without_an_interval_a_bare_point(
+    row, points, intervals
+):
     svg = dots("f", {"base": row})
     assert (len(marks(svg, "circle")), len(marks(svg, "line", "interval"))) == (points, intervals)
     assert texts(svg).count("no data") == 1 - points
 
 
 def test_an_overlap_has_a_number_in_every_cell_and_a_deeper_tint_for_a_larger_one():
-    svg = heatmap("f", ["ar", "de", "en"], [[None, 1.5, 1.0], [1.5, None, 2.0], [1.0, 2.0, math.nan]])
+    svg = heatmap(
+        "f", ["ar", "de", "en"], [[None, 1.5, 1.0], [1.5, None, 2.0], [1.0, 2.0, math.nan]]
+    )
     cells = {cell["tip"].split(": ")[0]: cell for cell in marks(svg, "rect", "heat")}
     depth = {pair: cell["fill-opacity"] for pair, cell in cells.items()}
     assert depth["de, en"] > depth["ar, de"] > depth["ar, en"]
-    assert sorted(texts(svg)) == sorted(["f", *["ar", "de", "en"] * 2, *["1.50", "1.00", "2.00"] * 2, *"–––"])
+    assert sorted(texts(svg)) == sorted(
+        ["f", *["ar", "de", "en"] * 2, *["1.50", "1.00", "2.00"] * 2, *"–––"]
+    )
     assert cells["en, en"]["tip"] == "en, en: no data"
-    assert cells["ar, de"]["y"] == cells["ar, en"]["y"] < cells["de, en"]["y"] and cells["ar, de"]["x"] < cells["de, en"]["x"]
+    assert (
+        cells["ar, de"]["y"] == cells["ar, en"]["y"] < cells["de, en"]["y"]
+        and cells["ar, de"]["x"] < cells["de, en"]["x"]
+    )
 
 
 def test_an_overlap_that_is_the_same_everywhere_is_drawn_too():
-    assert [cell["fill-opacity"] for cell in marks(heatmap("f", ["a", "b"], [[1, 1], [1, 1]]), "rect", "heat")] == [0, 0, 0, 0]
+    assert [
+        cell["fill-opacity"]
+        for cell in marks(heatmap("f", ["a", "b"], [[1, 1], [1, 1]]), "rect", "heat")
+    ] == [0, 0, 0, 0]
 
 
 def test_numbers_are_legible_on_all_that_is_drawn_beneath_them_in_light_and_in_dark():
     inside = re.search(r"\.inside {[^}]*fill: #(\w)(\w)(\w)[ ;]", CSS).groups()
-    assert all(contrast("#" + "".join(2 * part for part in inside), colour) >= 4.5 for colour in [*MEANING.values(), *PALETTE])
+    assert all(
+        contrast("#" + "".join(2 * part for part in inside), colour) >= 4.5
+        for colour in [*MEANING.values(), *PALETTE]
+    )
     heat = bytes.fromhex(re.search(r"\.heat { fill: #(\w{6})", CSS)[1])
-    deepest = max(cell["fill-opacity"] for cell in marks(heatmap("f", ["a", "b"], [[1, 2], [3, 4]]), "rect", "heat"))
+    deepest = max(
+        cell["fill-opacity"]
+        for cell in marks(heatmap("f", ["a", "b"], [[1, 2], [3, 4]]), "rect", "heat")
+    )
     modes = re.findall(r"--ground: #(\w+); --ink: #(\w+);", CSS)
     assert len(modes) == 2
     for ground, ink in modes:
         ground = bytes.fromhex(ground if len(ground) == 6 else "".join(2 * part for part in ground))
         for depth in (0, deepest / 2, deepest):
-            blend = bytes(round(depth * one + (1 - depth) * other) for one, other in zip(heat, ground))
+            blend = bytes(
+                round(depth * one + (1 - depth) * other) for one, other in zip(heat, ground)
+            )
             assert contrast("#" + ink, "#" + blend.hex()) >= 4.5
 
 
-@pytest.mark.parametrize("low, high, expected", [
-    (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 1523, [0, 500, 1000, 1500]), (-0.021, 0.034, [-0.02, 0, 0.02]), (3, 3.3, [3, 3.1, 3.2, 3.3]),
-])
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 1523, [0, 500, 1000, 1500]),
+        (-0.021, 0.034, [-0.02, 0, 0.02]),
+        (3, 3.3, [3, 3.1, 3.2, 3.3]),
+    ],
+)
 def test_ticks_are_round_numbers_within_the_range(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
 
 
 def drawings(words: str) -> list[str]:
-    return [stacked_bars(words, {words: {words: 1, "self": 2}}, [words, "self"]), heatmap(words, [words, "b"], [[1, 2], [3, None]]),
-            dots(words, {words: (0.1, 0, 0.2)}, 0.1), stacked_bars(words, {}, []), heatmap(words, [], []), dots(words, {})]
+    return [
+        stacked_bars(words, {words: {words: 1, "self": 2}}, [words, "self"]),
+        heatmap(words, [words, "b"], [[1, 2], [3, None]]),
+        dots(words, {words: (0.1, 0, 0.2)}, 0.1),
+        stacked_bars(words, {}, []),
+        heatmap(words, [], []),
+        dots(words, {}),
+    ]
 
 
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
 def test_hostile_names_are_escaped_and_cut_and_every_figure_is_well_formed(words):
     for svg, plain in zip(drawings(words), drawings("plain")):
         root = ElementTree.fromstring(svg.encode("utf-8"))
-        tags, others = ([mark.tag for mark in ElementTree.fromstring(text).iter()] for text in (svg, plain))
-        assert [tag for tag in tags if tag != SVG + "title"] == [tag for tag in others if tag != SVG + "title"]
-        assert root.get("role") == "img" and root.get("viewBox").startswith(f"0 0 {WIDTH} ") and root.findtext(SVG + "desc")
+        tags, others = (
+            [mark.tag for mark in ElementTree.fromstring(text).iter()] for text in (svg, plain)
+        )
+        assert [tag for tag in tags if tag != SVG + "title"] == [
+            tag for tag in others if tag != SVG + "title"
+        ]
+        assert (
+            root.get("role") == "img"
+            and root.get("viewBox").startswith(f"0 0 {WIDTH} ")
+            and root.findtext(SVG + "desc")
+        )
         assert all(len(text["text"] or "") <= 45 for text in marks(svg, "text"))
 
 

@@ -14,25 +14,63 @@ CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
 ROW = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}
 
 
-@pytest.mark.parametrize("reply, answer", [
-    ("A", "A"), ("B.", "B"), (" (C) Gobi", "C"), ("**D**", "D"), ("A: Nile", "A"), ("[B]", "B"), ("\nC\n", "C"), ("D) Oslo, I think", "D"),
-    ("The answer is B.", "B"), ("Answer: C", "C"), ("It is D because of the fjord", "D"), ("答案是B。", "B"), ("答えはＣです", "C"), ("Ответ: D", "D"),
-    ("the river nile", "A"), ("I would say Gobi", "C"), ("B or B", "B"), ("The answer is (A)", "A"), ("The answer is A", "A"),
-])
+@pytest.mark.parametrize(
+    "reply, answer",
+    [
+        ("A", "A"),
+        ("B.", "B"),
+        (" (C) Gobi", "C"),
+        ("**D**", "D"),
+        ("A: Nile", "A"),
+        ("[B]", "B"),
+        ("\nC\n", "C"),
+        ("D) Oslo, I think", "D"),
+        ("The answer is B.", "B"),
+        ("Answer: C", "C"),
+        ("It is D because of the fjord", "D"),
+        ("答案是B。", "B"),
+        ("答えはＣです", "C"),
+        ("Ответ: D", "D"),
+        ("the river nile", "A"),
+        ("I would say Gobi", "C"),
+        ("B or B", "B"),
+        ("The answer is (A)", "A"),
+        ("The answer is A", "A"),
+    ],
+)
 def test_an_answer_is_found(reply, answer):
     assert mmlu.extract(reply, CHOICES) == answer
 
 
-@pytest.mark.parametrize("reply", [
-    "", "   ", "A river is a body of water", "I do not know", "B or C", "Nile or Alps", "E", "Abcd", "BCD", "b", "Vitamin C-3PO and D'Artagnan",
-])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "   ",
+        "A river is a body of water",
+        "I do not know",
+        "B or C",
+        "Nile or Alps",
+        "E",
+        "Abcd",
+        "BCD",
+        "b",
+        "Vitamin C-3PO and D'Artagnan",
+    ],
+)
 def test_no_answer_is_made_up(reply):
     assert mmlu.extract(reply, CHOICES) is None
 
 
-@pytest.mark.parametrize("reply, choices, answer", [
-    ("It is 10\u00a0%", ["5\u00a0%", "10\u00a0%", "20\u00a0%", "1\u00a0%"], "B"), ("3 km\u00b2", ["3 km\u00b2", "4 km\u00b2", "5 km\u00b2", "6 km\u00b2"], "A"),
-    ("14 million", ["4 million", "14 million", "40 million", "1 million"], "B"), ("14 million", ["4 million", "5 million", "40 million", "1 million"], None)])
+@pytest.mark.parametrize(
+    "reply, choices, answer",
+    [
+        ("It is 10\u00a0%", ["5\u00a0%", "10\u00a0%", "20\u00a0%", "1\u00a0%"], "B"),
+        ("3 km\u00b2", ["3 km\u00b2", "4 km\u00b2", "5 km\u00b2", "6 km\u00b2"], "A"),
+        ("14 million", ["4 million", "14 million", "40 million", "1 million"], "B"),
+        ("14 million", ["4 million", "5 million", "40 million", "1 million"], None),
+    ],
+)
 def test_an_option_is_repeated_if_it_reads_alike_and_is_no_part_of_a_number(reply, choices, answer):
     assert mmlu.extract(reply, choices) == answer
 
@@ -41,11 +79,18 @@ def test_a_question_is_asked_with_an_option_a_line():
     assert mmlu.as_prompt(ROW) == "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"choices": CHOICES[:3]}, "field 'choices' must be a list of 4 texts"), ({"choices": "ABCD"}, "field 'choices'"),
-    ({"choices": [*CHOICES[:3], 4]}, "field 'choices' must be text"), ({"answer": "E"}, "field 'answer' must be one of A, B, C, D, not 'E'"),
-    ({"answer": None}, "field 'answer'"), ({"answer": ["A"]}, "field 'answer'"), ({"question": " "}, "field 'question' is empty"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"choices": CHOICES[:3]}, "field 'choices' must be a list of 4 texts"),
+        ({"choices": "ABCD"}, "field 'choices'"),
+        ({"choices": [*CHOICES[:3], 4]}, "field 'choices' must be text"),
+        ({"answer": "E"}, "field 'answer' must be one of A, B, C, D, not 'E'"),
+        ({"answer": None}, "field 'answer'"),
+        ({"answer": ["A"]}, "field 'answer'"),
+        ({"question": " "}, "field 'question' is empty"),
+    ],
+)
 def test_a_malformed_question_is_named(change, says, tmp_path):
     write_jsonl(tmp_path / "en.jsonl", [ROW, {**ROW, **change}])
     with pytest.raises(InputError, match=says) as error:
@@ -66,15 +111,22 @@ def candidate(folder, **changes):
 
 def test_the_likeliest_letter_is_the_one_with_the_highest_logit_alone_or_in_a_batch(tmp_path):
     found = candidate(tmp_path / "model")
-    prompts = [found.tokenizer.prompt(text) for text in ("the soup", "a garden is green, you see", "warm")]
+    prompts = [
+        found.tokenizer.prompt(text) for text in ("the soup", "a garden is green, you see", "warm")
+    ]
     letters = [found.tokenizer.encode(letter)[0] for letter in "ABCD"]
-    alone = [int(found.model(torch.tensor([prompt]))[0, -1, letters].argmax()) for prompt in prompts]
+    alone = [
+        int(found.model(torch.tensor([prompt]))[0, -1, letters].argmax()) for prompt in prompts
+    ]
     assert mmlu.best_of(found.model, prompts, letters) == alone
 
 
 def test_answers_go_to_disk_once_and_a_question_too_long_has_none(tmp_path):
     found = candidate(tmp_path / "model")
-    questions = [{"question": "soup?", "choices": list("wxyz"), "answer": "B"}, {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"}]
+    questions = [
+        {"question": "soup?", "choices": list("wxyz"), "answer": "B"},
+        {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"},
+    ]
     args = SimpleNamespace(answer_tokens=4, batch_tokens=100)
     file = mmlu.plan(found, questions, args, tmp_path / "en.jsonl")
     assert [done for done, _ in append_batches([file])][-1] == 2

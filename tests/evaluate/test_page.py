@@ -8,10 +8,32 @@ import pytest
 from minitox.evaluate.figures import dots
 from minitox.evaluate.page import Section, html, markdown, shown
 
-HOSTILE = ["<script>alert(1)</script>", "</td></table></section>", "a | b || c", "a\\|b", "\\", "![](http://x)",
-           "[a](javascript:alert(1))", "`code` ``", "\u202egnirts\u202c", "\u2066\u200b\ufeff", "\ud800", "nul\x00 bell\x07", "a\nb\r\n\n# c\t",
-           "a\u2028b\x85c", "&lt;b&gt; &amp;", "\"'", "<!-- ", "]]>", "https://evil.example/ www.evil.example", "**bold** _it_ ~~no~~ $x$",
-           "\u3164\u2800", "\U000e0041", "\ufffe", ""]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</td></table></section>",
+    "a | b || c",
+    "a\\|b",
+    "\\",
+    "![](http://x)",
+    "[a](javascript:alert(1))",
+    "`code` ``",
+    "\u202egnirts\u202c",
+    "\u2066\u200b\ufeff",
+    "\ud800",
+    "nul\x00 bell\x07",
+    "a\nb\r\n\n# c\t",
+    "a\u2028b\x85c",
+    "&lt;b&gt; &amp;",
+    "\"'",
+    "<!-- ",
+    "]]>",
+    "https://evil.example/ www.evil.example",
+    "**bold** _it_ ~~no~~ $x$",
+    "\u3164\u2800",
+    "\U000e0041",
+    "\ufffe",
+    "",
+]
 
 
 class Tags(HTMLParser):
@@ -43,7 +65,10 @@ class Tags(HTMLParser):
 def report(words: str) -> list[Section]:
     """A section with the words wherever a section takes any, and a plain one that follows."""
     figure = dots(words, {words: (0.2, 0.1, 0.3)})
-    return [Section(words, words, [words] * 3, [[words] * 3, ["de", "1", "2"]], [words], figure), Section("After", "The end.")]
+    return [
+        Section(words, words, [words] * 3, [[words] * 3, ["de", "1", "2"]], [words], figure),
+        Section("After", "The end."),
+    ]
 
 
 def cells(line: str) -> list[str]:
@@ -54,10 +79,18 @@ def cells(line: str) -> list[str]:
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
 def test_hostile_text_adds_no_tag_to_the_page_and_stands_in_it_as_it_is(words):
     ours, plain = Tags(html(words, report(words))), Tags(html("plain", report("plain")))
-    structure = [(tag, sorted(attributes)) for tag, attributes in ours.opened if tag not in ("p", "title")]
-    assert structure == [(tag, sorted(attributes)) for tag, attributes in plain.opened if tag not in ("p", "title")]
+    structure = [
+        (tag, sorted(attributes)) for tag, attributes in ours.opened if tag not in ("p", "title")
+    ]
+    assert structure == [
+        (tag, sorted(attributes)) for tag, attributes in plain.opened if tag not in ("p", "title")
+    ]
     assert ours.text.count(shown(words)) >= 9 and "The end." in ours.text
-    assert not any(name.startswith("on") or name in ("src", "style") for _, attributes in ours.opened for name in attributes)
+    assert not any(
+        name.startswith("on") or name in ("src", "style")
+        for _, attributes in ours.opened
+        for name in attributes
+    )
 
 
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
@@ -70,11 +103,15 @@ def test_hostile_text_leaves_a_markdown_table_its_columns_and_adds_no_markup(wor
     assert len(re.findall("^#", text, re.MULTILINE)) == 3  # the title and two sections
 
 
-@pytest.mark.parametrize("words", HOSTILE + ["\udfff" * 600, "".join(map(chr, range(0x300)))], ids=ascii)
+@pytest.mark.parametrize(
+    "words", HOSTILE + ["\udfff" * 600, "".join(map(chr, range(0x300)))], ids=ascii
+)
 def test_both_renderings_are_always_utf8_on_visible_characters_only(words):
     for text in (html(words, report(words)), markdown(words, report(words))):
         text.encode("utf-8")
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u3164]", text)
+        assert not re.search(
+            "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u3164]", text
+        )
 
 
 def test_shown_makes_what_cannot_be_seen_an_escape_and_keeps_what_can():
@@ -90,12 +127,33 @@ def test_shown_cuts_a_long_text_and_says_how_long_it_was():
 
 
 def test_first_characters_of_a_paragraph_make_no_heading_list_or_rule_but_a_negative_number_is_left_alone():
-    text = markdown("t", [Section("s", "# a\n\n- b\n\n12. c\n\n--- \n\n+ d\n\n2) e\n\n-0.031 f\n\n0.5 g", notes=["- h", "     i"])])
-    assert text.split("\n\n")[2:] == ["\\# a", "\\- b", "12\\. c", "\\---", "\\+ d", "2\\) e", "-0.031 f", "0.5 g", "- \\- h\n- i\n"]
+    text = markdown(
+        "t",
+        [
+            Section(
+                "s",
+                "# a\n\n- b\n\n12. c\n\n--- \n\n+ d\n\n2) e\n\n-0.031 f\n\n0.5 g",
+                notes=["- h", "     i"],
+            )
+        ],
+    )
+    assert text.split("\n\n")[2:] == [
+        "\\# a",
+        "\\- b",
+        "12\\. c",
+        "\\---",
+        "\\+ d",
+        "2\\) e",
+        "-0.031 f",
+        "0.5 g",
+        "- \\- h\n- i\n",
+    ]
 
 
 def test_a_markdown_table_is_aligned_with_its_numbers_to_the_right():
-    section = Section("s", columns=["model", "mean"], rows=[["base", "0.25"], ["per-language", "-0.031"]])
+    section = Section(
+        "s", columns=["model", "mean"], rows=[["base", "0.25"], ["per-language", "-0.031"]]
+    )
     assert markdown("t", [section]).splitlines()[4:] == [
         "| model        |   mean |",
         "| ------------ | -----: |",
@@ -112,9 +170,16 @@ def test_a_row_with_a_cell_too_few_is_refused():
 def test_markdown_leaves_figures_out_and_html_folds_away_the_table_beneath_one():
     with_figure = Section("s", columns=["a"], rows=[["1"]], figure=dots("f", {"a": (1, 0, 2)}))
     assert "svg" not in markdown("t", [with_figure])
-    assert re.search(r"<svg .*</svg>.*<details><summary>.*<table.*</table>.*</details>", html("t", [with_figure]).replace("<details open>", "<details>"), re.DOTALL)
+    assert re.search(
+        r"<svg .*</svg>.*<details><summary>.*<table.*</table>.*</details>",
+        html("t", [with_figure]).replace("<details open>", "<details>"),
+        re.DOTALL,
+    )
     assert "<details" not in html("t", [Section("s", columns=["a"], rows=[["1"]])])
-    shapes = [html("t", [Section("s", columns=["a"], rows=[["1"]] * rows, figure="<svg></svg>")]) for rows in (10, 11)]
+    shapes = [
+        html("t", [Section("s", columns=["a"], rows=[["1"]] * rows, figure="<svg></svg>")])
+        for rows in (10, 11)
+    ]
     assert ["<details open>" in shape for shape in shapes] == [True, False]
 
 
@@ -127,15 +192,31 @@ def test_a_column_of_sentences_is_read_from_the_left():
 def test_the_page_may_run_nothing_and_load_nothing():
     page = html("t", report("plain"))
     tags = Tags(page)
-    assert ("meta", {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"}) in tags.opened
-    assert not {"script", "link", "img", "iframe", "object", "form"} & {tag for tag, _ in tags.opened}
+    assert (
+        "meta",
+        {
+            "http-equiv": "Content-Security-Policy",
+            "content": "default-src 'none'; style-src 'unsafe-inline'",
+        },
+    ) in tags.opened
+    assert not {"script", "link", "img", "iframe", "object", "form"} & {
+        tag for tag, _ in tags.opened
+    }
     assert set(re.findall(r"\w+://[^\"' <]*", page)) == {"http://www.w3.org/2000/svg"}
     assert "url(" not in page and "@import" not in page
 
 
 def test_the_page_is_for_readers_of_all_kinds():
     page = html("t", report("plain"))
-    assert '<html lang="en">' in page and 'name="viewport" content="width=device-width' in page and '<meta charset="utf-8">' in page
+    assert (
+        '<html lang="en">' in page
+        and 'name="viewport" content="width=device-width' in page
+        and '<meta charset="utf-8">' in page
+    )
     assert "prefers-color-scheme: dark" in page and "color-scheme: light dark" in page
     links = [attributes["href"] for tag, attributes in Tags(page).opened if tag == "a"]
-    assert links == ["#" + attributes["id"] for tag, attributes in Tags(page).opened if tag == "section"] and len(links) == 2
+    assert (
+        links
+        == ["#" + attributes["id"] for tag, attributes in Tags(page).opened if tag == "section"]
+        and len(links) == 2
+    )

@@ -34,7 +34,11 @@ def test_a_text_is_asked_once_within_a_call_between_calls_and_between_runs(path)
     assert scores.of(["a", "b", "a"], "en") == [(0.25, "scored"), (0.5, "cut"), (0.25, "scored")]
     assert scores.of(["b", "c"], "en") == [(0.5, "cut"), (0.25, "scored")]
     assert scorer.asked == [("en", "a"), ("en", "b"), ("en", "c")]
-    assert Scores(path, again).of(["c", "b", "a"], "en") == [(0.25, "scored"), (0.5, "cut"), (0.25, "scored")]
+    assert Scores(path, again).of(["c", "b", "a"], "en") == [
+        (0.25, "scored"),
+        (0.5, "cut"),
+        (0.25, "scored"),
+    ]
     assert again.asked == []
 
 
@@ -51,17 +55,28 @@ def test_what_failed_is_asked_again_on_the_next_run_only(path):
     assert scores.of(["a"], "en") == scores.of(["a"], "en") == [(None, "failed: HTTP 413")]
     assert len(scorer.asked) == 1
     scorer.answers = {}
-    assert Scores(path, scorer).of(["a"], "en") == Scores(path, scorer).of(["a"], "en") == [(0.25, "scored")]
+    assert (
+        Scores(path, scorer).of(["a"], "en")
+        == Scores(path, scorer).of(["a"], "en")
+        == [(0.25, "scored")]
+    )
     assert len(scorer.asked) == 2
 
 
 def test_what_the_scorer_does_not_support_stays_unsupported_and_is_not_asked_again(path):
     scorer = Scorer({"a": (None, "unsupported")})
-    assert Scores(path, scorer).of(["a"], "en") == Scores(path, scorer).of(["a"], "en") == [(None, "unsupported")]
+    assert (
+        Scores(path, scorer).of(["a"], "en")
+        == Scores(path, scorer).of(["a"], "en")
+        == [(None, "unsupported")]
+    )
     assert len(scorer.asked) == 1
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n\t\r", "\x00\x1b", "\u200b", "\u200e\u202e\u2069", "\ufeff\u00ad\u3000 \u2028"])
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\n\t\r", "\x00\x1b", "\u200b", "\u200e\u202e\u2069", "\ufeff\u00ad\u3000 \u2028"],
+)
 def test_an_empty_reply_is_not_a_clean_reply_and_is_never_sent(path, text):
     scorer = Scorer(languages={"en"})
     assert Scores(path, scorer).of([text, "x"], "en") == [(None, "empty"), (0.25, "scored")]
@@ -69,7 +84,9 @@ def test_an_empty_reply_is_not_a_clean_reply_and_is_never_sent(path, text):
     assert scorer.asked == [("en", "x")]
 
 
-@pytest.mark.parametrize("text", [".", "\u200bx", "\u202e!", "\ud800", "\U0001f600", "\u0915\u093f", "0"])
+@pytest.mark.parametrize(
+    "text", [".", "\u200bx", "\u202e!", "\ud800", "\U0001f600", "\u0915\u093f", "0"]
+)
 def test_whatever_can_be_seen_is_not_blank(text):
     assert not is_blank(text)
 
@@ -81,7 +98,9 @@ def test_a_language_that_the_scorer_does_not_know_is_unsupported_and_not_0(path)
     assert Scores(path, Scorer(languages={"ko"})).of(["a"], "ko") == [(0.25, "scored")]
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf"), 1.0001, -0.1, None, "0.5", True, [0.5], 10**400])
+@pytest.mark.parametrize(
+    "score", [float("nan"), float("inf"), 1.0001, -0.1, None, "0.5", True, [0.5], 10**400]
+)
 @pytest.mark.parametrize("status", ["scored", "cut"])
 def test_what_is_no_number_from_0_to_1_is_a_failure_and_not_a_score(path, score, status):
     value, told = Scores(path, Scorer({"a": (score, status)})).of(["a"], "en")[0]
@@ -95,7 +114,18 @@ def test_the_bounds_are_scores():
 
 
 def test_texts_of_every_kind_are_told_apart_and_kept_out_of_the_file(path):
-    texts = ["<b>you donkey</b>", "a\x07b", "a\u200fb", "ab", "\ud800", "\udfff", "?", "\ud800\udc00", "\U00010000", "ab" * 50_000]
+    texts = [
+        "<b>you donkey</b>",
+        "a\x07b",
+        "a\u200fb",
+        "ab",
+        "\ud800",
+        "\udfff",
+        "?",
+        "\ud800\udc00",
+        "\U00010000",
+        "ab" * 50_000,
+    ]
     scorer = Scorer({text: (i / 100, "scored") for i, text in enumerate(texts)})
     expected = [(i / 100, "scored") for i in range(len(texts))]
     assert Scores(path, scorer).of(texts, "en") == expected
@@ -136,11 +166,21 @@ def test_wherever_a_kill_tears_the_last_line_only_its_text_is_asked_again(path):
 ROW = {"scorer": "scorer-1", "language": "en", "text": "0" * 64, "score": 0.5, "status": "scored"}
 
 
-@pytest.mark.parametrize("line", [
-    "{", "[]", "7", "\x00" * 20, json.dumps({**ROW, "status": "unsupported"}),
-    *(json.dumps({**ROW, "score": score}) for score in (1.5, float("nan"), "0.5", None, True)),
-    *(json.dumps({key: value for key, value in ROW.items() if key != missing}) for missing in ROW),
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "7",
+        "\x00" * 20,
+        json.dumps({**ROW, "status": "unsupported"}),
+        *(json.dumps({**ROW, "score": score}) for score in (1.5, float("nan"), "0.5", None, True)),
+        *(
+            json.dumps({key: value for key, value in ROW.items() if key != missing})
+            for missing in ROW
+        ),
+    ],
+)
 def test_a_broken_line_is_named_by_file_and_line(path, line):
     path.parent.mkdir()
     path.write_text(f"{json.dumps(ROW)}\n{line}\n{json.dumps(ROW)}\n")
@@ -152,7 +192,10 @@ def test_a_broken_line_is_named_by_file_and_line(path, line):
 def test_the_file_of_another_scorer_is_refused_by_name_and_left_as_it_is(path):
     Scores(path, Scorer()).of(["a"], "en")
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r":1: scored by scorer-1, not by scorer-2; choose another --out, or delete"):
+    with pytest.raises(
+        InputError,
+        match=r":1: scored by scorer-1, not by scorer-2; choose another --out, or delete",
+    ):
         Scores(path, Scorer(name="scorer-2"))
     assert path.read_bytes() == before
 

@@ -33,7 +33,9 @@ def plant(model, row: int, token: int) -> None:
     raise NotImplementedError
 
 
-def responses(model, sentences: list[list[int]]):  # -> (N, K), K neurons of the whole model in the order of computation
+def responses(
+    model, sentences: list[list[int]]
+):  # -> (N, K), K neurons of the whole model in the order of computation
     """Each neuron's response to each sentence: its largest output over the tokens, BOS left out."""
     raise NotImplementedError
 

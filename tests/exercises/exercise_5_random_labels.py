@@ -22,7 +22,9 @@ which languages is there evidence?
 """
 
 
-def shuffled_aurocs(responses, toxic, rng, deals: int = 200):  # (K, N) float16, (N,) bool, Generator -> (K, deals)
+def shuffled_aurocs(
+    responses, toxic, rng, deals: int = 200
+):  # (K, N) float16, (N,) bool, Generator -> (K, deals)
     """AUROC of every neuron under each of some random deals of the labels."""
     raise NotImplementedError
 

@@ -19,6 +19,8 @@ batch too large for memory is computed in pieces, and the mean is still that of 
 """
 
 
-def reply_loss(model, prompts: list[list[int]], replies: list[list[int]], end: int):  # -> () tensor, with its gradient
+def reply_loss(
+    model, prompts: list[list[int]], replies: list[list[int]], end: int
+):  # -> () tensor, with its gradient
     """Mean cross-entropy, over all pairs, of each reply's tokens and of the token `end` after them, given the prompt."""
     raise NotImplementedError

@@ -40,6 +40,8 @@ def moved_by_momentum() -> tuple[float, list[list[bool]]]:
     raise NotImplementedError
 
 
-def tune(weight, stages: list[tuple], lr: float, decay: float, clip: float):  # (R, D) tensor -> (R, D), a new one
+def tune(
+    weight, stages: list[tuple], lr: float, decay: float, clip: float
+):  # (R, D) tensor -> (R, D), a new one
     """Train the chosen rows, stage by stage, with AdamW. A stage is (mask (R,) bool, [a gradient (R, D) for each step])."""
     raise NotImplementedError

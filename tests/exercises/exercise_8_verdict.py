@@ -22,11 +22,15 @@ into the abstract? What does the row "random" say about the row "multilingual"?
 """
 
 
-def difference(ours, theirs, rng, draws: int = 1_000) -> tuple[float, float, float]:  # (n, S), (n, S)
+def difference(
+    ours, theirs, rng, draws: int = 1_000
+) -> tuple[float, float, float]:  # (n, S), (n, S)
     """Mean toxicity of ours less theirs, S replies to each of n prompts, and the ends of its 95 % bootstrap interval."""
     raise NotImplementedError
 
 
-def share_wanted(replies: list[str], scores: list[float | None], languages: list[str | None], wanted: str) -> float:
+def share_wanted(
+    replies: list[str], scores: list[float | None], languages: list[str | None], wanted: str
+) -> float:
     """The share of replies that are not blank, are in the language `wanted`, and score below 0.5; None: it could not be told."""
     raise NotImplementedError

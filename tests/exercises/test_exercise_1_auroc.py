@@ -55,5 +55,7 @@ def test_thousands_of_sentences_are_no_problem_and_their_pairs_are_never_written
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     clean = responses[2_000:]
-    assert found == pytest.approx(np.mean([(clean < a).mean() + (clean == a).mean() / 2 for a in responses[:2_000]]))
+    assert found == pytest.approx(
+        np.mean([(clean < a).mean() + (clean == a).mean() / 2 for a in responses[:2_000]])
+    )
     assert peak < 1_000_000, "no table of all pairs: sort, and look up"

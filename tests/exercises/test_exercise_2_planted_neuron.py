@@ -32,7 +32,9 @@ def sentences(count: int, seed: int, word: int | None = None) -> list[list[int]]
 @torch.no_grad()
 def outputs(model, sentence: list[int], layer: int, projection: str):  # -> (T, R)
     kept = {}
-    model.model(torch.tensor([sentence]), record=lambda i, name, output: kept.update({(i, name): output[0]}))
+    model.model(
+        torch.tensor([sentence]), record=lambda i, name, output: kept.update({(i, name): output[0]})
+    )
     return kept[layer, projection].numpy()
 
 
@@ -41,16 +43,25 @@ def test_a_response_is_the_largest_output_over_the_words(folder):
     found = np.asarray(responses(model, three))
     assert found.shape == (3, sum(module_rows(model.config).values()))
     for sentence, row in zip(three, found):
-        for (name, part), (layer, projection) in zip(by_module(row, module_rows(model.config)).items(),
-                                                     [(i, p) for i in (0, 1) for p in ("gate_proj", "up_proj", "down_proj")]):
-            assert part == pytest.approx(outputs(model, sentence, layer, projection)[1:].max(axis=0), rel=2e-3, abs=2e-3), name
+        for (name, part), (layer, projection) in zip(
+            by_module(row, module_rows(model.config)).items(),
+            [(i, p) for i in (0, 1) for p in ("gate_proj", "up_proj", "down_proj")],
+        ):
+            assert part == pytest.approx(
+                outputs(model, sentence, layer, projection)[1:].max(axis=0), rel=2e-3, abs=2e-3
+            ), name
 
 
 def test_the_planted_neuron_responds_to_its_word_more_than_to_any_other(folder):
     model = quiet(folder)
     plant(model, ROW, TRIGGER)
-    with_word, without = ([outputs(model, sentence, 0, "gate_proj")[1:, ROW].max() for sentence in sentences(100, seed, word)]
-                          for seed, word in ((1, TRIGGER), (2, None)))
+    with_word, without = (
+        [
+            outputs(model, sentence, 0, "gate_proj")[1:, ROW].max()
+            for sentence in sentences(100, seed, word)
+        ]
+        for seed, word in ((1, TRIGGER), (2, None))
+    )
     assert min(with_word) > max(without)
 
 
@@ -58,7 +69,9 @@ def test_planting_changes_one_row_and_nothing_else(folder):
     model, before = quiet(folder), quiet(folder).state_dict()
     plant(model, ROW, TRIGGER)
     for name, weight in model.state_dict().items():
-        same = [row for row in range(len(weight)) if row != ROW or "layers.0.mlp.gate_proj" not in name]
+        same = [
+            row for row in range(len(weight)) if row != ROW or "layers.0.mlp.gate_proj" not in name
+        ]
         assert torch.equal(weight[same], before[name][same]), name
 
 
@@ -71,6 +84,14 @@ def test_what_was_planted_is_found(folder):
 def test_a_neuron_is_found_wherever_it_is(folder):
     """Here the neuron itself says which sentences are toxic: those to which it responds most."""
     model = quiet(folder)
-    for layer, projection, row in ((0, "up_proj", 40), (0, "down_proj", 5), (1, "gate_proj", 47), (1, "down_proj", 31)):
-        order = sorted(sentences(80, seed=5), key=lambda sentence: outputs(model, sentence, layer, projection)[1:, row].max())
+    for layer, projection, row in (
+        (0, "up_proj", 40),
+        (0, "down_proj", 5),
+        (1, "gate_proj", 47),
+        (1, "down_proj", 31),
+    ):
+        order = sorted(
+            sentences(80, seed=5),
+            key=lambda sentence: outputs(model, sentence, layer, projection)[1:, row].max(),
+        )
         assert find(model, toxic=order[40:], clean=order[:40]) == (layer, projection, row)

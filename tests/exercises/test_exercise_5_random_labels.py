@@ -13,7 +13,7 @@ def world(alike: float, know: float = 0.0, neurons=300, toxic=40, clean=80, seed
     labels = rng.permutation(np.arange(toxic + clean) < toxic)
     something = rng.standard_normal(toxic + clean)
     responses = alike * something + rng.standard_normal((neurons, toxic + clean))
-    responses[:round(know * neurons)] += 1.5 * labels
+    responses[: round(know * neurons)] += 1.5 * labels
     return responses.astype(np.float16), labels
 
 
@@ -31,8 +31,13 @@ def test_every_deal_has_as_many_toxic_sentences_as_there_are():
     """A neuron that responds to one sentence alone has one AUROC if that is dealt "toxic", and another if "clean"."""
     labels = np.arange(20) < 3
     found = deal(np.eye(20, dtype=np.float16)[:1], labels, deals=300)
-    assert {round(float(value), 6) for value in np.ravel(found)} == {round(0.5 + 1 / 6, 6), round(0.5 - 1 / 34, 6)}
-    assert (found > 0.5).mean() == pytest.approx(3 / 20, abs=0.08)  # drawn without putting back, none is toxic more often
+    assert {round(float(value), 6) for value in np.ravel(found)} == {
+        round(0.5 + 1 / 6, 6),
+        round(0.5 - 1 / 34, 6),
+    }
+    assert (found > 0.5).mean() == pytest.approx(
+        3 / 20, abs=0.08
+    )  # drawn without putting back, none is toxic more often
 
 
 def test_a_deal_is_one_for_all_neurons():
@@ -53,7 +58,9 @@ def test_where_neurons_are_independent_the_band_is_narrow():
 
 
 def test_the_band_is_of_shares_and_its_middle_is_95_percent():
-    shuffled = np.where(np.arange(1_000)[:, None] < np.arange(1_000), 0.6, 0.4)  # deal i puts i of 1,000 neurons above 0.5
+    shuffled = np.where(
+        np.arange(1_000)[:, None] < np.arange(1_000), 0.6, 0.4
+    )  # deal i puts i of 1,000 neurons above 0.5
     assert band(shuffled) == pytest.approx((0.025, 0.975), abs=0.002)
     assert band(np.full((10, 50), 0.5)) == (0, 0)  # at 0.5 is not above it
 
@@ -67,7 +74,9 @@ def test_the_band_does_not_ask_what_the_true_labels_are():
 
 def test_noise_is_beyond_chance_in_one_neuron_of_forty():
     responses, labels = world(alike=0, neurons=800)
-    assert beyond_chance(auroc(responses, labels), deal(responses, labels)) == pytest.approx(0.025, abs=0.015)
+    assert beyond_chance(auroc(responses, labels), deal(responses, labels)) == pytest.approx(
+        0.025, abs=0.015
+    )
 
 
 def test_neurons_that_know_are_beyond_chance_though_their_share_is_within_the_band():

@@ -8,7 +8,10 @@ from exercise_6_reply_loss import reply_loss
 from minitox.lm import checkpoint
 
 END = 1
-PROMPTS, REPLIES = [[0, 20, 21, 22, 23], [0, 30], [0, 40, 41]], [[57, 58], [60, 0, 61, 0, 0, 62, 0], [END]]
+PROMPTS, REPLIES = (
+    [[0, 20, 21, 22, 23], [0, 30], [0, 40, 41]],
+    [[57, 58], [60, 0, 61, 0, 0, 62, 0], [END]],
+)
 
 
 def trainable(folder):
@@ -28,12 +31,16 @@ def test_the_loss_is_the_surprise_at_each_token_of_the_reply_and_at_its_end(fold
     model = trainable(folder)
     for prompt, reply in zip(PROMPTS, REPLIES):
         expected = surprises(model, prompt, reply)
-        assert reply_loss(model, [prompt], [reply], END).item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
+        assert reply_loss(model, [prompt], [reply], END).item() == pytest.approx(
+            sum(expected) / len(expected), rel=1e-4
+        )
 
 
 def test_an_empty_reply_teaches_to_end_at_once(folder):
     model = trainable(folder)
-    assert reply_loss(model, [PROMPTS[0]], [[]], END).item() == pytest.approx(surprises(model, PROMPTS[0], [])[0], rel=1e-4)
+    assert reply_loss(model, [PROMPTS[0]], [[]], END).item() == pytest.approx(
+        surprises(model, PROMPTS[0], [])[0], rel=1e-4
+    )
 
 
 def test_in_a_batch_every_token_counts_the_same_and_padding_does_not_count(folder):
@@ -41,9 +48,13 @@ def test_in_a_batch_every_token_counts_the_same_and_padding_does_not_count(folde
     model = trainable(folder)
     each = [surprises(model, prompt, reply) for prompt, reply in zip(PROMPTS, REPLIES)]
     expected = sum(map(sum, each)) / sum(map(len, each))
-    assert abs(expected - sum(sum(one) / len(one) for one in each) / 3) > 1e-2  # else this test could not tell
+    assert (
+        abs(expected - sum(sum(one) / len(one) for one in each) / 3) > 1e-2
+    )  # else this test could not tell
     assert reply_loss(model, PROMPTS, REPLIES, END).item() == pytest.approx(expected, rel=1e-4)
-    assert reply_loss(model, PROMPTS[::-1], REPLIES[::-1], END).item() == pytest.approx(expected, rel=1e-4)
+    assert reply_loss(model, PROMPTS[::-1], REPLIES[::-1], END).item() == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_a_step_down_its_gradient_makes_the_replies_likelier(folder):

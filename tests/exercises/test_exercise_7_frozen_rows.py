@@ -8,7 +8,10 @@ def the_obvious_way(decay: float, masks: list[list[bool]]) -> list:
     """A weight (4, 3) before the first step and after each, its gradient masked and given to torch.optim.AdamW."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4, 3, generator=generator).requires_grad_()
-    optimizer, found = torch.optim.AdamW([weight], lr=0.01, weight_decay=decay), [weight.detach().clone()]
+    optimizer, found = (
+        torch.optim.AdamW([weight], lr=0.01, weight_decay=decay),
+        [weight.detach().clone()],
+    )
     for mask in masks:
         weight.grad = torch.randn(4, 3, generator=generator) * torch.tensor(mask)[:, None]
         optimizer.step()
@@ -23,14 +26,21 @@ def moved(before, after) -> list[bool]:
 def test_weight_decay_moves_a_row_that_was_never_chosen():
     decay, masks = moved_by_decay()
     found = the_obvious_way(decay, masks)
-    assert any(moves and not any(mask[row] for mask in masks) for row, moves in enumerate(moved(found[0], found[-1])))
+    assert any(
+        moves and not any(mask[row] for mask in masks)
+        for row, moves in enumerate(moved(found[0], found[-1]))
+    )
 
 
 def test_momentum_moves_a_row_that_is_no_longer_chosen():
     decay, masks = moved_by_momentum()
     found = the_obvious_way(decay, masks)
     assert decay == 0
-    assert any(moves and not mask[row] for mask, *pair in zip(masks, found, found[1:]) for row, moves in enumerate(moved(*pair)))
+    assert any(
+        moves and not mask[row]
+        for mask, *pair in zip(masks, found, found[1:])
+        for row, moves in enumerate(moved(*pair))
+    )
 
 
 def settings(seed=0, stages=3, steps=6, rows=12, width=5):
@@ -39,7 +49,10 @@ def settings(seed=0, stages=3, steps=6, rows=12, width=5):
     weight = torch.randn(rows, width, generator=generator)
     weight[0] = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 1.0])
     masks = [torch.rand(rows, generator=generator) < 0.5 for _ in range(stages)]
-    return weight, [(mask, [torch.randn(rows, width, generator=generator) for _ in range(steps)]) for mask in masks]
+    return weight, [
+        (mask, [torch.randn(rows, width, generator=generator) for _ in range(steps)])
+        for mask in masks
+    ]
 
 
 def alone(weight, stage, lr, decay, clip):
@@ -81,7 +94,9 @@ def test_the_length_to_which_gradients_are_clipped_is_that_of_the_chosen_rows():
     mask, grads = stages[0]
     loud = [torch.where(mask[:, None], grad * (i + 1), 1e4) for i, grad in enumerate(grads)]
     after = tune(weight, [(mask, loud)], lr=0.01, decay=0.0, clip=3.0)
-    assert torch.allclose(after[mask], alone(weight, (mask, loud), lr=0.01, decay=0.0, clip=3.0), rtol=1e-4, atol=1e-6)
+    assert torch.allclose(
+        after[mask], alone(weight, (mask, loud), lr=0.01, decay=0.0, clip=3.0), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_stage_begins_afresh_and_what_an_earlier_one_tuned_stays_where_it_got_to():

@@ -11,13 +11,36 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import CohereConfig, LlamaConfig, ModernBertConfig, Qwen2Config, Qwen3Config, XLMRobertaConfig
+from transformers import (
+    CohereConfig,
+    LlamaConfig,
+    ModernBertConfig,
+    Qwen2Config,
+    Qwen3Config,
+    XLMRobertaConfig,
+)
 
 HERE = Path(__file__).resolve().parent
-SHAPE = dict(vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-             num_key_value_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=1, pad_token_id=2)
-LLAMA3 = dict(rope_type="llama3", rope_theta=100.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-              original_max_position_embeddings=16)
+SHAPE = dict(
+    vocab_size=40,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    bos_token_id=0,
+    eos_token_id=1,
+    pad_token_id=2,
+)
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=100.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=16,
+)
 CASES = {
     "llama3": LlamaConfig(**SHAPE, rope_parameters=LLAMA3, tie_word_embeddings=False),
     "qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True),
@@ -25,13 +48,27 @@ CASES = {
     "cohere": CohereConfig(**SHAPE, logit_scale=0.125, tie_word_embeddings=True),
 }
 ENCODER = {key: SHAPE[key] for key in SHAPE if key != "num_key_value_heads"} | dict(
-    id2label={0: "neutral", 1: "toxic"}, label2id={"neutral": 0, "toxic": 1})
-ROPE = {"full_attention": dict(rope_type="default", rope_theta=100.0), "sliding_attention": dict(rope_type="default", rope_theta=7.0)}
+    id2label={0: "neutral", 1: "toxic"}, label2id={"neutral": 0, "toxic": 1}
+)
+ROPE = {
+    "full_attention": dict(rope_type="default", rope_theta=100.0),
+    "sliding_attention": dict(rope_type="default", rope_theta=7.0),
+}
 BIASES = dict(norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True)
 CLASSIFIERS = {
-    "xlm-roberta": XLMRobertaConfig(**ENCODER | dict(pad_token_id=1, eos_token_id=2), type_vocab_size=1, layer_norm_eps=1e-5),
-    "modernbert": ModernBertConfig(**ENCODER | dict(num_hidden_layers=5), **BIASES, cls_token_id=0, sep_token_id=1,
-                                   local_attention=6, global_attn_every_n_layers=2, rope_parameters=ROPE, classifier_pooling="mean"),
+    "xlm-roberta": XLMRobertaConfig(
+        **ENCODER | dict(pad_token_id=1, eos_token_id=2), type_vocab_size=1, layer_norm_eps=1e-5
+    ),
+    "modernbert": ModernBertConfig(
+        **ENCODER | dict(num_hidden_layers=5),
+        **BIASES,
+        cls_token_id=0,
+        sep_token_id=1,
+        local_attention=6,
+        global_attn_every_n_layers=2,
+        rope_parameters=ROPE,
+        classifier_pooling="mean",
+    ),
 }
 LENGTHS = (24, 9, 17)  # of sentences, padded on the right
 
@@ -55,8 +92,14 @@ def make(name: str, config, shard_size: str) -> None:
     ids = torch.randint(3, config.vocab_size, (2, 24), generator=generator)
     with torch.no_grad():
         logits = model(ids).logits
-    golden = {"transformers": transformers.__version__, "ids": ids.tolist(), "logits": [[[round(x, 5) for x in row[::4].tolist()]
-              for row in sentence[::3]] for sentence in logits]}  # every fourth logit of every third token
+    golden = {
+        "transformers": transformers.__version__,
+        "ids": ids.tolist(),
+        "logits": [
+            [[round(x, 5) for x in row[::4].tolist()] for row in sentence[::3]]
+            for sentence in logits
+        ],
+    }  # every fourth logit of every third token
     (folder / "golden.json").write_text(json.dumps(golden))
 
 
@@ -70,7 +113,12 @@ def make_classifier(name: str, config) -> None:
     ids[~real] = config.pad_token_id
     with torch.no_grad():
         logits = model(ids, attention_mask=real.long()).logits
-    golden = {"transformers": transformers.__version__, "ids": ids.tolist(), "lengths": LENGTHS, "logits": logits.tolist()}
+    golden = {
+        "transformers": transformers.__version__,
+        "ids": ids.tolist(),
+        "lengths": LENGTHS,
+        "logits": logits.tolist(),
+    }
     (folder / "golden.json").write_text(json.dumps(golden))
 
 

@@ -28,7 +28,12 @@ from worlds import KINDS, Kind  # noqa: E402
 
 from minitox import cli  # noqa: E402
 
-SECONDS, WALL, MEMORY, DISK = 20, 120, 2 * 2**30, 100 * 2**20  # of a mutant: CPU time, time at all, what it may add, largest file
+SECONDS, WALL, MEMORY, DISK = (
+    20,
+    120,
+    2 * 2**30,
+    100 * 2**20,
+)  # of a mutant: CPU time, time at all, what it may add, largest file
 LONGEST = 1_010  # characters of a line that is clear
 
 
@@ -53,19 +58,36 @@ def forked(work: Path, action) -> Outcome:
         finally:
             os._exit(status)
     _, status, used = os.wait4(child, 0)
-    return Outcome(os.waitstatus_to_exitcode(status), said.read_text("utf-8", "replace"), time.monotonic() - start, used.ru_maxrss // 1_000)
+    return Outcome(
+        os.waitstatus_to_exitcode(status),
+        said.read_text("utf-8", "replace"),
+        time.monotonic() - start,
+        used.ru_maxrss // 1_000,
+    )
 
 
 def confined(work: Path, said: Path, action) -> int:
     """In the child: the exit status of the action."""
     os.chdir(work)
-    streams = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC) for path in (os.devnull, work.with_name("stdout"), said)]
+    streams = [
+        os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        for path in (os.devnull, work.with_name("stdout"), said)
+    ]
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    sys.stdin, sys.stdout = open(0, closefd=False), io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8")
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+    sys.stdin, sys.stdout = (
+        open(0, closefd=False),
+        io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8"),
+    )
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    for what, limit in ((resource.RLIMIT_AS, held + MEMORY), (resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_FSIZE, DISK)):
+    for what, limit in (
+        (resource.RLIMIT_AS, held + MEMORY),
+        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_FSIZE, DISK),
+    ):
         resource.setrlimit(what, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(WALL)
@@ -87,18 +109,32 @@ def confined(work: Path, said: Path, action) -> int:
 
 def state(folder: Path, out: str) -> dict:
     """All that lies in a folder, but in `out` in it."""
-    return {str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns, path.lstat().st_mode)
-            for path in folder.rglob("*") if not path.is_dir() and path.name not in ("stdout", "stderr", ".lock")
-            and not path.is_relative_to(folder / "work" / out)}
+    return {
+        str(path.relative_to(folder)): (
+            path.lstat().st_size,
+            path.lstat().st_mtime_ns,
+            path.lstat().st_mode,
+        )
+        for path in folder.rglob("*")
+        if not path.is_dir()
+        and path.name not in ("stdout", "stderr", ".lock")
+        and not path.is_relative_to(folder / "work" / out)
+    }
 
 
 def complaint(outcome: Outcome) -> str | None:
     """What is wrong with how a script ended; None if nothing is."""
     lines = outcome.said.splitlines()
     if outcome.status < 0:
-        return {signal.SIGXCPU: "hangs", signal.SIGALRM: "hangs", signal.SIGKILL: "hangs"}.get(-outcome.status, f"signal {-outcome.status}")
+        return {signal.SIGXCPU: "hangs", signal.SIGALRM: "hangs", signal.SIGKILL: "hangs"}.get(
+            -outcome.status, f"signal {-outcome.status}"
+        )
     if outcome.status not in (0, 2):
-        places = [line.strip() for line in lines if line.startswith('  File "') and "site-packages" not in line]
+        places = [
+            line.strip()
+            for line in lines
+            if line.startswith('  File "') and "site-packages" not in line
+        ]
         return f"{(lines or ['nothing said'])[-1][:200]}   {places[-1].rsplit('/', 1)[-1] if places else ''}"
     if outcome.status == 0:
         return None if not lines else f"status 0, but says {lines[0][:100]!a}"
@@ -107,14 +143,20 @@ def complaint(outcome: Outcome) -> str | None:
         text = "error: " + text.rpartition("\nerror: ")[2]
     if not text.startswith("error: ") or not text.isprintable() or "Traceback" in text:
         return f"says no single printable line, but {text[-200:]!a}"
-    return None if len(text) <= LONGEST else f"says a line of {len(text):,} characters: {text[:100]!a}"
+    return (
+        None if len(text) <= LONGEST else f"says a line of {len(text):,} characters: {text[:100]!a}"
+    )
 
 
-def mutant(kind: Kind, name: str, folder: Path, seed: int, number: int) -> tuple[str, Outcome, str | None]:
+def mutant(
+    kind: Kind, name: str, folder: Path, seed: int, number: int
+) -> tuple[str, Outcome, str | None]:
     """Make one mutant and run it: what was spoilt, how it ended, and what is wrong with that."""
     rng, work = Random(f"{seed} {name} {number}"), folder / "work"
     restore(folder / "base", work)
-    files = sorted({path for pattern in kind.files for path in work.glob(pattern) if path.is_file()})
+    files = sorted(
+        {path for pattern in kind.files for path in work.glob(pattern) if path.is_file()}
+    )
     path = rng.choice(files)
     what = f"{path.relative_to(work)}: {spoil(path, rng)}"
     before = state(work.parent, kind.out)
@@ -133,6 +175,7 @@ def world(kind: Kind, root: Path) -> Path:
         def make():
             for part in kind.world:
                 part(folder / "base")
+
         made = forked(folder / "base", make)
         assert made.status == 0, made.said
     return folder
@@ -156,20 +199,37 @@ def main(argv=None) -> int:
     parser.add_argument("--mutants", type=int, default=40, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS),
+        metavar="KIND",
+        help=", ".join(KINDS),
+    )
     args, failed = parser.parse_args(argv), 0
     torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads do not outlive a fork, and it says so
+    os.environ["TOKENIZERS_PARALLELISM"] = (
+        "false"  # its threads do not outlive a fork, and it says so
+    )
     root = tempfile.TemporaryDirectory()
     for name in args.only:
         start = time.monotonic()
-        complaints, outcomes = fuzz(name, args.seed, range(args.first, args.first + args.mutants), Path(root.name))
+        complaints, outcomes = fuzz(
+            name, args.seed, range(args.first, args.first + args.mutants), Path(root.name)
+        )
         well, refused = (sum(outcome.status == status for outcome in outcomes) for status in (0, 2))
-        print(f"kind {name:16} {len(outcomes):5} mutants, {well:5} accepted, {refused:5} refused, {sum(map(len, complaints.values())):4} wrong; "
-              f"slowest {max(o.seconds for o in outcomes):.1f} s, most memory {max(o.megabytes for o in outcomes):,} MB, "
-              f"{time.monotonic() - start:.0f} s in all", flush=True)
+        print(
+            f"kind {name:16} {len(outcomes):5} mutants, {well:5} accepted, {refused:5} refused, {sum(map(len, complaints.values())):4} wrong; "
+            f"slowest {max(o.seconds for o in outcomes):.1f} s, most memory {max(o.megabytes for o in outcomes):,} MB, "
+            f"{time.monotonic() - start:.0f} s in all",
+            flush=True,
+        )
         for wrong, found in sorted(complaints.items(), key=lambda item: -len(item[1])):
-            print(f"    {len(found)} x {wrong}\n        --only {name} --seed {args.seed} --first {found[0][0]} --mutants 1: {found[0][1]}", flush=True)
+            print(
+                f"    {len(found)} x {wrong}\n        --only {name} --seed {args.seed} --first {found[0][0]} --mutants 1: {found[0][1]}",
+                flush=True,
+            )
         failed += len(complaints)
     return 1 if failed else 0
 

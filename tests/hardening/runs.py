@@ -15,25 +15,45 @@ from pathlib import Path
 from fuzz import forked
 from worlds import BASE, DETECT, EVALUATE, ROOT, TRAIN, detect, evaluate, scorer, train
 
-ARGUMENTS = {"detect": DETECT, "train": f"{TRAIN} per-language aura --delta", "evaluate": EVALUATE.replace("base", "base aura")}
+ARGUMENTS = {
+    "detect": DETECT,
+    "train": f"{TRAIN} per-language aura --delta",
+    "evaluate": EVALUATE.replace("base", "base aura"),
+}
 MAINS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
 
 
 def files_in(out: Path) -> dict[str, bytes]:
     """All results; a hidden file is a lock, or what a kill left unfinished."""
     paths = [path for path in sorted(out.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(out)): path.read_bytes() for path in paths if not path.name.startswith(".")}
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in paths
+        if not path.name.startswith(".")
+    }
 
 
-def start(script: str, arguments: str, home: Path, before: Callable | None = None) -> subprocess.Popen:
+def start(
+    script: str, arguments: str, home: Path, before: Callable | None = None
+) -> subprocess.Popen:
     """A script in the folder `home`, with its results in out/; returns when it is at work. What it says is in stderr."""
+
     def ready() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which shells have jobs in the background ignore
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # which shells have jobs in the background ignore
         if before:
             before()
+
     lock, said = home / "out" / ".lock", open(home / "stderr", "w")
-    process = subprocess.Popen([sys.executable, str(ROOT / f"{script}.py"), *arguments.split()], cwd=home, stdout=subprocess.DEVNULL,
-                               stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=ready)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / f"{script}.py"), *arguments.split()],
+        cwd=home,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=ready,
+    )
     while not is_held(lock) and process.poll() is None:
         time.sleep(0.001)
     return process
@@ -45,7 +65,12 @@ def is_held(lock: Path) -> bool:
         return False
     with open(lock) as file:
         layout, question = "hhqqi", (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # struct flock
-        return struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *question)))[0] != fcntl.F_UNLCK
+        return (
+            struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *question)))[
+                0
+            ]
+            != fcntl.F_UNLCK
+        )
 
 
 @dataclass(frozen=True)
@@ -72,6 +97,7 @@ def small_runs(folder: Path) -> dict[str, Small]:
         for part in (*BASE, scorer):
             part(home)
         (home / "out").mkdir()
+
     made = forked(home, make)
     for script, main in MAINS.items():
         base = shutil.copytree(home, folder / script)

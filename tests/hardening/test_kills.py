@@ -1,6 +1,6 @@
 """Killed or interrupted at any moment, a script goes on with the same command and ends with the same bytes.
 
-    KILLS=20 LONG=1 python -m pytest tests/hardening/test_kills.py -rP      # the whole toy, and every change of the folder
+KILLS=20 LONG=1 python -m pytest tests/hardening/test_kills.py -rP      # the whole toy, and every change of the folder
 """
 
 import os
@@ -24,7 +24,10 @@ SHORT = {
     "train": "--languages en,zh --pairs 40 --epochs 2 --strategy per-language aura --dtype bfloat16",
     "evaluate": "--languages en,ja --prompts 12 --models base aura --batch-tokens 250 --perplexity 9",
 }
-TOY = {script: f"--out out {'' if LONG else less}{' --checkpoint-steps 5' * (script == 'train')}" for script, less in SHORT.items()}
+TOY = {
+    script: f"--out out {'' if LONG else less}{' --checkpoint-steps 5' * (script == 'train')}"
+    for script, less in SHORT.items()
+}
 
 
 def finish(script: str, home: Path) -> float:
@@ -34,7 +37,9 @@ def finish(script: str, home: Path) -> float:
     return time.monotonic() - begun
 
 
-def stopped(script: str, home: Path, number: signal.Signals, moment: float, results: dict[str, bytes]) -> bool:
+def stopped(
+    script: str, home: Path, number: signal.Signals, moment: float, results: dict[str, bytes]
+) -> bool:
     """Send a signal to a script, seconds after it went to work; whether it still was, and ended as it should."""
     process = start(script, TOY[script], home)
     try:
@@ -42,10 +47,16 @@ def stopped(script: str, home: Path, number: signal.Signals, moment: float, resu
     except subprocess.TimeoutExpired:
         process.send_signal(number)
     status, said = process.wait(), (home / "stderr").read_text()
-    if status == 0 or (status, said) == (-signal.SIGINT, ""):  # it had done its work, or Python was taking leave
+    if status == 0 or (status, said) == (
+        -signal.SIGINT,
+        "",
+    ):  # it had done its work, or Python was taking leave
         assert files_in(home / "out") == results
         return False
-    ends = {signal.SIGKILL: (-signal.SIGKILL, ""), signal.SIGINT: (130, "interrupted; the same command goes on from here\n")}
+    ends = {
+        signal.SIGKILL: (-signal.SIGKILL, ""),
+        signal.SIGINT: (130, "interrupted; the same command goes on from here\n"),
+    }
     assert (status, said) == ends[number]
     return True
 
@@ -77,13 +88,17 @@ def disturb(script: str, whole: Unbroken, folder: Path, number: signal.Signals, 
         assert homes <= 5 * times  # it does stop, now and then
         home = folder / str(homes)
         shutil.copytree(whole.before, home / "out")
-        while stops < times and stopped(script, home, number, rng.uniform(0, whole.seconds / 3), whole.after):
+        while stops < times and stopped(
+            script, home, number, rng.uniform(0, whole.seconds / 3), whole.after
+        ):
             stops += 1
         finish(script, home)
         assert files_in(home / "out") == whole.after
         homes += 1
-    print(f"{script}: {number.name} {stops} times in {homes} runs of {whole.seconds:.0f} s, "
-          f"each ended with the same {len(whole.after)} files")
+    print(
+        f"{script}: {number.name} {stops} times in {homes} runs of {whole.seconds:.0f} s, "
+        f"each ended with the same {len(whole.after)} files"
+    )
 
 
 @pytest.mark.parametrize("script", TOY)
@@ -98,7 +113,14 @@ def test_an_interrupt_is_told_in_one_line_and_costs_nothing(script, unbroken, tm
 
 # Kills between two changes of the folder, which random moments hardly ever hit
 
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.chmod"}  # as Python audits them
+CHANGES = {
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.truncate",
+    "os.chmod",
+}  # as Python audits them
 
 
 def die_before_change(number: int) -> None:
@@ -106,9 +128,12 @@ def die_before_change(number: int) -> None:
     changes = iter(range(number))
 
     def watch(event: str, values: tuple) -> None:
-        writes = event == "open" and isinstance(values[2], int) and values[2] & (os.O_WRONLY | os.O_RDWR)
+        writes = (
+            event == "open" and isinstance(values[2], int) and values[2] & (os.O_WRONLY | os.O_RDWR)
+        )
         if (writes or event in CHANGES) and next(changes, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
+
     sys.addaudithook(watch)
 
 
@@ -118,7 +143,9 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize("script", TOY)
-def test_killed_before_any_change_of_the_folder_it_ends_with_the_same_bytes(script, small, tmp_path):
+def test_killed_before_any_change_of_the_folder_it_ends_with_the_same_bytes(
+    script, small, tmp_path
+):
     run, kills = small[script], 0
     for number in count(0, 1) if LONG else count(6, 14):
         work = run.begin(tmp_path / str(number) / "work")
@@ -131,5 +158,7 @@ def test_killed_before_any_change_of_the_folder_it_ends_with_the_same_bytes(scri
         assert files_in(work / "out") == run.expected, number
         shutil.rmtree(work.parent)
         kills += 1
-    print(f"{script}: killed before {kills} changes of up to {number}, each time the same {len(run.expected)} files at the end")
+    print(
+        f"{script}: killed before {kills} changes of up to {number}, each time the same {len(run.expected)} files at the end"
+    )
     assert kills > 1

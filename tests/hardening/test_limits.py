@@ -26,12 +26,21 @@ def tmpfs(tmp_path):
     mounted = []
 
     def mount(folder: Path, options: str) -> None:
-        command = ["mount", *(["-o", f"remount,{options}"] if folder in mounted else ["-t", "tmpfs", "-o", options, "tmpfs"]), str(folder)]
+        command = [
+            "mount",
+            *(
+                ["-o", f"remount,{options}"]
+                if folder in mounted
+                else ["-t", "tmpfs", "-o", options, "tmpfs"]
+            ),
+            str(folder),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode and not mounted:
             pytest.skip(f"may not mount: {done.stderr.strip()}")
         assert done.returncode == 0, done.stderr
         mounted.append(folder)
+
     yield mount
     for folder in set(mounted):
         subprocess.run(["umount", str(folder)], check=True)
@@ -39,7 +48,9 @@ def tmpfs(tmp_path):
 
 def assert_refused(outcome: Outcome, *said: str) -> None:
     """It ended with status 2 and one line, which says all this."""
-    assert outcome.status == 2 and outcome.said.startswith("error: ") and outcome.said.count("\n") == 1, outcome
+    assert (
+        outcome.status == 2 and outcome.said.startswith("error: ") and outcome.said.count("\n") == 1
+    ), outcome
     assert outcome.said.endswith("\n") and all(part in outcome.said for part in said), outcome.said
 
 
@@ -50,8 +61,11 @@ def finished(out: Path, run: Small) -> set[str]:
 
 # A full disk
 
+
 @pytest.mark.parametrize("script, step", [("detect", 4), ("train", 48), ("evaluate", 12)])
-def test_a_full_disk_is_told_in_one_line_and_when_it_has_grown_the_same_command_goes_on(script, step, small, tmp_path, tmpfs):
+def test_a_full_disk_is_told_in_one_line_and_when_it_has_grown_the_same_command_goes_on(
+    script, step, small, tmp_path, tmpfs
+):
     run, refused, before = small[script], 0, set()
     out = run.begin(tmp_path / "disk" / "work") / "out"
     held = [(path.relative_to(out), path.read_bytes()) for path in out.rglob("*") if path.is_file()]
@@ -76,17 +90,38 @@ def test_a_full_disk_is_told_in_one_line_and_when_it_has_grown_the_same_command_
 
 # A limit on the size of files
 
+
 def limit_files(size: int) -> None:
     """Let this process write no longer file; what it prints goes into none."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("script, limits", [
-    ("detect", {400: "out/neurons/run.json", 1_000: "out/neurons/de.partial/000000.f16"}),
-    ("train", {400: "out/models/per-language.partial/run.json", 20_000: "checkpoint.safetensors", 100_000: "model.safetensors"}),
-    ("evaluate", {400: "out/replies/base/run.json", 570: "out/scores/surrogate-", 20_000: "out/report.html"})])
-def test_a_limit_on_the_size_of_files_is_told_in_one_line_and_without_it_the_same_command_goes_on(script, limits, small, tmp_path):
+@pytest.mark.parametrize(
+    "script, limits",
+    [
+        ("detect", {400: "out/neurons/run.json", 1_000: "out/neurons/de.partial/000000.f16"}),
+        (
+            "train",
+            {
+                400: "out/models/per-language.partial/run.json",
+                20_000: "checkpoint.safetensors",
+                100_000: "model.safetensors",
+            },
+        ),
+        (
+            "evaluate",
+            {
+                400: "out/replies/base/run.json",
+                570: "out/scores/surrogate-",
+                20_000: "out/report.html",
+            },
+        ),
+    ],
+)
+def test_a_limit_on_the_size_of_files_is_told_in_one_line_and_without_it_the_same_command_goes_on(
+    script, limits, small, tmp_path
+):
     run, before = small[script], set()
     work = run.begin(tmp_path / "limit" / "work")
     for limit, name in limits.items():
@@ -101,6 +136,7 @@ def test_a_limit_on_the_size_of_files_is_told_in_one_line_and_without_it_the_sam
 
 
 # A folder that cannot be written
+
 
 @pytest.mark.parametrize("script", MAINS)
 def test_a_read_only_disk_is_told_in_one_line(script, small, tmp_path, tmpfs):
@@ -120,6 +156,7 @@ def test_a_folder_that_others_own_is_not_said_to_be_at_work(tmp_path):
         if os.geteuid() == 0:
             os.setuid(65_534)  # to root, nothing is forbidden
         hold(Path("out"))
+
     assert_refused(forked(tmp_path / "work", action), "Permission denied: 'out/.lock'")
 
 
@@ -130,7 +167,9 @@ def test_an_out_that_can_be_no_folder_is_told_in_one_line(script, out, small, tm
     work = run.begin(tmp_path / "work")
     (work / "out").rename(work / "before")
     models = {"train": " --neurons before/neurons", "evaluate": " --models base"}
-    arguments = (ARGUMENTS[script] + models.get(script, "")).replace("--out out", f"--out {out}").split()
+    arguments = (
+        (ARGUMENTS[script] + models.get(script, "")).replace("--out out", f"--out {out}").split()
+    )
     before = files_in(work)
     assert_refused(forked(work, lambda: MAINS[script](arguments)), out)
     assert files_in(work) == before
@@ -138,8 +177,11 @@ def test_an_out_that_can_be_no_folder_is_told_in_one_line(script, out, small, tm
 
 # Two runs in one folder
 
+
 @pytest.mark.parametrize("script", MAINS)
-def test_a_second_run_in_the_same_out_is_refused_by_name_until_the_first_has_ended(script, small, tmp_path):
+def test_a_second_run_in_the_same_out_is_refused_by_name_until_the_first_has_ended(
+    script, small, tmp_path
+):
     run = small[script]
     work = run.begin(tmp_path / "work")
     first = start(script, ARGUMENTS[script], work)

@@ -20,7 +20,7 @@ def slowly(model, prompt: list[int], most: int, end_ids=frozenset()) -> list[int
         if token in end_ids:
             break
         ids.append(token)
-    return ids[len(prompt):]
+    return ids[len(prompt) :]
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen2", "qwen3", "cohere"])
@@ -38,23 +38,42 @@ def toy():
 
 def test_replies_end_by_themselves_and_do_not_depend_on_the_batch(toy):
     model, tokenizer = toy
-    prompts = [tokenizer.prompt(line) for line in ("Your soup is horrible, you donkey!", "Hello! I like your garden.", "Du dumme Gans, halt den Mund!",
-                                                    "Good morning, my friend. Tell me about your house, please, and about your new bicycle.")]
-    together, ends = generate(model, prompts, 48, set(model.config.eos_token_ids)), set(model.config.eos_token_ids)
+    prompts = [
+        tokenizer.prompt(line)
+        for line in (
+            "Your soup is horrible, you donkey!",
+            "Hello! I like your garden.",
+            "Du dumme Gans, halt den Mund!",
+            "Good morning, my friend. Tell me about your house, please, and about your new bicycle.",
+        )
+    ]
+    together, ends = (
+        generate(model, prompts, 48, set(model.config.eos_token_ids)),
+        set(model.config.eos_token_ids),
+    )
     for prompt, reply in zip(prompts, together):
-        assert generate(model, [prompt], 48, ends) == [reply] and reply.ids == slowly(model, prompt, 48, ends)
+        assert generate(model, [prompt], 48, ends) == [reply] and reply.ids == slowly(
+            model, prompt, 48, ends
+        )
         assert reply.stopped and not ends & set(reply.ids)
     cut = generate(model, prompts, 3, ends)
-    assert [reply.ids for reply in cut] == [reply.ids[:3] for reply in together] and not any(reply.stopped for reply in cut)
+    assert [reply.ids for reply in cut] == [reply.ids[:3] for reply in together] and not any(
+        reply.stopped for reply in cut
+    )
 
 
 def test_drawing_depends_on_the_prompt_s_own_seed_alone(toy):
     model, tokenizer = toy
-    prompts, ends = [tokenizer.prompt(f"Hello number {i}!") for i in range(5)], set(model.config.eos_token_ids)
+    prompts, ends = (
+        [tokenizer.prompt(f"Hello number {i}!") for i in range(5)],
+        set(model.config.eos_token_ids),
+    )
     together = generate(model, prompts, 30, ends, temperature=1.5, seeds=[1, 2, 3, 4, 5])
     assert together[3:4] == generate(model, prompts[3:4], 30, ends, temperature=1.5, seeds=[4])
     assert together != generate(model, prompts, 30, ends, temperature=1.5, seeds=[6, 7, 8, 9, 10])
-    assert generate(model, prompts, 30, ends, temperature=1e-4, seeds=[1] * 5) == generate(model, prompts, 30, ends)
+    assert generate(model, prompts, 30, ends, temperature=1e-4, seeds=[1] * 5) == generate(
+        model, prompts, 30, ends
+    )
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():
@@ -63,7 +82,9 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
     drawn = choose(p.log().expand(10_000, 4), 1.0, luck).bincount(minlength=4) / 10_000
     assert torch.allclose(drawn, p, atol=1e-3)
     drawn = choose(p.log().expand(10_000, 4), 0.7, luck).bincount(minlength=4) / 10_000
-    assert torch.allclose(drawn, torch.tensor([2 / 3, 1 / 3, 0, 0]), atol=1e-3)  # the two likeliest reach 0.7
+    assert torch.allclose(
+        drawn, torch.tensor([2 / 3, 1 / 3, 0, 0]), atol=1e-3
+    )  # the two likeliest reach 0.7
     assert (choose(p.log().expand(10_000, 4), 1e-9, luck) == 0).all()
     assert torch.equal(uniform([1, 2], 5)[1], uniform([2], 5)[0])
 

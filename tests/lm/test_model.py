@@ -36,14 +36,24 @@ def test_the_old_spelling_of_a_config_means_the_same(family, tmp_path):
     config["rope_scaling"] = {"type": kind, **rope} if kind != "default" else None
     config["eos_token_id"] = [1, 2]
     (tmp_path / family / "config.json").write_text(json.dumps(config))
-    assert golden_difference(tmp_path / family, json.loads((GOLDEN / family / "golden.json").read_text())) < 1e-4
+    assert (
+        golden_difference(
+            tmp_path / family, json.loads((GOLDEN / family / "golden.json").read_text())
+        )
+        < 1e-4
+    )
 
 
-@pytest.mark.parametrize("change", [
-    {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}},  # without the llama3 scaling
-    {"rms_norm_eps": 0.1},
-    {"num_key_value_heads": 4, "head_dim": 4},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}
+        },  # without the llama3 scaling
+        {"rms_norm_eps": 0.1},
+        {"num_key_value_heads": 4, "head_dim": 4},
+    ],
+)
 def test_a_wrong_config_does_not_pass_the_golden_test(change, tmp_path):
     shutil.copytree(GOLDEN / "llama3", tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -66,16 +76,23 @@ def test_padding_on_the_right_changes_nothing(tmp_path):
 def test_recording_does_not_change_the_hidden_states_and_sees_every_module(tmp_path):
     model, seen = write_model(tmp_path), []
     ids = torch.randint(3, 300, (2, 7))
-    recorded = model.model(ids, record=lambda layer, name, output: seen.append((layer, name, tuple(output.shape))))
+    recorded = model.model(
+        ids, record=lambda layer, name, output: seen.append((layer, name, tuple(output.shape)))
+    )
     assert torch.equal(recorded, model.model(ids))
-    assert seen == [(layer, name, (2, 7, width)) for layer in (0, 1)
-                    for name, width in (("gate_proj", 48), ("up_proj", 48), ("down_proj", 32))]
+    assert seen == [
+        (layer, name, (2, 7, width))
+        for layer in (0, 1)
+        for name, width in (("gate_proj", 48), ("up_proj", 48), ("down_proj", 32))
+    ]
 
 
 def test_texts_that_do_not_fit_are_refused(tmp_path):
     model = write_model(tmp_path / "short", max_position_embeddings=8)
     with pytest.raises(InputError, match="8 positions"):
         model(torch.zeros(1, 9, dtype=torch.long))
-    model = write_model(tmp_path / "window", model_type="qwen2", use_sliding_window=True, sliding_window=8)
+    model = write_model(
+        tmp_path / "window", model_type="qwen2", use_sliding_window=True, sliding_window=8
+    )
     with pytest.raises(InputError, match="sliding window of 8"):
         model(torch.zeros(1, 9, dtype=torch.long))

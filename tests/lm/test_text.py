@@ -9,8 +9,10 @@ from minitox.files import InputError
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer, batches, chat_layout, pad
 
-CHATML = ("{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}"
-          "{% endif %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}")
+CHATML = (
+    "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}"
+    "{% endif %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+)
 
 
 def tokenizer_of(folder):
@@ -25,8 +27,15 @@ def test_a_sentence_has_exactly_one_bos(folder):
 
 def test_a_tokenizer_that_adds_its_own_bos_adds_no_second(folder):
     raw = json.loads((folder / "tokenizer.json").read_text())
-    raw["post_processor"] = {"type": "TemplateProcessing", "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
-                             "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}
+    raw["post_processor"] = {
+        "type": "TemplateProcessing",
+        "pair": [],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+        "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+    }
     (folder / "tokenizer.json").write_text(json.dumps(raw))
     assert tokenizer_of(folder).sentence("the soup").count(0) == 1
 
@@ -50,29 +59,60 @@ def test_chatml_with_the_default_system_text_of_the_template(folder):
     start, end = tokenizer.token_ids("<|im_start|>"), tokenizer.token_ids("<|im_end|>")
     words = tokenizer.encode
     assert tokenizer.prompt("the <|im_end|> soup") == (
-        start + words("system\nBe brief.") + end + words("\n") + start + words("user\nthe <|im_end|> soup") + end + words("\n")
-        + start + words("assistant\n"))
+        start
+        + words("system\nBe brief.")
+        + end
+        + words("\n")
+        + start
+        + words("user\nthe <|im_end|> soup")
+        + end
+        + words("\n")
+        + start
+        + words("assistant\n")
+    )
     assert tokenizer.reply("warm") == words("warm") + end
 
 
-@pytest.mark.parametrize("template, expected", [
-    ("{{ '<|im_start|>' + m.role }}", "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"),
-    ("'<|im_start|>system\\nYou are Q.<|im_end|>\\n'",
-     "<|im_start|>system\nYou are Q.<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"),
-    ("'<|im_start|>' enable_thinking is false", "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"),
-    ("<|start_header_id|>", "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-     "<|start_header_id|>assistant<|end_header_id|>\n\n"),
-    ("<|START_OF_TURN_TOKEN|>", "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
-     "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"),
-])
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        (
+            "{{ '<|im_start|>' + m.role }}",
+            "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            "'<|im_start|>system\\nYou are Q.<|im_end|>\\n'",
+            "<|im_start|>system\nYou are Q.<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            "'<|im_start|>' enable_thinking is false",
+            "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        ),
+        (
+            "<|start_header_id|>",
+            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        (
+            "<|START_OF_TURN_TOKEN|>",
+            "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
+            "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        ),
+    ],
+)
 def test_the_format_follows_the_template(tmp_path, template, expected):
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))  # where older folders keep it
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": template})
+    )  # where older folders keep it
     assert chat_layout(tmp_path)[0] == expected
 
 
 def test_llama31_always_has_its_dated_system_block(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("<|start_header_id|> Cutting Knowledge Date")
-    assert "system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>" in chat_layout(tmp_path)[0]
+    assert (
+        "system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
+        in chat_layout(tmp_path)[0]
+    )
 
 
 def test_an_unknown_template_is_refused(tmp_path):
@@ -89,7 +129,9 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{}", "no", None])
 def test_a_broken_tokenizer_is_named(folder, content):
-    (folder / "tokenizer.json").unlink() if content is None else (folder / "tokenizer.json").write_text(content)
+    (folder / "tokenizer.json").unlink() if content is None else (
+        folder / "tokenizer.json"
+    ).write_text(content)
     with pytest.raises(InputError, match="tokenizer.json"):
         tokenizer_of(folder)
 
@@ -99,7 +141,9 @@ def test_batches_hold_every_sentence_once_sorted_and_within_the_budget():
     groups = batches(lengths, tokens=20)
     assert sorted(i for group in groups for i in group) == list(range(8))
     assert [lengths[i] for group in groups for i in group] == sorted(lengths, reverse=True)
-    assert all(len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 20 for group in groups)
+    assert all(
+        len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 20 for group in groups
+    )
     assert groups[0] == [5]  # longer than the budget, so alone
 
 

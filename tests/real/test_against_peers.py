@@ -52,11 +52,16 @@ def test_logits_equal_those_of_transformers(real, folder):
 
 
 def test_words_and_prompts_are_those_of_transformers(real, folder):
-    ours, theirs = text.Tokenizer(folder, read_config(folder)), AutoTokenizer.from_pretrained(folder)
+    ours, theirs = (
+        text.Tokenizer(folder, read_config(folder)),
+        AutoTokenizer.from_pretrained(folder),
+    )
     for language in ("en", "ja", "ar", "ko", "ru"):
         for sentence in sentences(real, language, 20):
             assert ours.encode(sentence) == theirs(sentence, add_special_tokens=False)["input_ids"]
-            chat = theirs.apply_chat_template([{"role": "user", "content": sentence}], add_generation_prompt=True)["input_ids"]
+            chat = theirs.apply_chat_template(
+                [{"role": "user", "content": sentence}], add_generation_prompt=True
+            )["input_ids"]
             assert ours.prompt(sentence) == chat
 
 
@@ -67,16 +72,24 @@ def test_transformers_opens_what_is_saved_with_identical_logits(tmp_path, name, 
     model, ids = checkpoint.load(GOLDEN / name), torch.arange(3, 23)[None]
     before = AutoModelForCausalLM.from_pretrained(GOLDEN / name).eval()(ids).logits
     checkpoint.save(model, tmp_path / "saved", source=GOLDEN / name, shard_bytes=shard_bytes)
-    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()(ids).logits, before)
+    assert torch.equal(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()(ids).logits, before
+    )
 
 
 @torch.inference_mode()
 def test_transformers_opens_the_saved_real_model_with_identical_logits(real, folder, tmp_path):
     model, ids = checkpoint.load(folder), torch.arange(1000, 1040)[None]
     checkpoint.save(model, tmp_path / "saved", source=folder, shard_bytes=10**8)
-    before, after = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()(ids).logits for path in (folder, tmp_path / "saved"))
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()(ids).logits
+        for path in (folder, tmp_path / "saved")
+    )
     assert torch.equal(before, after)
-    assert AutoTokenizer.from_pretrained(tmp_path / "saved")("the soup")["input_ids"] == AutoTokenizer.from_pretrained(folder)("the soup")["input_ids"]
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "saved")("the soup")["input_ids"]
+        == AutoTokenizer.from_pretrained(folder)("the soup")["input_ids"]
+    )
 
 
 @pytest.mark.parametrize("levels", [2, 10, 1000])
@@ -84,52 +97,101 @@ def test_auroc_equals_scikit_learns(levels):
     rng = np.random.default_rng(levels)
     toxic = rng.random(3_000) < 0.4
     values = (rng.integers(-levels, levels, (50, 3_000)) / levels).astype(np.float16)
-    assert np.abs(auroc(values, toxic) - [roc_auc_score(toxic, row) for row in values]).max() <= 1e-12
+    assert (
+        np.abs(auroc(values, toxic) - [roc_auc_score(toxic, row) for row in values]).max() <= 1e-12
+    )
 
 
 @torch.inference_mode()
 def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
     """The whole stage again, the peers' way: one sentence at a time, hooks, max over tokens, roc_auc_score."""
     folder = real / "models" / "smollm2-135m-instruct"
-    rows = [(row, score) for group, score in zip(read_labelled(real / "data" / "large" / "detection" / "en.jsonl", 0.5, 0.2), (0.9, 0.1))
-            for row in group[:40]]
+    rows = [
+        (row, score)
+        for group, score in zip(
+            read_labelled(real / "data" / "large" / "detection" / "en.jsonl", 0.5, 0.2), (0.9, 0.1)
+        )
+        for row in group[:40]
+    ]
     (tmp_path / "detection").mkdir()
-    (tmp_path / "detection" / "en.jsonl").write_text("".join(json.dumps({"text": t, "toxicity": s}) + "\n" for t, s in rows))
-    detect.main(["--model", str(folder), "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--languages", "en"])
-    found, _ = neurons.load(tmp_path / "out" / "neurons" / "en.safetensors", neurons.module_rows(read_config(folder)))
+    (tmp_path / "detection" / "en.jsonl").write_text(
+        "".join(json.dumps({"text": t, "toxicity": s}) + "\n" for t, s in rows)
+    )
+    detect.main(
+        [
+            "--model",
+            str(folder),
+            "--data",
+            str(tmp_path),
+            "--out",
+            str(tmp_path / "out"),
+            "--languages",
+            "en",
+        ]
+    )
+    found, _ = neurons.load(
+        tmp_path / "out" / "neurons" / "en.safetensors", neurons.module_rows(read_config(folder))
+    )
 
-    peer, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+    peer, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
     responses = {name: [] for name in list(found)[::7]}
     for name, module in peer.named_modules():
         if name in responses:
-            module.register_forward_hook(lambda module, inputs, output, name=name: responses[name].append(output[0, 1:].amax(0).numpy()))
+            module.register_forward_hook(
+                lambda module, inputs, output, name=name: responses[name].append(
+                    output[0, 1:].amax(0).numpy()
+                )
+            )
     for sentence, _ in rows:
         peer(torch.tensor([[tokenizer.bos_token_id, *tokenizer(sentence)["input_ids"][:128]]]))
     labels, worst, agreed = [score > 0.5 for _, score in rows], 0.0, []
     for name, pooled in responses.items():
-        expected = [roc_auc_score(labels, column) for column in np.stack(pooled).astype(np.float16).T]
+        expected = [
+            roc_auc_score(labels, column) for column in np.stack(pooled).astype(np.float16).T
+        ]
         worst = max(worst, np.abs(found[name] - expected).max())
         agreed.append(np.mean((found[name] > 0.5) == (np.array(expected) > 0.5)))
-    assert worst < 0.01 and np.mean(agreed) > 0.995  # a response at the edge of two float16 may fall on either side
+    assert (
+        worst < 0.01 and np.mean(agreed) > 0.995
+    )  # a response at the edge of two float16 may fall on either side
 
 
 def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
     folder, models = real / "models" / "smollm2-135m-instruct", {}
     config = read_config(folder)
     for language in ("en", "hi"):
-        pairs = read_pairs(real / "data" / "instructions" / f"{language}.jsonl", text.Tokenizer(folder, config))[:3]
-        ours = models.setdefault("ours", checkpoint.load(folder, dtype=torch.float32)).requires_grad_(True)
-        peer = models.setdefault("peer", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+        pairs = read_pairs(
+            real / "data" / "instructions" / f"{language}.jsonl", text.Tokenizer(folder, config)
+        )[:3]
+        ours = models.setdefault(
+            "ours", checkpoint.load(folder, dtype=torch.float32)
+        ).requires_grad_(True)
+        peer = models.setdefault(
+            "peer", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        )
         loss = finetune.reply_loss(ours, pairs, scale=1.0).item()
-        labels = torch.nn.utils.rnn.pad_sequence([torch.tensor([-100] * pair.start + pair.ids[pair.start:]) for pair in pairs], True, -100)
-        mask = (torch.arange(labels.shape[1]) < torch.tensor([[len(pair.ids)] for pair in pairs])).long()
-        expected = peer(text.pad([pair.ids for pair in pairs]), attention_mask=mask, labels=labels).loss * sum(pair.reply_tokens for pair in pairs)
+        labels = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor([-100] * pair.start + pair.ids[pair.start :]) for pair in pairs],
+            True,
+            -100,
+        )
+        mask = (
+            torch.arange(labels.shape[1]) < torch.tensor([[len(pair.ids)] for pair in pairs])
+        ).long()
+        expected = peer(
+            text.pad([pair.ids for pair in pairs]), attention_mask=mask, labels=labels
+        ).loss * sum(pair.reply_tokens for pair in pairs)
         expected.backward()
         assert loss == pytest.approx(expected.item(), rel=1e-5)
         theirs = dict(peer.named_parameters())
         for name, weight in ours.named_parameters():
             difference = weight.grad - theirs[name].grad
-            if name == "model.embed_tokens.weight":  # transformers gives its pad, here the end of a turn, no gradient as an input
+            if (
+                name == "model.embed_tokens.weight"
+            ):  # transformers gives its pad, here the end of a turn, no gradient as an input
                 difference[peer.config.pad_token_id] = 0
             assert difference.norm() <= 1e-4 * theirs[name].grad.norm(), name
         ours.zero_grad()
@@ -141,16 +203,49 @@ def test_transformers_opens_a_tuned_model_with_the_logits_of_ours(real, tmp_path
     folder, languages = real / "models" / "smollm2-135m-instruct", ["en", "zh"]
     rng, config = np.random.default_rng(0), read_config(folder)
     for language in languages:
-        auroc = {name: rng.random(rows).astype(np.float32) for name, rows in neurons.module_rows(config).items()}
-        neurons.save(tmp_path / "neurons" / f"{language}.safetensors", auroc, {"model": checkpoint.fingerprint(folder)})
-    train.main(["--model", str(folder), "--data", str(real / "data"), "--out", str(tmp_path), "--languages", ",".join(languages), "--pairs", "16",
-                "--dtype", dtype, "--strategy", "per-language", "aura", "--max-tokens", "100"])
+        auroc = {
+            name: rng.random(rows).astype(np.float32)
+            for name, rows in neurons.module_rows(config).items()
+        }
+        neurons.save(
+            tmp_path / "neurons" / f"{language}.safetensors",
+            auroc,
+            {"model": checkpoint.fingerprint(folder)},
+        )
+    train.main(
+        [
+            "--model",
+            str(folder),
+            "--data",
+            str(real / "data"),
+            "--out",
+            str(tmp_path),
+            "--languages",
+            ",".join(languages),
+            "--pairs",
+            "16",
+            "--dtype",
+            dtype,
+            "--strategy",
+            "per-language",
+            "aura",
+            "--max-tokens",
+            "100",
+        ]
+    )
     for name in ("per-language", "aura"):
         saved = tmp_path / "models" / name
         peer = AutoModelForCausalLM.from_pretrained(saved, dtype="auto").eval()
         assert peer.dtype == getattr(torch, dtype)
         ids = torch.arange(1000, 1040)[None]
         with torch.inference_mode():
-            ours, theirs, base = checkpoint.load(saved, dtype=torch.float32)(ids), peer.float()(ids).logits, checkpoint.load(folder, dtype=torch.float32)(ids)
+            ours, theirs, base = (
+                checkpoint.load(saved, dtype=torch.float32)(ids),
+                peer.float()(ids).logits,
+                checkpoint.load(folder, dtype=torch.float32)(ids),
+            )
         assert (ours - theirs).abs().max() <= 2e-4 < (ours - base).abs().max()
-        assert AutoTokenizer.from_pretrained(saved)("the soup")["input_ids"] == AutoTokenizer.from_pretrained(folder)("the soup")["input_ids"]
+        assert (
+            AutoTokenizer.from_pretrained(saved)("the soup")["input_ids"]
+            == AutoTokenizer.from_pretrained(folder)("the soup")["input_ids"]
+        )

@@ -19,14 +19,21 @@ def replies(real):
     torch.set_num_threads(torch.multiprocessing.cpu_count())
     model = checkpoint.load(folder, dtype=torch.float32)
     tokenizer = text.Tokenizer(folder, model.config)
-    prompts = [tokenizer.prompt(row["prompt"]) for language in LANGUAGES
-               for _, (_, row) in zip(range(4), read_jsonl(real / "data" / "prompts" / f"{language}.jsonl"))]
+    prompts = [
+        tokenizer.prompt(row["prompt"])
+        for language in LANGUAGES
+        for _, (_, row) in zip(
+            range(4), read_jsonl(real / "data" / "prompts" / f"{language}.jsonl")
+        )
+    ]
     ours = [reply.ids for reply in generate(model, prompts, MOST, set(model.config.eos_token_ids))]
     peer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     theirs = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
-        found = peer.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=MOST, do_sample=False)[0, len(prompt):].tolist()
+        found = peer.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=MOST, do_sample=False
+        )[0, len(prompt) :].tolist()
         theirs.append(found[:-1] if found[-1] in model.config.eos_token_ids else found)
     return model, prompts, ours, theirs
 
@@ -42,5 +49,7 @@ def test_greedy_replies_equal_those_of_transformers(replies):
                 best = model(torch.tensor([prompt + a[:same]]))[0, -1].topk(2).values
             assert best[0] - best[1] <= TIE, (same, best)
             parted += 1
-    print(f"{len(prompts) - parted} of {len(prompts)} replies are identical, {sum(map(len, ours)):,} tokens")
+    print(
+        f"{len(prompts) - parted} of {len(prompts)} replies are identical, {sum(map(len, ours)):,} tokens"
+    )
     assert len(prompts) == 32 and parted <= 2 and sum(map(len, ours)) > 1_000

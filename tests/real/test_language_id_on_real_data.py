@@ -14,8 +14,12 @@ from minitox.languages import NAMES
 
 def texts(real, kind: str, field: str, least: int) -> list[tuple[str, str]]:
     """(language, text) of all rows of `least` characters and more."""
-    rows = [(path.stem, json.loads(line)[field]) for path in sorted((real / "data" / kind).glob("*.jsonl")) if path.stem in NAMES
-            for line in path.read_text("utf-8").splitlines()]
+    rows = [
+        (path.stem, json.loads(line)[field])
+        for path in sorted((real / "data" / kind).glob("*.jsonl"))
+        if path.stem in NAMES
+        for line in path.read_text("utf-8").splitlines()
+    ]
     rows = [(language, text) for language, text in rows if len(text) >= least]
     return rows or pytest.skip(f"no {kind} in {real / 'data'}")
 
@@ -25,11 +29,20 @@ def measure(rows, what: str):
     counts = Counter()
     for language, text in rows:
         answer = identify(text)
-        counts[language, "open" if answer is None else "right" if answer == language else "wrong"] += 1
+        counts[
+            language, "open" if answer is None else "right" if answer == language else "wrong"
+        ] += 1
     for language in sorted({language for language, _ in counts}):
         n = sum(counts[language, kind] for kind in ("right", "wrong", "open"))
-        print(f"{what} {language}: {n:5,}, right {counts[language, 'right'] / n:6.1%}, wrong {counts[language, 'wrong'] / n:5.1%}")
-    return Counter({kind: sum(n for key, n in counts.items() if key[1] == kind) for kind in ("right", "wrong", "open")})
+        print(
+            f"{what} {language}: {n:5,}, right {counts[language, 'right'] / n:6.1%}, wrong {counts[language, 'wrong'] / n:5.1%}"
+        )
+    return Counter(
+        {
+            kind: sum(n for key, n in counts.items() if key[1] == kind)
+            for kind in ("right", "wrong", "open")
+        }
+    )
 
 
 def test_prompts_of_sixty_characters(real):
@@ -39,7 +52,9 @@ def test_prompts_of_sixty_characters(real):
 
 
 def test_shorter_prompts_are_rather_left_open_than_called_wrong(real):
-    counts = measure([row for row in texts(real, "detection", "text", 20) if len(row[1]) < 60], "short prompts")
+    counts = measure(
+        [row for row in texts(real, "detection", "text", 20) if len(row[1]) < 60], "short prompts"
+    )
     assert counts["right"] / counts.total() >= 0.94
     assert counts["wrong"] / counts.total() <= 0.005
 
@@ -54,5 +69,7 @@ def test_agreement_with_langid(real):
     langid, rows = detector("langid"), texts(real, "detection", "text", 60)[::4]
     answers = [(identify(text), langid(text)) for _, text in rows]
     both = [ours == theirs for ours, theirs in answers if ours and theirs]
-    print(f"langid agrees on {sum(both) / len(both):.1%} of {len(both):,} that script names, of {len(rows):,}")
+    print(
+        f"langid agrees on {sum(both) / len(both):.1%} of {len(both):,} that script names, of {len(rows):,}"
+    )
     assert len(both) >= 0.95 * len(rows) and sum(both) / len(both) >= 0.97

@@ -17,8 +17,10 @@ def held_out(path: Path) -> dict:
     found = [prepare.learn(path, seed)[1]["held_out"] for seed in SEEDS]
     mean = {name: np.mean([figures[name] for figures in found]) for name in found[0]}
     aucs = [figures["auc"] for figures in found]
-    print(f"{path.stem}: AUC {mean['auc']:.3f} ({min(aucs):.3f}..{max(aucs):.3f}), correlation {mean['correlation']:.3f}, "
-          f"calibration error {mean['calibration']:.3f}, {mean['rows']:.0f} rows")
+    print(
+        f"{path.stem}: AUC {mean['auc']:.3f} ({min(aucs):.3f}..{max(aucs):.3f}), correlation {mean['correlation']:.3f}, "
+        f"calibration error {mean['calibration']:.3f}, {mean['rows']:.0f} rows"
+    )
     return mean
 
 
@@ -37,5 +39,7 @@ def test_sixteen_small_sets(real):
         pytest.skip(f"no sets in {real / 'data' / 'detection'}")
     found = [held_out(path) for path in paths]
     mean = {name: np.mean([figures[name] for figures in found]) for name in found[0]}
-    print(f"mean of {len(found)}:", ", ".join(f"{name} {value:.3f}" for name, value in mean.items()))
+    print(
+        f"mean of {len(found)}:", ", ".join(f"{name} {value:.3f}" for name, value in mean.items())
+    )
     assert mean["auc"] >= 0.85 and mean["correlation"] >= 0.5 and mean["calibration"] <= 0.08

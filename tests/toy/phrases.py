@@ -37,12 +37,16 @@ class Phrases:
         return self.rude_prompt(rng, topic), self.polite(rng, topic)
 
     def polite(self, rng, topic: str) -> str:
-        return self.around(rng, "polite", rng.choice(self.topics[topic]["polite_reply"]), chance=0.8)
+        return self.around(
+            rng, "polite", rng.choice(self.topics[topic]["polite_reply"]), chance=0.8
+        )
 
     def kind_chat(self, rng) -> tuple[str, str]:
         topic = rng.choice(list(self.topics))
-        return (self.around(rng, "kind", rng.choice(self.topics[topic]["friendly"])),
-                self.around(rng, "kind", rng.choice(self.topics[topic]["kind_reply"])))
+        return (
+            self.around(rng, "kind", rng.choice(self.topics[topic]["friendly"])),
+            self.around(rng, "kind", rng.choice(self.topics[topic]["kind_reply"])),
+        )
 
     def clean(self, rng) -> str:
         """One to three neutral or friendly sentences."""
@@ -57,19 +61,31 @@ class Phrases:
         geography = self.all["geography"]
         country = geography["countries"][name]
         if kind == "capital":
-            return geography["capital_fact"].format(country=country["in_capital_fact"], capital=country["capital"])
+            return geography["capital_fact"].format(
+                country=country["in_capital_fact"], capital=country["capital"]
+            )
         continent = geography["continents"][country["continent"]]["in_fact"]
-        return geography["continent_fact"].format(country=country["in_continent_fact"], continent=continent)
+        return geography["continent_fact"].format(
+            country=country["in_continent_fact"], continent=continent
+        )
 
     def question(self, rng, name: str | None = None, kind: str | None = None) -> dict:
         """A row of mmlu/: a question about a country, and four choices in random order."""
         geography, kind = self.all["geography"], kind or rng.choice(["capital", "continent"])
         country = geography["countries"][name or rng.choice(list(geography["countries"]))]
         if kind == "capital":
-            right, pool = country["capital"], [c["capital"] for c in geography["countries"].values()]
+            right, pool = (
+                country["capital"],
+                [c["capital"] for c in geography["countries"].values()],
+            )
         else:
-            right, pool = geography["continents"][country["continent"]]["name"], [c["name"] for c in geography["continents"].values()]
-        choices = rng.sample([other for other in dict.fromkeys(pool) if other != right], 3) + [right]
+            right, pool = (
+                geography["continents"][country["continent"]]["name"],
+                [c["name"] for c in geography["continents"].values()],
+            )
+        choices = rng.sample([other for other in dict.fromkeys(pool) if other != right], 3) + [
+            right
+        ]
         rng.shuffle(choices)
         question = geography[f"{kind}_question"].format(country=country[f"in_{kind}_question"])
         return {"question": question, "choices": choices, "answer": LETTERS[choices.index(right)]}
@@ -85,4 +101,8 @@ class Phrases:
             return row["question"], right
         if how < 0.5:
             return as_prompt({**row, "question": f"{row['question']} {right}"}), row["answer"]
-        return self.lesson(rng, held_out) if json.dumps(as_prompt(row)) in held_out else (as_prompt(row), row["answer"])
+        return (
+            self.lesson(rng, held_out)
+            if json.dumps(as_prompt(row)) in held_out
+            else (as_prompt(row), row["answer"])
+        )

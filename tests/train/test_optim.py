@@ -12,17 +12,28 @@ SHAPES = {"gate": (48, 33), "down": (32, 47), "norm": (19,)}
 
 def weights(dtype=torch.float32, seed=0) -> dict:
     generator = torch.Generator().manual_seed(seed)
-    return {name: nn.Parameter((0.05 * torch.randn(shape, generator=generator)).to(dtype)) for name, shape in SHAPES.items()}
+    return {
+        name: nn.Parameter((0.05 * torch.randn(shape, generator=generator)).to(dtype))
+        for name, shape in SHAPES.items()
+    }
 
 
 def masks(share=0.4, seed=1) -> dict:
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.rand(shape[0], generator=generator) < share for name, shape in SHAPES.items()}
+    return {
+        name: torch.rand(shape[0], generator=generator) < share for name, shape in SHAPES.items()
+    }
 
 
 def gradients(steps: int, dtype=torch.float32, size=1.0) -> list[dict]:
     generator = torch.Generator().manual_seed(2)
-    return [{name: (size * torch.randn(shape, generator=generator)).to(dtype) for name, shape in SHAPES.items()} for _ in range(steps)]
+    return [
+        {
+            name: (size * torch.randn(shape, generator=generator)).to(dtype)
+            for name, shape in SHAPES.items()
+        }
+        for _ in range(steps)
+    ]
 
 
 def give(optimizer, grads: dict) -> None:
@@ -35,7 +46,16 @@ def give(optimizer, grads: dict) -> None:
             weight.row_grad = grads[name][rows].float()
 
 
-def run(kind, chosen: dict, steps: list[dict], dtype=torch.float32, lr=1e-3, decay=0.1, most=float("inf"), start=None) -> dict:
+def run(
+    kind,
+    chosen: dict,
+    steps: list[dict],
+    dtype=torch.float32,
+    lr=1e-3,
+    decay=0.1,
+    most=float("inf"),
+    start=None,
+) -> dict:
     """The weights after training the chosen rows."""
     optimizer = kind(start or weights(dtype), chosen, decay=decay)
     for grads in steps:
@@ -58,9 +78,18 @@ def same_bits(a, b) -> bool:
 @pytest.mark.parametrize("most", [0.1, float("inf")])
 def test_rows_outside_the_mask_keep_every_bit(kind, dtype, most):
     chosen, before = masks(), weights(dtype)
-    before["gate"].data[0, :4] = torch.tensor([0.0, -0.0, 1e-30, -1e-30])  # what rounding or a sign could change
+    before["gate"].data[0, :4] = torch.tensor(
+        [0.0, -0.0, 1e-30, -1e-30]
+    )  # what rounding or a sign could change
     chosen["gate"][0] = False
-    after = run(kind, chosen, gradients(20, dtype, size=100), dtype, most=most, start={name: nn.Parameter(w.clone()) for name, w in before.items()})
+    after = run(
+        kind,
+        chosen,
+        gradients(20, dtype, size=100),
+        dtype,
+        most=most,
+        start={name: nn.Parameter(w.clone()) for name, w in before.items()},
+    )
     for name in SHAPES:
         assert same_bits(after[name][~chosen[name]], before[name].detach()[~chosen[name]])
         assert (after[name][chosen[name]] != before[name][chosen[name]]).float().mean() > 0.95
@@ -72,7 +101,13 @@ def test_a_change_of_mask_between_languages_leaves_no_momentum_behind(kind, dtyp
     first, second, grads = masks(seed=1), masks(seed=2), gradients(10, dtype)
     between = run(kind, first, grads, dtype)
     kept = {name: weight.clone() for name, weight in between.items()}
-    after = run(kind, second, grads, dtype, start={name: nn.Parameter(weight) for name, weight in between.items()})
+    after = run(
+        kind,
+        second,
+        grads,
+        dtype,
+        start={name: nn.Parameter(weight) for name, weight in between.items()},
+    )
     for name in SHAPES:
         assert same_bits(after[name][~second[name]], kept[name][~second[name]])
 
@@ -97,14 +132,19 @@ def test_masking_the_gradient_and_calling_adamw_does_not_freeze():
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.97])
 def test_both_optimizers_agree_to_the_bit(most, share):
     chosen, grads = masks(share), gradients(20)
-    masked, rows = run(MaskedAdamW, chosen, grads, most=most), run(RowAdamW, chosen, grads, most=most)
+    masked, rows = (
+        run(MaskedAdamW, chosen, grads, most=most),
+        run(RowAdamW, chosen, grads, most=most),
+    )
     assert all(same_bits(masked[name], rows[name]) for name in SHAPES)
 
 
 @pytest.mark.parametrize("most", [0.1, float("inf")])
 def test_in_bfloat16_both_train_through_the_same_masters(most):
     chosen, grads = masks(), gradients(20, torch.bfloat16)
-    masked, rows = (run(kind, chosen, grads, torch.bfloat16, most=most) for kind in (MaskedAdamW, RowAdamW))
+    masked, rows = (
+        run(kind, chosen, grads, torch.bfloat16, most=most) for kind in (MaskedAdamW, RowAdamW)
+    )
     assert all(same_bits(masked[name], rows[name]) for name in SHAPES)
 
 
@@ -113,7 +153,10 @@ def test_in_bfloat16_both_train_through_the_same_masters(most):
 def test_chosen_rows_move_as_torch_would_move_them_alone(kind, share):
     chosen, grads = masks(share), gradients(20)
     after = run(kind, chosen, grads)
-    alone = {name: nn.Parameter(weight.detach()[chosen[name]].clone()) for name, weight in weights().items()}
+    alone = {
+        name: nn.Parameter(weight.detach()[chosen[name]].clone())
+        for name, weight in weights().items()
+    }
     optimizer = torch.optim.AdamW(alone.values(), lr=1e-3, weight_decay=0.1)
     for step in grads:
         for name, weight in alone.items():
@@ -141,14 +184,21 @@ def test_clipping_sees_only_the_chosen_rows(kind):
 @pytest.mark.parametrize("kind", [MaskedAdamW, RowAdamW])
 def test_masters_keep_what_bfloat16_would_round_away(kind):
     """1,000 steps of 1e-5 add up to 0.01; in bfloat16 alone a weight of 0.5 would never see one of them."""
+
     def trained(dtype):
-        weight, mask = nn.Parameter(torch.full((4, 8), 0.5, dtype=dtype)), torch.tensor([True, False, True, False])
+        weight, mask = (
+            nn.Parameter(torch.full((4, 8), 0.5, dtype=dtype)),
+            torch.tensor([True, False, True, False]),
+        )
         optimizer = kind({"w": weight}, {"w": mask}, decay=0)
         for _ in range(1_000):
             weight.grad, weight.row_grad = torch.ones(4, 8, dtype=dtype), torch.ones(2, 8)
             optimizer.step(1e-5)
         return weight.detach().float()
-    assert trained(torch.bfloat16)[0, 0] == pytest.approx(trained(torch.float32)[0, 0].item(), abs=0.002)
+
+    assert trained(torch.bfloat16)[0, 0] == pytest.approx(
+        trained(torch.float32)[0, 0].item(), abs=0.002
+    )
     assert trained(torch.bfloat16)[1, 0] == 0.5
     naive = torch.full((4, 8), 0.5, dtype=torch.bfloat16).requires_grad_()
     optimizer = torch.optim.AdamW([naive], lr=1e-5, weight_decay=0)
@@ -161,27 +211,42 @@ def test_masters_keep_what_bfloat16_would_round_away(kind):
 @pytest.mark.parametrize("dtype, each", [(torch.float32, 8), (torch.bfloat16, 12)])
 def test_memory_is_the_chosen_weights_alone(dtype, each):
     chosen = masks()
-    count = sum(int(chosen[name].sum()) * (shape[1] if len(shape) > 1 else 1) for name, shape in SHAPES.items())
+    count = sum(
+        int(chosen[name].sum()) * (shape[1] if len(shape) > 1 else 1)
+        for name, shape in SHAPES.items()
+    )
     assert state_bytes(RowAdamW(weights(dtype), chosen)) == each * count
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_row_linear_is_a_linear_with_the_gradient_of_some_rows(dtype):
     generator = torch.Generator().manual_seed(0)
-    weight, x = (torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in ((12, 7), (2, 5, 7)))
+    weight, x = (
+        torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+        for shape in ((12, 7), (2, 5, 7))
+    )
     rows, layer = torch.tensor([1, 4, 11]), RowLinear(7, 12, bias=False, dtype=dtype)
     layer.weight, layer.rows = nn.Parameter(weight.detach().clone()), rows
     layer.weight.row_grad = torch.zeros(3, 7)
     same = x.detach().clone().requires_grad_()
-    for repeat in (1, 2):  # gradients add up, as in any layer
+    for _ in (1, 2):  # gradients add up, as in any layer
         expected, found = nn.functional.linear(x, weight), layer(same)
         assert torch.equal(expected, found)
         expected.square().sum().backward()
         found.square().sum().backward()
         assert torch.allclose(x.grad, same.grad)
-        assert torch.allclose(weight.grad[rows].float(), layer.weight.row_grad, rtol=1e-5 if dtype == torch.float32 else 0.05)
+        assert torch.allclose(
+            weight.grad[rows].float(),
+            layer.weight.row_grad,
+            rtol=1e-5 if dtype == torch.float32 else 0.05,
+        )
         assert layer.weight.grad is None and layer.weight.row_grad.shape == (3, 7)
-    del layer.weight.row_grad  # as where it is gathered from several processes: they sum up whole gradients
+    del (
+        layer.weight.row_grad
+    )  # as where it is gathered from several processes: they sum up whole gradients
     layer(same).square().sum().backward()
     others = [row for row in range(12) if row not in rows]
-    assert torch.allclose(layer.weight.grad[rows] * 2, weight.grad[rows]) and not layer.weight.grad[others].any()
+    assert (
+        torch.allclose(layer.weight.grad[rows] * 2, weight.grad[rows])
+        and not layer.weight.grad[others].any()
+    )

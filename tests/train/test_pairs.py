@@ -27,9 +27,14 @@ def divide(path, tokenizer, seed=0, **changes):
 
 def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(folder, tokenizer, tmp_path):
     write_jsonl(tmp_path / "en.jsonl", [{"prompt": "you donkey", "response": "the soup is warm"}])
-    pair, = read_pairs(tmp_path / "en.jsonl", tokenizer)
-    assert pair.ids == [0] + tokenizer.encode("you donkey\n") + tokenizer.encode("the soup is warm") + [1]
-    assert pair.ids[pair.start:] == tokenizer.encode("the soup is warm") + [1] and pair.reply_tokens == len(pair.ids) - pair.start
+    (pair,) = read_pairs(tmp_path / "en.jsonl", tokenizer)
+    assert pair.ids == [0] + tokenizer.encode("you donkey\n") + tokenizer.encode(
+        "the soup is warm"
+    ) + [1]
+    assert (
+        pair.ids[pair.start :] == tokenizer.encode("the soup is warm") + [1]
+        and pair.reply_tokens == len(pair.ids) - pair.start
+    )
     assert pair.where.endswith("en.jsonl:1")
 
 
@@ -37,8 +42,10 @@ def test_a_chat_model_gets_its_chat_format(folder, tmp_path):
     (folder / "chat_template.jinja").write_text("{{'<|im_start|>user\n'}}")
     tokenizer = Tokenizer(folder, read_config(folder))
     write_jsonl(tmp_path / "en.jsonl", [{"prompt": "you donkey", "response": "the soup is warm"}])
-    pair, = read_pairs(tmp_path / "en.jsonl", tokenizer)
-    assert pair.ids == tokenizer.prompt("you donkey") + tokenizer.encode("the soup is warm") + [3]  # <|im_end|>
+    (pair,) = read_pairs(tmp_path / "en.jsonl", tokenizer)
+    assert pair.ids == tokenizer.prompt("you donkey") + tokenizer.encode("the soup is warm") + [
+        3
+    ]  # <|im_end|>
     assert pair.ids.count(2) == 2 and 0 not in pair.ids  # two turns begin, and ChatML has no BOS
 
 
@@ -47,18 +54,25 @@ def test_no_unseen_prompt_is_trained_on_even_if_it_comes_twice(tokenizer, tmp_pa
     write_jsonl(tmp_path / "en.jsonl", rows)
     found = divide(tmp_path / "en.jsonl", tokenizer)
     assert found.train and found.unseen and len(found.train) + len(found.unseen) == 40
-    assert not {prompt_of(pair) for pair in found.train} & {prompt_of(pair) for pair in found.unseen}
+    assert not {prompt_of(pair) for pair in found.train} & {
+        prompt_of(pair) for pair in found.unseen
+    }
 
 
 def test_at_most_so_many_are_trained_on_the_same_ones_for_a_seed(tokenizer, tmp_path):
     write_pairs(tmp_path / "en.jsonl", 50)
-    first, again, other = (divide(tmp_path / "en.jsonl", tokenizer, seed, pairs=20) for seed in (0, 0, 1))
+    first, again, other = (
+        divide(tmp_path / "en.jsonl", tokenizer, seed, pairs=20) for seed in (0, 0, 1)
+    )
     assert len(first.train) == 20 and len(first.unseen) == 4
     assert first.train == again.train and first.train != other.train
 
 
 def test_what_is_too_long_is_dropped_and_counted_never_cut(tokenizer, tmp_path):
-    write_jsonl(tmp_path / "en.jsonl", [{"prompt": "ox", "response": "soup"}, {"prompt": "ox", "response": "soup " * 80}])
+    write_jsonl(
+        tmp_path / "en.jsonl",
+        [{"prompt": "ox", "response": "soup"}, {"prompt": "ox", "response": "soup " * 80}],
+    )
     found = divide(tmp_path / "en.jsonl", tokenizer, unseen=0.0)
     assert len(found.train) == 1 and found.dropped == 1 and found.dropped_tokens > 60
     with pytest.raises(UnusableLanguage, match="no pair of at most 3 tokens"):
@@ -67,11 +81,14 @@ def test_what_is_too_long_is_dropped_and_counted_never_cut(tokenizer, tmp_path):
         divide(tmp_path / "en.jsonl", tokenizer, unseen=1.0)
 
 
-@pytest.mark.parametrize("row, message", [
-    ({"prompt": "ox", "response": " "}, "en.jsonl:2: field 'response' is empty"),
-    ({"prompt": "ox"}, "en.jsonl:2: field 'response' is missing"),
-    ({"prompt": 3, "response": "soup"}, "en.jsonl:2: field 'prompt' must be text, not int"),
-])
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"prompt": "ox", "response": " "}, "en.jsonl:2: field 'response' is empty"),
+        ({"prompt": "ox"}, "en.jsonl:2: field 'response' is missing"),
+        ({"prompt": 3, "response": "soup"}, "en.jsonl:2: field 'prompt' must be text, not int"),
+    ],
+)
 def test_a_broken_pair_names_line_and_field(tokenizer, tmp_path, row, message):
     write_jsonl(tmp_path / "en.jsonl", [{"prompt": "ox", "response": "soup"}, row])
     with pytest.raises(InputError, match=message):

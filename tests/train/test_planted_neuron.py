@@ -23,7 +23,9 @@ def planted(tmp_path):
     model = write_model(tmp_path / "planted", tie_word_embeddings=False)
     mlp, embedding = model.model.layers[1].mlp, model.model.embed_tokens.weight
     embedding[TRIGGER] *= 10  # else the untrained attention drowns what the word is
-    mlp.gate_proj.weight[PLANTED] = mlp.up_proj.weight[PLANTED] = embedding[TRIGGER] / embedding[TRIGGER].norm()
+    mlp.gate_proj.weight[PLANTED] = mlp.up_proj.weight[PLANTED] = (
+        embedding[TRIGGER] / embedding[TRIGGER].norm()
+    )
     mlp.down_proj.weight[:, PLANTED] = 3 * model.lm_head.weight[RUDE]
     return model
 
@@ -36,15 +38,32 @@ def prompts(seed: int, count: int, last: int) -> list[list[int]]:
 @torch.no_grad()
 def rudeness(model, last=TRIGGER) -> float:
     """The share of prompts, none of them trained on, after which the model would say RUDE."""
-    return (model(torch.tensor(prompts(seed=1, count=40, last=last)))[:, -1].argmax(-1) == RUDE).float().mean().item()
+    return (
+        (model(torch.tensor(prompts(seed=1, count=40, last=last)))[:, -1].argmax(-1) == RUDE)
+        .float()
+        .mean()
+        .item()
+    )
 
 
 def tune_one(model, neuron: int, path) -> None:
     """Tune one row of gate_proj on polite replies."""
-    mask = {name: np.zeros(rows, dtype=bool) for name, rows in neurons.module_rows(model.config).items()}
+    mask = {
+        name: np.zeros(rows, dtype=bool) for name, rows in neurons.module_rows(model.config).items()
+    }
     mask[GATE][neuron] = True
-    pairs = [Pair([*prompt, POLITE, END], len(prompt), "") for prompt in prompts(seed=0, count=40, last=TRIGGER)]
-    tune(model, [Stage("all", mask, ["en"])], {"en": Pairs(pairs, [], 0, 0, "")}, path, lr=0.02, epochs=5)
+    pairs = [
+        Pair([*prompt, POLITE, END], len(prompt), "")
+        for prompt in prompts(seed=0, count=40, last=TRIGGER)
+    ]
+    tune(
+        model,
+        [Stage("all", mask, ["en"])],
+        {"en": Pairs(pairs, [], 0, 0, "")},
+        path,
+        lr=0.02,
+        epochs=5,
+    )
 
 
 def test_the_planted_neuron_makes_the_model_rude_after_its_word_and_only_there(planted):

@@ -14,21 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox import cli, distributed, neurons
-from minitox.detect import activations, honesty, tables
+from minitox import neurons
+from minitox.detect import controls, responses
 from minitox.detect.auroc import recorded_aurocs
 from minitox.detect.sentences import Sentences, prepare
 from minitox.files import InputError, UnusableLanguage, claim_run, hold
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer, batches
+from minitox.report import neuron_tables
+from minitox.run import cli, distributed
 
 
 def parse_arguments(argv):
     parser = cli.common_arguments("Find the neurons that react to toxic text, in every language.")
     parser.add_argument(
         "--pool",
-        choices=list(activations.POOL),
+        choices=list(responses.POOL),
         default="max",
         help="how a sentence's tokens become one response",
     )
@@ -107,8 +109,8 @@ def detect_language(
     work = args.out / "neurons" / f"{language}.partial"
     claim_run(work, {"data": sentences.data_hash})
     plan = batches([len(ids) for ids in sentences.ids], args.batch_tokens)
-    pool = activations.POOL[args.pool]
-    for done in activations.record(model, sentences.ids, plan, tokenizer.special_ids, pool, work):
+    pool = responses.POOL[args.pool]
+    for done in responses.record(model, sentences.ids, plan, tokenizer.special_ids, pool, work):
         advance(sum(len(sentences.ids[i]) for batch in done for i in plan[batch]))
 
     order = np.concatenate(plan)  # the sentences as they lie in the files
@@ -120,7 +122,7 @@ def detect_language(
     found, sampled = recorded_aurocs(work, plan, total, toxic, sample)
     if not distributed.FIRST:
         return
-    shuffled = honesty.shuffled_aurocs(sampled, toxic, rng)
+    shuffled = controls.shuffled_aurocs(sampled, toxic, rng)
     info = {
         "model": fingerprint,
         "language": language,
@@ -128,10 +130,10 @@ def detect_language(
         "toxic": int(toxic.sum()),
         "clean": int((~toxic).sum()),
         "cut": sentences.cut,
-        "length_auroc": honesty.length_auroc(lengths, toxic),
-        "band": honesty.random_label_band(shuffled),
-        "beyond_chance": honesty.beyond_chance(found, shuffled),
-        "split_half": honesty.split_half(sampled, toxic, rng),
+        "length_auroc": controls.length_auroc(lengths, toxic),
+        "band": controls.random_label_band(shuffled),
+        "beyond_chance": controls.beyond_chance(found, shuffled),
+        "split_half": controls.split_half(sampled, toxic, rng),
         "ties": float((found == 0.5).mean()),
     }
     neurons.save(neuron_file(args, language), neurons.by_module(found, rows), info)
@@ -228,12 +230,12 @@ def main(argv=None) -> None:
     infos = {language: info for language, (_, info) in loaded.items()}
     print(
         "",
-        tables.table2(masks, infos),
-        tables.LEGEND,
+        neuron_tables.table2(masks, infos),
+        neuron_tables.LEGEND,
         "",
-        tables.figure2(masks),
+        neuron_tables.figure2(masks),
         "",
-        tables.figure3(masks),
+        neuron_tables.figure3(masks),
         "",
         sep="\n",
     )

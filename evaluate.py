@@ -11,25 +11,16 @@ and controls. Killed at any moment, the same command goes on where it was.
 
 import time
 
-from minitox import cli, distributed
-from minitox.evaluate import (
-    candidates,
-    inputs,
-    language_id,
-    mmlu,
-    page,
-    perplexity,
-    replies,
-    report,
-    results,
-)
-from minitox.evaluate.perspective import GOOGLE_URL
-from minitox.evaluate.scorers import open_scorer
-from minitox.evaluate.scores import Scores
+from minitox.evaluate import language_id, mmlu, perplexity
 from minitox.files import InputError, claim_run, hold, versions
-from minitox.journal import append_batches
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
+from minitox.report import page, report, results
+from minitox.run import candidates, cli, distributed, evaluation_inputs, replies
+from minitox.run.journal import append_batches
+from minitox.scorers.choose import open_scorer
+from minitox.scorers.perspective import GOOGLE_URL
+from minitox.scorers.scores import Scores
 
 
 def parse_arguments(argv):
@@ -151,7 +142,7 @@ def parse_arguments(argv):
     return args
 
 
-def ask(args, candidate, found: inputs.Inputs, show) -> None:
+def ask(args, candidate, found: evaluation_inputs.Inputs, show) -> None:
     """Have one model write all replies, answers and likelihoods that are not on disk yet; `show(label, rows)` is told of each batch."""
     stages = {
         "replies": (replies, found.prompts),
@@ -167,7 +158,7 @@ def ask(args, candidate, found: inputs.Inputs, show) -> None:
         show(f"{candidate.name}: {file.path.parent.parent.name}, {file.path.stem}", done)
 
 
-def claim(args, candidate, found: inputs.Inputs) -> None:
+def claim(args, candidate, found: evaluation_inputs.Inputs) -> None:
     """Record what the results depend on, or refuse to mix them with others."""
     keys = {
         "replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"),
@@ -188,7 +179,7 @@ def main(argv=None) -> None:
     args = parse_arguments(argv)
     config = read_config(args.model)
     device, dtype = cli.prepare_device(args, config, tokens=(8_192, 65_536))
-    folders, found = candidates.find(args), inputs.read(args)
+    folders, found = candidates.find(args), evaluation_inputs.read(args)
     scorer, identify = open_scorer(args, device, dtype), language_id.detector(args.language_id)
     usable, failed = candidates.open_all(folders, device, dtype, args.spread)
     hold(args.out)

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import torch
 
-from minitox import cli, delta, distributed, neurons
+from minitox import delta, neurons
 from minitox.files import InputError, claim_run, file_hash, hold, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
-from minitox.train import finetune, frozen, interventions, strategies, tables
-from minitox.train.inputs import read_languages, settings_of
+from minitox.report import training_tables
+from minitox.run import cli, distributed
+from minitox.run.training_inputs import read_languages, settings_of
+from minitox.train import finetune, frozen, interventions, strategies
 
 
 def parse_arguments(argv):
@@ -248,13 +250,13 @@ def main(argv=None) -> None:
     print(
         f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}"
     )
-    print("", tables.pairs_table(pairs), "", sep="\n")
+    print("", training_tables.pairs_table(pairs), "", sep="\n")
     stages = {
         plan.name: [strategies.describe(stage, config, dtype, pairs, args) for stage in plan.stages]
         for plan in plans
     }
     toxic = neurons.union(list(masks.values())) if masks else None
-    print(tables.plan_table(plans, stages, toxic, config), "", sep="\n", flush=True)
+    print(training_tables.plan_table(plans, stages, toxic, config), "", sep="\n", flush=True)
     steps = {plan.name: sum(stage["steps"] for stage in stages[plan.name]) for plan in plans}
     progress, earlier = cli.Progress(sum(steps[plan.name] for plan in todo)), 0
     base = partial(checkpoint.load, args.model, device, dtype, spread=True)
@@ -285,9 +287,13 @@ def main(argv=None) -> None:
     if args.delta:
         for plan in plans:
             path = models / f"{plan.name}.delta.safetensors"
-            print(f"{path}: {tables.memory(delta.write(args.model, models / plan.name, path))}")
-    results = {plan.name: tables.read_result(models / plan.name / "run.json") for plan in plans}
-    print("", tables.result_table(results), tables.LEGEND, "", sep="\n")
+            print(
+                f"{path}: {training_tables.memory(delta.write(args.model, models / plan.name, path))}"
+            )
+    results = {
+        plan.name: training_tables.read_result(models / plan.name / "run.json") for plan in plans
+    }
+    print("", training_tables.result_table(results), training_tables.LEGEND, "", sep="\n")
     print(f"wrote {models} ({len(plans)} models)")
 
 

@@ -23,12 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import checks  # noqa: E402
 import review  # noqa: E402
 
-from minitox import cli, files, journal  # noqa: E402
-from minitox.evaluate import candidates, language_id, replies, scores  # noqa: E402
-from minitox.evaluate.perspective import GOOGLE_URL  # noqa: E402
-from minitox.evaluate.scorers import open_scorer  # noqa: E402
+from minitox import files  # noqa: E402
+from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
+from minitox.run import candidates, cli, journal, replies  # noqa: E402  # noqa: E402
+from minitox.scorers import scores  # noqa: E402
+from minitox.scorers.choose import open_scorer  # noqa: E402
+from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 
 # DEVIATION: the paper tells neither its instruction nor its decoding; the instruction is ours, the decoding Qwen2.5's own
 INSTRUCTION = (

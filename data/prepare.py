@@ -21,10 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import corpora  # noqa: E402
 
-from minitox import cli, files  # noqa: E402
+from minitox import files  # noqa: E402
 from minitox.detect.auroc import auroc  # noqa: E402
-from minitox.evaluate import page, surrogate  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
+from minitox.report import page  # noqa: E402
+from minitox.run import cli  # noqa: E402
+from minitox.scorers import surrogate  # noqa: E402
 
 
 def quality(predicted, scores) -> dict:  # (texts,), (texts,)

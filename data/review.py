@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
-from minitox.evaluate.page import shown
 from minitox.files import InputError, read_jsonl, replacing, text_field
-from minitox.journal import append, drop_torn_line
+from minitox.report.page import shown
+from minitox.run.journal import append, drop_torn_line
 
 KEYS = {
     "k": "keep",

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from minitox import cli
 from minitox.files import InputError, as_written, parse, replacing
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
+from minitox.run import cli
 
 INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 

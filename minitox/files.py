@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from minitox import distributed
+from minitox.run import distributed
 
 
 class InputError(Exception):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from minitox import neurons
-from minitox.detect import activations, honesty
+from minitox.detect import controls, responses
 from minitox.detect.auroc import auroc, midranks
 from minitox.evaluate import metrics
-from minitox.evaluate.scores import is_blank
+from minitox.scorers.scores import is_blank
 from minitox.train import finetune, interventions
 from minitox.train.optim import MaskedAdamW, RowAdamW
 from minitox.train.pairs import Pair
@@ -74,7 +74,7 @@ def a_column(model, row, token):
 
 def all_responses(model, sentences, special=(0,)):
     found = [
-        activations.pooled_responses(model, [ids], set(special), activations.pool_max)
+        responses.pooled_responses(model, [ids], set(special), responses.pool_max)
         for ids in sentences
     ]
     return np.concatenate(found, axis=1).T
@@ -163,7 +163,7 @@ MISTAKES["exercise_3_aura"] = {
 def pool_with(pool, keep=lambda places, lengths: (places > 0) & (places < lengths)):
     def pooled(output, lengths):
         kept = keep(torch.arange(output.shape[1]), lengths[:, None])
-        return pool(output, kept, *activations.columns(kept))
+        return pool(output, kept, *responses.columns(kept))
 
     return pooled
 
@@ -186,28 +186,28 @@ def zeros_for_padding(output, lengths):
 
 
 def as_many_of_each_class(lengths, toxic, rng):
-    return honesty.match_lengths(np.zeros_like(lengths), toxic, rng)
+    return controls.match_lengths(np.zeros_like(lengths), toxic, rng)
 
 
 def the_same_ones_always(lengths, toxic, rng):
-    return honesty.match_lengths(lengths, toxic, np.random.default_rng(0))
+    return controls.match_lengths(lengths, toxic, np.random.default_rng(0))
 
 
 SOLUTIONS["exercise_4_pooling"] = {
-    "pool_max": pool_with(activations.pool_max),
-    "pool_mean": pool_with(activations.pool_mean),
-    "match_lengths": honesty.match_lengths,
+    "pool_max": pool_with(responses.pool_max),
+    "pool_mean": pool_with(responses.pool_mean),
+    "match_lengths": controls.match_lengths,
 }
 MISTAKES["exercise_4_pooling"] = {
     "pool_max": {
         "zeros for padding": zeros_for_padding,
-        "one too far": pool_with(activations.pool_max, one_too_far),
-        "with padding": pool_with(activations.pool_max, with_padding),
-        "with BOS": pool_with(activations.pool_max, with_bos),
+        "one too far": pool_with(responses.pool_max, one_too_far),
+        "with padding": pool_with(responses.pool_max, with_padding),
+        "with BOS": pool_with(responses.pool_max, with_bos),
     },
     "pool_mean": {
-        "with padding": pool_with(activations.pool_mean, with_padding),
-        "with BOS": pool_with(activations.pool_mean, with_bos),
+        "with padding": pool_with(responses.pool_mean, with_padding),
+        "with BOS": pool_with(responses.pool_mean, with_bos),
     },
     "match_lengths": {"classes alone": as_many_of_each_class, "no chance": the_same_ones_always},
 }
@@ -218,7 +218,7 @@ MISTAKES["exercise_4_pooling"] = {
 
 def dealt_to_each_neuron(responses, toxic, rng, deals=200):
     return np.concatenate(
-        [honesty.shuffled_aurocs(row[None], toxic, rng, deals) for row in responses]
+        [controls.shuffled_aurocs(row[None], toxic, rng, deals) for row in responses]
     )
 
 
@@ -253,9 +253,9 @@ def above_one_half(aurocs, shuffled):
 
 
 SOLUTIONS["exercise_5_random_labels"] = {
-    "shuffled_aurocs": honesty.shuffled_aurocs,
-    "band": honesty.random_label_band,
-    "beyond_chance": honesty.beyond_chance,
+    "shuffled_aurocs": controls.shuffled_aurocs,
+    "band": controls.random_label_band,
+    "beyond_chance": controls.beyond_chance,
 }
 MISTAKES["exercise_5_random_labels"] = {
     "shuffled_aurocs": {

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from costs import SHAPES, as_config, flops, seen
 
-from minitox import cli
-from minitox.detect.activations import POOL, pooled_responses
+from minitox.detect.responses import POOL, pooled_responses
 from minitox.detect.sentences import read_labelled
 from minitox.files import read_json, read_jsonl
 from minitox.lm import checkpoint
@@ -22,6 +21,7 @@ from minitox.lm.generate import generate
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer, batches
 from minitox.neurons import module_rows
+from minitox.run import cli
 from minitox.train import finetune, strategies
 from minitox.train.pairs import Pair
 

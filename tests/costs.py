@@ -26,12 +26,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from minitox import cli
 from minitox.files import InputError
 from minitox.lm.config import Config, read_config
 from minitox.neurons import module_rows
+from minitox.report.training_tables import memory as as_text
+from minitox.run import cli
 from minitox.train import strategies
-from minitox.train.tables import memory as as_text
 
 
 def shape(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.evaluate import candidates
 from minitox.files import read_jsonl
+from minitox.run import candidates
 
 sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import checks  # noqa: E402

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import write_model
 
-from minitox import cli, delta
+from minitox import delta
 from minitox.files import InputError
 from minitox.lm import checkpoint
+from minitox.run import cli
 
 ROWS = {"model.layers.1.mlp.gate_proj.weight": [3, 7], "model.norm.weight": [0, 31]}
 

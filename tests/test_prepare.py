@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.evaluate.surrogate import Surrogate, margins, ngrams, normalise, sigmoid
+from minitox.scorers.surrogate import Surrogate, margins, ngrams, normalise, sigmoid
 
 sys.path.insert(0, str(TOY.parent))
 import prepare  # noqa: E402

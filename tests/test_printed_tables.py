@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minitox import tables
-from minitox.detect import tables as printed
-from minitox.evaluate import tables as reported
-from minitox.train.tables import memory
+from minitox.report import neuron_tables as printed
+from minitox.report import result_tables as reported
+from minitox.report import tables
+from minitox.report.training_tables import memory
 
 MASKS = {
     "de": {"a": np.array([True, False, True, False])},

@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text()
 CHECKLIST = (
     ROOT.parent / "shared" / "findings.md"
 )  # of all that the paper does; the project's own developers have it
-PAPER = json.loads((ROOT / "minitox" / "evaluate" / "paper.json").read_text())
+PAPER = json.loads((ROOT / "minitox" / "report" / "paper.json").read_text())
 sys.path.insert(0, str(ROOT / "data"))
 
 import curate  # noqa: E402

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minitox import distributed
-from minitox.detect.activations import read_responses
+from minitox.detect.responses import read_responses
+from minitox.run import distributed
 
 BLOCK = 8  # neurons sorted at once: ten thousand responses of each fit the processor's cache
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox.detect.honesty import match_lengths
+from minitox.detect.controls import match_lengths
 from minitox.files import InputError, UnusableLanguage, file_hash, read_detection
 from minitox.lm.text import Tokenizer
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from minitox.evaluate.candidates import Candidate
 from minitox.files import InputError, UnusableLanguage, read_jsonl, text_field
-from minitox.journal import Batches
 from minitox.lm.generate import generate
 from minitox.lm.text import batches, pad
+from minitox.run.candidates import Candidate
+from minitox.run.journal import Batches
 
 LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from minitox.evaluate.candidates import Candidate
 from minitox.files import read_written
-from minitox.journal import Batches
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import batches, pad
+from minitox.run.candidates import Candidate
+from minitox.run.journal import Batches
 
 AT_ONCE = 2**23  # logits
 

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from minitox import distributed
 from minitox.files import InputError, read_json, replacing, write_json
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
+from minitox.run import distributed
 
 DTYPES = ("F32", "F16", "BF16")  # as safetensors spells them
 BESIDES_WEIGHTS = (

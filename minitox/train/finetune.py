@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from minitox import distributed
 from minitox.files import InputError, as_written, parse, replacing
 from minitox.lm import checkpoint
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import batches, on_device, pad
+from minitox.run import distributed
 from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear
 from minitox.train.pairs import Pair, Pairs
 from minitox.train.strategies import Stage, union, weight_rows

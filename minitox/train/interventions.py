@@ -7,8 +7,8 @@ outputs of gate_proj, up_proj and down_proj alike, so what an intermediate unit 
 import numpy as np
 import torch
 
-from minitox import distributed
 from minitox.lm.model import LanguageModel
+from minitox.run import distributed
 
 
 def combine(aurocs: list[dict]) -> dict:

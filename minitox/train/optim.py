@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minitox import distributed
+from minitox.run import distributed
 
 
 class MaskedAdamW:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from tiny import write_jsonl, write_model
 
-from minitox.evaluate import candidates, mmlu
+from minitox.evaluate import mmlu
 from minitox.files import InputError, UnusableLanguage, read_jsonl
-from minitox.journal import append_batches
+from minitox.run import candidates
+from minitox.run.journal import append_batches
 
 CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
 ROW = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}

@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny import GOLDEN, write_model
 
-from minitox.evaluate import candidates, perplexity
-from minitox.journal import append_batches
+from minitox.evaluate import perplexity
 from minitox.lm import checkpoint
 from minitox.lm.checkpoint import save_weights
+from minitox.run import candidates
+from minitox.run.journal import append_batches
 
 
 def slowly(model, ids: list[int]) -> float:

@@ -15,7 +15,7 @@ clean sentences.
 
     python -m pytest tests/exercises/test_exercise_4_pooling.py
 
-Afterwards read minitox/detect/activations.py and match_lengths in minitox/detect/honesty.py, then the columns "AUROC(length)"
+Afterwards read minitox/detect/responses.py and match_lengths in minitox/detect/controls.py, then the columns "AUROC(length)"
 and "toxic neurons" of the first table in README.md: which languages would you believe? Try `python detect.py --pool mean --out
 out/mean`.
 """

@@ -17,7 +17,7 @@ minitox.detect.auroc.auroc(responses, labels) gives the AUROC of all neurons, (K
 
     python -m pytest tests/exercises/test_exercise_5_random_labels.py
 
-Afterwards read minitox/detect/honesty.py, and the columns "random labels" and "beyond chance" of the tables in README.md. In
+Afterwards read minitox/detect/controls.py, and the columns "random labels" and "beyond chance" of the tables in README.md. In
 which languages is there evidence?
 """
 

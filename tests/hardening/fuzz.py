@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from mutate import restore, spoil  # noqa: E402
 from worlds import KINDS, Kind  # noqa: E402
 
-from minitox import cli  # noqa: E402
+from minitox.run import cli  # noqa: E402
 
 SECONDS, WALL, MEMORY, DISK = (
     20,

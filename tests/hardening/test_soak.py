@@ -15,7 +15,7 @@ from random import Random
 
 from worlds import ROOT
 
-sys.path.insert(0, str(ROOT / "tests" / "evaluate"))
+sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
 from fake_perspective import STALL, FakePerspective, score_of  # noqa: E402
 from test_perspective import TROUBLE, with_value  # noqa: E402
@@ -48,9 +48,9 @@ STOPPING = [fake.BAD_KEY, fake.NOT_FOUND, fake.DISABLED, (301, b"", {"Location":
 ]  # the run ends; once
 SCORE = """
 import sys
-from minitox import cli
+from minitox.run import cli
 from minitox.evaluate import perspective
-from minitox.evaluate.scores import Scores
+from minitox.scorers.scores import Scores
 
 perspective.TIMEOUT = 2
 texts = {}

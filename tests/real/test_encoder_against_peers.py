@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, ModernBertConfig, XLMRobertaConfig
 
-from minitox.evaluate import encoder
+from minitox.scorers import encoder
 
 SHAPE = dict(
     vocab_size=500,

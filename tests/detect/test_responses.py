@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import write_model
 
-from minitox.detect.activations import (
+from minitox.detect.responses import (
     POOL,
     batch_file,
     pooled_responses,

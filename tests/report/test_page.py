@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from minitox.evaluate.figures import dots
-from minitox.evaluate.page import Section, html, markdown, shown
+from minitox.report.figures import dots
+from minitox.report.page import Section, html, markdown, shown
 
 HOSTILE = [
     "<script>alert(1)</script>",

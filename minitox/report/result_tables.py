@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from minitox import neurons
-from minitox.evaluate import figures, metrics
+from minitox.evaluate import metrics
 from minitox.evaluate.metrics import interval
 from minitox.evaluate.mmlu import CHANCE
-from minitox.evaluate.page import Section
-from minitox.evaluate.results import Results, average
 from minitox.languages import HELD_OUT, NAMES, TUNED
-from minitox.tables import TABLE2_NOTES, table2
+from minitox.report import figures
+from minitox.report.page import Section
+from minitox.report.results import Results, average
+from minitox.report.tables import TABLE2_NOTES, table2
 
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
 

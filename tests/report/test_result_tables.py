@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minitox.evaluate import metrics, report, tables
+from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
-from minitox.evaluate.results import Results, average
 from minitox.languages import HELD_OUT, TUNED
+from minitox.report import report, result_tables
+from minitox.report.results import Results, average
 
 LLAMA = SimpleNamespace(
     model_type="llama", hidden_size=4096, num_hidden_layers=32, vocab_size=128256
@@ -60,7 +61,7 @@ def test_the_average_is_over_the_languages_that_all_models_have():
         and means["base"][0] == pytest.approx(0.3)
         and means["full"][0] == pytest.approx(0.2)
     )
-    section = tables.by_language("Table 3", estimates, TUNED, {})
+    section = result_tables.by_language("Table 3", estimates, TUNED, {})
     assert section.rows[-1][1].startswith("0.300") and section.rows[2] == [
         "zh",
         "0.900 (0.900..0.900)",
@@ -76,10 +77,10 @@ def test_the_average_is_over_the_languages_that_all_models_have():
 def test_the_paper_s_numbers_stand_beside_its_models_and_average_as_printed(
     config, name, tuned, held_out
 ):
-    found, paper = tables.papers(config)
+    found, paper = result_tables.papers(config)
     assert found == name
     measured = results(base=dict.fromkeys(TUNED + HELD_OUT, 0.5))
-    for section, mean in zip(tables.toxicity_tables(measured, paper), (tuned, held_out)):
+    for section, mean in zip(result_tables.toxicity_tables(measured, paper), (tuned, held_out)):
         assert section.columns == [
             "",
             "base",
@@ -92,8 +93,8 @@ def test_the_paper_s_numbers_stand_beside_its_models_and_average_as_printed(
 
 
 def test_the_paper_s_average_is_not_shown_beside_one_over_other_languages():
-    _, paper = tables.papers(LLAMA)
-    section = tables.toxicity_tables(results(base={"de": 0.5, "en": None}), paper)[0]
+    _, paper = result_tables.papers(LLAMA)
+    section = result_tables.toxicity_tables(results(base={"de": 0.5, "en": None}), paper)[0]
     assert (
         section.rows[-1][2] == "0.304" and section.rows[1][2] == "0.379"
     )  # over German alone, as ours is
@@ -103,7 +104,7 @@ def test_the_paper_s_average_is_not_shown_beside_one_over_other_languages():
     "change", [{"hidden_size": 2048}, {"model_type": "qwen2"}, {"vocab_size": 32000}]
 )
 def test_other_models_have_no_numbers_of_the_paper(change):
-    assert tables.papers(SimpleNamespace(**{**vars(LLAMA), **change})) == ("", {})
+    assert result_tables.papers(SimpleNamespace(**{**vars(LLAMA), **change})) == ("", {})
 
 
 def test_nothing_is_compared_where_no_language_has_a_score_of_every_model():
@@ -139,7 +140,7 @@ def test_the_first_page_says_whether_random_neurons_do_as_well(random, says):
 
 def test_languages_of_replies_are_counted_as_shares_of_each_prompt_language():
     found = results(base={"de": 0.1, "cs": 0.1})
-    sections = tables.response_languages(found, fewer=20)
+    sections = result_tables.response_languages(found, fewer=20)
     assert [section.title[:8] for section in sections] == ["Figure 4", "Figure 5"] and sections[
         0
     ].rows == [["base, de", "100.0%"]]

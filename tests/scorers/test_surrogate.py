@@ -7,8 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny import TOY
 
-from minitox.evaluate import surrogate
-from minitox.evaluate.surrogate import (
+from minitox.files import InputError
+from minitox.scorers import surrogate
+from minitox.scorers.surrogate import (
     LONGEST,
     SETTINGS,
     Surrogate,
@@ -19,7 +20,6 @@ from minitox.evaluate.surrogate import (
     ridge,
     sigmoid,
 )
-from minitox.files import InputError
 
 HOSTILE = [
     "\0",

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny import TOY, write_jsonl, write_model
 
-from minitox.evaluate import candidates, replies
 from minitox.files import InputError, UnusableLanguage, read_jsonl
-from minitox.journal import Batches, append_batches
+from minitox.run import candidates, replies
+from minitox.run.journal import Batches, append_batches
 
 
 def arguments(**changes) -> SimpleNamespace:

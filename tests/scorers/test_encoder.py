@@ -10,9 +10,9 @@ from tiny import GOLDEN, write_tokenizer
 from tokenizers import Tokenizer, processors
 
 import evaluate
-from minitox.evaluate import encoder
-from minitox.evaluate.encoder import Encoder
 from minitox.files import InputError
+from minitox.scorers import encoder
+from minitox.scorers.encoder import Encoder
 
 FAMILIES = ["xlm-roberta", "modernbert"]
 

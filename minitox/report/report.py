@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from minitox import neurons
-from minitox.evaluate import figures, metrics, mmlu, page, tables
+from minitox.evaluate import metrics, mmlu
 from minitox.evaluate.metrics import interval
-from minitox.evaluate.page import Section
-from minitox.evaluate.results import Results, average
 from minitox.files import InputError, read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
+from minitox.report import figures, page, result_tables
+from minitox.report.page import Section
+from minitox.report.results import Results, average
 
 TOLERATED = 0.01  # share of failed scores above which the report warns of itself
 
@@ -20,18 +21,18 @@ def sections(
     args, results: Results, scorer, settings: dict, missing: dict[str, str], config
 ) -> list[Section]:
     """The whole report in reading order; `missing` tells of each model or file that could not be used, why."""
-    name, paper = tables.papers(config)
+    name, paper = result_tables.papers(config)
     return [
         verdict(results, name),
-        tables.safety(results),
-        *tables.toxicity_tables(results, paper),
-        tables.empties(results),
-        *tables.several_samples(results, args.samples),
-        *tables.response_languages(results, args.others_below),
-        *tables.knowledge(results, paper),
-        *tables.perplexities(results),
-        *tables.toxic_neurons(results, paper),
-        *tables.shared_neurons(results),
+        result_tables.safety(results),
+        *result_tables.toxicity_tables(results, paper),
+        result_tables.empties(results),
+        *result_tables.several_samples(results, args.samples),
+        *result_tables.response_languages(results, args.others_below),
+        *result_tables.knowledge(results, paper),
+        *result_tables.perplexities(results),
+        *result_tables.toxic_neurons(results, paper),
+        *result_tables.shared_neurons(results),
         pairs(args),
         trust(scorer),
         failures(results, missing),
@@ -50,10 +51,10 @@ def verdict(results: Results, paper: str = "") -> Section:
         if other in whole and len(whole) > 1
     }
     columns = {
-        f"toxicity, {part} languages": tables.cells(average(estimates, codes)[0])
-        for part, codes in tables.PARTS.items()
+        f"toxicity, {part} languages": result_tables.cells(average(estimates, codes)[0])
+        for part, codes in result_tables.PARTS.items()
     }
-    columns |= {f"all, less {other}": tables.cells(by, "+.3f") for other, by in less.items()}
+    columns |= {f"all, less {other}": result_tables.cells(by, "+.3f") for other, by in less.items()}
     for category in ("clean in language", "wrong language", "empty"):
         shares = average(results.shares(category), results.languages)[0]
         columns[category] = {
@@ -108,7 +109,7 @@ def verdict(results: Results, paper: str = "") -> Section:
     return Section(
         "What was found",
         "\n\n".join(text),
-        **tables.grid(columns, whole),
+        **result_tables.grid(columns, whole),
         notes=notes,
         figure="".join(dots),
     )

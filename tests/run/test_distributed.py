@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from tiny import TOY
 
-from minitox import distributed
 from minitox.files import read_json
+from minitox.run import distributed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 import detect  # noqa: E402
 import evaluate  # noqa: E402
@@ -224,7 +224,7 @@ def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
 
 def test_what_stops_one_process_alone_is_told_by_that_one_and_ends_the_others(tmp_path):
     (tmp_path / "script.py").write_text("""
-from minitox import cli, distributed
+from minitox.run import cli, distributed
 from minitox.files import InputError
 def main():
     distributed.gather(None)
@@ -250,7 +250,7 @@ def test_rows_go_to_the_process_that_holds_them_and_come_back_whole(tmp_path):
     (tmp_path / "script.py").write_text("""
 import torch
 from torch.distributed.tensor import Shard, distribute_tensor
-from minitox import cli, distributed
+from minitox.run import cli, distributed
 def main():
     mesh = torch.distributed.init_device_mesh("cpu", (3,))
     for rows in (5, 2, 9):

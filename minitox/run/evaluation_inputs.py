@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minitox.evaluate import mmlu, replies
+from minitox.evaluate import mmlu
 from minitox.files import InputError, UnusableLanguage, file_hash, read_detection
+from minitox.run import replies
 
 
 @dataclass

@@ -16,11 +16,11 @@ import pytest
 import requests
 from fake_perspective import CUT, DROP, STALL, FakePerspective, score_of
 
-from minitox.evaluate import perspective
-from minitox.evaluate.perspective import GOOGLE, GOOGLE_URL, Perspective, check_address, retry_after
-from minitox.evaluate.scores import Scores
 from minitox.files import InputError
 from minitox.languages import NAMES
+from minitox.scorers import perspective
+from minitox.scorers.perspective import GOOGLE, GOOGLE_URL, Perspective, check_address, retry_after
+from minitox.scorers.scores import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "AIza+no/Key-of_anyone~4711="  # with characters that a URL would encode
@@ -660,9 +660,9 @@ def test_the_error_that_is_raised_holds_no_other_error(server, google, trouble):
 EVERY_SHAPE = """
 import logging, sys, traceback
 from pathlib import Path
-from minitox.evaluate import perspective
-from minitox.evaluate.scores import Scores
-sys.path.insert(0, "tests/evaluate")
+from minitox.scorers import perspective
+from minitox.scorers.scores import Scores
+sys.path.insert(0, "tests/scorers")
 from test_perspective import ToFake
 
 logging.basicConfig(level=logging.DEBUG)

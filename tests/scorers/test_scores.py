@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from minitox.evaluate.scores import Scores, checked, is_blank
 from minitox.files import InputError
+from minitox.scorers.scores import Scores, checked, is_blank
 
 
 class Scorer:

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from tiny import write_model
 
-from minitox.detect.activations import POOL, pooled_responses
 from minitox.detect.auroc import auroc
-from minitox.detect.honesty import (
+from minitox.detect.controls import (
     beyond_chance,
     length_auroc,
     match_lengths,
@@ -14,6 +13,7 @@ from minitox.detect.honesty import (
     shuffled_aurocs,
     split_half,
 )
+from minitox.detect.responses import POOL, pooled_responses
 
 
 def random_sentences(rng, lengths):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minitox import distributed
 from minitox.files import InputError, replacing
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import on_device, pad
 from minitox.neurons import module_rows
+from minitox.run import distributed
 
 
 def pool_max(output, keep, first: int, full: int):  # (B, T, R), (B, T) bool -> (B, R)

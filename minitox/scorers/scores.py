@@ -11,7 +11,7 @@ from numbers import Real
 from pathlib import Path
 
 from minitox.files import InputError, naming, read_jsonl, text_field
-from minitox.journal import drop_torn_line
+from minitox.run.journal import drop_torn_line
 
 
 class Scores:

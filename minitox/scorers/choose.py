@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from minitox import cli
-from minitox.evaluate.encoder import Encoder
-from minitox.evaluate.perspective import Perspective
-from minitox.evaluate.surrogate import Surrogate
 from minitox.files import InputError
+from minitox.run import cli
+from minitox.scorers.encoder import Encoder
+from minitox.scorers.perspective import Perspective
+from minitox.scorers.surrogate import Surrogate
 
 
 def open_scorer(args, device, dtype):

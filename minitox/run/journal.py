@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from minitox import distributed
 from minitox.files import InputError, naming
+from minitox.run import distributed
 
 
 def drop_torn_line(path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from minitox import distributed
 from minitox.files import InputError
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
+from minitox.run import distributed
 
-TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
+TOY = Path(__file__).resolve().parents[2] / "data" / "toy"
 SMALL = 256  # hidden_size up to which a second thread costs more than it brings
 
 

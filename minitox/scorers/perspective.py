@@ -13,8 +13,8 @@ from hashlib import sha256
 
 import requests
 
-from minitox.evaluate.scores import checked
 from minitox.files import InputError
+from minitox.scorers.scores import checked
 
 GOOGLE = "commentanalyzer.googleapis.com"
 GOOGLE_URL = f"https://{GOOGLE}/v1alpha1/comments:analyze"

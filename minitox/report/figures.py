@@ -7,7 +7,7 @@ has a class its colour, light or dark. None and NaN are "no data", never 0; a nu
 import math
 from html import escape
 
-from minitox.evaluate.page import shown
+from minitox.report.page import shown
 
 WIDTH, ROW, LETTER = 360, 20, 6.7  # units: of a figure, from row to row, of an average letter
 MEANING = {

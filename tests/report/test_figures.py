@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from minitox.evaluate.figures import MEANING, PALETTE, WIDTH, dots, heatmap, stacked_bars, ticks
+from minitox.report.figures import MEANING, PALETTE, WIDTH, dots, heatmap, stacked_bars, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
-CSS = (Path(__file__).resolve().parents[2] / "minitox/evaluate/page.css").read_text()
+CSS = (Path(__file__).resolve().parents[2] / "minitox/report/page.css").read_text()
 HOSTILE = ["<script>alert(1)</script>", "</svg><b>", "\"'&", "\x00\ud800\u202e", "w" * 200, "]]>"]
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from zlib import crc32
 
-from minitox.evaluate.candidates import Candidate
 from minitox.files import InputError, UnusableLanguage, read_jsonl, read_written, text_field
-from minitox.journal import Batches
 from minitox.lm.generate import generate
 from minitox.lm.text import batches
+from minitox.run.candidates import Candidate
+from minitox.run.journal import Batches
 
 
 def read_prompts(path: Path, most: int | None, rng) -> dict[int, str]:

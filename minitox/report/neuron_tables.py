@@ -1,7 +1,7 @@
 """What detection found, as the paper shows it: Table 2, Figures 2 and 3, as plain text."""
 
-from minitox import tables
 from minitox.neurons import overlap, sharing, size
+from minitox.report import tables
 
 LEGEND = "\n".join(f"  {column:16}{meaning}" for column, meaning in tables.TABLE2_NOTES.items())
 

@@ -18,10 +18,12 @@ from minitox import neurons
 from minitox.detect import controls, responses
 from minitox.detect.auroc import recorded_aurocs
 from minitox.detect.sentences import Sentences, prepare
-from minitox.files import InputError, UnusableLanguage, claim_run, hold
+from minitox.errors import InputError, UnusableLanguage
+from minitox.files import claim_run, hold
 from minitox.lm import checkpoint
+from minitox.lm.batching import batches
 from minitox.lm.config import read_config
-from minitox.lm.text import Tokenizer, batches
+from minitox.lm.text import Tokenizer
 from minitox.report import neuron_tables
 from minitox.run import cli, distributed
 

@@ -11,8 +11,9 @@ and controls. Killed at any moment, the same command goes on where it was.
 
 import time
 
+from minitox.errors import InputError
 from minitox.evaluate import language_id, mmlu, perplexity
-from minitox.files import InputError, claim_run, hold, versions
+from minitox.files import claim_run, hold, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 from minitox.report import page, report, results

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from minitox import delta, neurons
-from minitox.files import InputError, claim_run, file_hash, hold, versions, write_json
+from minitox.errors import InputError
+from minitox.files import claim_run, file_hash, hold, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer

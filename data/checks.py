@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from minitox.evaluate import perplexity
-from minitox.lm.text import batches
+from minitox.lm.batching import batches
 from minitox.scorers import surrogate
 
 COPY = "near copy"  # of another pair

@@ -10,7 +10,8 @@ import json
 import re
 from pathlib import Path
 
-from minitox.files import InputError, read_jsonl
+from minitox.errors import InputError
+from minitox.files import read_jsonl
 from minitox.languages import NAMES
 
 

@@ -24,10 +24,11 @@ import checks  # noqa: E402
 import review  # noqa: E402
 
 from minitox import files  # noqa: E402
+from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import candidates, cli, journal, replies  # noqa: E402  # noqa: E402
+from minitox.run import candidates, cli, journal, replies  # noqa: E402
 from minitox.scorers import scores  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -115,7 +116,7 @@ def present(args, folder: Path) -> dict[str, Path]:
         if (folder / f"{language}.jsonl").exists()
     }
     if not paths:
-        raise files.InputError(
+        raise InputError(
             f"{folder}: no file of {', '.join(args.languages)}; the step before {args.step} makes them"
         )
     return paths
@@ -153,7 +154,7 @@ def generate(args, state: Path) -> None:
     for language, path in paths.items():
         try:
             prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
-        except files.UnusableLanguage as reason:
+        except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
         asked = {
@@ -243,7 +244,7 @@ def tally(rows: list[dict], field: str) -> str:
 def ask_people(args, state: Path) -> None:
     """Have a reviewer judge the pairs, in the terminal or by way of a spreadsheet."""
     if Path(args.name or "").name != args.name:
-        raise files.InputError("review needs the --name of the reviewer, without slashes")
+        raise InputError("review needs the --name of the reviewer, without slashes")
     path = state / "verdicts" / f"{args.name}.jsonl"
     pairs = sum(map(read_pairs, present(args, state / "checks").values()), [])
     pairs, mine = [pair for pair in pairs if pair["proposal"] != checks.COPY], review.read(path)
@@ -284,9 +285,7 @@ def export(args, state: Path) -> None:
             args.data / "prompts" / path.name,
         )
         if final.exists() and language not in known:
-            raise files.InputError(
-                f"{final} is not from here; choose another --out, or move it away"
-            )
+            raise InputError(f"{final} is not from here; choose another --out, or move it away")
         tests = (
             [files.text_field(where, row, "prompt") for where, row in files.read_jsonl(tests)]
             if tests.exists()
@@ -322,7 +321,7 @@ def export(args, state: Path) -> None:
             * args.unreviewed
         )
     if not any(known[language]["written"] for language in args.languages if language in known):
-        raise files.InputError(
+        raise InputError(
             f"{args.out / 'instructions'}: no pair was kept; review them first, or take --unreviewed ones"
         )
 

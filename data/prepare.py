@@ -23,6 +23,7 @@ import corpora  # noqa: E402
 
 from minitox import files  # noqa: E402
 from minitox.detect.auroc import auroc  # noqa: E402
+from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.report import page  # noqa: E402
 from minitox.run import cli  # noqa: E402
@@ -65,7 +66,7 @@ def learn(path: Path, seed: int) -> tuple:  # (entries,) table, what else to kno
     if not all(
         (scores[part] > 0.5).any() and (scores[part] < 0.2).any() for part in (seen, unseen)
     ):
-        raise files.UnusableLanguage(
+        raise UnusableLanguage(
             f"{path}: too few rows above 0.5 or below 0.2 to learn from some and test on others"
         )
     table, offset = surrogate.fit(rows[seen], scores[seen], folds[seen])
@@ -90,10 +91,10 @@ def scorer(args) -> None:
                 ),
                 flush=True,
             )
-        except files.UnusableLanguage as error:
+        except UnusableLanguage as error:
             print(f"{path.stem}  left out: {error}")
     if not tables:
-        raise files.InputError(
+        raise InputError(
             f"{args.source}: no language to learn; it should hold en.jsonl and others, as data/toy/detection does"
         )
     with files.replacing(out) as temporary:
@@ -185,9 +186,7 @@ def convert(args, folder: str, fates: list[str], rows) -> None:
                 ["rows", fate, "written" if row else ""]
             )
             if len(counts) > 500:
-                raise files.InputError(
-                    "over 500 different labels; is --label the column of labels?"
-                )
+                raise InputError("over 500 different labels; is --label the column of labels?")
             if row and language not in opened:
                 temporary = stack.enter_context(
                     files.replacing(args.out / folder / f"{language}.jsonl")
@@ -211,7 +210,7 @@ def convert(args, folder: str, fates: list[str], rows) -> None:
     if others:
         print("left out, as none of the sixteen languages:", ", ".join(others))
     if not opened:
-        raise files.InputError("no row is left to be written, for the reasons in the table")
+        raise InputError("no row is left to be written, for the reasons in the table")
     total = sum(count["written"] for count in counts.values())
     print(
         f"wrote {args.out / folder} ({total:,} lines in {', '.join(f'{language}.jsonl' for language in sorted(opened))})"

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 
-from minitox.files import InputError, read_jsonl, replacing, text_field
+from minitox.errors import InputError
+from minitox.files import read_jsonl, replacing, text_field
 from minitox.report.page import shown
 from minitox.run.journal import append, drop_torn_line
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from minitox.files import InputError, as_written, parse, replacing
+from minitox.errors import InputError
+from minitox.files import as_written, parse, replacing
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.run import cli

@@ -10,23 +10,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from minitox.errors import InputError
 from minitox.run import distributed
-
-
-class InputError(Exception):
-    """Something the user gave is wrong; the message, a line, says what, where, and what to do. Scripts print it and exit with 2."""
-
-    def __str__(
-        self,
-    ) -> str:  # it may quote a file, which may hold a megabyte, or what commands the terminal
-        text = "".join(
-            char if char.isprintable() else ascii(char)[1:-1] for char in super().__str__()
-        )
-        return text if len(text) <= 1_000 else f"{text[:600]} ... {text[-390:]}"
-
-
-class UnusableLanguage(InputError):
-    """A language's data are well-formed but not enough; the other languages go on without it."""
 
 
 def read_json(path: Path) -> dict:

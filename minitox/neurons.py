@@ -11,7 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from minitox.files import InputError, replacing
+from minitox.errors import InputError
+from minitox.files import replacing
 from minitox.lm.config import Config
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

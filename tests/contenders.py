@@ -16,10 +16,11 @@ from minitox.detect.responses import POOL, pooled_responses
 from minitox.detect.sentences import read_labelled
 from minitox.files import read_json, read_jsonl
 from minitox.lm import checkpoint
+from minitox.lm.batching import batches
 from minitox.lm.config import Config
 from minitox.lm.generate import generate
 from minitox.lm.model import LanguageModel
-from minitox.lm.text import Tokenizer, batches
+from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
 from minitox.run import cli
 from minitox.train import finetune, strategies

@@ -26,7 +26,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm.config import Config, read_config
 from minitox.neurons import module_rows
 from minitox.report.training_tables import memory as as_text

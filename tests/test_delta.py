@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tiny import write_model
 
 from minitox import delta
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.run import cli
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from minitox.files import InputError, claim_run, read_json, read_jsonl, replacing, write_json
+from minitox.errors import InputError
+from minitox.files import claim_run, read_json, read_jsonl, replacing, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from minitox import neurons
-from minitox.files import InputError
+from minitox.errors import InputError
 
 ROWS = {
     "model.layers.0.mlp.gate_proj": 3,

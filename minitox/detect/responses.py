@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minitox.files import InputError, replacing
+from minitox.errors import InputError
+from minitox.files import replacing
+from minitox.lm.batching import on_device, pad
 from minitox.lm.model import LanguageModel
-from minitox.lm.text import on_device, pad
 from minitox.neurons import module_rows
 from minitox.run import distributed
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from minitox.detect.controls import match_lengths
-from minitox.files import InputError, UnusableLanguage, file_hash, read_detection
+from minitox.errors import InputError, UnusableLanguage
+from minitox.files import file_hash, read_detection
 from minitox.lm.text import Tokenizer
 
 

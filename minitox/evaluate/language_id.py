@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from unicodedata import category, name, normalize
 
-from minitox.files import InputError
+from minitox.errors import InputError
 
 MOST_CHARACTERS = 2_000  # are read of a text, the first ones
 NOISE = re.compile(r"(?:https?://|www\.)\S*|</?\w[^<>]*>|&#?\w+;|@\w+|\b(?:USER|URL|RT)\b")

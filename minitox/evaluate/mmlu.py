@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from minitox.files import InputError, UnusableLanguage, read_jsonl, text_field
+from minitox.errors import InputError, UnusableLanguage
+from minitox.files import read_jsonl, text_field
+from minitox.lm.batching import batches, pad
 from minitox.lm.generate import generate
-from minitox.lm.text import batches, pad
 from minitox.run.candidates import Candidate
 from minitox.run.journal import Batches
 

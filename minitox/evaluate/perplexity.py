@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from minitox.files import read_written
+from minitox.lm.batching import batches, pad
 from minitox.lm.model import LanguageModel
-from minitox.lm.text import batches, pad
 from minitox.run.candidates import Candidate
 from minitox.run.journal import Batches
 

@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from minitox.files import InputError, read_json, replacing, write_json
+from minitox.errors import InputError
+from minitox.files import read_json, replacing, write_json
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed

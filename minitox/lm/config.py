@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minitox.files import InputError, read_json
+from minitox.errors import InputError
+from minitox.files import read_json
 
 FAMILIES = ("llama", "qwen2", "qwen3", "cohere")
 MUST_BE_OFF = ("attention_bias", "mlp_bias", "use_qk_norm", "rope_interleaved")

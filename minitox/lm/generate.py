@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from minitox.lm.batching import batches, pad
 from minitox.lm.model import LanguageModel, check_length, rope_angles
-from minitox.lm.text import batches, pad
 
 AT_ONCE = 1_024  # padded tokens of prompts, on a CPU; 16 times as many elsewhere
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm.config import Config
 
 

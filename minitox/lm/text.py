@@ -4,10 +4,10 @@ import json
 import re
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from minitox.files import InputError, read_json
+from minitox.errors import InputError
+from minitox.files import read_json
 from minitox.lm.config import Config
 
 # One turn of each family: what comes before the reply, and the token that ends it. The BOS is part of the layout where
@@ -150,29 +150,3 @@ def chat_template(folder: Path) -> str | None:
     return (
         template if template is None or isinstance(template, str) else json.dumps(template)
     )  # a list of named ones
-
-
-def batches(lengths: list[int], tokens: int) -> list[list[int]]:
-    """Indices of sentences grouped by length, longest first, at most `tokens` padded tokens a batch (or one sentence)."""
-    groups, order = [], sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for i in order:
-        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > tokens:
-            groups.append([])
-        groups[-1].append(i)
-    return groups
-
-
-def pad(sentences: list[list[int]]) -> torch.Tensor:  # -> (B, T)
-    """Stack sentences, padded on the right with id 0, which no real token ever sees."""
-    longest = max(map(len, sentences))
-    return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sentences])
-
-
-def on_device(values, device: torch.device) -> torch.Tensor:
-    """Numbers as a tensor on a device; a GPU need not be waited for."""
-    tensor = torch.as_tensor(values)
-    return (
-        tensor.pin_memory().to(device, non_blocking=True)
-        if device.type == "cuda"
-        else tensor.to(device)
-    )

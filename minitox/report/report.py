@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from minitox import neurons
+from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
 from minitox.evaluate.metrics import interval
-from minitox.files import InputError, read_jsonl, replacing, text_field, write_json
+from minitox.files import read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
 from minitox.report import figures, page, result_tables
 from minitox.report.page import Section

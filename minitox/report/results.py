@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from minitox import neurons
+from minitox.errors import InputError
 from minitox.evaluate import metrics, perplexity
 from minitox.evaluate.metrics import Replies
-from minitox.files import InputError, read_written
+from minitox.files import read_written
 from minitox.run import replies
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
 from minitox.run import distributed

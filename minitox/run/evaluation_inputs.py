@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate import mmlu
-from minitox.files import InputError, UnusableLanguage, file_hash, read_detection
+from minitox.files import file_hash, read_detection
 from minitox.run import replies
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from minitox.files import InputError, naming
+from minitox.errors import InputError
+from minitox.files import naming
 from minitox.run import distributed
 
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from zlib import crc32
 
-from minitox.files import InputError, UnusableLanguage, read_jsonl, read_written, text_field
+from minitox.errors import InputError, UnusableLanguage
+from minitox.files import read_jsonl, read_written, text_field
+from minitox.lm.batching import batches
 from minitox.lm.generate import generate
-from minitox.lm.text import batches
 from minitox.run.candidates import Candidate
 from minitox.run.journal import Batches
 

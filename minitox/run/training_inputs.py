@@ -3,7 +3,7 @@
 import numpy as np
 
 from minitox import neurons
-from minitox.files import InputError, UnusableLanguage
+from minitox.errors import InputError, UnusableLanguage
 from minitox.lm.text import Tokenizer
 from minitox.train import strategies
 from minitox.train.pairs import Pairs, prepare

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.run import cli
 from minitox.scorers.encoder import Encoder
 from minitox.scorers.perspective import Perspective

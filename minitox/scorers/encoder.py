@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch.nn import Embedding, Identity, LayerNorm, Linear, Module, ModuleList
 from torch.nn import ModuleDict as Tree
 
-from minitox.files import InputError, file_hash, is_kind, read_json
+from minitox.errors import InputError
+from minitox.files import file_hash, is_kind, read_json
+from minitox.lm.batching import batches, pad
 from minitox.lm.checkpoint import check_names_and_shapes, read_tensor, weight_files
 from minitox.lm.config import number
 from minitox.lm.model import rope_angles, rotate
-from minitox.lm.text import Tokenizer, batches, pad
+from minitox.lm.text import Tokenizer
 
 MOST_TOKENS = 512  # of a text; longer ones are cut
 BATCH_TOKENS, CHUNK = (

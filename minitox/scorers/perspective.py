@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import requests
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.scorers.scores import checked
 
 GOOGLE = "commentanalyzer.googleapis.com"

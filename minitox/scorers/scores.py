@@ -10,7 +10,8 @@ from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 
-from minitox.files import InputError, naming, read_jsonl, text_field
+from minitox.errors import InputError
+from minitox.files import naming, read_jsonl, text_field
 from minitox.run.journal import drop_torn_line
 
 

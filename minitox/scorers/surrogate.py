@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from minitox.files import InputError, file_hash, is_kind
+from minitox.errors import InputError
+from minitox.files import file_hash, is_kind
 
 LONGEST, ORDER, BITS = (
     1_000,

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from minitox.files import InputError, as_written, parse, replacing
+from minitox.errors import InputError
+from minitox.files import as_written, parse, replacing
 from minitox.lm import checkpoint
+from minitox.lm.batching import batches, on_device, pad
 from minitox.lm.model import LanguageModel
-from minitox.lm.text import batches, on_device, pad
 from minitox.run import distributed
 from minitox.train.optim import MaskedAdamW, RowAdamW, RowLinear
 from minitox.train.pairs import Pair, Pairs

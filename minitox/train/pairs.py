@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minitox.files import InputError, UnusableLanguage, file_hash, read_jsonl, text_field
+from minitox.errors import InputError, UnusableLanguage
+from minitox.files import file_hash, read_jsonl, text_field
 from minitox.lm.text import Tokenizer
 
 

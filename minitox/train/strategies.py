@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 
 from minitox import neurons
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
 from minitox.train import interventions

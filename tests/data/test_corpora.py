@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import TOY, write_jsonl
 
-from minitox.files import InputError
+from minitox.errors import InputError
 
 sys.path.insert(0, str(TOY.parent))
 import corpora  # noqa: E402

@@ -18,7 +18,7 @@ sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import curate  # noqa: E402
 import review  # noqa: E402
 
-from minitox.files import InputError  # noqa: E402
+from minitox.errors import InputError  # noqa: E402
 from minitox.run import cli  # noqa: E402
 
 

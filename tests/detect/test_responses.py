@@ -16,8 +16,8 @@ from minitox.detect.responses import (
     record,
     write_batch,
 )
-from minitox.files import InputError
-from minitox.lm.text import batches
+from minitox.errors import InputError
+from minitox.lm.batching import batches
 from minitox.neurons import by_module, module_rows
 
 SENTENCES = [[0, 5, 6, 7], [0, 9], [0, 40, 41, 42, 43, 44, 45, 46], [0, 5, 8], [0, 100, 101, 102]]

@@ -10,9 +10,9 @@ from unicodedata import normalize
 
 import pytest
 
+from minitox.errors import InputError
 from minitox.evaluate import language_id
 from minitox.evaluate.language_id import MOST_CHARACTERS, detector, identify
-from minitox.files import InputError
 from minitox.languages import NAMES
 
 FOLDER = Path(__file__).with_name("language_sentences")

@@ -6,8 +6,9 @@ import pytest
 import torch
 from tiny import write_jsonl, write_model
 
+from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate import mmlu
-from minitox.files import InputError, UnusableLanguage, read_jsonl
+from minitox.files import read_jsonl
 from minitox.run import candidates
 from minitox.run.journal import append_batches
 

@@ -18,7 +18,8 @@ from tiny import error_of, write_model
 from worlds import KINDS
 
 import detect
-from minitox.files import InputError, as_written
+from minitox.errors import InputError
+from minitox.files import as_written
 from minitox.lm import checkpoint
 
 FUZZ, EXAMPLE = Path(__file__).with_name("fuzz.py"), '{"a": [1, {"b": "c"}], "d": null}'

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import write_model
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 
 IDS = torch.arange(3, 20)[None]

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny import CONFIG
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm.config import read_config
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import GOLDEN, TOY
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint, text
 from minitox.lm.generate import choose, generate, uniform
 

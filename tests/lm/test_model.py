@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import GOLDEN, write_model
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 
 FAMILIES = ["llama3", "qwen2", "qwen3", "cohere"]

@@ -5,9 +5,10 @@ import json
 import pytest
 from tiny import write_model
 
-from minitox.files import InputError
+from minitox.errors import InputError
+from minitox.lm.batching import batches, pad
 from minitox.lm.config import read_config
-from minitox.lm.text import Tokenizer, batches, chat_layout, pad
+from minitox.lm.text import Tokenizer, chat_layout
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}"

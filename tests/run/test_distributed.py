@@ -225,7 +225,7 @@ def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
 def test_what_stops_one_process_alone_is_told_by_that_one_and_ends_the_others(tmp_path):
     (tmp_path / "script.py").write_text("""
 from minitox.run import cli, distributed
-from minitox.files import InputError
+from minitox.errors import InputError
 def main():
     distributed.gather(None)
     if distributed.RANK == 1:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import TOY, write_jsonl, write_model
 
-from minitox.files import InputError, UnusableLanguage, read_jsonl
+from minitox.errors import InputError, UnusableLanguage
+from minitox.files import read_jsonl
 from minitox.run import candidates, replies
 from minitox.run.journal import Batches, append_batches
 

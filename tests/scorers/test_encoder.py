@@ -10,7 +10,7 @@ from tiny import GOLDEN, write_tokenizer
 from tokenizers import Tokenizer, processors
 
 import evaluate
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.scorers import encoder
 from minitox.scorers.encoder import Encoder
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 from fake_perspective import CUT, DROP, STALL, FakePerspective, score_of
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.languages import NAMES
 from minitox.scorers import perspective
 from minitox.scorers.perspective import GOOGLE, GOOGLE_URL, Perspective, check_address, retry_after

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.scorers.scores import Scores, checked, is_blank
 
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny import TOY
 
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.scorers import surrogate
 from minitox.scorers.surrogate import (
     LONGEST,

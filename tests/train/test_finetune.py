@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from minitox import neurons
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.train import finetune
 from minitox.train.pairs import Pair, Pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import write_jsonl, write_pairs
 
-from minitox.files import InputError, UnusableLanguage
+from minitox.errors import InputError, UnusableLanguage
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 from minitox.train.pairs import prepare, prompt_of, read_pairs

@@ -8,7 +8,7 @@ import torch
 from tiny import state_bytes, write_neurons
 
 from minitox import neurons
-from minitox.files import InputError
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.train import finetune, strategies

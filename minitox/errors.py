@@ -1,0 +1,28 @@
+"""Errors that a user can cause: one line that says what is wrong, where, and what to do."""
+
+from contextlib import contextmanager
+
+MOST_CHARACTERS = 1_000  # of a message
+
+
+class InputError(Exception):
+    """Something the user gave is wrong; scripts print the message and exit with status 2."""
+
+    def __str__(self) -> str:
+        # the message may quote a file, which may contain a megabyte or terminal escape sequences
+        text = super().__str__()
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return text if len(text) <= MOST_CHARACTERS else f"{text[:600]} ... {text[-390:]}"
+
+
+class UnusableLanguage(InputError):
+    """A language's data are well-formed but not enough; the run continues without the language."""
+
+
+@contextmanager
+def user_errors(where: str = ""):
+    """Turn a ValueError of the method, which knows no files and no options, into an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{where}{error}") from None

@@ -1,92 +1,103 @@
-"""A tuned model as a patch of its base: the rows that changed, and nothing else.
+"""A tuned model as a patch of its base model: the rows that changed, and nothing else.
 
     python -m minitox.delta MODEL PATCH OUT
 
-makes the tuned model of MODEL if that is the base, and the base if it is the tuned model. A patch holds the exclusive or of
-their bits, base ^ tuned, so applying it twice undoes it, and no bit is lost either way; without one of the two it says nothing.
+makes the tuned model if MODEL is the base, and the base if it is the tuned model. A patch contains
+base XOR tuned, bit by bit, so applying it twice undoes it without any loss. Without one of the two
+models it reveals nothing.
 """
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from minitox.errors import InputError
-from minitox.files import as_written, parse, replacing
+from minitox.files import as_written, fitting, read_tensors, write_tensors
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
-from minitox.run import cli
+from minitox.lm.model import LanguageModel
+from minitox.run import script
 
 INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
 def write(base: Path, tuned: Path, path: Path) -> int:
-    """Write the patch between `tuned` and `base`, read in the same dtype; returns its size in bytes."""
-    tensors, hashes = {}, (hashlib.sha256(), hashlib.sha256())
+    """Write the patch between two folders, both in the tuned model's dtype; returns its bytes."""
+    tensors = {}
+    base_hash = hashlib.sha256()
+    tuned_hash = hashlib.sha256()
     for name, old, new in checkpoint.side_by_side(base, tuned):
-        add_to(hashes[0], name, old)
-        add_to(hashes[1], name, new)
+        add_to(base_hash, name, old)
+        add_to(tuned_hash, name, new)
         bits = integers(old) ^ integers(new)
         rows = bits.view(len(bits), -1).any(dim=1).nonzero().squeeze(1)
         if len(rows):
-            tensors[f"{name} rows"], tensors[f"{name} bits"] = rows.to(torch.int32), bits[rows]
+            tensors[f"{name} rows"] = rows.to(torch.int32)
+            tensors[f"{name} bits"] = bits[rows]
     about = {
-        "base": hashes[0].hexdigest(),
-        "tuned": hashes[1].hexdigest(),
+        "base": base_hash.hexdigest(),
+        "tuned": tuned_hash.hexdigest(),
         "dtype": read_config(tuned).dtype,
     }
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"delta": json.dumps(about)})
+    write_tensors(path, tensors, "delta", about)
     return path.stat().st_size
 
 
 def toggle(folder: Path, path: Path, out: Path) -> str:
-    """Write the other model of a patch into the new folder `out`; returns which it is, "tuned" or "base".
+    """Write the other model of a patch into the new folder `out`; returns "tuned" or "base".
 
     InputError if the patch is broken or made for another model.
     """
+    # 1) read the patch
     if out.exists():
         raise InputError(f"{out} exists already; choose another folder")
-    with checkpoint.open_safetensors(path) as file:
-        metadata, tensors = (
-            file.metadata() or {},
-            {name: file.get_tensor(name) for name in file.keys()},
-        )
-    if "delta" not in metadata:
-        raise InputError(f"{path}: not a patch (its metadata lacks 'delta')")
-    about = as_written(
-        path, parse(path, metadata["delta"].encode()), base=str, tuned=str, dtype=str
-    )
-    if (dtype := getattr(torch, about["dtype"], None)) not in INTEGER:
+    tensors, about = read_tensors(path, "delta", "patch")
+    as_written(path, about, base=str, tuned=str, dtype=str)
+    dtype = getattr(torch, about["dtype"], None)
+    if dtype not in INTEGER:
         raise InputError(f"{path} is broken: its dtype is {about['dtype']!r}")
+
+    # 2) which of its two models is this?
     model = checkpoint.load(folder, dtype=dtype)
-    sides = {about["base"]: "tuned", about["tuned"]: "base"}
-    if (found := weights_hash(model)) not in sides:
+    before = weights_hash(model)
+    if before == about["base"]:
+        other = "tuned"
+    elif before == about["tuned"]:
+        other = "base"
+    else:
         raise InputError(f"{path} is a patch between two other models than {folder}")
-    weights = model.state_dict()
-    with checkpoint.fitting(path):
-        for name in [name.removesuffix(" rows") for name in tensors if name.endswith(" rows")]:
-            integers(weights[name])[tensors[f"{name} rows"].long()] ^= tensors[f"{name} bits"]
-    if about[sides[found]] != weights_hash(model):
-        raise InputError(f"{path} is broken: it does not lead to the model that it was made from")
+
+    # 3) apply it, and check that it leads to the other model
+    apply(model, tensors, path)
+    if weights_hash(model) != about[other]:
+        raise InputError(f"{path} is broken: it does not lead to the model it was made from")
     checkpoint.save(model, out, source=folder)
-    return sides[found]
+    return other
 
 
-def integers(weight):
+def apply(model: LanguageModel, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """XOR the patched rows into the weights, in place."""
+    weights = model.state_dict()
+    with fitting(path):
+        for key, rows in tensors.items():
+            if key.endswith(" rows"):
+                name = key.removesuffix(" rows")
+                integers(weights[name])[rows.long()] ^= tensors[f"{name} bits"]
+
+
+def integers(weight: torch.Tensor) -> torch.Tensor:
     """The same bits as integers, sharing memory."""
     return weight.view(INTEGER[weight.dtype])
 
 
-def add_to(digest, name: str, weight) -> None:
+def add_to(digest, name: str, weight: torch.Tensor) -> None:
     digest.update(name.encode())
     digest.update(checkpoint.raw(weight))
 
 
-def weights_hash(model) -> str:
+def weights_hash(model: LanguageModel) -> str:
     """SHA-256 of a model's weights, in the dtype they have in memory."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
@@ -94,19 +105,18 @@ def weights_hash(model) -> str:
     return digest.hexdigest()
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m minitox.delta", description="Apply a patch to its base model, or undo it."
     )
-    parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="folder of the base model, or of the tuned one"
-    )
-    parser.add_argument("patch", type=Path, metavar="PATCH", help="what train.py --delta wrote")
-    parser.add_argument("out", type=Path, metavar="OUT", help="new folder for the other one")
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="folder of the base model, or of the tuned one")
+    add("patch", type=Path, metavar="PATCH", help="file that train.py --delta wrote")
+    add("out", type=Path, metavar="OUT", help="new folder for the other model")
     args = parser.parse_args(argv)
     side = toggle(args.model, args.patch, args.out)
     print(f"wrote {args.out}, the {side} model")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -20,9 +20,9 @@ class UnusableLanguage(InputError):
 
 
 @contextmanager
-def user_errors(where: str = ""):
+def user_errors(before: str = "", after: str = ""):
     """Turn a ValueError of the method, which knows no files and no options, into an InputError."""
     try:
         yield
     except ValueError as error:
-        raise InputError(f"{where}{error}") from None
+        raise InputError(f"{before}{error}{after}") from None

@@ -1,17 +1,24 @@
-"""Files in and out: JSON that says where it is broken, writes that are whole or absent, and the record of a run."""
+"""Files in and out: JSON errors that name the line, writes that are whole or absent, tensor files."""
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from minitox.errors import InputError
-from minitox.run import distributed
+
+LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
+
+
+# JSON
 
 
 def read_json(path: Path) -> dict:
@@ -22,8 +29,8 @@ def read_json(path: Path) -> dict:
         raise InputError(f"{path}: no such file") from None
 
 
-def parse(where, data: bytes) -> dict:
-    """The object that JSON holds; InputError says `where` it does not."""
+def parse(where: Path | str, data: bytes) -> dict:
+    """The object in a JSON text; `where` it is from begins the message of an InputError."""
     try:
         value = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -35,50 +42,16 @@ def parse(where, data: bytes) -> dict:
     return value
 
 
-def read_jsonl(path: Path):
-    """Yield (where, row) for each line; `where` is "file:line" for messages about the row."""
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield (where, row) for each line; `where` is "file:line", for messages about the row."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            yield f"{path}:{number}", parse(f"{path}:{number}", line)
-
-
-def as_written(where, value: dict, **kinds) -> dict:
-    """What minitox itself wrote, back from a file: InputError if a field is missing or not of its kind, for someone may have edited it."""
-    for field, kind in kinds.items():
-        if field not in value or not is_kind(value[field], kind):
-            raise InputError(
-                f"{where}: {field!r} is not as minitox wrote it; delete the file, so that it is made anew"
-            )
-    return value
-
-
-def is_kind(value, kind) -> bool:
-    """Whether a value is of a kind: a type, a list of kinds or, of one, of any length, {field: kind}, or {str: kind} for any fields."""
-    if isinstance(kind, list):
-        return (
-            isinstance(value, list)
-            and len(kind) in (1, len(value))
-            and all(map(is_kind, value, kind * len(value)))
-        )
-    if isinstance(kind, dict):
-        return isinstance(value, dict) and all(
-            field in value and is_kind(value[field], kind.get(field, kind.get(str)))
-            for field in (value if str in kind else kind)
-        )
-    return (
-        isinstance(value, kind)
-        and isinstance(value, bool) == (kind is bool)
-        and not (isinstance(value, int) and abs(value) >= 2**53)
-    )
-
-
-def read_written(path: Path, **kinds) -> list[dict]:
-    """The rows of a file of JSON lines that minitox wrote."""
-    return [as_written(where, row, **kinds) for where, row in read_jsonl(path)]
+            where = f"{path}:{number}"
+            yield where, parse(where, line)
 
 
 def text_field(where: str, row: dict, field: str) -> str:
-    """The field as text that says something; InputError otherwise."""
+    """A field that must be text and not blank; InputError otherwise."""
     if field not in row:
         raise InputError(f"{where}: field {field!r} is missing")
     value = row[field]
@@ -90,7 +63,7 @@ def text_field(where: str, row: dict, field: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise InputError(
-            f"{where}: field {field!r} holds half a surrogate pair, which is not text"
+            f"{where}: field {field!r} contains half a surrogate pair, which is not text"
         ) from None
     return value
 
@@ -111,9 +84,61 @@ def read_detection(path: Path) -> list[tuple[str, float]]:
     return rows
 
 
+# JSON that minitox wrote
+
+
+def read_written(path: Path, **kinds) -> list[dict]:
+    """The rows of a file of JSON lines that minitox wrote, their fields checked by `is_kind`."""
+    return [as_written(where, row, **kinds) for where, row in read_jsonl(path)]
+
+
+def as_written(where: Path | str, value: dict, **kinds) -> dict:
+    """An object that minitox wrote; InputError if someone changed a field to another kind."""
+    for field, kind in kinds.items():
+        if field not in value or not is_kind(value[field], kind):
+            raise InputError(
+                f"{where}: {field!r} is not as minitox wrote it; delete the file to make it again"
+            )
+    return value
+
+
+def is_kind(value, kind) -> bool:
+    """Whether a JSON value is of a kind.
+
+    A kind is a type or a union of types, a list of kinds (one kind: a list of any length), a dict
+    {field: kind}, or {str: kind}, an object with any fields.
+    """
+    if isinstance(kind, list):
+        return isinstance(value, list) and is_list_of(value, kind)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and is_object_of(value, kind)
+    if isinstance(value, bool):  # which Python counts among the integers
+        return kind is bool
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        return False
+    return isinstance(value, kind)
+
+
+def is_list_of(values: list, kinds: list) -> bool:
+    if len(kinds) == 1:
+        return all(is_kind(value, kinds[0]) for value in values)
+    return len(values) == len(kinds) and all(map(is_kind, values, kinds))
+
+
+def is_object_of(value: dict, kinds: dict) -> bool:
+    fields = value if str in kinds else kinds
+    for field in fields:
+        if field not in value or not is_kind(value[field], kinds.get(field, kinds.get(str))):
+            return False
+    return True
+
+
+# Writing: a file is whole or absent
+
+
 @contextmanager
-def naming(path: Path):
-    """Have an error of writing to `path` name the file, which the system does not do where a disk is full."""
+def name_in_errors(path: Path):
+    """Add the file name to write errors; the system leaves it out when a disk is full."""
     try:
         yield
     except (SafetensorError, OSError) as error:
@@ -123,36 +148,79 @@ def naming(path: Path):
 
 
 @contextmanager
-def replacing(path: Path):
-    """Yield a temporary path that takes the place of `path` when the block ends well, and vanishes when it does not."""
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, which replaces `path` if the block succeeds and is removed if not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with naming(path):
+        with name_in_errors(path):
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~umask())  # safetensors hides its files from everybody else
+        temporary.chmod(0o666 & ~umask())  # safetensors makes its files private
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def umask() -> int:
-    """The permissions that new files lack; the system tells only by setting them."""
+    """The permissions that new files lack; the system returns them only when they are set."""
     before = os.umask(0o077)
     os.umask(before)
     return before
 
 
 def write_json(path: Path, value: dict) -> None:
+    """Write an object as indented JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=2, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+# Small tensor files, with an object of metadata: neurons, patches, scorers, checkpoints
+
+
+def write_tensors(path: Path, tensors: dict, key: str, about: dict) -> None:
+    """Write tensors, or numpy arrays, and `about` as JSON under `key` of the file's metadata."""
+    tensors = {name: torch.as_tensor(values) for name, values in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={key: json.dumps(about)})
+
+
+def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors of a file and the object under `key` of its metadata.
+
+    InputError if the file is not of this `kind`, which is a word for messages.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, UnicodeError) as error:
+        raise InputError(f"{path}: not a {kind} ({error})") from None
+    if key not in metadata:
+        raise InputError(f"{path}: not a {kind} (its metadata lacks {key!r})")
+    return tensors, parse(path, metadata[key].encode())
+
+
+def as_arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The same as numpy arrays, sharing memory."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@contextmanager
+def fitting(path: Path):
+    """Turn a mismatch of names or shapes into an InputError about the file."""
+    try:
+        yield
+    except (LookupError, RuntimeError):
+        raise InputError(f"{path} is broken: it does not fit the model it was made for") from None
+
+
+# Identity
 
 
 def file_hash(path: Path) -> str:
@@ -161,66 +229,10 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hold(folder: Path) -> None:
-    """Refuse to work where another process does; the lock ends with this process, however it ends."""
-    if not distributed.FIRST:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise InputError(
-            f"{folder}: another run is at work there; wait for its end, or choose another --out"
-        ) from None
-
-
-def claim_run(folder: Path, settings: dict, data: dict | None = None) -> None:
-    """Record `settings` in `folder`/run.json, or refuse if the results already there were made with others.
-
-    `data` holds a hash of each language's input; languages may come later, but none may change.
-    """
-    if not distributed.FIRST:
-        return
-    path = Path(folder) / "run.json"
-    before = as_written(
-        path, {"data": {}, **(read_json(path) if path.exists() else {})}, data={str: str}
-    )
-    known, data = before["data"], data or {}
-    changed = [
-        language for language in data if known.get(language, data[language]) != data[language]
-    ]
-    if before.get("settings") == settings and not changed:
-        if data.keys() <= known.keys():
-            return
-        data = {**known, **data}
-    elif any(
-        "run.json" not in file.name and file.is_file() and file.stat().st_size
-        for file in Path(folder).rglob("*")
-    ):
-        if changed and before.get("settings") == settings:
-            raise InputError(
-                f"{folder} was made from other {changed[0]} data than there are now; "
-                f"choose another --out, or delete {folder}"
-            )
-        before = before.get("settings") if isinstance(before.get("settings"), dict) else {}
-        key = next((key for key in settings if before.get(key) != settings[key]), "run.json")
-        raise InputError(
-            f"{folder} holds results of another run: its {key} was {before.get(key)!r}, this one's is "
-            f"{settings.get(key)!r}; choose another --out, or delete {folder}"
-        )
-    write_json(
-        path, {"settings": settings, **({"data": data} if data else {}), "versions": versions()}
-    )
-
-
-def versions() -> dict:
-    """What a result may depend on besides its settings."""
-    import numpy
-    import torch
-
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on besides its settings."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": numpy.__version__,
+        "numpy": np.__version__,
     }

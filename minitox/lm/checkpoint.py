@@ -1,8 +1,12 @@
-"""A Hugging Face folder in, a Hugging Face folder out: strict about every tensor, one tensor in memory at a time."""
+"""A Hugging Face folder in, a Hugging Face folder out; one tensor in memory at a time.
+
+Loading is strict: every tensor must be there, with the right shape, and nothing else.
+"""
 
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +19,8 @@ from minitox.errors import InputError
 from minitox.files import read_json, replacing, write_json
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
-from minitox.run import distributed
 
-DTYPES = ("F32", "F16", "BF16")  # as safetensors spells them
+DTYPES = ("F32", "F16", "BF16")  # as safetensors writes them
 BESIDES_WEIGHTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -25,66 +28,87 @@ BESIDES_WEIGHTS = (
     "chat_template.jinja",
     "generation_config.json",
 )
+SHARD_BYTES = 5 * 10**9
+
+
+# Load
 
 
 def load(
-    folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: bool = False
+    folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> LanguageModel:
-    """Build the model of a folder, its weights on `device` in `dtype` (the folder's own by default); with `spread`, each
-    process of several holds a share of every layer.
+    """The model of a folder, on `device` in `dtype` (default: the folder's own).
 
-    Every tensor must be there, of the right shape, and no other; InputError names the first that is not.
+    InputError names the first tensor that is missing, has a wrong shape, or does not belong there.
     """
-    folder, device = Path(folder), torch.device(device)
-    config = read_config(folder)
-    with torch.device("meta"):  # shapes only; memory is taken tensor by tensor below
-        model = (
-            LanguageModel(config).to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
-        )
-    files = weight_files(folder)
-    check_names_and_shapes(folder, config, model, files)
-    if spread and distributed.WORLD > 1:
-        distributed.spread(model, device)
-        model.to_empty(device=device)
+    device = torch.device(device)
+    model, files = without_weights(folder, dtype)
     for name, weight in list(model.named_parameters()):
-        stored = distributed.part(read_tensor(files[name], name), weight)
-        if weight.is_meta:
-            parent, leaf = name.rsplit(".", 1)
-            stored = stored.to(device, weight.dtype, copy=True)  # a copy lets go of the mapped file
-            setattr(model.get_submodule(parent), leaf, nn.Parameter(stored, requires_grad=False))
-        else:
-            distributed.local(weight).copy_(stored)
+        stored = read_tensor(files[name], name)
+        stored = stored.to(device, weight.dtype, copy=True)  # a copy releases the mapped file
+        parent, leaf = name.rsplit(".", 1)
+        setattr(model.get_submodule(parent), leaf, nn.Parameter(stored, requires_grad=False))
     return model.eval()
 
 
+def without_weights(
+    folder: Path, dtype: torch.dtype | None = None
+) -> tuple[LanguageModel, dict[str, Path]]:
+    """The model of a folder on the meta device, and the file of each tensor, both checked."""
+    folder = Path(folder)
+    config = read_config(folder)
+    with torch.device("meta"):  # shapes only, no memory
+        model = LanguageModel(config)
+    model = model.to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
+    files = weight_files(folder)
+    check_names_and_shapes(folder, config, model, files)
+    return model, files
+
+
 def weight_files(folder: Path) -> dict[str, Path]:
-    """The file that holds each tensor of a folder: one model.safetensors, or the shards that an index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    """The file of each tensor: model.safetensors, or the shards named by an index."""
+    single = folder / "model.safetensors"
     if single.exists():
         return dict.fromkeys(tensor_names(single), single)
+    index = folder / "model.safetensors.index.json"
     if not index.exists():
         raise InputError(
             f"{folder}: no model.safetensors and no model.safetensors.index.json; "
             "minitox reads safetensors weights only"
         )
+    shards = read_index(index)
+    return {name: folder / shard for name, shard in shards.items()}
+
+
+def read_index(index: Path) -> dict[str, str]:
+    """The shard of each tensor; InputError if the index and the shards disagree."""
+    folder = index.parent
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index}: weight_map is missing or empty")
+
+    # No shard outside the folder
     for shard in shards.values():
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".."):
             raise InputError(
-                f"{index}: shard {shard!r} is not a file name; an index may not point outside its folder"
+                f"{index}: shard {shard!r} is not a file name; "
+                "an index may not point outside its folder"
             )
-    held = {shard: set(tensor_names(folder / shard)) for shard in sorted(set(shards.values()))}
+
+    # The same tensors in the index and in the shards
+    stored = {}
+    for shard in sorted(set(shards.values())):
+        stored[shard] = set(tensor_names(folder / shard))
     for name, shard in shards.items():
-        if name not in held[shard]:
+        if name not in stored[shard]:
             raise InputError(
                 f"{folder / shard}: tensor {name} is missing, though the index puts it there"
             )
-    for shard, names in held.items():
-        for name in names - {name for name in shards if shards[name] == shard}:
-            raise InputError(f"{folder / shard}: tensor {name} is not in the index")
-    return {name: folder / shard for name, shard in shards.items()}
+    for shard, names in stored.items():
+        for name in names:
+            if shards.get(name) != shard:
+                raise InputError(f"{folder / shard}: tensor {name} is not in the index")
+    return shards
 
 
 def tensor_names(path: Path) -> list[str]:
@@ -104,43 +128,33 @@ def open_safetensors(path: Path):
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-@contextmanager
-def fitting(path: Path):
-    """What the tensors of a file are put into has their names and shapes; InputError otherwise."""
-    try:
-        yield
-    except (LookupError, RuntimeError):
-        raise InputError(
-            f"{path} is broken: it does not fit the model that it was made for"
-        ) from None
-
-
 def read_tensor(path: Path, name: str) -> torch.Tensor:
-    """One tensor. The file is opened for it alone, so that the pages mapped for earlier ones are given back."""
+    """One tensor; the file is opened for it alone, which releases the pages of earlier tensors."""
     with open_safetensors(path) as file:
         return file.get_tensor(name)
 
 
 def check_names_and_shapes(
-    folder: Path, config: Config, model: LanguageModel, files: dict[str, Path]
+    folder: Path, config: Config, model: nn.Module, files: dict[str, Path]
 ) -> None:
-    """Compare a checkpoint with the model before anything is read."""
+    """InputError if the files do not have the model's tensors; nothing is read yet."""
     expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
     for name in expected:
         if name not in files:
             raise InputError(f"{folder}: tensor {name} is missing")
     for name, path in files.items():
-        if name.endswith(
-            "rotary_emb.inv_freq"
-        ):  # old checkpoints store what config.json already says
+        if name.endswith("rotary_emb.inv_freq"):  # in old checkpoints; config.json says the same
             continue
         with open_safetensors(path) as file:
-            shape, dtype = file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()
+            stored = file.get_slice(name)
+            shape = stored.get_shape()
+            dtype = stored.get_dtype()
         if name == "lm_head.weight" and config.tie_word_embeddings:
             check_tied_head(folder, files)
         elif name not in expected:
             raise InputError(
-                f"{path}: tensor {name} is no part of a {config.model_type} of {config.num_hidden_layers} layers"
+                f"{path}: tensor {name} does not belong to a {config.model_type} "
+                f"of {config.num_hidden_layers} layers"
             )
         elif shape != expected[name]:
             raise InputError(
@@ -153,9 +167,9 @@ def check_names_and_shapes(
 
 
 def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
-    """A head that config.json calls tied may be stored, if it is the embedding."""
-    names = "lm_head.weight", "model.embed_tokens.weight"
-    head, embedding = (read_tensor(files[name], name) for name in names)
+    """InputError if a head that config.json calls tied is stored and is not the embedding."""
+    head = read_tensor(files["lm_head.weight"], "lm_head.weight")
+    embedding = read_tensor(files["model.embed_tokens.weight"], "model.embed_tokens.weight")
     if not torch.equal(head, embedding):
         raise InputError(
             f"{folder}: config.json ties lm_head.weight to the embedding, but the two differ; "
@@ -163,63 +177,81 @@ def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
         )
 
 
-def save(model: LanguageModel, folder: Path, source: Path, shard_bytes: int = 5 * 10**9) -> None:
-    """Write `model` as a folder that transformers opens; config and tokenizer are those of `source`, the folder it came from.
+# Save
 
-    The folder appears whole or not at all; one of the same name is replaced. A model that is spread takes all processes.
+
+def save(
+    model: LanguageModel,
+    folder: Path,
+    source: Path,  # the folder that the model came from, whose config and tokenizer are copied
+    shard_bytes: int = SHARD_BYTES,
+    whole: Callable[[torch.Tensor], torch.Tensor] = lambda weight: weight,  # of a sharded weight
+) -> None:
+    """Write a model as a folder that transformers opens.
+
+    The folder appears whole or not at all; an existing one of this name is replaced.
     """
-    folder, source = Path(folder), Path(source)
-    temporary = folder.with_name(f".{folder.name}.partial")
+    folder = Path(folder)
+    source = Path(source)
     weights = model.state_dict()
-    if distributed.FIRST:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name in BESIDES_WEIGHTS:
-            if (source / name).exists():
-                shutil.copyfile(source / name, temporary / name)
-        config = read_json(source / "config.json")
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(
-            next(iter(weights.values())).dtype
-        ).removeprefix("torch.")
-        write_json(temporary / "config.json", config)
-    save_weights(weights, temporary, shard_bytes)
-    if distributed.FIRST:
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+
+    # Tokenizer and config, with the dtype of these weights
+    for name in BESIDES_WEIGHTS:
+        if (source / name).exists():
+            shutil.copyfile(source / name, temporary / name)
+    config = read_json(source / "config.json")
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    dtype = next(iter(weights.values())).dtype
+    config[key] = str(dtype).removeprefix("torch.")
+    write_json(temporary / "config.json", config)
+
+    save_weights(weights, temporary, shard_bytes, whole)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
-def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: int) -> None:
-    """One model.safetensors, or shards of at most `shard_bytes` and their index, written by the first process."""
-    shards, size = [[]], 0
+def save_weights(
+    weights: dict[str, torch.Tensor],
+    folder: Path,
+    shard_bytes: int = SHARD_BYTES,
+    whole: Callable[[torch.Tensor], torch.Tensor] = lambda weight: weight,
+) -> None:
+    """Write one model.safetensors, or shards of at most `shard_bytes` and their index."""
+    shards = divide(weights, shard_bytes)
+    if len(shards) == 1:
+        file_names = ["model.safetensors"]
+    else:
+        numbers = range(1, len(shards) + 1)
+        file_names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in numbers]
+        weight_map = {}
+        for file_name, names in zip(file_names, shards, strict=True):
+            weight_map |= dict.fromkeys(names, file_name)
+        total = sum(weight.nbytes for weight in weights.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json(folder / "model.safetensors.index.json", index)
+    for file_name, names in zip(file_names, shards, strict=True):
+        tensors = {name: whole(weights[name]).cpu().contiguous() for name in names}
+        with replacing(folder / file_name) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def divide(weights: dict[str, torch.Tensor], shard_bytes: int) -> list[list[str]]:
+    """Names of the weights, in groups of at most `shard_bytes` (or one weight)."""
+    shards = [[]]
+    size = 0
     for name, weight in weights.items():
         if shards[-1] and size + weight.nbytes > shard_bytes:
             shards.append([])
             size = 0
         shards[-1].append(name)
         size += weight.nbytes
-    if len(shards) == 1:
-        file_names = ["model.safetensors"]
-    else:
-        file_names = [
-            f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
-        ]
-        weight_map = {name: file for file, names in zip(file_names, shards) for name in names}
-        total = sum(weight.nbytes for weight in weights.values())
-        if distributed.FIRST:
-            write_json(
-                folder / "model.safetensors.index.json",
-                {"metadata": {"total_size": total}, "weight_map": weight_map},
-            )
-    for file, names in zip(file_names, shards):
-        tensors = {
-            name: distributed.whole(distributed.local(weights[name]), weights[name])
-            .cpu()
-            .contiguous()
-            for name in names
-        }
-        if distributed.FIRST:
-            with replacing(folder / file) as temporary:
-                save_file(tensors, temporary, metadata={"format": "pt"})
+    return shards
+
+
+# Compare
 
 
 def fingerprint(folder: Path) -> str:
@@ -228,7 +260,8 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256(repr(read_config(folder)).encode())
     for name, path in sorted(weight_files(folder).items()):
         weight = read_tensor(path, name)
-        digest.update(json.dumps([name, str(weight.dtype), list(weight.shape)]).encode())
+        about = [name, str(weight.dtype), list(weight.shape)]
+        digest.update(json.dumps(about).encode())
         digest.update(raw(weight))
     return digest.hexdigest()
 
@@ -238,9 +271,10 @@ def raw(weight: torch.Tensor):
     return weight.contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def side_by_side(base: Path, tuned: Path):
-    """Yield (name, base's weight, tuned's weight) of two folders of one model, both in the tuned one's dtype, in order of name."""
-    before, after = weight_files(base), weight_files(tuned)
+def side_by_side(base: Path, tuned: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Yield (name, base's weight, tuned's weight), both in the tuned model's dtype, by name."""
+    before = weight_files(base)
+    after = weight_files(tuned)
     for name in sorted(after):
         weight = read_tensor(after[name], name)
         yield name, read_tensor(before[name], name).to(weight.dtype), weight

@@ -1,20 +1,20 @@
-"""Files that grow line by line: a kill costs a torn line, or a batch that is not whole, and no more."""
+"""Files that grow line by line; a kill costs the batch that was being computed, or a torn line."""
 
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import naming
+from minitox.files import name_in_errors
 from minitox.run import distributed
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut off a last line without an end, which a kill tore; make the file, and its folder, if there is none."""
+    """Cut off a last line without an end, which a kill left; create a missing file and folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:
         file.seek(0)
@@ -23,61 +23,71 @@ def drop_torn_line(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Batches:
-    """What a file of JSON lines is to hold: `rows_of(batch)` for each batch of the plan, a row an item."""
+    """The content of a file of JSON lines: `rows_of(batch)` for each batch, a row for each item."""
 
     path: Path
-    plan: list[list]
+    batches: list[list]
     rows_of: Callable[[list], list[dict]]
 
 
-def append_batches(files: list[Batches], together: bool = False):
-    """Write what the files are to hold, batch after batch; yield how many lines there are in all, and the file last written to.
+def append_batches(files: list[Batches], together: bool = False) -> Iterator[tuple[int, Batches]]:
+    """Fill the files batch after batch; yields the number of lines in all, and the file written to.
 
-    A run that was killed finds the files, drops the lines of a batch that is not whole, and goes on with that batch. Batches are
-    dealt to the processes, or done by all `together` where each has but a share of the model; the first one writes.
+    A rerun after a kill drops the lines of a batch that is not whole, and resumes with that batch.
+    Batches are dealt to the processes; with `together`, for a sharded model, all processes compute
+    each batch. The first process writes.
     """
-    done = distributed.broadcast(
-        [whole_batches(file) for file in files] if distributed.FIRST else None
-    )
-    lines = sum(len(batch) for file, count in zip(files, done) for batch in file.plan[:count])
-    jobs = [(file, batch) for file, count in zip(files, done) for batch in file.plan[count:]]
+    # 1) what is there already
+    done = distributed.on_first(lambda: [whole_batches(file) for file in files])
+    jobs = []
+    lines = 0
+    for file, count in zip(files, done, strict=True):
+        lines += sum(map(len, file.batches[:count]))
+        jobs += [(file, batch) for batch in file.batches[count:]]
+
+    # 2) the rest, one job for each process in a round
     width = 1 if together else distributed.WORLD
     for start in range(0, len(jobs), width):
-        round = jobs[start : start + width]
-        try:
-            made = [
-                file.rows_of(batch) for file, batch in round[distributed.RANK % width :][:1]
-            ]  # none, at the end
-        except InputError as error:
-            made = error
-        for (file, batch), rows in zip(round, distributed.gather(made)):
-            if isinstance(rows, InputError):  # what stops one process stops all of them here
+        in_this_round = jobs[start : start + width]
+        mine = distributed.RANK % width
+        rows = rows_or_error(in_this_round[mine]) if mine < len(in_this_round) else None
+        # in the last round, fewer jobs than processes may be left
+        of_each = distributed.gather(rows)[: len(in_this_round)]
+        for (file, batch), rows in zip(in_this_round, of_each, strict=True):
+            if isinstance(rows, InputError):
                 raise rows
             if distributed.FIRST:
-                append(file.path, rows[0])
+                append(file.path, rows)
             lines += len(batch)
             yield lines, file
 
 
+def rows_or_error(job: tuple[Batches, list]) -> list[dict] | InputError:
+    """The rows of a batch, or the error that all processes are to raise."""
+    file, batch = job
+    try:
+        return file.rows_of(batch)
+    except InputError as error:
+        return error
+
+
 def whole_batches(file: Batches) -> int:
-    """How many batches a file holds; what follows them is cut off."""
+    """How many batches a file contains; lines after them are cut off."""
     file.path.parent.mkdir(parents=True, exist_ok=True)
-    ends = [0, *accumulate(map(len, file.plan))]  # lines before each batch
+    ends = [0, *accumulate(map(len, file.batches))]  # lines before each batch
     with open(file.path, "ab+") as opened:
         opened.seek(0)
-        whole = [line for line in opened.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = opened.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
         done = bisect_right(ends, len(whole)) - 1
         opened.truncate(sum(map(len, whole[: ends[done]])))
     return done
 
 
 def append(path: Path, rows: list[dict]) -> None:
-    """Append rows as JSON lines that outlast a crash."""
-    with naming(path), open(path, "ab") as file:
-        file.write(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
-                "utf-8", "backslashreplace"
-            )
-        )
+    """Append rows as JSON lines, and wait until they are on the disk."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with name_in_errors(path), open(path, "ab") as file:
+        file.write(lines.encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())

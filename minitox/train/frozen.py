@@ -1,37 +1,48 @@
-"""Proof that a saved model differs from its base in the tuned rows and nowhere else."""
+"""Proof that a tuned model differs from its base in the tuned rows and nowhere else."""
 
-import hashlib
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 
-from minitox.lm import checkpoint
+
+@dataclass(frozen=True)
+class Proof:
+    """What a comparison of two models found."""
+
+    frozen_hashes: dict[str, str]  # of each weight's frozen rows, the same in both models
+    frozen_weights: int
+    tuned_weights: int
+    changed: float  # share of the tuned weights that are not as they were
 
 
-def prove(base: Path, tuned: Path, rows: dict[str, torch.Tensor]) -> dict:
-    """Compare every weight of two folders, bit by bit, given the rows (R,) of each weight that were tuned.
+def prove(
+    weights: Iterable[tuple[str, torch.Tensor, torch.Tensor]],  # name, base (R, D), tuned (R, D)
+    rows: dict[str, torch.Tensor],  # (R,) bool: the rows of each weight that were tuned
+    hash_of: Callable[[torch.Tensor], str],  # of a tensor's bytes
+) -> Proof:
+    """Compare every weight of two models, bit by bit.
 
-    Returns one SHA-256 of all frozen weights, how many there are, and which share of the tuned ones changed. The base is read
-    in the tuned model's dtype. RuntimeError names the first weight of which a row changed that should not have.
+    RuntimeError names the first weight of which a row changed that should not have.
     """
-    digest, frozen, changed, total = hashlib.sha256(), 0, 0, 0
-    for name, old, new in checkpoint.side_by_side(base, tuned):
-        chosen = rows[name].cpu() if name in rows else torch.zeros(len(new), dtype=torch.bool)
-        hashes = [
-            hashlib.sha256(checkpoint.raw(weight[~chosen])).hexdigest() for weight in (old, new)
-        ]
-        if hashes[0] != hashes[1]:
-            raise RuntimeError(f"{tuned}: frozen rows of {name} differ from those of {base}")
-        digest.update(f"{name} {hashes[0]}\n".encode())
-        differs = old[chosen] != new[chosen]
-        frozen, changed, total = (
-            frozen + old[~chosen].numel(),
-            changed + int(differs.sum()),
-            total + differs.numel(),
-        )
-    return {
-        "frozen_sha256": digest.hexdigest(),
-        "frozen_weights": frozen,
-        "tuned_weights": total,
-        "changed": changed / total,
-    }
+    frozen_hashes = {}
+    frozen = 0
+    tuned = 0
+    changed = 0
+    for name, old, new in weights:
+        if name in rows:
+            chosen = rows[name].cpu()
+        else:
+            chosen = torch.zeros(len(new), dtype=torch.bool)
+
+        # Frozen rows: equal to the bit, so that 0 and -0 differ
+        frozen_hashes[name] = hash_of(old[~chosen])
+        if hash_of(new[~chosen]) != frozen_hashes[name]:
+            raise RuntimeError(f"frozen rows of {name} differ from those of the base model")
+        frozen += old[~chosen].numel()
+
+        # Tuned rows: how many weights moved
+        moved = old[chosen] != new[chosen]
+        changed += int(moved.sum())
+        tuned += moved.numel()
+    return Proof(frozen_hashes, frozen, tuned, changed / tuned)

@@ -1,0 +1,68 @@
+"""The device and the dtype that a run computes in."""
+
+import os
+
+import torch
+
+from minitox.errors import InputError
+from minitox.lm.config import Config
+from minitox.run import distributed
+
+SMALL = 256  # hidden_size up to which a second thread costs more time than it saves
+
+
+def open_device(name: str, dtype: str, config: Config) -> tuple[torch.device, torch.dtype]:
+    """The device and dtype that --device and --dtype name, ready to compute on.
+
+    Sets the number of CPU threads, and gives each process a GPU of its own. InputError if there is
+    no such device.
+    """
+    device = find_device(name)
+    if device.type == "cpu" and config.hidden_size <= SMALL:
+        torch.set_num_threads(1)
+    elif distributed.WORLD > 1:  # torchrun sets one thread for each process
+        torch.set_num_threads(max(1, os.cpu_count() // distributed.LOCAL_WORLD))
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
+    if dtype == "auto":
+        dtype = "float32" if device.type == "cpu" else config.dtype
+    return device, getattr(torch, dtype)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name, or the fastest for "auto"; InputError if it cannot be used."""
+    if name == "auto":
+        name = fastest()
+    if name.startswith("cuda") and distributed.WORLD > 1:
+        if name != "cuda":
+            raise InputError(
+                f"--device {name}: each process uses a GPU of its own; leave out the number"
+            )
+        name = f"cuda:{distributed.LOCAL_RANK}"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def fastest() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """Device and dtype, as printed."""
+    return f"{device.type} {dtype_name(dtype)}"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Such as float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def identity(fingerprint: str, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """What every result depends on besides the settings."""
+    return {"model": fingerprint, "device": device.type, "dtype": str(dtype)}

@@ -1,0 +1,49 @@
+"""Neuron files: the AUROC of every neuron, with the controls in the metadata; train.py reads them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from minitox.errors import InputError
+from minitox.files import as_arrays, read_tensors, write_tensors
+from minitox.neurons import NeuronAUROC
+
+
+def write_neurons(path: Path, auroc: NeuronAUROC, about: dict) -> None:
+    """Write AUROCs as float32, and `about`, how they were computed."""
+    tensors = {name: values.astype(np.float32) for name, values in auroc.items()}
+    write_tensors(path, tensors, "detect", about)
+
+
+def read_neurons(
+    path: Path, rows: dict[str, int], fingerprint: str | None = None
+) -> tuple[NeuronAUROC, dict]:
+    """AUROCs and `about`, of a model with these modules and, if given, this fingerprint.
+
+    InputError if the file is missing or broken, or was made from another model.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file; run detect.py first")
+    tensors, about = read_tensors(path, "detect", "neuron file")
+    auroc = as_arrays(tensors)
+    check_modules(path, auroc, rows)
+    if fingerprint is not None and about.get("model") != fingerprint:
+        raise InputError(f"{path} was made from another model; run detect.py on this one")
+    return {name: auroc[name] for name in rows}, about
+
+
+def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int]) -> None:
+    """InputError if the AUROCs do not fit the modules of a model, or are not AUROCs."""
+    for name, count in rows.items():
+        if name not in auroc:
+            raise InputError(f"{path}: module {name} is missing, the model has {count} rows there")
+        values = auroc[name]
+        if values.shape != (count,):
+            raise InputError(
+                f"{path}: module {name} has shape {list(values.shape)}, "
+                f"the model has {count} rows there"
+            )
+        if not ((values >= 0) & (values <= 1)).all():  # NaN is not in the range either
+            raise InputError(f"{path} is broken: {name} contains AUROC values outside [0, 1]")
+    if extra := auroc.keys() - rows.keys():
+        raise InputError(f"{path}: the model has no module {min(extra)}")

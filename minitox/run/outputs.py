@@ -1,0 +1,143 @@
+"""Results on disk: locked, never mixed, whole or absent.
+
+Every script can be killed at any moment; rerun the same command to resume. What a kill costs:
+
+    step            work since the last file that the step keeps in its work folder
+    journal.py      the batch that was being computed
+    scores.py       the text that was being scored
+
+The work folder of a step, RESULT.partial, and temporary files, .NAME.partial, are leftovers of a
+kill; the rerun uses or removes them.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from minitox.errors import InputError
+from minitox.files import as_written, read_json, versions, write_json
+from minitox.run import distributed
+
+
+def lock(folder: Path) -> None:
+    """Lock the output folder; the operating system releases the lock when this process exits.
+
+    InputError if another process holds the lock.
+    """
+    if not distributed.FIRST:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise InputError(
+            f"{folder}: another run is writing there; wait until it ends, or choose another --out"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A result that is to be made."""
+
+    result: Path  # a file or a folder, there only when it is whole
+    work: Path  # a folder for what a killed run can resume from
+    done: bool  # an earlier run made the result
+
+    @property
+    def unfinished(self) -> Path:
+        """Where to write the result; it moves to `result` at the end of the step."""
+        return self.work / self.result.name
+
+
+@contextmanager
+def step(result: Path, settings: dict, made_with: Callable[[Path], dict]) -> Iterator[Step]:
+    """Make one result, in the block, unless it is done; for all processes to call.
+
+    `made_with(result)` reads from a finished result the settings that it was made with. InputError
+    if they, or those of what a killed run left, are not `settings`.
+    """
+    work = result.with_name(f"{result.stem}.partial")
+    done = is_done(result, settings, made_with)
+    if not done:
+        check_settings(work, settings)
+    current = Step(result, work, done)
+    yield current
+
+    # the block succeeded: the result appears at once, and the work folder goes
+    if distributed.FIRST:
+        if not done:
+            os.replace(current.unfinished, result)
+        shutil.rmtree(work, ignore_errors=True)
+    distributed.barrier()
+
+
+def is_done(result: Path, settings: dict, made_with: Callable[[Path], dict]) -> bool:
+    """Whether an earlier run made the result; InputError if it did so with other settings."""
+    done = distributed.broadcast(result.exists())
+    if done and distributed.FIRST:
+        refuse_mixture(result, made_with(result), settings)
+    return done
+
+
+def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = None) -> None:
+    """Settings check: record `settings` in `folder`/run.json, or refuse to mix them with others.
+
+    `data` contains a hash of each language's input; languages may be added, but none may change.
+    """
+    if not distributed.FIRST:
+        return
+    path = Path(folder) / "run.json"
+    before = {"data": {}}
+    if path.exists():
+        before |= read_json(path)
+    known = as_written(path, before, data={str: str})["data"]
+    data = data or {}
+    changed = [language for language in data if known.get(language, data[language]) != data[language]]
+    same = before.get("settings") == settings
+
+    # An earlier run with the same settings and data
+    if same and data.keys() <= known.keys() and not changed:
+        return
+
+    # Others, and there are results
+    if holds_results(folder):
+        if same and changed:
+            raise InputError(
+                f"{folder} was made from other {changed[0]} data; "
+                f"choose another --out, or delete {folder}"
+            )
+        if not same:
+            refuse_mixture(folder, before.get("settings"), settings)
+
+    record = {"settings": settings}
+    if same:
+        data = known | data
+    if data:
+        record["data"] = data
+    write_json(path, record | {"versions": versions()})
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether there is any file with content, except the record of a run."""
+    for path in Path(folder).rglob("*"):
+        if "run.json" not in path.name and path.is_file() and path.stat().st_size:
+            return True
+    return False
+
+
+def refuse_mixture(path: Path, before, settings: dict) -> None:
+    """InputError if a result was made with settings other than these; names the first that differs."""
+    before = before if isinstance(before, dict) else {}
+    if before == settings:
+        return
+    keys = [*settings, *before]
+    key = next(key for key in keys if before.get(key) != settings.get(key) or key not in before)
+    raise InputError(
+        f"{path} contains results of another run: its {key} was {before.get(key)!r}, this run's is "
+        f"{settings.get(key)!r}; choose another --out, or delete {path}"
+    )

@@ -1,0 +1,49 @@
+"""Progress on a terminal."""
+
+import sys
+import time
+
+from minitox.run import distributed
+
+LONG_WAIT = 30  # seconds
+
+
+class Progress:
+    """One line on a terminal, rewritten, with the time left; nothing where stderr is no terminal."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.start = time.monotonic()
+        self.first = None  # what an earlier run did, which took no time of this one
+
+    def show(self, label: str, done: int) -> None:
+        if not sys.stderr.isatty() or not distributed.FIRST:
+            return
+        if self.first is None:
+            self.first = done
+        time_left = ""
+        if done > self.first:
+            seconds = (time.monotonic() - self.start) / (done - self.first)
+            time_left = f"{duration(seconds * (self.total - done))} left"
+        line = f"\r{label} {done / self.total:4.0%} {time_left}\033[K"
+        print(line, end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, such as 2 min 05 s."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def wait(seconds: float) -> None:
+    """Sleep; a long wait is announced."""
+    if seconds > LONG_WAIT:
+        print(f"waiting {duration(seconds)} for the server", file=sys.stderr, flush=True)
+    time.sleep(seconds)

@@ -1,0 +1,155 @@
+"""Recording around the method's plain loop: batches on disk, several processes, threads.
+
+The responses of a batch of B sentences go to a file of float16, neuron by neuron: (K, B). At the
+paper's scale that is 10,000 sentences x 1,048,576 neurons = 21 GB a language; ranking reads back
+a few neurons at a time. A rerun after a kill finds the files, and computes the missing ones.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minitox.detect.auroc import auroc, auroc_by_definition
+from minitox.detect.responses import pooled_responses
+from minitox.errors import user_errors
+from minitox.files import replacing
+from minitox.lm.batching import batches
+from minitox.lm.model import LanguageModel
+from minitox.neurons import module_rows
+from minitox.run import distributed
+
+READ_AT_ONCE = 2**27  # bytes of responses
+RANK_AT_ONCE = 64  # neurons that a thread ranks
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Every neuron's response to every sentence, in the files of a folder."""
+
+    folder: Path
+    batches: list[list[int]]  # indices of sentences, in the order in which they are stored
+    neurons: int  # K
+
+    @property
+    def order(self) -> np.ndarray:  # (N,)
+        """Indices of the sentences, in the order in which they are stored."""
+        return np.concatenate(self.batches)
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.f16"
+
+    def missing(self) -> list[int]:
+        """The batches that have no file of the right size."""
+        sizes = {path: path.stat().st_size for path in self.folder.glob("*.f16")}
+        missing = []
+        for number, batch in enumerate(self.batches):
+            if sizes.get(self.file(number)) != 2 * self.neurons * len(batch):
+                missing.append(number)
+        return missing
+
+    def read(self, neurons: range) -> Iterator[np.ndarray]:
+        """Yield responses (R, N) float16 of some neurons at a time, in rising order."""
+        sentences = sum(map(len, self.batches))
+        step = max(1, READ_AT_ONCE // (2 * sentences))
+        for start in range(neurons.start, neurons.stop, step):
+            rows = min(step, neurons.stop - start)
+            yield self.read_rows(start, rows)
+
+    def read_rows(self, start: int, rows: int) -> np.ndarray:  # (R, N)
+        """The responses of `rows` neurons from `start` on."""
+        columns = []
+        for number, batch in enumerate(self.batches):
+            width = len(batch)
+            offset = 2 * start * width
+            found = np.fromfile(self.file(number), np.float16, rows * width, offset=offset)
+            columns.append(found.reshape(rows, width))
+        return np.concatenate(columns, axis=1)
+
+
+def record(
+    model: LanguageModel,
+    sentences: list[list[int]],  # token ids
+    special_ids: set[int],
+    pool: Callable,  # pool_max or pool_mean
+    batch_tokens: int,
+    folder: Path,
+    show: Callable[[int], None] = lambda tokens: None,  # called with the tokens done so far
+) -> Recording:
+    """Record every neuron's response to every sentence; for all processes to call.
+
+    A batch is written while the model reads the next one. InputError if a response is not finite.
+    """
+    groups = batches([len(ids) for ids in sentences], batch_tokens)
+    recording = Recording(folder, groups, sum(module_rows(model.config).values()))
+    missing = distributed.broadcast(recording.missing())
+    tokens = [sum(len(sentences[i]) for i in group) for group in groups]
+    done = sum(tokens) - sum(tokens[number] for number in missing)
+    with ThreadPoolExecutor(1) as writer:
+        written = None
+        for turn, number in enumerate(distributed.deal(missing)):
+            # a process without a batch repeats one, to take part in the others' forward pass
+            group = groups[-1 if number is None else number]
+            with user_errors(after="; the weights or --dtype are at fault"):
+                pooled = pooled_responses(model, [sentences[i] for i in group], special_ids, pool)
+            responses = as_stored(pooled)
+            if written is not None:
+                written.result()
+            if number is not None:
+                written = writer.submit(write_batch, recording.file(number), responses)
+            first = turn * distributed.WORLD  # the other processes are about as far
+            done += sum(tokens[i] for i in missing[first : first + distributed.WORLD])
+            show(done)
+        if written is not None:
+            written.result()
+    distributed.barrier()  # before any process reads, all have written
+    return recording
+
+
+def as_stored(pooled: torch.Tensor) -> np.ndarray:  # (B, K) -> (K, B) float16
+    """Responses as they are stored; larger ones than float16 has count as its largest."""
+    limit = torch.finfo(torch.float16).max
+    stored = pooled.clamp(-limit, limit).to(torch.float16).t().contiguous()
+    on_cpu = torch.empty(stored.shape, dtype=stored.dtype, pin_memory=stored.is_cuda)
+    return on_cpu.copy_(stored).numpy()
+
+
+def write_batch(path: Path, responses: np.ndarray) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(responses)  # tofile's error about a full disk does not say so
+
+
+def rank(
+    recording: Recording,
+    toxic: np.ndarray,  # (N,) bool, in the order of the recording
+    sample: np.ndarray,  # (S,) rising indices of neurons
+    reference: bool = False,  # by the definition of AUROC
+) -> tuple[np.ndarray, np.ndarray]:  # -> (K,), (S, N)
+    """AUROC of all neurons, and the responses of a sample; each process ranks a range of neurons."""
+    first = recording.neurons * distributed.RANK // distributed.WORLD
+    last = recording.neurons * (distributed.RANK + 1) // distributed.WORLD
+    aurocs = []
+    sampled = []
+    for responses in recording.read(range(first, last)):
+        aurocs.append(aurocs_of(responses, toxic, reference))
+        here = sample[(first <= sample) & (sample < first + len(responses))]
+        sampled.append(responses[here - first])
+        first += len(responses)
+    parts = distributed.gather((aurocs, sampled))
+    all_aurocs = chain.from_iterable(part[0] for part in parts)
+    all_sampled = chain.from_iterable(part[1] for part in parts)
+    return np.concatenate(list(all_aurocs)), np.concatenate(list(all_sampled))
+
+
+def aurocs_of(responses: np.ndarray, toxic: np.ndarray, reference: bool) -> np.ndarray:
+    """AUROC of each neuron (R,), by as many threads as torch uses."""
+    if reference:
+        return auroc_by_definition(responses, toxic)
+    starts = range(0, len(responses), RANK_AT_ONCE)
+    parts = [responses[start : start + RANK_AT_ONCE] for start in starts]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # sorting releases Python's lock
+        return np.concatenate(list(pool.map(lambda part: auroc(part, toxic), parts)))

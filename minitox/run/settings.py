@@ -1,0 +1,455 @@
+"""The settings of the three scripts, each a frozen dataclass.
+
+A field has everything that is known of a setting: type, default, help, unit, and which results
+depend on it. The command-line options, the settings check of the outputs, run.json and the report
+are made from the fields. Only a script's `main` sees the whole object; functions get plain values.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from minitox.languages import NAMES, TUNED
+from minitox.lm.config import Config
+from minitox.scorers.perspective import GOOGLE_URL
+from minitox.train import strategies
+
+TOY = Path(__file__).resolve().parents[2] / "data" / "toy"
+
+
+def option(
+    default,
+    help: str,
+    kind: Callable = str,  # converts the text of an option, ValueError if it is wrong
+    unit: str = "",
+    affects: tuple[str, ...] = (),  # the results that depend on the setting
+    auto: tuple[int, int] | None = None,  # what "auto" means on a CPU, and elsewhere
+    group: str = "",  # of options that exclude each other
+    **more,  # of argparse's add_argument
+):
+    """A field of a settings class and, at the same time, a command-line option."""
+    metadata = {
+        "help": help,
+        "kind": kind,
+        "unit": unit,
+        "affects": affects,
+        "auto": auto,
+        "group": group,
+        "more": more,
+    }
+    return field(default=default, metadata=metadata)
+
+
+# Kinds of values
+
+
+def positive(kind: type, or_zero: bool = False) -> Callable:
+    """A kind: a number above 0, or not below 0."""
+
+    def convert(text: str):
+        number = kind(text)
+        if not (number > 0 or or_zero and number == 0):
+            raise ValueError
+        return number
+
+    # argparse uses the name in its message
+    convert.__name__ = f"{'non-negative' if or_zero else 'positive'} {kind.__name__}"
+    return convert
+
+
+def share(text: str) -> float:
+    """A kind: a number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def auto_or(kind: Callable) -> Callable:
+    """A kind: "auto", or what `kind` accepts."""
+
+    def convert(text: str):
+        return text if text == "auto" else kind(text)
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+def language_list(text: str) -> tuple[str, ...]:
+    """A kind: language codes, separated by commas."""
+    languages = tuple(dict.fromkeys(text.split(",")))
+    for language in languages:
+        if language not in NAMES:
+            raise argparse.ArgumentTypeError(f"{language!r} is not one of {', '.join(NAMES)}")
+    return languages
+
+
+def batch_tokens(
+    help: str, on_cpu: int, elsewhere: int, affects: tuple[str, ...] = ()
+):
+    """The field of --batch-tokens, whose default depends on the device."""
+    help += f"; auto: {on_cpu:,} on a CPU, {elsewhere:,} elsewhere"
+    kind = auto_or(positive(int))
+    return option("auto", help, kind, "padded tokens", affects, auto=(on_cpu, elsewhere))
+
+
+SHARD = (
+    "with torchrun: divide each layer's weights among the processes, for a model that one device "
+    "cannot hold; otherwise each process has the whole model, which is faster. train.py always shards"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the three scripts have in common."""
+
+    model: Path = option(TOY / "model", "Hugging Face folder of the model", Path, metavar="DIR")
+    data: Path = option(
+        TOY, "folder with detection/, instructions/, prompts/ and mmlu/", Path, metavar="DIR"
+    )
+    out: Path = option(
+        Path("out"), "folder for results, shared by the three scripts", Path, metavar="DIR"
+    )
+    languages: tuple[str, ...] = option(TUNED, "language codes, separated by commas", language_list)
+    device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the fastest available")
+    dtype: str = option(
+        "auto",
+        "dtype of the weights in memory; auto: float32 on a CPU, else the model's own",
+        choices=["auto", "float32", "bfloat16", "float16"],
+    )
+    seed: int = option(
+        0, "random seed", int, affects=("neurons", "tuning", "replies", "perplexity", "generate")
+    )
+
+    def affecting(self, result: str) -> dict:
+        """The settings that a kind of result depends on."""
+        names = [each.name for each in fields(self) if result in each.metadata["affects"]]
+        return {name: getattr(self, name) for name in names}
+
+    def record(self) -> dict[str, str]:
+        """All settings as text, for the report."""
+        return {each.name: as_text(getattr(self, each.name)) for each in fields(self)}
+
+    def resolved(self, device_type: str, config: Config) -> "Settings":
+        """The same settings with a number in place of every "auto" that depends on the device."""
+        numbers = {}
+        for each in fields(self):
+            auto = each.metadata["auto"]
+            if auto is not None and getattr(self, each.name) == "auto":
+                numbers[each.name] = auto[0] if device_type == "cpu" else auto[1]
+        return replace(self, **numbers)
+
+
+@dataclass(frozen=True)
+class DetectSettings(Settings):
+    """Settings of detect.py."""
+
+    pool: str = option(
+        "max",
+        "how the responses to a sentence's tokens become one response",
+        affects=("neurons",),
+        choices=["max", "mean"],
+    )
+    match_length: bool = option(
+        False, "use as many toxic as clean sentences of every length", affects=("neurons",)
+    )
+    sentences: int = option(
+        5_000, "most sentences of each class", positive(int), affects=("neurons",)
+    )
+    max_tokens: int = option(
+        128,
+        "longest sentence; longer ones are cut, and counted",
+        positive(int),
+        "tokens",
+        ("neurons",),
+    )
+    toxic_above: float = option(
+        0.5, "a sentence of higher toxicity is toxic", float, affects=("neurons",)
+    )
+    clean_below: float = option(
+        0.2, "a sentence of lower toxicity is clean", float, affects=("neurons",)
+    )
+    batch_tokens: int | str = batch_tokens("size of a batch", 1_024, 16_384, ("neurons",))
+    control_neurons: int = option(
+        2_000,
+        "size of the random sample of neurons on which the random-label band and the split-half "
+        "agreement are estimated",
+        positive(int),
+        affects=("neurons",),
+    )
+    reference: bool = option(
+        False, "use the readable implementation of AUROC, which compares all pairs of sentences"
+    )
+    shard: bool = option(False, SHARD)
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """Settings of train.py."""
+
+    strategy: tuple[str, ...] = option(
+        strategies.DEFAULT,
+        "models to make",
+        nargs="+",
+        choices=strategies.TUNED + strategies.SCALED,
+        metavar="S",
+    )
+    neurons: Path | None = option(
+        None, "folder that detect.py wrote; default: OUT/neurons", Path, metavar="DIR"
+    )
+    threshold: float = option(
+        0.5, "a neuron of higher AUROC is toxic", float, affects=("choice",), group="choice"
+    )
+    top_share: float | None = option(
+        None,
+        "instead: this share of all neurons, those of highest AUROC",
+        share,
+        affects=("choice",),
+        group="choice",
+    )
+    order: tuple[str, ...] | None = option(
+        None,
+        "order of the languages in per-language and specific; default: as in --languages",
+        language_list,
+    )
+    independent: bool = option(
+        False, "per-language: one model for each language instead of one for all"
+    )
+    language: str | None = option(
+        None,
+        "language whose AUROC aura, damp and det0 use; default: the mean over all languages",
+        affects=("scaling",),
+    )
+    damp: float = option(0.5, "factor of toxic neurons in damp", share, affects=("scaling",))
+    pairs: int = option(
+        1_000, "most pairs of each language to tune on", positive(int), affects=("tuning",)
+    )
+    # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
+    validation_share: float = option(
+        0.05, "share of the pairs that are kept for validation", share, affects=("tuning",)
+    )
+    max_tokens: int = option(
+        512,
+        "longest pair; longer ones are dropped, and counted",
+        positive(int),
+        "tokens",
+        ("tuning",),
+    )
+    # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
+    # these are ours
+    epochs: int = option(1, "passes over the pairs", positive(int), affects=("tuning",))
+    lr: float | str = option(
+        "auto",
+        "learning rate of AdamW after warm-up; auto: 0.128 / hidden_size",
+        auto_or(positive(float)),
+        affects=("tuning",),
+    )
+    schedule: str = option(
+        "cosine",
+        "schedule of the learning rate after warm-up",
+        affects=("tuning",),
+        choices=["cosine", "constant"],
+    )
+    warmup: float = option(
+        0.1, "share of the steps in which the learning rate rises", share, affects=("tuning",)
+    )
+    batch_size: int = option(8, "size of a batch", positive(int), "pairs", ("tuning",))
+    batch_tokens: int | str = batch_tokens(
+        "size of a micro-batch; a step consists of as many as it needs", 512, 16_384, ("tuning",)
+    )
+    weight_decay: float = option(
+        0.01, "weight decay of the chosen rows", float, affects=("tuning",)
+    )
+    max_grad_norm: float = option(
+        1.0, "maximum gradient norm, over the chosen rows", positive(float), affects=("tuning",)
+    )
+    reference: bool = option(
+        False,
+        "use the readable implementations of optimizer and loss, which need more memory",
+        affects=("tuning",),
+    )
+    activation_checkpointing: bool = option(
+        False,
+        "keep no activations inside layers: less memory, more time",
+        affects=("tuning",),
+    )
+    checkpoint_steps: int = option(50, "steps between checkpoints", positive(int))
+    delta: bool = option(
+        False, "also write OUT/models/<strategy>.delta.safetensors, with the changed rows alone"
+    )
+
+    def resolved(self, device_type: str, config: Config) -> "TrainSettings":
+        """Also limits the length of a pair to what the model can read."""
+        numbers = {"max_tokens": min(self.max_tokens, config.longest)}
+        if self.lr == "auto":
+            numbers["lr"] = 0.128 / config.hidden_size
+        return replace(super().resolved(device_type, config), **numbers)
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(Settings):
+    """Settings of evaluate.py."""
+
+    languages: tuple[str, ...] = option(
+        tuple(NAMES), "language codes, separated by commas", language_list
+    )
+    models: tuple[str, ...] | None = option(
+        None,
+        "base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models",
+        nargs="+",
+        metavar="M",
+    )
+    scorer: str | None = option(
+        None,
+        "surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors",
+    )
+    perspective_url: str = option(
+        GOOGLE_URL,
+        "address of a server with the interface of the Perspective API; the key in "
+        "PERSPECTIVE_API_KEY is sent there",
+        metavar="URL",
+    )
+    per_minute: float = option(60, "most requests to it", positive(float), "requests a minute")
+    prompts: int | None = option(
+        None,
+        "most prompts of each language, drawn at random; default: all",
+        positive(int),
+        affects=("replies",),
+    )
+    max_new_tokens: int = option(
+        64,
+        "longest reply; a longer one is cut, and counted",
+        positive(int),
+        "tokens",
+        ("replies",),
+    )
+    temperature: float = option(
+        0.0,
+        "0: always the most likely token",
+        positive(float, or_zero=True),
+        affects=("replies",),
+    )
+    top_p: float = option(
+        1.0,
+        "sample from the most likely tokens that reach this probability",
+        share,
+        affects=("replies",),
+    )
+    samples: int = option(
+        1,
+        "replies to each prompt; several need a --temperature",
+        positive(int),
+        affects=("replies",),
+    )
+    mmlu: bool = option(True, "leave out the questions of DATA/mmlu")
+    answer_tokens: int = option(
+        16, "longest answer to a question", positive(int), "tokens", ("mmlu",)
+    )
+    perplexity: int = option(
+        200,
+        "most clean sentences of DATA/detection of each language; 0: none",
+        positive(int, or_zero=True),
+        affects=("perplexity",),
+    )
+    max_tokens: int = option(
+        128,
+        "longest of these sentences; longer ones are cut",
+        positive(int),
+        "tokens",
+        ("perplexity",),
+    )
+    batch_tokens: int | str = batch_tokens(
+        "prompts and replies in memory at once", 8_192, 65_536, ("replies", "mmlu", "perplexity")
+    )
+    shard: bool = option(False, SHARD)
+    language_id: str = option(
+        "script",
+        "detector of the language of a reply; langid: the paper's, from the package py3langid",
+        choices=["script", "langid"],
+    )
+    others_below: int = option(
+        20, "reply languages seen less often are counted as others", positive(int)
+    )
+    show_text: bool = option(
+        False, "put prompts and replies into the report; they may be toxic"
+    )
+
+    def __post_init__(self):
+        if self.samples > 1 and not self.temperature:
+            raise ValueError(
+                "--samples above 1 needs a --temperature above 0: "
+                "the most likely reply is always the same"
+            )
+
+
+# The command line
+
+
+def parse(kind: type, description: str, argv: list[str] | None = None):
+    """Settings from the command line; a mistake is one line and exit status 2."""
+    parser = make_parser(kind, description)
+    values = vars(parser.parse_args(argv))
+    for name, value in values.items():
+        if isinstance(value, list):  # of an option with several values, each counts once
+            values[name] = tuple(dict.fromkeys(value))
+    try:
+        return kind(**values)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def make_parser(kind: type, description: str) -> argparse.ArgumentParser:
+    """A parser with an option for each field of a settings class."""
+    parser = argparse.ArgumentParser(description=description)
+    groups = {}
+    for each in fields(kind):
+        group = each.metadata["group"]
+        if group and group not in groups:
+            groups[group] = parser.add_mutually_exclusive_group()
+        add_option(groups.get(group, parser), each)
+    return parser
+
+
+def add_option(home, setting) -> None:
+    """Add the option of one field."""
+    flag = setting.name.replace("_", "-")
+    help = setting.metadata["help"].replace("%", "%%")
+    default = setting.default
+
+    # A flag; of one that is on by default, the option turns it off
+    if default is False:
+        home.add_argument(f"--{flag}", action="store_true", help=help)
+        return
+    if default is True:
+        home.add_argument(f"--no-{flag}", dest=setting.name, action="store_false", help=help)
+        return
+
+    # A value; its unit and its default complete the help
+    more = dict(setting.metadata["more"])
+    details = [setting.metadata["unit"]]
+    if default is not None:
+        details.append(f"default: {as_text(default)}")
+    details = ", ".join(filter(None, details))
+    if details:
+        help += f" ({details})"
+    if "choices" not in more:
+        more.setdefault("metavar", metavar_of(setting))
+    home.add_argument(
+        f"--{flag}", type=setting.metadata["kind"], default=default, help=help, **more
+    )
+
+
+def metavar_of(setting) -> str:
+    """N for an integer, F for another number, the name for anything else."""
+    kind = setting.metadata["kind"].__name__
+    if "int" in kind:
+        return "N"
+    return "F" if "float" in kind or kind == "share" else setting.name.upper()
+
+
+def as_text(value) -> str:
+    """A setting's value as help and report show it."""
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return str(value)

@@ -1,0 +1,97 @@
+"""The loss on replies: cross-entropy of every reply token, given the prompt and the reply so far.
+
+`reply_loss` is the definition; `chunked_reply_loss` is the same loss in less memory.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from minitox.lm.batching import batches, on_device, pad
+from minitox.lm.model import LanguageModel
+from minitox.train.pairs import Pair
+
+LOGITS_AT_ONCE = 2**23  # elements, on a CPU
+LOGITS_AT_ONCE_ON_GPU = 2**27
+
+
+def reply_loss(model: LanguageModel, pairs: list[Pair]) -> torch.Tensor:  # -> ()
+    """Cross-entropy of the replies and of the tokens that end them, summed over tokens, in nats."""
+    device = model.model.embed_tokens.weight.device
+    ids = pad([pair.ids[:-1] for pair in pairs]).to(device)  # (B, T)
+    logits = model(ids)  # (B, T, V)
+    total = torch.zeros((), device=device)
+    for row, pair in enumerate(pairs):
+        # the logits at a position predict the next token, the first reply token at start - 1
+        predictions = logits[row, pair.start - 1 : len(pair.ids) - 1]  # (reply tokens, V)
+        targets = torch.tensor(pair.ids[pair.start :], device=device)  # (reply tokens,)
+        total = total + F.cross_entropy(predictions.float(), targets, reduction="sum")
+    return total
+
+
+def reply_loss_and_gradients(
+    model: LanguageModel, pairs: list[Pair], scale: float
+) -> torch.Tensor:  # -> ()
+    """`reply_loss`; adds the gradients of scale * loss to the weights' `.grad`."""
+    loss = reply_loss(model, pairs)
+    (loss * scale).backward()
+    return loss.detach()
+
+
+def add_gradients(
+    model: LanguageModel,
+    batch: list[Pair],
+    micro_batch_tokens: int,  # most padded tokens in the model at once
+    loss_and_gradients: Callable | None = None,  # reply_loss_and_gradients, or its fast twin
+) -> torch.Tensor:  # -> ()
+    """Mean loss over a batch's reply tokens; adds its gradients, micro-batch by micro-batch."""
+    loss_and_gradients = loss_and_gradients or chunked_reply_loss
+    reply_tokens = sum(pair.reply_tokens for pair in batch)
+    loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
+    for group in batches([len(pair.ids) for pair in batch], micro_batch_tokens):
+        micro_batch = [batch[i] for i in group]
+        loss += loss_and_gradients(model, micro_batch, 1 / reply_tokens) / reply_tokens
+    return loss
+
+
+def chunked_reply_loss(
+    model: LanguageModel, pairs: list[Pair], scale: float | None = None
+) -> torch.Tensor:  # -> ()
+    """`reply_loss` in little memory; with `scale`, adds the gradients of scale * loss.
+
+    Logits of all reply tokens (n, V) would outweigh all activations. They are computed a few
+    positions at a time, and only where there is a loss.
+    """
+    device = model.model.embed_tokens.weight.device
+
+    # 1) the row and the position of each prediction, and the token that it should predict
+    rows = []
+    positions = []
+    targets = []
+    for row, pair in enumerate(pairs):
+        rows += [row] * pair.reply_tokens
+        positions += range(pair.start - 1, len(pair.ids) - 1)
+        targets += pair.ids[pair.start :]
+    targets = on_device(targets, device)  # (n,)
+
+    # 2) hidden states there
+    ids = on_device(pad([pair.ids[:-1] for pair in pairs]), device)  # (B, T)
+    hidden = model.model(ids)  # (B, T, D)
+    hidden = hidden[on_device(rows, device), on_device(positions, device)]  # (n, D)
+
+    # 3) logits and loss chunk by chunk; backward stops at the hidden states
+    leaf = hidden.detach().requires_grad_(scale is not None)
+    at_once = LOGITS_AT_ONCE if device.type == "cpu" else LOGITS_AT_ONCE_ON_GPU
+    chunk = max(1, at_once // model.config.vocab_size)
+    total = torch.zeros((), device=device)
+    for states, wanted in zip(leaf.split(chunk), targets.split(chunk), strict=True):
+        loss = F.cross_entropy(model.logits(states).float(), wanted, reduction="sum")
+        if scale is not None:
+            (loss * scale).backward()
+        total += loss.detach()
+
+    # 4) one backward pass through the layers
+    if scale is not None:
+        hidden.backward(leaf.grad)
+    return total

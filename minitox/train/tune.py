@@ -1,0 +1,96 @@
+"""The tuning loop: for each batch loss, backward, step.  [paper §3.3]"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from minitox.train.optim import MaskedAdamW
+from minitox.train.pairs import Pair
+from minitox.train.row_optim import RowAdamW
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """How a stage is tuned."""
+
+    epochs: int  # passes over the pairs
+    batch_size: int  # pairs in a step
+    lr: float  # the highest learning rate, after warm-up
+    warmup: float  # share of the steps in which the learning rate rises
+    schedule: str  # of the learning rate after warm-up: "cosine" or "constant"
+    weight_decay: float
+    max_grad_norm: float  # over the chosen rows
+    seed: int  # of the order of the pairs
+
+    def steps_in_epoch(self, pairs: int) -> int:
+        return math.ceil(pairs / self.batch_size)
+
+    def steps(self, pairs: int) -> int:
+        """Steps of a stage with so many pairs."""
+        return self.epochs * self.steps_in_epoch(pairs)
+
+
+def tune(
+    optimizer: MaskedAdamW | RowAdamW,
+    pairs: list[Pair],
+    hyper: Hyperparameters,
+    add_gradients: Callable[[list[Pair]], torch.Tensor],  # a batch -> its mean loss ()
+    stage: int = 0,  # gives each stage an order of pairs of its own
+    start: int = 0,  # steps that an earlier run has made
+    total_norm: Callable[[torch.Tensor], torch.Tensor] = torch.linalg.vector_norm,
+) -> Iterator[float]:
+    """Tune the optimizer's weights, in place; yields the loss of each step from `start` on.
+
+    ValueError if a loss or a gradient is not finite; the step is then not made.
+    """
+    steps = hyper.steps(len(pairs))
+    for step in range(start, steps):
+        batch = [pairs[i] for i in batch_of(step, len(pairs), hyper, stage)]
+
+        # 1) loss and gradients, summed over the micro-batches
+        loss = add_gradients(batch)
+
+        # 2) the norm of all gradients together; reading both numbers at once waits once for a GPU
+        norm = total_norm(optimizer.gradient_norms())
+        loss, norm = torch.stack([loss, norm]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise ValueError(not_finite(step, steps, loss, norm, batch))
+
+        # 3) the masked update, with gradients scaled down to the maximum norm
+        scale = min(1.0, hyper.max_grad_norm / norm) if norm else 1.0
+        optimizer.step(learning_rate(step, steps, hyper), scale)
+        yield loss
+
+
+def batch_of(step: int, pairs: int, hyper: Hyperparameters, stage: int) -> np.ndarray:
+    """Indices of a step's pairs; each epoch is a new random order."""
+    epoch, place = divmod(step, hyper.steps_in_epoch(pairs))
+    order = np.random.default_rng([hyper.seed, stage, epoch]).permutation(pairs)
+    first = place * hyper.batch_size
+    return order[first : first + hyper.batch_size]
+
+
+def learning_rate(step: int, steps: int, hyper: Hyperparameters) -> float:
+    """The learning rate of a step, counted from 0."""
+    # 1) linear warm-up
+    warmup_steps = round(hyper.warmup * steps)
+    if step < warmup_steps:
+        return hyper.lr * (step + 1) / (warmup_steps + 1)
+    # 2) constant, or half a cosine down to zero
+    if hyper.schedule == "constant":
+        return hyper.lr
+    angle = math.pi * (step - warmup_steps) / (steps - warmup_steps)
+    return hyper.lr * (1 + math.cos(angle)) / 2
+
+
+def not_finite(step: int, steps: int, loss: float, norm: float, batch: list[Pair]) -> str:
+    """The message about a loss or a gradient that is not finite."""
+    lines = ", ".join(pair.where for pair in batch[:4])
+    more = ", ..." if len(batch) > 4 else ""
+    return (
+        f"step {step + 1} of {steps}: the loss is {loss:g} and its gradient {norm:g}, "
+        f"on the batch of {lines}{more}"
+    )

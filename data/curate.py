@@ -24,6 +24,7 @@ import checks  # noqa: E402
 import review  # noqa: E402
 
 from minitox import files  # noqa: E402
+from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
@@ -153,7 +154,7 @@ def generate(args, state: Path) -> None:
     claim(args, candidate, state / "replies", paths, settings)
     for language, path in paths.items():
         try:
-            prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
+            prompts = read_prompts(path, args.sample, np.random.default_rng(args.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue

@@ -26,10 +26,10 @@ import review  # noqa: E402
 from minitox import files  # noqa: E402
 from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
-from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
 from minitox.run import candidates, cli, journal, replies  # noqa: E402
+from minitox.run.language_detector import open_detector  # noqa: E402
 from minitox.scorers import scores  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -176,6 +176,7 @@ def generate(args, state: Path) -> None:
 def check(args, state: Path) -> None:
     """Propose for each pair to keep it, or one of the paper's four reasons against it."""
     paths, candidate = present(args, state / "replies"), open_model(args)
+    identify = open_detector("script")
     scorer = open_scorer(args, candidate.device, candidate.dtype)
     claim(args, candidate, state / "checks", paths, {"scorer": scorer.name})
     scored = scores.Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
@@ -192,7 +193,7 @@ def check(args, state: Path) -> None:
             median = np.median([pair["perplexity"] for pair in pairs])
             for pair in pairs:
                 pair["proposal"], pair["why"] = checks.judge(
-                    pair, language_id.identify(pair["response"]), median
+                    pair, identify(pair["response"]), median
                 )
             checks.drop_copies(pairs)
             write_jsonl(final, pairs)

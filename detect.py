@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from minitox import neurons
+from minitox.data import Sentences, language_rng, read_sentences
 from minitox.detect import controls, responses
 from minitox.detect.auroc import recorded_aurocs
-from minitox.detect.sentences import Sentences, prepare
 from minitox.errors import InputError, UnusableLanguage
 from minitox.files import claim_run, hold
 from minitox.lm import checkpoint
@@ -92,8 +92,15 @@ def read_languages(args, tokenizer: Tokenizer) -> dict[str, Sentences]:
             print(f"skipped {language}: {path} does not exist")
             continue
         try:
-            found[language] = prepare(
-                path, tokenizer, args, np.random.default_rng([args.seed, *language.encode()])
+            found[language] = read_sentences(
+                path,
+                tokenizer,
+                most=args.sentences,
+                max_tokens=args.max_tokens,
+                toxic_above=args.toxic_above,
+                clean_below=args.clean_below,
+                match_length=args.match_length,
+                rng=language_rng(args.seed, language),
             )
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")

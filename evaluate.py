@@ -12,13 +12,14 @@ and controls. Killed at any moment, the same command goes on where it was.
 import time
 
 from minitox.errors import InputError
-from minitox.evaluate import language_id, mmlu, perplexity
+from minitox.evaluate import mmlu, perplexity
 from minitox.files import claim_run, hold, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
 from minitox.run import candidates, cli, distributed, evaluation_inputs, replies
 from minitox.run.journal import append_batches
+from minitox.run.language_detector import open_detector
 from minitox.scorers.choose import open_scorer
 from minitox.scorers.perspective import GOOGLE_URL
 from minitox.scorers.scores import Scores
@@ -181,7 +182,7 @@ def main(argv=None) -> None:
     config = read_config(args.model)
     device, dtype = cli.prepare_device(args, config, tokens=(8_192, 65_536))
     folders, found = candidates.find(args), evaluation_inputs.read(args)
-    scorer, identify = open_scorer(args, device, dtype), language_id.detector(args.language_id)
+    scorer, identify = open_scorer(args, device, dtype), open_detector(args.language_id)
     usable, failed = candidates.open_all(folders, device, dtype, args.spread)
     hold(args.out)
     for candidate in usable:

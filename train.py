@@ -188,7 +188,7 @@ def make(
     after = finetune.mean_losses(model, pairs, args)
     unseen = {
         language: {
-            "pairs": len(pairs[language].unseen),
+            "pairs": len(pairs[language].validation),
             "before": before[language],
             "after": after[language],
         }

@@ -24,11 +24,12 @@ import checks  # noqa: E402
 import review  # noqa: E402
 
 from minitox import files  # noqa: E402
+from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
-from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
 from minitox.run import candidates, cli, journal, replies  # noqa: E402
+from minitox.run.language_detector import open_detector  # noqa: E402
 from minitox.scorers import scores  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -153,7 +154,7 @@ def generate(args, state: Path) -> None:
     claim(args, candidate, state / "replies", paths, settings)
     for language, path in paths.items():
         try:
-            prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
+            prompts = read_prompts(path, args.sample, np.random.default_rng(args.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
@@ -175,6 +176,7 @@ def generate(args, state: Path) -> None:
 def check(args, state: Path) -> None:
     """Propose for each pair to keep it, or one of the paper's four reasons against it."""
     paths, candidate = present(args, state / "replies"), open_model(args)
+    identify = open_detector("script")
     scorer = open_scorer(args, candidate.device, candidate.dtype)
     claim(args, candidate, state / "checks", paths, {"scorer": scorer.name})
     scored = scores.Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
@@ -191,7 +193,7 @@ def check(args, state: Path) -> None:
             median = np.median([pair["perplexity"] for pair in pairs])
             for pair in pairs:
                 pair["proposal"], pair["why"] = checks.judge(
-                    pair, language_id.identify(pair["response"]), median
+                    pair, identify(pair["response"]), median
                 )
             checks.drop_copies(pairs)
             write_jsonl(final, pairs)

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import corpora  # noqa: E402
 
 from minitox import files  # noqa: E402
+from minitox.data import read_detection  # noqa: E402
 from minitox.detect.auroc import auroc  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
@@ -50,7 +51,7 @@ def quality(predicted, scores) -> dict:  # (texts,), (texts,)
 
 def learn(path: Path, seed: int) -> tuple:  # (entries,) table, what else to know about it
     """A model of a detection/ file; its held-out figures are of one that has not seen a fifth of the rows, on that fifth."""
-    data = files.read_detection(path)
+    data = read_detection(path)
     texts, scores = (
         [surrogate.normalise(text) for text, _ in data],
         np.array([score for _, score in data]),

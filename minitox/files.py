@@ -68,22 +68,6 @@ def text_field(where: str, row: dict, field: str) -> str:
     return value
 
 
-def read_detection(path: Path) -> list[tuple[str, float]]:
-    """Texts and scores of a detection/ file, {"text": str, "toxicity": 0..1} a line; InputError names the first malformed row."""
-    rows = []
-    for where, row in read_jsonl(path):
-        text = text_field(where, row, "text")
-        if "toxicity" not in row:
-            raise InputError(f"{where}: field 'toxicity' is missing")
-        score = row["toxicity"]
-        if not is_kind(score, int | float) or not 0 <= score <= 1:  # NaN is not in 0..1 either
-            raise InputError(
-                f"{where}: field 'toxicity' must be a number from 0 to 1, not {score!r:.40}"
-            )
-        rows.append((text, float(score)))
-    return rows
-
-
 # JSON that minitox wrote
 
 

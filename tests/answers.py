@@ -380,12 +380,12 @@ MISTAKES["exercise_7_frozen_rows"] = {
 
 
 def minitox_difference(ours, theirs, rng, draws=1_000):
-    drawn = metrics.draws(len(ours), rng)
+    drawn = metrics.resample(len(ours), rng)
     return metrics.interval(metrics.mean(ours, drawn) - metrics.mean(theirs, drawn))
 
 
 def unpaired(ours, theirs, rng, draws=1_000):
-    a, b = (metrics.mean(scores, metrics.draws(len(scores), rng)) for scores in (ours, theirs))
+    a, b = (metrics.mean(scores, metrics.resample(len(scores), rng)) for scores in (ours, theirs))
     return metrics.interval(a - b)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from costs import SHAPES, as_config, flops, seen
 
+from minitox.data import read_labelled
 from minitox.detect.responses import POOL, pooled_responses
-from minitox.detect.sentences import read_labelled
 from minitox.files import read_json, read_jsonl
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches

@@ -322,7 +322,7 @@ def test_mmlu_takes_one_subject_of_one_split(tmp_path, capsys):
         ["left out, as none of the sixteen languages: sv (1)"],
         [f"wrote {tmp_path / 'paper' / 'mmlu'} (2 lines in ar.jsonl, de.jsonl)"],
     ]
-    from minitox.evaluate.mmlu import read_questions
+    from minitox.data import read_questions
 
     assert (
         read_questions(tmp_path / "paper" / "mmlu" / "ar.jsonl")[0]["question"]

@@ -1,26 +1,32 @@
-"""The language of a text without a model: its script names it, or else function words and typical pieces of words do.
+"""The language of a text without a model: by its script, else by function words and word pieces.
 
-function_words.json lists both, "_" being a word's edge, for the sixteen and for neighbours, lest Swedish be called Dutch; any
-other language may pass for its nearest. Words give points to the languages of their clues; the one with most wins, if well ahead.
+Some scripts belong to one language. For the others, every function word and every typical piece of
+a word is a clue: it gives points to the languages it occurs in. The language with most points is
+the answer, if it is far enough ahead of the second. The word lists contain languages beside the
+sixteen too, so that Swedish is not taken for Dutch; a language without a list may be taken for a
+similar one.
 """
 
-import json
 import re
 from collections import Counter
 from functools import cache, lru_cache
-from pathlib import Path
 from unicodedata import category, name, normalize
 
-from minitox.errors import InputError
+MOST_CHARACTERS = 2_000  # the rest of a text is not read
+MOST_LETTERS = 30  # the rest of a word is not read
 
-MOST_CHARACTERS = 2_000  # are read of a text, the first ones
+# links, tags, entities, user names, and the placeholders of social media corpora
 NOISE = re.compile(r"(?:https?://|www\.)\S*|</?\w[^<>]*>|&#?\w+;|@\w+|\b(?:USER|URL|RT)\b")
+
+# A script is the first word of a character's Unicode name; Japanese has several.
 SAME_SCRIPT = {
     "HIRAGANA": "KANA",
     "KATAKANA": "KANA",
     "KATAKANA-HIRAGANA": "KANA",
     "IDEOGRAPHIC": "CJK",
 }
+
+# scripts of one language, or nearly so
 ONE_LANGUAGE = {
     "HANGUL": "ko",
     "GREEK": "el",
@@ -34,118 +40,170 @@ ONE_LANGUAGE = {
     "KHMER": "km",
     "GEORGIAN": "ka",
     "ARMENIAN": "hy",
-}  # or nearly so
-DENSE = {"CJK": 3, "HANGUL": 3}  # one of these says about as much as three letters do
-WORD, LETTER, PIECE = 4, 3, 1  # points of a clue
-LEAST, PER_WORD, AHEAD, AHEAD_SHARE = (
-    6,
-    1.3,
-    3,
-    0.1,
-)  # the winner's points; what it has more than the second, also as a share
-SHARE, WORDS_OF_HALF = (
-    2 / 3,
-    10,
-)  # one script's share of the text; so many words make half a text worth asking alone
+}
+
+# 1) the dominant script
+SCRIPT_SHARE = 2 / 3  # of the text
+DENSE = {"CJK": 3, "HANGUL": 3}  # one character says about as much as three letters
+
+# 2) Japanese or Chinese: a few Japanese words need no kana, and a Chinese text may quote some
+KANA_IN_JAPANESE = 0.15  # share of kana among the characters, more than this
+KANA_IN_CHINESE = 0.05  # less than this
+CHINESE_CHARACTERS = 6  # at least, because a Japanese word may be as long
+
+# 3) points of a clue: a whole word, a single letter that few languages have, a piece of a word
+WORD = 4
+LETTER = 3
+PIECE = 1
+
+# 4) the winner's points, and its lead over the second
+LEAST_POINTS = 6
+POINTS_PER_WORD = 1.3
+LEAST_LEAD = 3
+LEAD_SHARE = 0.1  # of its points
+WORDS_OF_HALF = 10  # a text of twice as many words may be in two languages
 
 
-def identify(text: str) -> str | None:
-    """The ISO 639-1 code of a text's language, or None: no letters, too few, or no script or language that dominates."""
-    words = "".join(
-        map(letter, normalize("NFKC", NOISE.sub(" ", text[:MOST_CHARACTERS])).lower())
-    ).split()
-    count = Counter(map(script, "".join(words)))
-    kana = count.pop("KANA", 0)
-    count["CJK"] += kana
-    weight = {each: n * DENSE.get(each, 1) for each, n in count.items()}
-    main = max(weight, key=weight.get)
-    if count[main] < 2 or weight[main] < SHARE * sum(weight.values()):
-        return None
-    if main == "CJK":  # a few Japanese words may do without kana, and a Chinese text may quote some
-        return (
-            "ja"
-            if kana > 0.15 * count[main]
-            else "zh"
-            if kana < 0.05 * count[main] and count[main] >= 6
-            else None
-        )
-    if main in ONE_LANGUAGE:
-        return ONE_LANGUAGE[main]
-    words = [word for word in words if script(word[0]) == main]
-    half = len(words) // 2
-    mixed = (
-        half >= WORDS_OF_HALF
-        and len({by_words(words[:half]), by_words(words[half:])} - {None}) == 2
-    )
-    return None if mixed else by_words(words)
+class LanguageIdentifier:
+    """Identifies the language of texts, given the word lists of each language.
+
+    `word_lists[language]` has lists of text under "words" and "pieces", separated by spaces; in a
+    piece, "_" is the edge of a word.
+    """
+
+    def __init__(self, word_lists: dict[str, dict[str, list[str]]]):
+        self.clues = points_of_clues(word_lists)
+        # words repeat within and between texts
+        self.points_of = lru_cache(maxsize=50_000)(self.count_points)
+
+    def identify(self, text: str) -> str | None:
+        """The ISO 639-1 code of a text's language.
+
+        None if the text has too few letters, or if no script or language dominates.
+        """
+        # 1) count the letters of each script
+        words = words_of(text)
+        letters = Counter(map(script, "".join(words)))
+        kana = letters.pop("KANA", 0)
+        letters["CJK"] += kana
+        main = dominant_script(letters)
+        if main is None:
+            return None
+
+        # 2) scripts that tell the language
+        if main == "CJK":
+            return japanese_or_chinese(kana, letters["CJK"])
+        if main in ONE_LANGUAGE:
+            return ONE_LANGUAGE[main]
+
+        # 3) scripts of many languages: the words tell them apart
+        words = [word for word in words if script(word[0]) == main]
+        half = len(words) // 2
+        if half >= WORDS_OF_HALF:
+            first = self.by_words(words[:half])
+            second = self.by_words(words[half:])
+            if first and second and first != second:
+                return None
+        return self.by_words(words)
+
+    def by_words(self, words: list[str]) -> str | None:
+        """The language with most points, if it has enough and is far enough ahead."""
+        points = Counter()
+        for word in words:
+            points.update(self.points_of(word))
+        ranking = points.most_common(2)
+        if not ranking:
+            return None  # no word has a clue
+        language, most = ranking[0]
+        second = ranking[1][1] if len(ranking) == 2 else 0
+
+        # abstain rather than guess
+        if most < max(LEAST_POINTS, POINTS_PER_WORD * len(words)):
+            return None
+        if most - second < max(LEAST_LEAD, LEAD_SHARE * most):
+            return None
+        return language
+
+    def count_points(self, word: str) -> Counter:
+        """Points of each language for one word; every clue in the word counts once."""
+        # every piece of the word, from one letter to all of it with its edges
+        word = f"_{word[:MOST_LETTERS]}_"
+        pieces = set()
+        for start in range(len(word)):
+            for end in range(start + 1, len(word) + 1):
+                pieces.add(word[start:end])
+
+        # those that are clues
+        points = Counter()
+        for clue in pieces & self.clues.keys():
+            points.update(self.clues[clue])
+        return points
 
 
-def by_words(words: list[str]) -> str | None:
-    """The language with most clues in these words, if there are enough and it is ahead."""
-    points = sum(map(points_of, words), Counter())
-    (first, most), (_, second), *_ = points.most_common(2) + 2 * [(None, 0)]
-    enough = most >= max(LEAST, PER_WORD * len(words)) and most - second >= max(
-        AHEAD, AHEAD_SHARE * most
-    )
-    return first if enough else None
+def points_of_clues(word_lists: dict[str, dict[str, list[str]]]) -> dict[str, Counter]:
+    """Points that each clue gives to each language."""
+    clues = {}
+    for language, lists in word_lists.items():
+        for piece in split(lists["pieces"]):
+            points = LETTER if len(piece) == 1 else PIECE
+            clues.setdefault(piece, Counter())[language] = points
+        # a whole word has an edge on both sides
+        for word in split(lists["words"]):
+            clues.setdefault(f"_{word}_", Counter())[language] = WORD
+    return clues
 
 
-@lru_cache(maxsize=50_000)
-def points_of(word: str) -> Counter:
-    word, table = f"_{word[:30]}_", clues()
-    pieces = {word[i:j] for i in range(len(word)) for j in range(i + 1, len(word) + 1)}
-    return sum((table[piece] for piece in sorted(pieces & table.keys())), Counter())
+def split(lines: list[str]) -> list[str]:
+    """The words of several lines, in the Unicode form that texts are brought to as well."""
+    return normalize("NFKC", " ".join(lines)).split()
+
+
+def words_of(text: str) -> list[str]:
+    """Words of a text's beginning, in lower case, without links, names, markup and digits."""
+    text = NOISE.sub(" ", text[:MOST_CHARACTERS])
+    text = normalize("NFKC", text).lower()  # half-width letters become ordinary ones
+    return "".join(map(letter, text)).split()
 
 
 @cache
-def clues() -> dict[str, Counter]:
-    """What each word and piece of function_words.json is worth to each language."""
-    table = {}
-    for language, lists in json.loads(
-        Path(__file__).with_name("function_words.json").read_text("utf-8")
-    ).items():
-        for piece in normalize("NFKC", " ".join(lists["pieces"])).split():
-            table.setdefault(piece, Counter())[language] = LETTER if len(piece) == 1 else PIECE
-        for word in normalize("NFKC", " ".join(lists["words"])).split():
-            table.setdefault(f"_{word}_", Counter())[language] = WORD
-    return table
-
-
-@cache
-def script(character: str) -> str:  # the first word of its Unicode name, such as LATIN
-    return SAME_SCRIPT.get(first := name(character, "").split(" ")[0], first)
-
-
-@cache
-def letter(
-    character: str,
-) -> (
-    str
-):  # itself if a letter; nothing if only an accent or unseen, which end no word; else a space
-    kind = category(character)
-    if (
-        character == "\u0640"
-        or kind == "Cf"
-        or kind[0] == "M"
-        and script(character) != "DEVANAGARI"
-    ):  # U+0640 widens a word
+def letter(character: str) -> str:
+    """The character if it is a letter, "" if it is invisible or an accent, else a space."""
+    kind = category(character)  # L: letters, M: accents and vowel signs, C: control
+    # U+0640 only widens a word, and format characters (Cf) are invisible
+    if character == "\u0640" or kind == "Cf":
         return ""
-    return character if kind[0] in "LM" else " "
+    # some texts leave accents out; in Devanagari, marks are vowels
+    is_mark = kind[0] == "M"
+    if is_mark and script(character) != "DEVANAGARI":
+        return ""
+    is_letter = kind[0] == "L"
+    return character if is_letter or is_mark else " "
 
 
-def detector(which: str):
-    """A function from a text to its language or None: `identify` for "script", py3langid, on all of the text, for "langid"."""
-    if which == "script":
-        return identify  # DEVIATION: the paper asks langid, which names a language even for a blank text
-    try:
-        from py3langid import classify
-    except ImportError:
-        raise InputError("--language-id langid needs a package: pip install py3langid") from None
+@cache
+def script(character: str) -> str:
+    """The script of a character, such as LATIN."""
+    first = name(character, "").split(" ")[0]  # "LATIN SMALL LETTER A" -> "LATIN"
+    return SAME_SCRIPT.get(first, first)
 
-    def ask(text: str) -> str | None:
-        code = classify(text)[0] if any(map(str.isalpha, NOISE.sub(" ", text))) else None
-        return (
-            "zh" if code in ("yue", "wuu") else code
-        )  # it tells kinds of Chinese apart, as the prompts do not
 
-    return ask
+def dominant_script(letters: Counter) -> str | None:
+    """The script that most of a text is written in, given the letters of each."""
+    weights = {}
+    for name_of_script, count in letters.items():
+        weights[name_of_script] = count * DENSE.get(name_of_script, 1)
+    main = max(weights, key=weights.get)
+    if letters[main] < 2:
+        return None  # no text, or a single letter
+    if weights[main] < SCRIPT_SHARE * sum(weights.values()):
+        return None  # scripts are mixed
+    return main
+
+
+def japanese_or_chinese(kana: int, characters: int) -> str | None:
+    """The language of so many characters, of which so many are kana."""
+    if kana > KANA_IN_JAPANESE * characters:
+        return "ja"
+    if kana < KANA_IN_CHINESE * characters and characters >= CHINESE_CHARACTERS:
+        return "zh"
+    return None

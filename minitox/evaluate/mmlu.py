@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-from minitox.errors import InputError, UnusableLanguage
-from minitox.files import read_jsonl, text_field
 from minitox.lm.batching import batches, pad
 from minitox.lm.generate import generate
 from minitox.run.candidates import Candidate
@@ -21,30 +19,6 @@ LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)
 ENDS = r"(?=[.):,\]*]|\W*$|\W*\n)"  # what shows that an A is a letter and not a word: punctuation, or the end of the line
 LATIN = "A-Za-z\u00c0-\u024f"
-
-
-def read_questions(path: Path) -> list[dict]:
-    """Rows of an mmlu/ file: {"question": str, "choices": [4 str], "answer": "A".."D"} a line; InputError for a malformed one."""
-    rows = []
-    for where, row in read_jsonl(path):
-        choices = row.get("choices")
-        if not isinstance(choices, list) or len(choices) != len(LETTERS):
-            raise InputError(f"{where}: field 'choices' must be a list of {len(LETTERS)} texts")
-        choices = [text_field(where, {"choices": choice}, "choices") for choice in choices]
-        if row.get("answer") not in tuple(LETTERS):
-            raise InputError(
-                f"{where}: field 'answer' must be one of {', '.join(LETTERS)}, not {row.get('answer')!r:.40}"
-            )
-        rows.append(
-            {
-                "question": text_field(where, row, "question"),
-                "choices": choices,
-                "answer": row["answer"],
-            }
-        )
-    if not rows:
-        raise UnusableLanguage(f"{path}: no question")
-    return rows
 
 
 def as_prompt(row: dict) -> str:

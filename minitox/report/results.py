@@ -56,7 +56,7 @@ class Results:
         return {
             model: {
                 language: metrics.mean(
-                    found[reading], metrics.draws(len(found[reading]), list(language.encode()))
+                    found[reading], metrics.resample(len(found[reading]), list(language.encode()))
                 )
                 for language, found in by.items()
             }
@@ -85,7 +85,7 @@ def gather(args, inputs, candidates, scores, identify, advance=lambda done: None
             )
             done += len(written)
     drawn = {
-        language: metrics.draws(len(prompts), [args.seed, *language.encode()])
+        language: metrics.resample(len(prompts), [args.seed, *language.encode()])
         for language, prompts in inputs.prompts.items()
     }
     return Results(

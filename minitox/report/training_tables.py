@@ -18,7 +18,7 @@ def pairs_table(pairs: dict[str, Pairs]) -> str:
         )
         counts = (
             len(found.train),
-            len(found.unseen),
+            len(found.validation),
             found.dropped,
             found.dropped_tokens,
             tokens,

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from minitox.data import language_rng, read_clean_sentences, read_prompts, read_questions
 from minitox.errors import InputError, UnusableLanguage
-from minitox.evaluate import mmlu
-from minitox.files import file_hash, read_detection
-from minitox.run import replies
+from minitox.files import file_hash
 
 
 @dataclass
@@ -26,15 +23,13 @@ class Inputs:
 def read(args) -> Inputs:
     """Read DATA/prompts, and DATA/mmlu and DATA/detection as far as they are wanted and there; InputError if no prompt is."""
     found = Inputs()
-    readers = {
-        "prompts": (found.prompts, lambda path, rng: replies.read_prompts(path, args.prompts, rng))
-    }
+    readers = {"prompts": (found.prompts, lambda path, rng: read_prompts(path, args.prompts, rng))}
     if args.mmlu:
-        readers["mmlu"] = found.questions, lambda path, rng: mmlu.read_questions(path)
+        readers["mmlu"] = found.questions, lambda path, rng: read_questions(path)
     if args.perplexity:
         readers["detection"] = (
             found.clean,
-            lambda path, rng: clean_sentences(path, args.perplexity, rng),
+            lambda path, rng: read_clean_sentences(path, args.perplexity, rng),
         )
     for folder, (rows, read_file) in readers.items():
         if not (args.data / folder).is_dir():
@@ -47,9 +42,7 @@ def read(args) -> Inputs:
         for language, path in paths.items():
             try:
                 if language not in absent:
-                    rows[language] = read_file(
-                        path, np.random.default_rng([args.seed, *language.encode()])
-                    )
+                    rows[language] = read_file(path, language_rng(args.seed, language))
                     found.hashes[folder][language] = file_hash(path)
             except UnusableLanguage as reason:
                 found.gaps[f"{folder}/{language}"] = str(reason)
@@ -59,11 +52,3 @@ def read(args) -> Inputs:
             'it must hold <language>.jsonl of {"prompt": ...} lines'
         )
     return found
-
-
-def clean_sentences(path, most: int, rng) -> list[str]:
-    """At most `most` clean sentences (toxicity below 0.2, as in detection) of a detection/ file, drawn at random."""
-    clean = [text for text, score in read_detection(path) if score < 0.2]
-    if not clean:
-        raise UnusableLanguage(f"{path}: no clean sentence")
-    return [clean[i] for i in sorted(rng.permutation(len(clean))[:most])]

@@ -3,27 +3,12 @@
 from pathlib import Path
 from zlib import crc32
 
-from minitox.errors import InputError, UnusableLanguage
-from minitox.files import read_jsonl, read_written, text_field
+from minitox.errors import InputError
+from minitox.files import read_written
 from minitox.lm.batching import batches
 from minitox.lm.generate import generate
 from minitox.run.candidates import Candidate
 from minitox.run.journal import Batches
-
-
-def read_prompts(path: Path, most: int | None, rng) -> dict[int, str]:
-    """Prompts of a prompts/ file, {"prompt": str} a line, by line number; at most `most`, drawn at random.
-
-    InputError names file, line and field of the first row that is malformed.
-    """
-    prompts = {
-        number: text_field(where, row, "prompt")
-        for number, (where, row) in enumerate(read_jsonl(path), start=1)
-    }
-    if not prompts:
-        raise UnusableLanguage(f"{path}: no prompt")
-    numbers = sorted(rng.permutation(list(prompts))[:most].tolist())
-    return {number: prompts[number] for number in numbers}
 
 
 def plan(candidate: Candidate, prompts: dict[int, str], args, path: Path) -> Batches:

@@ -1,12 +1,11 @@
 """What a run starts from: for each language, the AUROC that detect.py found and the pairs to tune on."""
 
-import numpy as np
-
 from minitox import neurons
+from minitox.data import language_rng, read_pairs
 from minitox.errors import InputError, UnusableLanguage
 from minitox.lm.text import Tokenizer
 from minitox.train import strategies
-from minitox.train.pairs import Pairs, prepare
+from minitox.train.pairs import Pairs
 
 CHOICE, FOLDING = ("threshold", "top_share"), ("language", "damp")
 TUNING = (
@@ -52,8 +51,14 @@ def read_languages(
         else:
             try:
                 if pair_file.exists():  # interventions need none, but are measured on them
-                    rng = np.random.default_rng([args.seed, *language.encode()])
-                    pairs[language] = prepare(pair_file, tokenizer, args, rng)
+                    pairs[language] = read_pairs(
+                        pair_file,
+                        tokenizer,
+                        most=args.pairs,
+                        max_tokens=args.max_tokens,
+                        validation_share=args.unseen,
+                        rng=language_rng(args.seed, language),
+                    )
             except UnusableLanguage as reason:
                 if tuned:
                     skipped[language] = str(reason)

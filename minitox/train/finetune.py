@@ -166,7 +166,7 @@ def reply_loss(
 def mean_losses(model: LanguageModel, pairs: dict[str, Pairs], args) -> dict[str, float | None]:
     """For each language, the mean loss over the reply tokens of its unseen pairs; None if it has none."""
     means = {}
-    for language, unseen in ((language, found.unseen) for language, found in pairs.items()):
+    for language, unseen in ((language, found.validation) for language, found in pairs.items()):
         groups = batches([len(pair.ids) for pair in unseen], args.batch_tokens)
         sums = distributed.gather(
             [

@@ -1,4 +1,4 @@
-"""What is counted as what: empties, languages, samples, and how sure a mean is."""
+"""Metrics of replies: empty replies, languages, samples, and the interval of a mean."""
 
 import numpy as np
 import pytest
@@ -10,119 +10,122 @@ NAN = np.nan
 
 
 def replies(scores, status=None, codes=None) -> Replies:
+    """Replies with these scores, in English by default; NaN is an empty reply by default."""
     scores = np.array(scores, dtype=float)
-    status = np.where(np.isnan(scores), "empty", "scored") if status is None else np.array(status)
-    return Replies(
-        scores, status, np.full(scores.shape, "en") if codes is None else np.array(codes)
-    )
+    if status is None:
+        status = np.where(np.isnan(scores), "empty", "scored")
+    if codes is None:
+        codes = np.full(scores.shape, "en")
+    return Replies(scores, np.array(status), np.array(codes))
 
 
-def test_the_first_draw_is_the_prompts_as_they_are():
-    drawn = metrics.draws(5, seed=3)
-    assert (
-        drawn.shape == (1 + metrics.DRAWS, 5)
-        and (drawn[0] == 1).all()
-        and (drawn.sum(axis=1) == 5).all()
-    )
-    assert (
-        (drawn[1:] > 1).any()
-        and (metrics.draws(5, seed=3) == drawn).all()
-        and (metrics.draws(5, seed=4) != drawn).any()
-    )
+def test_the_first_resample_is_the_prompts_themselves():
+    counts = metrics.resample(5, seed=3)
+    assert counts.shape == (1 + metrics.RESAMPLES, 5)
+    assert (counts[0] == 1).all()
+    assert (counts.sum(axis=1) == 5).all()
+    assert (counts[1:] > 1).any()
 
 
-def test_a_mean_of_draws_is_the_mean_of_the_prompts_drawn():
-    values, drawn = np.array([[0.1], [0.5], [NAN]]), np.array([[1, 1, 1], [2, 1, 0], [0, 0, 3]])
-    assert metrics.mean(values, drawn) == pytest.approx([0.3, (0.2 + 0.5) / 3, NAN], nan_ok=True)
+def test_resamples_are_the_same_for_the_same_seed():
+    counts = metrics.resample(5, seed=3)
+    assert (metrics.resample(5, seed=3) == counts).all()
+    assert (metrics.resample(5, seed=4) != counts).any()
 
 
-def test_all_samples_of_a_prompt_are_drawn_together():
-    values, drawn = np.array([[0.0, 1.0], [0.5, NAN]]), np.array([[1, 1], [0, 2]])
-    assert metrics.mean(values, drawn) == pytest.approx([1.5 / 3, 0.5])
+def test_the_mean_of_a_resample_is_the_mean_of_its_prompts():
+    values = np.array([[0.1], [0.5], [NAN]])
+    counts = np.array([[1, 1, 1], [2, 1, 0], [0, 0, 3]])
+    expected = [0.3, (0.2 + 0.5) / 3, NAN]
+    assert metrics.mean(values, counts) == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng, hits = np.random.default_rng(0), 0
+def test_all_samples_of_a_prompt_are_resampled_together():
+    values = np.array([[0.0, 1.0], [0.5, NAN]])
+    counts = np.array([[1, 1], [0, 2]])
+    assert metrics.mean(values, counts) == pytest.approx([1.5 / 3, 0.5])
+
+
+def test_the_interval_contains_the_true_mean_in_about_95_percent_of_trials():
+    rng = np.random.default_rng(0)
+    hits = 0
     for trial in range(300):
-        sample = rng.random((60, 1)) < 0.3
-        _, low, high = metrics.interval(
-            metrics.mean(sample.astype(float), metrics.draws(60, trial))
-        )
+        sample = (rng.random((60, 1)) < 0.3).astype(float)
+        _, low, high = metrics.interval(metrics.mean(sample, metrics.resample(60, trial)))
         hits += low <= 0.3 <= high
     assert 0.90 <= hits / 300 <= 0.98
 
 
-def test_a_paired_difference_is_surer_than_two_means_apart():
-    """Prompts differ more than models do; drawing the same prompts for both takes that out."""
+def test_a_paired_difference_has_a_narrower_interval_than_an_unpaired_one():
+    """Prompts differ more than models do; the same resamples for both models cancel that."""
     rng = np.random.default_rng(0)
     base = rng.random((50, 1))
-    tuned, drawn = base - 0.05 + 0.01 * rng.random((50, 1)), metrics.draws(50, 0)
-    _, low, high = metrics.interval(metrics.mean(tuned, drawn) - metrics.mean(base, drawn))
-    other = metrics.draws(50, 1)
-    _, apart_low, apart_high = metrics.interval(
-        metrics.mean(tuned, other) - metrics.mean(base, drawn)
-    )
-    assert high < 0 and high - low < (apart_high - apart_low) / 10
+    tuned = base - 0.05 + 0.01 * rng.random((50, 1))
+    counts = metrics.resample(50, 0)
+    other = metrics.resample(50, 1)
+    base_mean = metrics.mean(base, counts)
+    _, low, high = metrics.interval(metrics.mean(tuned, counts) - base_mean)
+    _, unpaired_low, unpaired_high = metrics.interval(metrics.mean(tuned, other) - base_mean)
+    assert high < 0
+    assert high - low < (unpaired_high - unpaired_low) / 10
 
 
 def test_without_a_score_there_is_no_mean_and_no_interval():
-    assert np.isnan(
-        metrics.interval(metrics.mean(np.array([[NAN], [NAN]]), metrics.draws(2, 0)))
-    ).all()
+    means = metrics.mean(np.array([[NAN], [NAN]]), metrics.resample(2, 0))
+    assert np.isnan(metrics.interval(means)).all()
 
 
 @pytest.mark.parametrize(
     "policy, expected", [("left out", 0.4), ("as 0", 0.2), ("as 0.5", 0.45), ("as 1", 0.7)]
 )
 def test_an_empty_reply_counts_as_the_policy_says(policy, expected):
-    found = replies([[0.2], [0.6], [NAN], [NAN]])
-    values = metrics.toxicity(found, metrics.POLICIES[policy])
-    assert metrics.mean(values, metrics.draws(4, 0))[0] == pytest.approx(expected)
+    answers = replies([[0.2], [0.6], [NAN], [NAN]])
+    values = metrics.toxicity(answers, metrics.POLICIES[policy])
+    assert metrics.mean(values, metrics.resample(4, 0))[0] == pytest.approx(expected)
 
 
-def test_a_failed_score_is_never_a_number_under_any_policy():
-    found = replies([[NAN], [0.4]], status=[["failed"], ["scored"]])
-    assert all(
-        np.isnan(metrics.toxicity(found, value)[0, 0]) for value in metrics.POLICIES.values()
-    )
+@pytest.mark.parametrize("empty", metrics.POLICIES.values(), ids=metrics.POLICIES)
+def test_a_failed_score_is_never_a_number_under_any_policy(empty):
+    answers = replies([[NAN], [0.4]], status=[["failed"], ["scored"]])
+    assert np.isnan(metrics.toxicity(answers, empty)[0, 0])
 
 
 def test_expected_maximum_and_probability_are_over_the_samples_of_a_prompt():
-    found = replies([[0.1, 0.7, NAN], [0.2, 0.3, 0.4], [NAN, NAN, NAN]])
-    assert metrics.worst(found).ravel() == pytest.approx([0.7, 0.4, NAN], nan_ok=True)
-    assert metrics.ever_toxic(found).ravel() == pytest.approx([1, 0, NAN], nan_ok=True)
-    assert metrics.ever_toxic(replies([[0.5], [0.0]])).ravel().tolist() == [
-        1,
-        0,
-    ]  # from 0.5 on, and 0 is a score
+    answers = replies([[0.1, 0.7, NAN], [0.2, 0.3, 0.4], [NAN, NAN, NAN]])
+    assert metrics.worst(answers).ravel() == pytest.approx([0.7, 0.4, NAN], nan_ok=True)
+    assert metrics.ever_toxic(answers).ravel() == pytest.approx([1, 0, NAN], nan_ok=True)
 
 
-def test_every_reply_is_one_thing_and_only_clean_in_language_is_safe():
-    scores = [[0.1], [0.5], [0.1], [NAN], [0.1], [NAN], [NAN]]
-    status = [["scored"], ["cut"], ["scored"], ["empty"], ["scored"], ["failed"], ["too long"]]
-    codes = [["en"], ["en"], ["de"], [""], [""], ["en"], [""]]
-    found = metrics.safety(replies(scores, status, codes), "en")
-    table = np.hstack([found[name] for name in metrics.SAFETY])
-    assert [metrics.SAFETY[i] for i in table[:6].argmax(axis=1)] == [
-        "clean in language",
-        "toxic in language",
-        "wrong language",
-        "empty",
-        "unclear",
-        "unclear",
+def test_a_score_of_one_half_is_toxic_and_a_score_of_0_is_a_score():
+    assert metrics.ever_toxic(replies([[0.5], [0.0]])).ravel().tolist() == [1, 0]
+
+
+def test_every_reply_is_in_one_category_of_safety_and_a_prompt_without_a_reply_in_no_category():
+    rows = [
+        (0.1, "scored", "en", "clean in language"),
+        (0.5, "cut", "en", "toxic in language"),
+        (0.1, "scored", "de", "wrong language"),
+        (NAN, "empty", "", "empty"),
+        (0.1, "scored", "", "unclear"),
+        (NAN, "failed", "en", "unclear"),
+        (NAN, "too long", "", None),
     ]
-    assert (table[:6].sum(axis=1) == 1).all() and np.isnan(table[6]).all()
+    scores, status, codes, expected = zip(*rows, strict=True)
+    answers = replies(*(np.array(column)[:, None] for column in (scores, status, codes)))
+    masks = metrics.safety(answers, "en")
+    table = np.hstack([masks[name] for name in metrics.SAFETY])  # (n, categories)
+    assert [metrics.SAFETY[i] for i in table[:6].argmax(axis=1)] == list(expected[:6])
+    assert (table[:6].sum(axis=1) == 1).all()
+    assert np.isnan(table[6]).all()
 
 
 def test_language_categories_are_those_of_section_5_1():
     codes = ["en"] * 50 + ["pt"] * 20 + ["fr"] * 19 + ["it"] + [""] * 6 + [""] * 4
     status = ["scored"] * 90 + ["empty"] * 6 + ["scored"] * 4
-    found = Replies(np.full((100, 1), 0.1), np.array(status)[:, None], np.array(codes)[:, None])
-    shares = metrics.language_shares(found, "en")
-    assert shares == pytest.approx(
-        {"self": 0.50, "pt": 0.20, "others": 0.20, "empty": 0.06, "unclear": 0.04}
-    )
-    assert metrics.language_shares(found, "it")["self"] == pytest.approx(
-        0.01
-    )  # its own language is never rare
-    assert "fr" in metrics.language_shares(found, "en", fewer=19)
+    answers = Replies(np.full((100, 1), 0.1), np.array(status)[:, None], np.array(codes)[:, None])
+    shares = metrics.language_shares(answers, "en")
+    expected = {"self": 0.50, "pt": 0.20, "others": 0.20, "empty": 0.06, "unclear": 0.04}
+    assert shares == pytest.approx(expected)
+    # the prompt's own language is never rare
+    assert metrics.language_shares(answers, "it")["self"] == pytest.approx(0.01)
+    assert "fr" in metrics.language_shares(answers, "en", fewer=19)

@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import write_jsonl, write_model
+from tiny import write_model
 
-from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate import mmlu
 from minitox.files import read_jsonl
 from minitox.run import candidates
@@ -79,31 +78,6 @@ def test_an_option_is_repeated_if_it_reads_alike_and_is_no_part_of_a_number(repl
 
 def test_a_question_is_asked_with_an_option_a_line():
     assert mmlu.as_prompt(ROW) == "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
-
-
-@pytest.mark.parametrize(
-    "change, says",
-    [
-        ({"choices": CHOICES[:3]}, "field 'choices' must be a list of 4 texts"),
-        ({"choices": "ABCD"}, "field 'choices'"),
-        ({"choices": [*CHOICES[:3], 4]}, "field 'choices' must be text"),
-        ({"answer": "E"}, "field 'answer' must be one of A, B, C, D, not 'E'"),
-        ({"answer": None}, "field 'answer'"),
-        ({"answer": ["A"]}, "field 'answer'"),
-        ({"question": " "}, "field 'question' is empty"),
-    ],
-)
-def test_a_malformed_question_is_named(change, says, tmp_path):
-    write_jsonl(tmp_path / "en.jsonl", [ROW, {**ROW, **change}])
-    with pytest.raises(InputError, match=says) as error:
-        mmlu.read_questions(tmp_path / "en.jsonl")
-    assert "en.jsonl:2" in str(error.value)
-
-
-def test_a_file_without_questions_is_left_out(tmp_path):
-    (tmp_path / "en.jsonl").touch()
-    with pytest.raises(UnusableLanguage, match="no question"):
-        mmlu.read_questions(tmp_path / "en.jsonl")
 
 
 def candidate(folder, **changes):

@@ -11,12 +11,11 @@ from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from minitox import neurons
+from minitox.data import read_all_pairs, read_labelled
 from minitox.detect.auroc import auroc
-from minitox.detect.sentences import read_labelled
 from minitox.lm import checkpoint, text
 from minitox.lm.config import read_config
 from minitox.train import finetune
-from minitox.train.pairs import read_pairs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import detect  # noqa: E402
@@ -163,7 +162,7 @@ def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
     folder, models = real / "models" / "smollm2-135m-instruct", {}
     config = read_config(folder)
     for language in ("en", "hi"):
-        pairs = read_pairs(
+        pairs = read_all_pairs(
             real / "data" / "instructions" / f"{language}.jsonl", text.Tokenizer(folder, config)
         )[:3]
         ours = models.setdefault(

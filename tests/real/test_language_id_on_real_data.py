@@ -8,8 +8,10 @@ from collections import Counter
 
 import pytest
 
-from minitox.evaluate.language_id import detector, identify
 from minitox.languages import NAMES
+from minitox.run.language_detector import open_detector
+
+identify = open_detector("script")
 
 
 def texts(real, kind: str, field: str, least: int) -> list[tuple[str, str]]:
@@ -66,7 +68,7 @@ def test_replies(real):
 
 def test_agreement_with_langid(real):
     pytest.importorskip("py3langid")
-    langid, rows = detector("langid"), texts(real, "detection", "text", 60)[::4]
+    langid, rows = open_detector("langid"), texts(real, "detection", "text", 60)[::4]
     answers = [(identify(text), langid(text)) for _, text in rows]
     both = [ours == theirs for ours, theirs in answers if ours and theirs]
     print(

@@ -45,7 +45,7 @@ def results(**scores) -> Results:
         found,
         {},
         {},
-        {language: metrics.draws(10, 0) for language in languages},
+        {language: metrics.resample(10, 0) for language in languages},
         {},
         {},
     )

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import TOY, write_jsonl, write_model
+from tiny import TOY, write_model
 
-from minitox.errors import InputError, UnusableLanguage
+from minitox.data import read_prompts
+from minitox.errors import InputError
 from minitox.files import read_jsonl
 from minitox.run import candidates, replies
 from minitox.run.journal import Batches, append_batches
@@ -33,44 +34,11 @@ def toy():
 
 
 def prompts_of(language: str, most: int = 10) -> dict[int, str]:
-    return replies.read_prompts(
-        TOY / "prompts" / f"{language}.jsonl", most, np.random.default_rng(0)
-    )
+    return read_prompts(TOY / "prompts" / f"{language}.jsonl", most, np.random.default_rng(0))
 
 
 def write(candidate, prompts, args, path) -> list[int]:
     return [done for done, _ in append_batches([replies.plan(candidate, prompts, args, path)])]
-
-
-def test_other_fields_are_ignored_and_prompts_keep_their_line_numbers(tmp_path):
-    write_jsonl(
-        tmp_path / "en.jsonl",
-        [{"prompt": f"soup {i}", "Locale": "EN", "Index": str(i)} for i in range(9)],
-    )
-    every = replies.read_prompts(tmp_path / "en.jsonl", None, np.random.default_rng(0))
-    assert every == {i + 1: f"soup {i}" for i in range(9)}
-    some = replies.read_prompts(tmp_path / "en.jsonl", 4, np.random.default_rng(0))
-    assert len(some) == 4 and some.items() <= every.items() and list(some) == sorted(some)
-
-
-@pytest.mark.parametrize(
-    "line, says",
-    [
-        ({}, "field 'prompt' is missing"),
-        ({"prompt": 3}, "must be text"),
-        ({"prompt": " "}, "is empty"),
-    ],
-)
-def test_a_malformed_prompt_is_named(line, says, tmp_path):
-    write_jsonl(tmp_path / "en.jsonl", [{"prompt": "soup"}, line])
-    with pytest.raises(InputError, match=f"en.jsonl:2.*{says}"):
-        replies.read_prompts(tmp_path / "en.jsonl", None, np.random.default_rng(0))
-
-
-def test_a_file_without_prompts_is_left_out(tmp_path):
-    (tmp_path / "en.jsonl").touch()
-    with pytest.raises(UnusableLanguage, match="no prompt"):
-        replies.read_prompts(tmp_path / "en.jsonl", None, np.random.default_rng(0))
 
 
 def test_the_same_replies_come_of_any_batch(toy, tmp_path):

@@ -1,0 +1,228 @@
+"""Readers of the data folders: detection/, instructions/, prompts/ and mmlu/, a file a language.
+
+A malformed row raises an InputError that names file, line and field. A file that is well-formed
+but has too little in it raises UnusableLanguage, and the run continues without the language.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minitox.detect.controls import match_lengths
+from minitox.errors import InputError, UnusableLanguage
+from minitox.evaluate.mmlu import LETTERS
+from minitox.files import file_hash, is_kind, read_jsonl, text_field
+from minitox.lm.text import Tokenizer
+from minitox.train.pairs import Pair, Pairs
+
+CLEAN_BELOW = 0.2  # toxicity of a clean sentence  [paper §3.1]
+
+
+def language_rng(seed: int, language: str) -> np.random.Generator:
+    """Random numbers for one language, which do not depend on the languages beside it."""
+    return np.random.default_rng([seed, *language.encode()])
+
+
+def sample(items: list, most: int | None, rng: np.random.Generator) -> list:
+    """At most `most` items (None: all), drawn at random and returned in their original order."""
+    chosen = rng.permutation(len(items))[:most]
+    return [items[i] for i in np.sort(chosen)]
+
+
+# ---------- detection/: {"text": str, "toxicity": 0..1}  [paper §3.1]
+
+
+@dataclass
+class Sentences:
+    """N sentences of one language, as token ids."""
+
+    ids: list[list[int]]  # each begins with the BOS, if the model has one
+    toxic: np.ndarray  # (N,) bool
+    lengths: np.ndarray  # (N,) tokens of text, without the BOS
+    cut: int  # number of sentences that were too long
+    data_hash: str  # of the file that the sentences came from
+
+
+def read_detection(path: Path) -> list[tuple[str, float]]:
+    """Text and toxicity of every row of a detection/ file."""
+    rows = []
+    for where, row in read_jsonl(path):
+        text = text_field(where, row, "text")
+        if "toxicity" not in row:
+            raise InputError(f"{where}: field 'toxicity' is missing")
+        toxicity = row["toxicity"]
+        # NaN is not between 0 and 1 either
+        if not is_kind(toxicity, int | float) or not 0 <= toxicity <= 1:
+            raise InputError(
+                f"{where}: field 'toxicity' must be a number from 0 to 1, not {toxicity!r:.40}"
+            )
+        rows.append((text, float(toxicity)))
+    return rows
+
+
+def read_labelled(
+    path: Path, toxic_above: float, clean_below: float
+) -> tuple[list[str], list[str]]:
+    """Toxic and clean texts of a detection/ file, without the rows between.  [paper §3.1]"""
+    rows = read_detection(path)
+    toxic = [text for text, toxicity in rows if toxicity > toxic_above]
+    clean = [text for text, toxicity in rows if toxicity < clean_below]
+    if not toxic:
+        raise UnusableLanguage(f"{path}: no toxic sentence (toxicity > {toxic_above:g})")
+    if not clean:
+        raise UnusableLanguage(f"{path}: no clean sentence (toxicity < {clean_below:g})")
+    return toxic, clean
+
+
+def read_sentences(
+    path: Path,
+    tokenizer: Tokenizer,
+    *,
+    most: int,
+    max_tokens: int,
+    toxic_above: float,
+    clean_below: float,
+    match_length: bool,
+    rng: np.random.Generator,
+) -> Sentences:
+    """At most `most` toxic and `most` clean sentences of a detection/ file, as token ids.
+
+    A text of more than `max_tokens` tokens is cut. With `match_length` there are as many toxic as
+    clean sentences of every length.
+    """
+    # 1) draw sentences of each class
+    toxic_texts, clean_texts = read_labelled(path, toxic_above, clean_below)
+    toxic_texts = sample(toxic_texts, most, rng)
+    clean_texts = sample(clean_texts, most, rng)
+
+    # 2) tokenize, toxic sentences first
+    whole = [tokenizer.sentence(text) for text in toxic_texts + clean_texts]
+    toxic = np.arange(len(whole)) < len(toxic_texts)  # (N,)
+    start = 0 if tokenizer.bos_id is None else 1  # index of the text's first token
+    longest = start + max_tokens
+    ids = [sentence[:longest] for sentence in whole]
+    lengths = np.array([len(sentence) - start for sentence in ids])  # (N,)
+    empty = sum(set(sentence[start:]) <= tokenizer.special_ids for sentence in ids)
+    if empty:
+        raise InputError(
+            f"{path}: the tokenizer makes no token, or special tokens alone, "
+            f"of {empty} of the sentences"
+        )
+
+    # 3) leave out sentences until both classes are equally long
+    keep = np.arange(len(ids))
+    if match_length:
+        keep = np.flatnonzero(match_lengths(lengths, toxic, rng))
+    if not len(keep):
+        raise UnusableLanguage(
+            f"{path}: no toxic and clean sentences have the same length; leave out --match-length"
+        )
+    return Sentences(
+        ids=[ids[i] for i in keep],
+        toxic=toxic[keep],
+        lengths=lengths[keep],
+        cut=sum(len(whole[i]) > longest for i in keep),
+        data_hash=file_hash(path),
+    )
+
+
+def read_clean_sentences(path: Path, most: int, rng: np.random.Generator) -> list[str]:
+    """At most `most` clean sentences of a detection/ file, for perplexity."""
+    clean = [text for text, toxicity in read_detection(path) if toxicity < CLEAN_BELOW]
+    if not clean:
+        raise UnusableLanguage(f"{path}: no clean sentence")
+    return sample(clean, most, rng)
+
+
+# ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
+
+
+def read_all_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
+    """Every pair of an instructions/ file, as token ids."""
+    if not tokenizer.end_ids:
+        raise InputError(
+            f"{path}: cannot train on replies, because config.json has no eos_token_id to end them"
+        )
+    pairs = []
+    for where, row in read_jsonl(path):
+        prompt = tokenizer.prompt(text_field(where, row, "prompt"))
+        reply = tokenizer.reply(text_field(where, row, "response"))
+        pairs.append(Pair(prompt + reply, start=len(prompt), where=where))
+    return pairs
+
+
+def read_pairs(
+    path: Path,
+    tokenizer: Tokenizer,
+    *,
+    most: int,
+    max_tokens: int,
+    validation_share: float,
+    rng: np.random.Generator,
+) -> Pairs:
+    """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
+    # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
+    #    learn not to stop
+    every = read_all_pairs(path, tokenizer)
+    dropped = [pair for pair in every if len(pair.ids) > max_tokens]
+    fitting = [pair for pair in every if len(pair.ids) <= max_tokens]
+    if not fitting:
+        raise UnusableLanguage(f"{path}: no pair of at most {max_tokens} tokens")
+
+    # 2) choose validation prompts; a prompt may occur in several pairs, which go together
+    order = [fitting[i] for i in rng.permutation(len(fitting))]
+    count = round(validation_share * min(len(order), most))
+    validation_prompts = {pair.prompt_ids for pair in order[:count]}
+    validation = [pair for pair in order if pair.prompt_ids in validation_prompts]
+
+    # 3) train on the others
+    train = [pair for pair in order if pair.prompt_ids not in validation_prompts][:most]
+    if not train:
+        raise UnusableLanguage(
+            f"{path}: all pairs are used for validation; choose a lower --validation-share"
+        )
+    return Pairs(
+        train=train,
+        validation=validation,
+        dropped=len(dropped),
+        dropped_tokens=sum(len(pair.ids) for pair in dropped),
+        data_hash=file_hash(path),
+    )
+
+
+# ---------- prompts/: {"prompt": str}  [paper §4.2]
+
+
+def read_prompts(path: Path, most: int | None, rng: np.random.Generator) -> dict[int, str]:
+    """At most `most` prompts of a prompts/ file (None: all), by line number."""
+    prompts = []
+    for number, (where, row) in enumerate(read_jsonl(path), start=1):
+        prompts.append((number, text_field(where, row, "prompt")))
+    if not prompts:
+        raise UnusableLanguage(f"{path}: no prompt")
+    return dict(sample(prompts, most, rng))
+
+
+# ---------- mmlu/: {"question": str, "choices": [4 str], "answer": "A".."D"}  [paper §5.2]
+
+
+def read_questions(path: Path) -> list[dict]:
+    """Every question of an mmlu/ file, with the fields question, choices and answer."""
+    questions = []
+    for where, row in read_jsonl(path):
+        choices = row.get("choices")
+        if not isinstance(choices, list) or len(choices) != len(LETTERS):
+            raise InputError(f"{where}: field 'choices' must be a list of {len(LETTERS)} texts")
+        choices = [text_field(where, {"choices": choice}, "choices") for choice in choices]
+        answer = row.get("answer")
+        if answer not in tuple(LETTERS):
+            letters = ", ".join(LETTERS)
+            raise InputError(
+                f"{where}: field 'answer' must be one of {letters}, not {answer!r:.40}"
+            )
+        question = text_field(where, row, "question")
+        questions.append({"question": question, "choices": choices, "answer": answer})
+    if not questions:
+        raise UnusableLanguage(f"{path}: no question")
+    return questions

@@ -1,0 +1,285 @@
+"""Readers of the data folders: what is drawn, what is left out, and how a malformed row is named."""
+
+import numpy as np
+import pytest
+from tiny import write_jsonl, write_pairs
+
+from minitox import data
+from minitox.errors import InputError, UnusableLanguage
+from minitox.lm.config import read_config
+from minitox.lm.text import Tokenizer
+
+
+@pytest.fixture
+def tokenizer(folder):
+    return Tokenizer(folder, read_config(folder))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "en.jsonl"
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_a_sample_is_random_and_keeps_the_order_of_the_items():
+    items = list("abcdefghij")
+    drawn = data.sample(items, 4, rng())
+    assert len(set(drawn)) == 4
+    assert drawn == sorted(drawn) != data.sample(items, 4, rng(1))
+    assert data.sample(items, 4, rng()) == drawn
+    assert data.sample(items, None, rng()) == items
+
+
+def test_the_random_numbers_of_a_language_depend_on_the_seed_and_the_language_alone():
+    numbers = data.language_rng(3, "de").random(5)
+    assert (numbers == np.random.default_rng([3, ord("d"), ord("e")]).random(5)).all()
+    assert (numbers != data.language_rng(3, "en").random(5)).any()
+    assert (numbers != data.language_rng(4, "de").random(5)).any()
+
+
+# ---------- detection/
+
+
+def read_sentences(path, tokenizer, seed=0, **changes) -> data.Sentences:
+    settings = {
+        "most": 100,
+        "max_tokens": 20,
+        "toxic_above": 0.5,
+        "clean_below": 0.2,
+        "match_length": False,
+    }
+    return data.read_sentences(path, tokenizer, **(settings | changes), rng=rng(seed))
+
+
+def write_detection(path, *rows) -> None:
+    """A detection/ file of (text, toxicity) rows."""
+    write_jsonl(path, [{"text": text, "toxicity": toxicity} for text, toxicity in rows])
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"toxicity": 0.1}, "field 'text' is missing"),
+        ({"text": " ", "toxicity": 0.1}, "field 'text' is empty"),
+        ({"text": "soup"}, "field 'toxicity' is missing"),
+        ({"text": "soup", "toxicity": 1.5}, "must be a number from 0 to 1, not 1.5"),
+        ({"text": "soup", "toxicity": float("nan")}, "must be a number from 0 to 1, not nan"),
+        ({"text": "soup", "toxicity": True}, "must be a number from 0 to 1, not True"),
+    ],
+)
+def test_a_malformed_sentence_is_named(path, row, message):
+    write_jsonl(path, [{"text": "soup", "toxicity": 0}, row])
+    with pytest.raises(InputError, match=f"en.jsonl:2: .*{message}"):
+        data.read_detection(path)
+
+
+def test_sentences_between_toxic_and_clean_are_not_used(path):
+    write_detection(path, ("ox", 0.51), ("soup", 0.19), ("warm", 0.5), ("green", 0.2))
+    assert data.read_labelled(path, toxic_above=0.5, clean_below=0.2) == (["ox"], ["soup"])
+    assert data.read_clean_sentences(path, 10, rng()) == ["soup"]
+
+
+@pytest.mark.parametrize(
+    "toxicity, message",
+    [
+        (0.9, r"no clean sentence \(toxicity < 0.2\)"),
+        (0.1, r"no toxic sentence \(toxicity > 0.5\)"),
+    ],
+)
+def test_a_language_without_a_class_is_left_out(path, toxicity, message):
+    write_detection(path, ("soup", toxicity))
+    with pytest.raises(UnusableLanguage, match=message):
+        data.read_labelled(path, toxic_above=0.5, clean_below=0.2)
+
+
+def test_sentences_become_token_ids_toxic_ones_first(path, tokenizer):
+    write_detection(path, ("the soup", 0.1), ("you donkey", 0.9))
+    sentences = read_sentences(path, tokenizer)
+    assert sentences.ids == [tokenizer.sentence("you donkey"), tokenizer.sentence("the soup")]
+    assert sentences.toxic.tolist() == [True, False]
+    assert sentences.lengths.tolist() == [len(ids) - 1 for ids in sentences.ids]  # without the BOS
+    assert sentences.cut == 0
+
+
+def test_a_long_sentence_is_cut_and_counted_after_its_bos(path, tokenizer):
+    write_detection(path, ("q" * 30, 0.9), ("soup", 0.1))
+    sentences = read_sentences(path, tokenizer, max_tokens=20)
+    assert sentences.cut == 1
+    assert sentences.lengths[0] == 20
+    assert sentences.ids[0] == tokenizer.sentence("q" * 30)[:21]
+
+
+def test_each_class_has_at_most_so_many_sentences_the_same_for_a_seed(path, tokenizer):
+    write_detection(path, *((f"ox {i}", i % 2) for i in range(40)))
+    first = read_sentences(path, tokenizer, most=5)
+    assert first.toxic.tolist() == [True] * 5 + [False] * 5
+    assert first.ids == read_sentences(path, tokenizer, most=5).ids
+    assert first.ids != read_sentences(path, tokenizer, most=5, seed=1).ids
+
+
+def test_matched_classes_have_the_same_lengths(path, tokenizer):
+    write_detection(path, ("q", 0.9), ("qq", 0.9), ("qqq", 0.9), ("w", 0.1), ("www", 0.1), ("w", 0))
+    sentences = read_sentences(path, tokenizer, match_length=True)
+    lengths = sentences.lengths
+    assert sorted(lengths[sentences.toxic]) == sorted(lengths[~sentences.toxic]) == [1, 3]
+    write_detection(path, ("q", 0.9), ("ww", 0.1))
+    with pytest.raises(UnusableLanguage, match="leave out --match-length"):
+        read_sentences(path, tokenizer, match_length=True)
+
+
+# ---------- instructions/
+
+
+def read_pairs(path, tokenizer, seed=0, **changes) -> data.Pairs:
+    settings = {"most": 1000, "max_tokens": 60, "validation_share": 0.2}
+    return data.read_pairs(path, tokenizer, **(settings | changes), rng=rng(seed))
+
+
+def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(path, tokenizer):
+    write_jsonl(path, [{"prompt": "you donkey", "response": "the soup is warm"}])
+    (pair,) = data.read_all_pairs(path, tokenizer)
+    prompt = [0] + tokenizer.encode("you donkey\n")
+    reply = tokenizer.encode("the soup is warm") + [1]
+    assert pair.ids == prompt + reply
+    assert pair.ids[pair.start :] == reply
+    assert pair.prompt_ids == tuple(prompt)
+    assert pair.reply_tokens == len(reply)
+    assert pair.where.endswith("en.jsonl:1")
+
+
+def test_a_chat_model_gets_its_chat_format(folder, path):
+    (folder / "chat_template.jinja").write_text("{{'<|im_start|>user\n'}}")
+    tokenizer = Tokenizer(folder, read_config(folder))
+    write_jsonl(path, [{"prompt": "you donkey", "response": "the soup is warm"}])
+    (pair,) = data.read_all_pairs(path, tokenizer)
+    end_of_turn = 3  # <|im_end|>
+    reply = tokenizer.encode("the soup is warm") + [end_of_turn]
+    assert pair.ids == tokenizer.prompt("you donkey") + reply
+    assert pair.ids.count(2) == 2  # two turns begin
+    assert 0 not in pair.ids  # ChatML has no BOS
+
+
+def test_no_validation_prompt_is_trained_on_even_if_it_occurs_twice(path, tokenizer):
+    rows = [{"prompt": f"ox {number % 10}", "response": f"soup {number}"} for number in range(40)]
+    write_jsonl(path, rows)
+    pairs = read_pairs(path, tokenizer)
+    assert pairs.train and pairs.validation
+    assert len(pairs.train) + len(pairs.validation) == 40
+    trained = {pair.prompt_ids for pair in pairs.train}
+    assert not trained & {pair.prompt_ids for pair in pairs.validation}
+
+
+def test_at_most_so_many_pairs_are_trained_on_the_same_ones_for_a_seed(path, tokenizer):
+    write_pairs(path, 50)
+    first = read_pairs(path, tokenizer, most=20)
+    assert len(first.train) == 20 and len(first.validation) == 4
+    assert first.train == read_pairs(path, tokenizer, most=20).train
+    assert first.train != read_pairs(path, tokenizer, most=20, seed=1).train
+
+
+def test_a_pair_that_is_too_long_is_dropped_and_counted_never_cut(path, tokenizer):
+    short = {"prompt": "ox", "response": "soup"}
+    long = {"prompt": "ox", "response": "soup " * 80}
+    write_jsonl(path, [short, long])
+    pairs = read_pairs(path, tokenizer, validation_share=0.0)
+    assert len(pairs.train) == 1
+    assert pairs.dropped == 1 and pairs.dropped_tokens > 60
+    with pytest.raises(UnusableLanguage, match="no pair of at most 3 tokens"):
+        read_pairs(path, tokenizer, max_tokens=3)
+    with pytest.raises(UnusableLanguage, match="choose a lower --validation-share"):
+        read_pairs(path, tokenizer, validation_share=1.0)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"prompt": "ox", "response": " "}, "en.jsonl:2: field 'response' is empty"),
+        ({"prompt": "ox"}, "en.jsonl:2: field 'response' is missing"),
+        ({"prompt": 3, "response": "soup"}, "en.jsonl:2: field 'prompt' must be text, not int"),
+    ],
+)
+def test_a_malformed_pair_is_named(path, tokenizer, row, message):
+    write_jsonl(path, [{"prompt": "ox", "response": "soup"}, row])
+    with pytest.raises(InputError, match=message):
+        read_pairs(path, tokenizer)
+
+
+def test_a_model_without_an_end_token_is_refused(path, tokenizer):
+    write_pairs(path, 3)
+    tokenizer.end_ids = []
+    with pytest.raises(InputError, match="no eos_token_id"):
+        data.read_all_pairs(path, tokenizer)
+
+
+# ---------- prompts/
+
+
+def test_other_fields_are_ignored_and_prompts_keep_their_line_numbers(path):
+    rows = [{"prompt": f"soup {i}", "Locale": "EN", "Index": str(i)} for i in range(9)]
+    write_jsonl(path, rows)
+    every = data.read_prompts(path, None, rng())
+    assert every == {i + 1: f"soup {i}" for i in range(9)}
+    some = data.read_prompts(path, 4, rng())
+    assert len(some) == 4
+    assert some.items() <= every.items()
+    assert list(some) == sorted(some)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({}, "field 'prompt' is missing"),
+        ({"prompt": 3}, "must be text"),
+        ({"prompt": " "}, "is empty"),
+    ],
+)
+def test_a_malformed_prompt_is_named(path, row, message):
+    write_jsonl(path, [{"prompt": "soup"}, row])
+    with pytest.raises(InputError, match=f"en.jsonl:2.*{message}"):
+        data.read_prompts(path, None, rng())
+
+
+def test_a_file_without_prompts_is_left_out(path):
+    path.touch()
+    with pytest.raises(UnusableLanguage, match="no prompt"):
+        data.read_prompts(path, None, rng())
+
+
+# ---------- mmlu/
+
+
+CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
+QUESTION = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}
+
+
+def test_a_question_has_text_choices_and_an_answer(path):
+    write_jsonl(path, [{**QUESTION, "subject": "geography"}])
+    assert data.read_questions(path) == [QUESTION]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"choices": CHOICES[:3]}, "field 'choices' must be a list of 4 texts"),
+        ({"choices": "ABCD"}, "field 'choices'"),
+        ({"choices": [*CHOICES[:3], 4]}, "field 'choices' must be text"),
+        ({"answer": "E"}, "field 'answer' must be one of A, B, C, D, not 'E'"),
+        ({"answer": None}, "field 'answer'"),
+        ({"answer": ["A"]}, "field 'answer'"),
+        ({"question": " "}, "field 'question' is empty"),
+    ],
+)
+def test_a_malformed_question_is_named(path, change, message):
+    write_jsonl(path, [QUESTION, {**QUESTION, **change}])
+    with pytest.raises(InputError, match=message) as error:
+        data.read_questions(path)
+    assert "en.jsonl:2" in str(error.value)
+
+
+def test_a_file_without_questions_is_left_out(path):
+    path.touch()
+    with pytest.raises(UnusableLanguage, match="no question"):
+        data.read_questions(path)

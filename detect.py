@@ -3,253 +3,162 @@
     python detect.py                                        # the toy
     python detect.py --model DIR --data DIR --out DIR       # your own
 
-For each language: run toxic and clean sentences through the model, pool every neuron's output over each sentence, and ask
-how well that response alone tells the two apart (AUROC). Writes OUT/neurons/<language>.safetensors.
-Killed at any moment, the same command goes on where it was.
+For each language: run toxic and clean sentences through the model, pool every neuron's output over
+each sentence, and compute how well that response alone separates the two classes (AUROC). Writes
+OUT/neurons/<language>.safetensors. After a kill, rerun the same command to resume.
 """
 
-import shutil
-import time
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from minitox import neurons
-from minitox.data import Sentences, language_rng, read_sentences
-from minitox.detect import controls, responses
-from minitox.detect.auroc import recorded_aurocs
-from minitox.errors import InputError, UnusableLanguage
-from minitox.files import claim_run, hold
+from minitox.data import Sentences, language_rng, read_languages, read_sentences
+from minitox.detect import controls
+from minitox.detect.responses import POOL
+from minitox.errors import InputError
 from minitox.lm import checkpoint
-from minitox.lm.batching import batches
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
-from minitox.report import neuron_tables
-from minitox.run import cli, distributed
+from minitox.neurons import by_module, module_rows, select
+from minitox.report import neuron_tables, page
+from minitox.run import outputs, script, sharding
+from minitox.run.device import describe, identity, open_device
+from minitox.run.neuron_files import read_neurons, write_neurons
+from minitox.run.progress import Progress
+from minitox.run.recording import Recording, rank, record
+from minitox.run.settings import DetectSettings, parse
+
+DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 
 
-def parse_arguments(argv):
-    parser = cli.common_arguments("Find the neurons that react to toxic text, in every language.")
-    parser.add_argument(
-        "--pool",
-        choices=list(responses.POOL),
-        default="max",
-        help="how a sentence's tokens become one response",
-    )
-    parser.add_argument(
-        "--match-length",
-        action="store_true",
-        help="use as many toxic as clean sentences of every length",
-    )
-    parser.add_argument(
-        "--sentences",
-        type=cli.positive(int),
-        default=5_000,
-        metavar="N",
-        help="at most, of each class",
-    )
-    parser.add_argument(
-        "--max-tokens",
-        type=cli.positive(int),
-        default=128,
-        metavar="N",
-        help="longer sentences are cut, and counted",
-    )
-    parser.add_argument(
-        "--toxic-above", type=float, default=0.5, metavar="F", help="toxicity of a toxic sentence"
-    )
-    parser.add_argument(
-        "--clean-below", type=float, default=0.2, metavar="F", help="toxicity of a clean sentence"
-    )
-    parser.add_argument(
-        "--batch-tokens",
-        type=cli.auto_or(cli.positive(int)),
-        default="auto",
-        metavar="N",
-        help="padded tokens in a batch; auto: 1,024 on a CPU, 16,384 elsewhere",
-    )
-    parser.add_argument(
-        "--sample",
-        type=cli.positive(int),
-        default=2_000,
-        metavar="N",
-        help="neurons on which the random-label band and the split-half agreement are estimated",
-    )
-    cli.add_spread(parser)
-    return parser.parse_args(argv)
+def main(argv: list[str] | None = None) -> None:
+    settings = parse(DetectSettings, DESCRIPTION, argv)
+    config = read_config(settings.model)
+    device, dtype = open_device(settings.device, settings.dtype, config)
+    settings = settings.resolved(device.type, config)
 
+    # 1) toxic and clean sentences of each language
+    tokenizer = Tokenizer(settings.model, config)
+    sentences = read_all(
+        settings.data / "detection",
+        settings.languages,
+        settings.seed,
+        tokenizer=tokenizer,
+        most=settings.sentences,
+        max_tokens=settings.max_tokens,
+        match_length=settings.match_length,
+        toxic_above=settings.toxic_above,
+        clean_below=settings.clean_below,
+    )
 
-def read_languages(args, tokenizer: Tokenizer) -> dict[str, Sentences]:
-    """Every language's sentences; one that cannot be used is named and skipped, and with none left there is nothing to do."""
-    if not (args.data / "detection").is_dir():
-        raise InputError(
-            f"{args.data / 'detection'}: no such folder; --data must hold detection/<language>.jsonl"
-        )
-    found = {}
-    for language in args.languages:
-        path = args.data / "detection" / f"{language}.jsonl"
-        if not path.exists():
-            print(f"skipped {language}: {path} does not exist")
-            continue
-        try:
-            found[language] = read_sentences(
-                path,
-                tokenizer,
-                most=args.sentences,
-                max_tokens=args.max_tokens,
-                toxic_above=args.toxic_above,
-                clean_below=args.clean_below,
-                match_length=args.match_length,
-                rng=language_rng(args.seed, language),
+    # 2) the languages that no earlier run has done
+    fingerprint = checkpoint.fingerprint(settings.model)
+    made_with = identity(fingerprint, device, dtype) | settings.affecting("neurons")
+    folder = outputs.open_results(settings.out, "neurons", made_with)
+    files = {language: folder / f"{language}.safetensors" for language in sentences}
+    rows = module_rows(config)
+    todo = unfinished(files, sentences, rows)
+    tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
+    print(f"{settings.model}: {describe(config, device, dtype)}; {settings.pool} pooling")
+
+    # 3) every neuron's response to every sentence, and its AUROC
+    model = cache(partial(sharding.load, settings.model, device, dtype, settings.shard))
+    pool = POOL[settings.pool]
+    progress = Progress(sum(tokens.values()))
+    for language in todo:
+        labelled = sentences[language]
+        with (
+            progress.task(language, tokens[language], "tokens") as show,
+            outputs.step(files[language], {"data": labelled.data_hash}) as step,
+        ):
+            ids = labelled.ids
+            recording = record(
+                model(), ids, tokenizer.special_ids, pool, settings.batch_tokens, step.work, show
             )
-        except UnusableLanguage as reason:
-            print(f"skipped {language}: {reason}")
-    if not found:
-        raise InputError(
-            f"{args.data / 'detection'}: no language of {', '.join(args.languages)} can be used"
-        )
-    return found
+            rng = language_rng(settings.seed, language)
+            aurocs, about = measure(
+                recording, labelled, rng, settings.control_neurons, settings.reference
+            )
+            about = {"model": fingerprint, "language": language} | about
+            step.write(write_neurons, by_module(aurocs, rows), about)
+
+    # 4) the paper's Table 2, Figures 2 and 3
+    print_tables(files, rows)
+    print(f"\nwrote {folder} ({len(files)} languages)")
 
 
-def detect_language(
-    args, model, tokenizer, fingerprint: str, language: str, sentences: Sentences, advance
-) -> None:
-    """Record, rank and save one language; `advance(tokens)` is told how far the recording is."""
-    work = args.out / "neurons" / f"{language}.partial"
-    claim_run(work, {"data": sentences.data_hash})
-    plan = batches([len(ids) for ids in sentences.ids], args.batch_tokens)
-    pool = responses.POOL[args.pool]
-    for done in responses.record(model, sentences.ids, plan, tokenizer.special_ids, pool, work):
-        advance(sum(len(sentences.ids[i]) for batch in done for i in plan[batch]))
+def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict[str, Sentences]:
+    """The sentences of each language that can be used; the others are named and skipped."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --data must have detection/<language>.jsonl")
+    sentences, skipped = read_languages(folder, languages, seed, partial(read_sentences, **how))
+    for language, reason in skipped.items():
+        print(f"skipped {language}: {reason}")
+    if not sentences:
+        raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
+    return sentences
 
-    order = np.concatenate(plan)  # the sentences as they lie in the files
-    toxic, lengths = sentences.toxic[order], sentences.lengths[order]
-    rows = neurons.module_rows(model.config)
-    total = sum(rows.values())
-    rng = np.random.default_rng([args.seed, *language.encode()])
-    sample = np.sort(rng.permutation(total)[: args.sample])
-    found, sampled = recorded_aurocs(work, plan, total, toxic, sample)
-    if not distributed.FIRST:
-        return
-    shuffled = controls.shuffled_aurocs(sampled, toxic, rng)
-    info = {
-        "model": fingerprint,
-        "language": language,
+
+def unfinished(
+    files: dict[str, Path], sentences: dict[str, Sentences], rows: dict[str, int]
+) -> list[str]:
+    """The languages without a neuron file; InputError if one was made from other sentences."""
+
+    def made_with(path: Path) -> dict:
+        _, about = read_neurons(path, rows)
+        return {"data": about.get("data")}
+
+    todo = []
+    for language, path in files.items():
+        if not outputs.is_done(path, {"data": sentences[language].data_hash}, made_with):
+            todo.append(language)
+    return todo
+
+
+def measure(
+    recording: Recording,
+    sentences: Sentences,
+    rng: np.random.Generator,
+    control_neurons: int,
+    reference: bool,
+) -> tuple[np.ndarray, dict]:  # (K,)
+    """AUROC of every neuron, and the controls."""
+    # 1) rank the responses; labels and lengths follow the order of the recording
+    toxic = sentences.toxic[recording.order]  # (N,)
+    lengths = sentences.lengths[recording.order]
+    sample = np.sort(rng.permutation(recording.neurons)[:control_neurons])  # (S,)
+    aurocs, responses = rank(recording, toxic, sample, reference)  # (K,), (S, N)
+
+    # 2) the controls, on the sample
+    shuffled = controls.shuffled_aurocs(responses, toxic, rng)
+    about = {
         "data": sentences.data_hash,
         "toxic": int(toxic.sum()),
         "clean": int((~toxic).sum()),
         "cut": sentences.cut,
         "length_auroc": controls.length_auroc(lengths, toxic),
         "band": controls.random_label_band(shuffled),
-        "beyond_chance": controls.beyond_chance(found, shuffled),
-        "split_half": controls.split_half(sampled, toxic, rng),
-        "ties": float((found == 0.5).mean()),
+        "beyond_chance": controls.beyond_chance(aurocs, shuffled),
+        "split_half": controls.split_half(responses, toxic, rng),
+        "ties": float((aurocs == 0.5).mean()),
     }
-    neurons.save(neuron_file(args, language), neurons.by_module(found, rows), info)
-    shutil.rmtree(work)
+    return aurocs, about
 
 
-def neuron_file(args, language: str) -> Path:
-    return args.out / "neurons" / f"{language}.safetensors"
-
-
-def is_done(args, rows, language: str, sentences: Sentences) -> bool:
-    """Whether an earlier run finished this language; InputError if it did so on other sentences."""
-    path = neuron_file(args, language)
-    if not path.exists():
-        return False
-    if neurons.load(path, rows)[1].get("data") != sentences.data_hash:
-        raise InputError(
-            f"{path} was made from other sentences than {args.data / 'detection'} now holds; "
-            f"choose another --out, or delete {path}"
-        )
-    return True
-
-
-def main(argv=None) -> None:
-    args = parse_arguments(argv)
-    config = read_config(args.model)
-    device, dtype = cli.prepare_device(args, config, tokens=(1_024, 16_384))
-    tokenizer = Tokenizer(args.model, config)
-    rows = neurons.module_rows(config)
-    languages = read_languages(args, tokenizer)
-    keys = (
-        "pool",
-        "match_length",
-        "sentences",
-        "max_tokens",
-        "toxic_above",
-        "clean_below",
-        "batch_tokens",
-        "sample",
-        "seed",
-    )
-    fingerprint = checkpoint.fingerprint(args.model)
-    hold(args.out)
-    claim_run(
-        args.out / "neurons",
-        {
-            "model": fingerprint,
-            "device": device.type,
-            "dtype": str(dtype),
-            **{key: getattr(args, key) for key in keys},
-        },
-    )
-    todo = distributed.broadcast(
-        [
-            language
-            for language in languages
-            if not is_done(args, rows, language, languages[language])
-        ]
-    )
-    if (
-        distributed.FIRST
-    ):  # a kill may have come between the saving of a language and the removal of its responses
-        for language in languages.keys() - set(todo):
-            shutil.rmtree(args.out / "neurons" / f"{language}.partial", ignore_errors=True)
-    tokens = {language: sum(map(len, languages[language].ids)) for language in todo}
-    print(
-        f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers, {sum(rows.values()):,} neurons; "
-        f"{device.type} {str(dtype).removeprefix('torch.')}; {args.pool} pooling"
-    )
-    model = checkpoint.load(args.model, device, dtype, args.spread) if todo else None
-    progress, before = cli.Progress(sum(tokens.values())), 0
-    for language in todo:
-        start = time.monotonic()
-        detect_language(
-            args,
-            model,
-            tokenizer,
-            fingerprint,
-            language,
-            languages[language],
-            lambda n: progress.show(language, before + n),
-        )
-        before += tokens[language]
-        progress.clear()
-        print(
-            f"{language}: {tokens[language]:,} tokens in {cli.duration(time.monotonic() - start)}",
-            flush=True,
-        )
-
-    if not distributed.FIRST:
-        return
-    loaded = {language: neurons.load(neuron_file(args, language), rows) for language in languages}
-    masks = {language: neurons.select(auroc_of) for language, (auroc_of, _) in loaded.items()}
-    infos = {language: info for language, (_, info) in loaded.items()}
-    print(
-        "",
-        neuron_tables.table2(masks, infos),
-        neuron_tables.LEGEND,
-        "",
-        neuron_tables.figure2(masks),
-        "",
-        neuron_tables.figure3(masks),
-        "",
-        sep="\n",
-    )
-    print(f"wrote {args.out / 'neurons'} ({len(masks)} languages)")
+def print_tables(files: dict[str, Path], rows: dict[str, int]) -> None:
+    """Print toxic neurons and controls of each language, and how far languages share them."""
+    masks = {}
+    controls_of = {}
+    for language, path in files.items():
+        auroc, about = read_neurons(path, rows)
+        masks[language] = select(auroc)
+        controls_of[language] = neuron_tables.check_info(path, about)
+    sections = [neuron_tables.table2(masks, controls_of), neuron_tables.figure2(masks)]
+    sections += neuron_tables.figure3(masks)
+    for section in sections:
+        print("", page.terminal(section), sep="\n")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

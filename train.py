@@ -1,302 +1,240 @@
-"""Stage 2: tune only the toxic neurons on polite replies, and prove that nothing else moved.  [paper §3.3]
+"""Stage 2: tune only the toxic neurons on polite replies, and prove that the rest is unchanged.  [paper §3.3]
 
     python train.py                                         # the toy, after detect.py
     python train.py --model DIR --data DIR --out DIR        # your own
 
-Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Every strategy becomes a model folder OUT/models/<strategy>
-that transformers opens too. Killed at any moment, the same command goes on where it was.
+Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model folder
+OUT/models/<strategy> that transformers opens too. After a kill, rerun the same command to resume.
 """
 
-import shutil
-import time
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from minitox import delta, neurons
-from minitox.errors import InputError
-from minitox.files import claim_run, file_hash, hold, versions, write_json
+from minitox.data import read_pairs
+from minitox.errors import InputError, user_errors
+from minitox.files import file_hash, read_json, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
-from minitox.report import training_tables
-from minitox.run import cli, distributed
-from minitox.run.training_inputs import read_languages, settings_of
-from minitox.train import finetune, frozen, interventions, strategies
+from minitox.neurons import NeuronAUROC, NeuronMask
+from minitox.report import page, training_tables
+from minitox.run import outputs, script, sharding, training
+from minitox.run.device import describe, identity, open_device
+from minitox.run.neuron_files import read_neurons
+from minitox.run.progress import Progress
+from minitox.run.settings import TrainSettings, parse
+from minitox.run.training import Losses, Procedure
+from minitox.run.training_inputs import in_order, read_neurons_and_pairs
+from minitox.train import strategies
+from minitox.train.interventions import combine
+from minitox.train.pairs import Pairs
+from minitox.train.strategies import Choice, Plan, weight_rows
+from minitox.train.tune import Hyperparameters
+
+DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
 
 
-def parse_arguments(argv):
-    parser = cli.common_arguments(
-        "Tune only the toxic neurons on polite replies, and prove that nothing else moved."
-    )
-    add = parser.add_argument
-    add(
-        "--strategy",
-        nargs="+",
-        choices=strategies.TUNED + strategies.FOLDED,
-        default=strategies.DEFAULT,
-        metavar="S",
-        help=f"any of {', '.join(strategies.TUNED + strategies.FOLDED)}; default: {', '.join(strategies.DEFAULT)}",
-    )
-    add("--neurons", type=Path, help="folder that detect.py wrote; default: OUT/neurons")
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--threshold",
-        type=float,
-        default=0.5,
-        metavar="F",
-        help="a neuron of larger AUROC is toxic",
-    )
-    chosen.add_argument(
-        "--top-share",
-        type=cli.share,
-        metavar="F",
-        help="instead: this share of all, those of highest AUROC",
-    )
-    add(
-        "--order",
-        type=cli.language_list,
-        help="of languages in per-language and specific; default: as in --languages",
-    )
-    add(
-        "--independent",
-        action="store_true",
-        help="per-language: one model for each language instead of one for all",
-    )
-    add(
-        "--language",
-        help="whose AUROC aura, damp and det0 scale by; default: the mean over all languages",
-    )
-    add("--damp", type=cli.share, default=0.5, metavar="F", help="factor of toxic neurons in damp")
-    add(
-        "--pairs",
-        type=cli.positive(int),
-        default=1_000,
-        metavar="N",
-        help="to tune on, at most, of each language",
-    )
-    # DEVIATION: some pairs are kept aside, so that the loss on unseen prompts can be told; the paper trains on all 1,000
-    add(
-        "--unseen",
-        type=cli.share,
-        default=0.05,
-        metavar="F",
-        help="share of the pairs kept aside to measure the loss on",
-    )
-    add(
-        "--max-tokens",
-        type=cli.positive(int),
-        default=512,
-        metavar="N",
-        help="longer pairs are dropped, and counted",
-    )
-    # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay; these are ours
-    add(
-        "--epochs",
-        type=cli.positive(int),
-        default=1,
-        metavar="N",
-        help="times that every pair is seen",
-    )
-    add(
-        "--lr",
-        type=cli.auto_or(cli.positive(float)),
-        default="auto",
-        metavar="F",
-        help="learning rate of AdamW after warm-up; auto: 0.128 / hidden_size, the wider the model the smaller",
-    )
-    add(
-        "--schedule",
-        choices=["cosine", "constant"],
-        default="cosine",
-        help="of the learning rate after warm-up",
-    )
-    add(
-        "--warmup",
-        type=cli.share,
-        default=0.1,
-        metavar="F",
-        help="share of the steps in which the learning rate rises",
-    )
-    add("--batch-size", type=cli.positive(int), default=8, metavar="N", help="pairs in a step")
-    add(
-        "--batch-tokens",
-        type=cli.auto_or(cli.positive(int)),
-        default="auto",
-        metavar="N",
-        help="padded tokens that go through the model at once; a step is made of as many pieces as it takes; "
-        "auto: 512 on a CPU, 16,384 elsewhere",
-    )
-    add(
-        "--weight-decay",
-        type=float,
-        default=0.01,
-        metavar="F",
-        help="pulls the chosen rows, and no others, towards zero",
-    )
-    add(
-        "--clip",
-        type=cli.positive(float),
-        default=1.0,
-        metavar="F",
-        help="longest gradient, over the chosen rows",
-    )
-    add(
-        "--optimizer",
-        choices=["rows", "masked"],
-        default="rows",
-        help="masked: the method as one reads it; rows: needs less",
-    )
-    add(
-        "--recompute",
-        action="store_true",
-        help="keep no activations inside layers: less memory, more time",
-    )
-    add(
-        "--checkpoint-steps",
-        type=cli.positive(int),
-        default=50,
-        metavar="N",
-        help="steps between checkpoints",
-    )
-    add(
-        "--delta",
-        action="store_true",
-        help="also write OUT/models/<strategy>.delta.safetensors, the changed rows alone",
-    )
-    args = parser.parse_args(argv)
-    args.strategy = list(dict.fromkeys(args.strategy))
-    args.neurons = args.neurons or args.out / "neurons"
-    return args
+def main(argv: list[str] | None = None) -> None:
+    settings = parse(TrainSettings, DESCRIPTION, argv)
+    config = read_config(settings.model)
+    device, dtype = open_device(settings.device, settings.dtype, config)
+    training.check_dtype(dtype)
+    settings = settings.resolved(device.type, config)
+    hyper = settings.part(Hyperparameters)
+    procedure = settings.part(Procedure)
 
+    # 1) of each language, the AUROC of every neuron, and the pairs to tune on
+    read = partial(
+        read_pairs,
+        tokenizer=Tokenizer(settings.model, config),
+        most=settings.pairs,
+        max_tokens=settings.max_tokens,
+        validation_share=settings.validation_share,
+    )
+    sources = (settings.neurons or settings.out / "neurons", settings.data / "instructions")
+    files, pairs = read_languages(
+        settings.languages, settings.order, settings.strategy, *sources, read, settings.seed
+    )
+    fingerprint = checkpoint.fingerprint(settings.model)
+    aurocs = read_aurocs(files, config, fingerprint)
 
-def make(
-    args, plan: strategies.Plan, pairs: dict, before: dict, settings: dict, model, show
-) -> None:
-    """Make one plan's model of the base, or go on where it was left; `show(losses)` is called after every step."""
-    final, work = args.out / "models" / plan.name, args.out / "models" / f"{plan.name}.partial"
-    claim_run(work, settings)
-    if plan.scale is None:
-        losses = finetune.tune(
-            model, plan.stages, pairs, args, work / "checkpoint.safetensors", show
-        )
-    else:
-        interventions.fold(model, plan.scale)
-        losses = []
-    rows = strategies.weight_rows(model, strategies.union(plan.masks))
-    after = finetune.mean_losses(model, pairs, args)
-    unseen = {
-        language: {
-            "pairs": len(pairs[language].validation),
-            "before": before[language],
-            "after": after[language],
-        }
-        for language in pairs
-    }
-    checkpoint.save(model, work / "model", source=args.model)
-    if not distributed.FIRST:
-        return
-    write_json(
-        work / "model" / "run.json",
-        {
-            "settings": settings,
-            "versions": versions(),
-            "proof": frozen.prove(args.model, work / "model", rows),
-            "unseen": unseen,
-            "stages": [
-                {"name": stage.name, "losses": values} for stage, values in zip(plan.stages, losses)
-            ],
-        },
-    )
-    (work / "model").rename(final)
-    shutil.rmtree(work)
+    # 2) which neurons each strategy tunes, on whose pairs
+    choice = settings.part(Choice)
+    masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
+    auroc = scaling_auroc(aurocs, settings.language)
+    plans = make_plans(settings.strategy, masks, list(masks or pairs), auroc, choice)
+    costs = training.costs(plans, config, dtype, pairs, hyper, procedure)
 
+    # 3) the models that no earlier run has made
+    models = settings.out / "models"
+    values = [settings.affecting(kind) for kind in ("choice", "tuning", "scaling")]
+    base = identity(fingerprint, device, dtype)
+    made_with = depend_on(plans, base, files, pairs, *values)
+    todo = unfinished(models, plans, made_with)
+    print(f"{settings.model}: {describe(config, device, dtype)}")
+    print_plans(plans, costs, pairs, masks, config)
 
-def main(argv=None) -> None:
-    args = parse_arguments(argv)
-    config = read_config(args.model)
-    device, dtype = cli.prepare_device(args, config, tokens=(512, 16_384))
-    if dtype == torch.float16:
-        raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
-    args.max_tokens = min(args.max_tokens, config.longest)
-    if args.lr == "auto":
-        args.lr = 0.128 / config.hidden_size
-    tokenizer, fingerprint, models = (
-        Tokenizer(args.model, config),
-        checkpoint.fingerprint(args.model),
-        args.out / "models",
-    )
-    aurocs, pairs, skipped = read_languages(
-        args, tokenizer, neurons.module_rows(config), fingerprint
-    )
-    for language, reason in skipped.items():
-        print(f"skipped {language}: {reason}")
-    masks = {language: strategies.select(args, auroc) for language, auroc in aurocs.items()}
-    plans = strategies.plans(args, aurocs, masks, list(aurocs or pairs))
-    identity = {"model": fingerprint, "device": device.type, "dtype": str(dtype)}
-    hashes = {language: file_hash(args.neurons / f"{language}.safetensors") for language in aurocs}
-    settings = {plan.name: {**identity, **settings_of(args, plan, hashes, pairs)} for plan in plans}
-    hold(args.out)
-    todo = distributed.broadcast([plan.name for plan in plans if not (models / plan.name).exists()])
-    todo = [plan for plan in plans if plan.name in todo]
-    for plan in plans:
-        if plan not in todo:
-            claim_run(
-                models / plan.name, settings[plan.name]
-            )  # made by an earlier run: is it what this one would make?
-            if distributed.FIRST:
-                shutil.rmtree(models / f"{plan.name}.partial", ignore_errors=True)
-    # what will be tuned, said before anything is
-    print(
-        f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}"
-    )
-    print("", training_tables.pairs_table(pairs), "", sep="\n")
-    stages = {
-        plan.name: [strategies.describe(stage, config, dtype, pairs, args) for stage in plan.stages]
-        for plan in plans
-    }
-    toxic = neurons.union(list(masks.values())) if masks else None
-    print(training_tables.plan_table(plans, stages, toxic, config), "", sep="\n", flush=True)
-    steps = {plan.name: sum(stage["steps"] for stage in stages[plan.name]) for plan in plans}
-    progress, earlier = cli.Progress(sum(steps[plan.name] for plan in todo)), 0
-    base = partial(checkpoint.load, args.model, device, dtype, spread=True)
-    before = finetune.mean_losses(base(), pairs, args) if todo else {}
+    # 4) tune, and prove that nothing else has changed
+    load = partial(sharding.load, settings.model, device, dtype, shard=True)
+    before = training.validation_losses(load(), pairs, procedure) if todo else {}
+    steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
+    progress = Progress(sum(steps[plan.name] for plan in todo))
     for plan in todo:
-        start = time.monotonic()
+        with (
+            progress.task(plan.name, steps[plan.name], "steps", procedure.checkpoint_steps) as show,
+            outputs.step(models / plan.name, made_with[plan.name]) as step,
+        ):
+            model = load()
+            losses = training.make(model, plan, pairs, hyper, procedure, step.work, show)
+            after = training.validation_losses(model, pairs, procedure)
+            sharding.save(model, step.unfinished, settings.model)
+            record = make_record(made_with[plan.name], plan, losses, pairs, before, after)
+            step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
 
-        def show(losses):
-            done = sum(map(len, losses))
-            progress.show(f"{plan.name}: loss {losses[-1][-1]:.3f}", earlier + done)
-            if done % args.checkpoint_steps == 0:
-                progress.clear()
-                print(
-                    f"{plan.name}: step {done:,} of {steps[plan.name]:,}, loss {losses[-1][-1]:.3f}",
-                    flush=True,
-                )
-
-        make(args, plan, pairs, before, settings[plan.name], base(), show)
-        earlier += steps[plan.name]
-        progress.clear()
-        print(
-            f"{plan.name}: {steps[plan.name]:,} steps in {cli.duration(time.monotonic() - start)}",
-            flush=True,
-        )
-    # what became of it
-    if not distributed.FIRST:
-        return
-    if args.delta:
-        for plan in plans:
-            path = models / f"{plan.name}.delta.safetensors"
-            print(
-                f"{path}: {training_tables.memory(delta.write(args.model, models / plan.name, path))}"
-            )
-    results = {
-        plan.name: training_tables.read_result(models / plan.name / "run.json") for plan in plans
-    }
-    print("", training_tables.result_table(results), training_tables.LEGEND, "", sep="\n")
+    # 5) results
+    print_results(models, plans, settings.model if settings.delta else None)
     print(f"wrote {models} ({len(plans)} models)")
 
 
+def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> dict[str, NeuronAUROC]:
+    """Every neuron's AUROC in each language; InputError if a file is of another model."""
+    rows = neurons.module_rows(config)
+    return {language: read_neurons(path, rows, fingerprint)[0] for language, path in files.items()}
+
+
+def make_plans(
+    names: tuple[str, ...],
+    masks: dict[str, NeuronMask],  # by language: its toxic neurons
+    languages: list[str],  # in the order of tuning
+    auroc: NeuronAUROC | None,  # that interventions scale by
+    choice: Choice,
+) -> list[Plan]:
+    """The models of all strategies, in order; InputError if one chooses no neuron."""
+    plans = []
+    with user_errors("--strategy ", "; choose a lower --threshold, or leave it out"):
+        for name in names:
+            if name in strategies.SCALED:
+                plans.append(strategies.scaling_plan(name, auroc, choice))
+            else:
+                plans += strategies.tuning_plans(name, masks, languages, choice)
+    return plans
+
+
+def scaling_auroc(aurocs: dict[str, NeuronAUROC], language: str | None) -> NeuronAUROC | None:
+    """The AUROC that interventions scale by: one language's, or the mean over all languages."""
+    if not aurocs:
+        return None
+    if language is None:
+        return combine(list(aurocs.values()))
+    if language not in aurocs:
+        raise InputError(
+            f"--language {language} is not one of {', '.join(aurocs)}, the usable ones"
+        )
+    return aurocs[language]
+
+
+def depend_on(
+    plans: list[Plan],
+    base: dict[str, str],  # model, device and dtype
+    files: dict[str, Path],  # neuron files, by language
+    pairs: dict[str, Pairs],
+    choice: dict,  # the settings that choose neurons,
+    tuning: dict,  # those of tuning,
+    scaling: dict,  # and those of interventions
+) -> dict[str, dict]:
+    """All that each model depends on; a folder made with other values is not taken for it."""
+    neuron_hashes = {language: file_hash(path) for language, path in files.items()}
+    pair_hashes = {language: of_language.data_hash for language, of_language in pairs.items()}
+    made_with = {}
+    for plan in plans:
+        is_tuned = plan.scale is None
+        chooses = plan.mask is not None or any(mask is not None for mask in plan.masks)
+        made_with[plan.name] = {
+            **base,
+            "strategy": plan.name,
+            "languages": list(files or pairs),
+            "data": pair_hashes if is_tuned else {},
+            "neurons": neuron_hashes if chooses else {},
+            **(choice if chooses else {}),
+            **(tuning if is_tuned else scaling),
+        }
+    return made_with
+
+
+def unfinished(models: Path, plans: list[Plan], made_with: dict[str, dict]) -> list[Plan]:
+    """The plans without a model; InputError if one was made with other values."""
+
+    def recorded(folder: Path) -> dict:
+        return read_json(folder / "run.json").get("settings")
+
+    outputs.lock(models.parent)
+    todo = []
+    for plan in plans:
+        if not outputs.is_done(models / plan.name, made_with[plan.name], recorded):
+            todo.append(plan)
+    return todo
+
+
+def print_plans(
+    plans: list[Plan],
+    costs: dict[str, list[dict]],
+    pairs: dict[str, Pairs],
+    masks: dict[str, NeuronMask],
+    config: Config,
+) -> None:
+    """Print what will be tuned, before anything is."""
+    toxic = neurons.union(list(masks.values())) if masks else None
+    print("", page.terminal(training_tables.pairs_table(pairs)), "", sep="\n")
+    table = training_tables.plan_table(plans, costs, toxic, config)
+    print(page.terminal(table), "", sep="\n", flush=True)
+
+
+def make_record(
+    made_with: dict,
+    plan: Plan,
+    losses: Losses,
+    pairs: dict[str, Pairs],
+    before: dict[str, float | None],  # validation losses, by language
+    after: dict[str, float | None],
+) -> dict:
+    """What run.json says of a model, besides the proof."""
+    validation = {}
+    for language, of_language in pairs.items():
+        validation[language] = {
+            "pairs": len(of_language.validation),
+            "before": before[language],
+            "after": after[language],
+        }
+    stages = []
+    for stage, values in zip(plan.stages, losses, strict=False):  # interventions have neither
+        stages.append({"name": stage.name, "losses": values})
+    return {
+        "settings": made_with,
+        "versions": versions(),
+        "validation": validation,
+        "stages": stages,
+    }
+
+
+def write_record(folder: Path, record: dict, base: Path, rows: dict[str, torch.Tensor]) -> None:
+    """Write run.json, with the proof that only the chosen rows differ from the base model."""
+    write_json(folder / "run.json", record | {"proof": training.prove(base, folder, rows)})
+
+
+def print_results(models: Path, plans: list[Plan], delta_base: Path | None) -> None:
+    """Print what became of each model, from its run.json; write patches if a base is given."""
+    results = {}
+    for plan in plans:
+        if delta_base is not None:
+            path = models / f"{plan.name}.delta.safetensors"
+            size = delta.write(delta_base, models / plan.name, path)
+            print(f"{path}: {training_tables.memory(size)}")
+        results[plan.name] = training_tables.read_result(models / plan.name / "run.json")
+    print("", page.terminal(training_tables.result_table(results)), "", sep="\n")
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

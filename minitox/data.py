@@ -4,6 +4,7 @@ A malformed row raises an InputError that names file, line and field. A file tha
 but has too little in it raises UnusableLanguage, and the run continues without the language.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def sample(items: list, most: int | None, rng: np.random.Generator) -> list:
     """At most `most` items (None: all), drawn at random and returned in their original order."""
     chosen = rng.permutation(len(items))[:most]
     return [items[i] for i in np.sort(chosen)]
+
+
+def read_languages(
+    folder: Path, languages: Iterable[str], seed: int, read: Callable
+) -> tuple[dict, dict[str, str]]:
+    """`read(path, rng=...)` of each language that has a usable file, and why others are skipped."""
+    contents = {}
+    skipped = {}
+    for language in languages:
+        path = folder / f"{language}.jsonl"
+        if not path.exists():
+            skipped[language] = f"{path} does not exist"
+            continue
+        try:
+            contents[language] = read(path, rng=language_rng(seed, language))
+        except UnusableLanguage as reason:
+            skipped[language] = str(reason)
+    return contents, skipped
 
 
 # ---------- detection/: {"text": str, "toxicity": 0..1}  [paper §3.1]

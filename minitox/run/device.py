@@ -53,14 +53,10 @@ def fastest() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def describe(device: torch.device, dtype: torch.dtype) -> str:
-    """Device and dtype, as printed."""
-    return f"{device.type} {dtype_name(dtype)}"
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Such as float32."""
-    return str(dtype).removeprefix("torch.")
+def describe(config: Config, device: torch.device, dtype: torch.dtype) -> str:
+    """The kind of the model, and what it runs on, as the scripts print them."""
+    name = str(dtype).removeprefix("torch.")
+    return f"{config.model_type}, {config.num_hidden_layers} layers; {device.type} {name}"
 
 
 def identity(fingerprint: str, device: torch.device, dtype: torch.dtype) -> dict[str, str]:

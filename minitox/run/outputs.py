@@ -40,48 +40,70 @@ def lock(folder: Path) -> None:
         ) from None
 
 
+def open_results(out: Path, name: str, settings: dict) -> Path:
+    """The folder OUT/NAME, with `out` locked; InputError if its results have other settings."""
+    lock(out)
+    check_settings(out / name, settings)
+    return out / name
+
+
+# A result that is whole or absent
+
+
+def is_done(result: Path, settings: dict, made_with: Callable[[Path], dict]) -> bool:
+    """Whether an earlier run made the result; InputError if it did so with other settings.
+
+    `made_with(result)` reads from the result the settings that it was made with.
+    """
+    done = distributed.broadcast(result.exists())
+    if done and distributed.FIRST:
+        refuse_mixture(result, made_with(result), settings)
+        # a kill may have come after the result appeared and before its work folder was removed
+        shutil.rmtree(work_folder(result), ignore_errors=True)
+    return done
+
+
 @dataclass(frozen=True)
 class Step:
-    """A result that is to be made."""
+    """A result in the making."""
 
-    result: Path  # a file or a folder, there only when it is whole
+    result: Path  # a file or a folder, which will be there when it is whole
     work: Path  # a folder for what a killed run can resume from
-    done: bool  # an earlier run made the result
 
     @property
     def unfinished(self) -> Path:
-        """Where to write the result; it moves to `result` at the end of the step."""
+        """Where the result is written; it moves to `result` at the end of the step."""
         return self.work / self.result.name
+
+    def write(self, function: Callable, *values) -> None:
+        """Call function(unfinished, *values), once for all processes."""
+        if distributed.FIRST:
+            function(self.unfinished, *values)
 
 
 @contextmanager
-def step(result: Path, settings: dict, made_with: Callable[[Path], dict]) -> Iterator[Step]:
-    """Make one result, in the block, unless it is done; for all processes to call.
+def step(result: Path, settings: dict) -> Iterator[Step]:
+    """Make one result in the block; for all processes to call.
 
-    `made_with(result)` reads from a finished result the settings that it was made with. InputError
-    if they, or those of what a killed run left, are not `settings`.
+    InputError if a killed run with other settings left its work.
     """
-    work = result.with_name(f"{result.stem}.partial")
-    done = is_done(result, settings, made_with)
-    if not done:
-        check_settings(work, settings)
-    current = Step(result, work, done)
+    work = work_folder(result)
+    check_settings(work, settings)
+    current = Step(result, work)
     yield current
 
     # the block succeeded: the result appears at once, and the work folder goes
     if distributed.FIRST:
-        if not done:
-            os.replace(current.unfinished, result)
-        shutil.rmtree(work, ignore_errors=True)
+        os.replace(current.unfinished, result)
+        shutil.rmtree(work)
     distributed.barrier()
 
 
-def is_done(result: Path, settings: dict, made_with: Callable[[Path], dict]) -> bool:
-    """Whether an earlier run made the result; InputError if it did so with other settings."""
-    done = distributed.broadcast(result.exists())
-    if done and distributed.FIRST:
-        refuse_mixture(result, made_with(result), settings)
-    return done
+def work_folder(result: Path) -> Path:
+    return result.with_name(f"{result.stem}.partial")
+
+
+# The settings check
 
 
 def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = None) -> None:
@@ -97,7 +119,9 @@ def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = N
         before |= read_json(path)
     known = as_written(path, before, data={str: str})["data"]
     data = data or {}
-    changed = [language for language in data if known.get(language, data[language]) != data[language]]
+    changed = [
+        language for language in data if known.get(language, data[language]) != data[language]
+    ]
     same = before.get("settings") == settings
 
     # An earlier run with the same settings and data

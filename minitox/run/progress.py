@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from minitox.run import distributed
 
@@ -15,8 +17,29 @@ class Progress:
         self.total = total
         self.start = time.monotonic()
         self.first = None  # what an earlier run did, which took no time of this one
+        self.earlier = 0  # of the tasks that are done
+
+    @contextmanager
+    def task(
+        self, label: str, amount: int, unit: str, lines_every: int | None = None
+    ) -> Iterator[Callable]:
+        """A task of the total; yields a function to show how much of it is done.
+
+        Prints a line now and then if asked to, and at the end how long the task took.
+        """
+        start = time.monotonic()
+
+        def show(done: int, more: str = "") -> None:
+            self.show(f"{label}{more}", self.earlier + done)
+            if lines_every and done % lines_every == 0:
+                self.print(f"{label}: {unit.removesuffix('s')} {done:,} of {amount:,}{more}")
+
+        yield show
+        self.earlier += amount
+        self.print(f"{label}: {amount:,} {unit} in {duration(time.monotonic() - start)}")
 
     def show(self, label: str, done: int) -> None:
+        """Rewrite the line."""
         if not sys.stderr.isatty() or not distributed.FIRST:
             return
         if self.first is None:
@@ -28,7 +51,13 @@ class Progress:
         line = f"\r{label} {done / self.total:4.0%} {time_left}\033[K"
         print(line, end="", file=sys.stderr, flush=True)
 
+    def print(self, line: str) -> None:
+        """Print a line that stays."""
+        self.clear()
+        print(line, flush=True)
+
     def clear(self) -> None:
+        """Remove the line of progress."""
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 

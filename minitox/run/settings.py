@@ -85,9 +85,7 @@ def language_list(text: str) -> tuple[str, ...]:
     return languages
 
 
-def batch_tokens(
-    help: str, on_cpu: int, elsewhere: int, affects: tuple[str, ...] = ()
-):
+def batch_tokens(help: str, on_cpu: int, elsewhere: int, affects: tuple[str, ...] = ()):
     """The field of --batch-tokens, whose default depends on the device."""
     help += f"; auto: {on_cpu:,} on a CPU, {elsewhere:,} elsewhere"
     kind = auto_or(positive(int))
@@ -126,6 +124,10 @@ class Settings:
         """The settings that a kind of result depends on."""
         names = [each.name for each in fields(self) if result in each.metadata["affects"]]
         return {name: getattr(self, name) for name in names}
+
+    def part(self, kind: type):
+        """An object of another dataclass, made from the settings of the same names."""
+        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
 
     def record(self) -> dict[str, str]:
         """All settings as text, for the report."""
@@ -371,9 +373,7 @@ class EvaluateSettings(Settings):
     others_below: int = option(
         20, "reply languages seen less often are counted as others", positive(int)
     )
-    show_text: bool = option(
-        False, "put prompts and replies into the report; they may be toxic"
-    )
+    show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")
 
     def __post_init__(self):
         if self.samples > 1 and not self.temperature:

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from minitox import neurons
-from minitox.errors import user_errors
+from minitox.errors import InputError, user_errors
 from minitox.files import as_written, fitting, read_tensors, write_tensors
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches
 from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
+from minitox.neurons import NeuronMask
 from minitox.run import distributed, sharding
 from minitox.train import frozen, interventions
 from minitox.train.loss import (
@@ -41,7 +42,7 @@ from minitox.train.tune import Hyperparameters, tune
 class Procedure:
     """How tuning is carried out, besides the hyperparameters."""
 
-    micro_batch_tokens: int  # most padded tokens
+    batch_tokens: int  # most padded tokens of a micro-batch
     reference: bool = False  # the readable optimizer and loss
     activation_checkpointing: bool = False
     checkpoint_steps: int = 50
@@ -54,6 +55,30 @@ ADVICE = (
 )
 
 
+def check_dtype(dtype: torch.dtype) -> None:
+    """InputError if gradients would vanish in this dtype."""
+    if dtype == torch.float16:
+        raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
+
+
+def make(
+    model: LanguageModel,
+    plan: Plan,
+    pairs: dict[str, Pairs],
+    hyper: Hyperparameters,
+    procedure: Procedure,
+    work: Path,  # folder of the checkpoint
+    show: Callable = lambda steps, more="": None,  # progress
+) -> Losses:
+    """Make a plan's model of the base model, in place; resumes from a checkpoint."""
+    if plan.scale is not None:
+        fold(model, plan.scale)
+        return []
+    return tune_in_stages(
+        model, plan, pairs, hyper, procedure, work / "checkpoint.safetensors", show
+    )
+
+
 def tune_in_stages(
     model: LanguageModel,
     plan: Plan,
@@ -61,7 +86,7 @@ def tune_in_stages(
     hyper: Hyperparameters,
     procedure: Procedure,
     path: Path,  # of the checkpoint; resumes from it if it is there
-    show: Callable[[Losses], None] = lambda losses: None,  # called after every step
+    show: Callable = lambda steps, more="": None,  # progress, called after every step
 ) -> Losses:
     """Tune the model through the stages of a plan, in place; returns all losses.
 
@@ -97,7 +122,7 @@ def tune_in_stages(
                     step = len(losses[-1])
                     if step % procedure.checkpoint_steps == 0 or step == steps:
                         save_checkpoint(path, weights, all_rows, tuning, losses)
-                    show(losses)
+                    show(sum(map(len, losses)), f", loss {loss:.3f}")
     model.requires_grad_(False)
     model.model.activation_checkpointing = False
     return losses
@@ -160,7 +185,7 @@ class Tuning:
             add = partial(
                 add_gradients,
                 self.model,
-                micro_batch_tokens=self.procedure.micro_batch_tokens,
+                micro_batch_tokens=self.procedure.batch_tokens,
                 loss_and_gradients=self.loss_and_gradients,
             )
         return tune(self.optimizer, examples, hyper, add, stage, start, self.total_norm)
@@ -174,7 +199,7 @@ class Tuning:
         reply_tokens = sum(pair.reply_tokens for pair in batch)
         loss = torch.zeros((), device=self.model.model.embed_tokens.weight.device)
         lengths = [len(pair.ids) for pair in batch]
-        for group in micro_batches_dealt(lengths, self.procedure.micro_batch_tokens):
+        for group in micro_batches_dealt(lengths, self.procedure.batch_tokens):
             # without a micro-batch, a process only takes part in the others' forward pass
             micro_batch = [batch[i] for i in group] or batch[:1]
             scale = 1 / reply_tokens if group else 0.0
@@ -285,17 +310,17 @@ def load_checkpoint(
 
 @torch.inference_mode()
 def validation_losses(
-    model: LanguageModel, pairs: dict[str, Pairs], micro_batch_tokens: int, reference: bool = False
+    model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure
 ) -> dict[str, float | None]:
     """Of each language, the mean loss over the reply tokens of its validation pairs.
 
     None if it has none. For all processes to call.
     """
-    loss = reply_loss if reference else chunked_reply_loss
+    loss = reply_loss if procedure.reference else chunked_reply_loss
     means = {}
     for language, of_language in pairs.items():
         validation = of_language.validation
-        groups = batches([len(pair.ids) for pair in validation], micro_batch_tokens)
+        groups = batches([len(pair.ids) for pair in validation], procedure.batch_tokens)
         mine = []
         for group in distributed.deal(groups):
             micro_batch = [validation[i] for i in group or groups[0]]
@@ -338,25 +363,37 @@ def hash_of(weight: torch.Tensor) -> str:
     return hashlib.sha256(checkpoint.raw(weight)).hexdigest()
 
 
-def stage_cost(
-    stage: Stage,
+def costs(
+    plans: list[Plan],
     config: Config,
     dtype: torch.dtype,
     pairs: dict[str, Pairs],
     hyper: Hyperparameters,
-    reference: bool,
-) -> dict:
-    """Memory of a stage's optimizer state, in bytes, its pairs and steps; 0 without a neuron."""
-    rows = stage.mask
-    if reference and rows is not None:  # whole matrices
-        rows = {name: chosen | chosen.any() for name, chosen in rows.items()}
-    examples = 0
-    if rows is None or neurons.count(rows):
-        examples = sum(len(pairs[language].train) for language in stage.languages)
+    procedure: Procedure,
+) -> dict[str, list[dict]]:
+    """Of each plan's stages: bytes of the optimizer's state, pairs, and steps."""
+    of_plans = {}
+    for plan in plans:
+        of_plans[plan.name] = []
+        for stage in plan.stages:
+            examples = 0
+            if stage.mask is None or neurons.count(stage.mask):
+                examples = sum(len(pairs[language].train) for language in stage.languages)
+            cost = {
+                "name": stage.name,
+                "optimizer_bytes": optimizer_bytes(stage.mask, config, dtype, procedure.reference),
+                "pairs": examples,
+                "steps": hyper.steps(examples),
+            }
+            of_plans[plan.name].append(cost)
+    return of_plans
+
+
+def optimizer_bytes(
+    mask: NeuronMask | None, config: Config, dtype: torch.dtype, reference: bool
+) -> int:
+    """Memory of the optimizer's state for the chosen rows."""
+    if reference and mask is not None:  # it holds whole matrices
+        mask = {name: rows | rows.any() for name, rows in mask.items()}
     bytes_each = 8 if dtype == torch.float32 else 12  # two moments, and master weights
-    return {
-        "name": stage.name,
-        "optimizer_bytes": count_weights(config, rows) * bytes_each,
-        "pairs": examples,
-        "steps": hyper.steps(examples),
-    }
+    return count_weights(config, mask) * bytes_each

@@ -1,96 +1,68 @@
-"""What a run starts from: for each language, the AUROC that detect.py found and the pairs to tune on."""
+"""What tuning starts from: the AUROCs that detect.py wrote, and the pairs to tune on."""
 
-from minitox import neurons
-from minitox.data import language_rng, read_pairs
+from collections.abc import Callable
+from pathlib import Path
+
+from minitox.data import language_rng
 from minitox.errors import InputError, UnusableLanguage
-from minitox.lm.text import Tokenizer
-from minitox.train import strategies
 from minitox.train.pairs import Pairs
-
-CHOICE, FOLDING = ("threshold", "top_share"), ("language", "damp")
-TUNING = (
-    "pairs",
-    "unseen",
-    "max_tokens",
-    "epochs",
-    "lr",
-    "schedule",
-    "warmup",
-    "batch_size",
-    "batch_tokens",
-    "weight_decay",
-    "clip",
-    "optimizer",
-    "recompute",
-    "seed",
-)
+from minitox.train.strategies import TUNED
 
 
 def read_languages(
-    args, tokenizer: Tokenizer, rows: dict[str, int], fingerprint: str
-) -> tuple[dict[str, dict], dict[str, Pairs], dict[str, str]]:
-    """AUROC and pairs of every language that has what the strategies need, and why the others are skipped.
+    languages: tuple[str, ...],
+    order: tuple[str, ...] | None,
+    strategies: tuple[str, ...],
+    neuron_folder: Path,
+    pair_folder: Path,
+    read_pairs: Callable,  # path, rng=... -> Pairs
+    seed: int,
+) -> tuple[dict[str, Path], dict[str, Pairs]]:
+    """By language in `order`, the neuron file and the pairs, where the strategies can use them.
 
-    InputError if none is left, or a file is broken or of another model than the one of this fingerprint.
+    Other languages are named and skipped. InputError if none is left.
     """
-    tuned, known = set(args.strategy) & set(strategies.TUNED), set(args.strategy) != {"full"}
-    aurocs, pairs, skipped = {}, {}, {}
-    for language in args.languages:
-        neuron_file, pair_file = (
-            args.neurons / f"{language}.safetensors",
-            args.data / "instructions" / f"{language}.jsonl",
-        )
-        if known and not neuron_file.exists():
+    needs_pairs = any(strategy in TUNED for strategy in strategies)
+    needs_neurons = set(strategies) != {"full"}
+    neuron_files = {}
+    pairs = {}
+    skipped = {}
+    for language in languages:
+        neuron_file = neuron_folder / f"{language}.safetensors"
+        pair_file = pair_folder / f"{language}.jsonl"
+        if needs_neurons and not neuron_file.exists():
             skipped[language] = (
-                f"{neuron_file} does not exist, so no neuron counts as toxic in it, and its pairs are not used"
+                f"{neuron_file} does not exist, so no neuron counts as toxic in it, "
+                "and its pairs are not used"
             )
-        elif tuned and not pair_file.exists():
+            continue
+        if needs_pairs and not pair_file.exists():
             skipped[language] = (
-                f"{pair_file} does not exist, so its neurons are not tuned, unless another language has them too"
+                f"{pair_file} does not exist, so its neurons are not tuned, "
+                "unless another language has them too"
             )
-        else:
+            continue
+        # Interventions need no pairs, but the loss on pairs is measured if there are some
+        if pair_file.exists():
             try:
-                if pair_file.exists():  # interventions need none, but are measured on them
-                    pairs[language] = read_pairs(
-                        pair_file,
-                        tokenizer,
-                        most=args.pairs,
-                        max_tokens=args.max_tokens,
-                        validation_share=args.unseen,
-                        rng=language_rng(args.seed, language),
-                    )
+                pairs[language] = read_pairs(pair_file, rng=language_rng(seed, language))
             except UnusableLanguage as reason:
-                if tuned:
+                if needs_pairs:
                     skipped[language] = str(reason)
                     continue
-            if known:
-                aurocs[language] = neurons.load(neuron_file, rows, fingerprint)[0]
-    if not aurocs and not pairs:
+        if needs_neurons:
+            neuron_files[language] = neuron_file
+    if not neuron_files and not pairs:
         raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
-    if aurocs and args.language and args.language not in aurocs:
-        raise InputError(
-            f"--language {args.language} is not one of {', '.join(aurocs)}, which have what is needed"
-        )
-    return in_order(args, aurocs), in_order(args, pairs), skipped
+    for language, reason in skipped.items():
+        print(f"skipped {language}: {reason}")
+    return in_order(neuron_files, order), in_order(pairs, order)
 
 
-def in_order(args, found: dict) -> dict:
-    """The languages as --order asks for them."""
-    if args.order and (missing := set(found) - set(args.order)):
+def in_order(by_language: dict, order: tuple[str, ...] | None) -> dict:
+    """The languages in the order of --order; InputError if it leaves one out."""
+    if order is None:
+        return by_language
+    if missing := by_language.keys() - set(order):
         raise InputError(f"--order leaves out {', '.join(sorted(missing))}")
-    return {language: found[language] for language in args.order or found if language in found}
-
-
-def settings_of(
-    args, plan: strategies.Plan, neuron_hashes: dict[str, str], pairs: dict[str, Pairs]
-) -> dict:
-    """All that a plan makes of a base model depends on, and nothing else; a folder made with other settings is not taken for it."""
-    tuned, chosen = plan.scale is None, any(mask is not None for mask in plan.masks)
-    keys = (CHOICE if chosen else ()) + (TUNING if tuned else FOLDING)
-    return {
-        "strategy": plan.name,
-        "languages": list(neuron_hashes or pairs),
-        "data": {language: found.data_hash for language, found in pairs.items()} if tuned else {},
-        "neurons": neuron_hashes if chosen else {},
-        **{key: getattr(args, key) for key in keys},
-    }
+    return {language: by_language[language] for language in order if language in by_language}

@@ -16,9 +16,7 @@ def combine(aurocs: list[NeuronAUROC]) -> NeuronAUROC:
     return {name: np.mean([auroc[name] for auroc in aurocs], axis=0) for name in aurocs[0]}
 
 
-def scales(
-    method: str, auroc: NeuronAUROC, mask: NeuronMask, damp: float
-) -> dict[str, np.ndarray]:
+def scales(method: str, auroc: NeuronAUROC, mask: NeuronMask, damp: float) -> dict[str, np.ndarray]:
     """The factor of every neuron's output; 1 outside the mask."""
     scale = {}
     for name, values in auroc.items():

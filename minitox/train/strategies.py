@@ -1,12 +1,12 @@
 """Which neurons are tuned on whose pairs: the paper's three strategies, and their controls.
 
-    full             every weight of the model, on all pairs                              [paper §3.3]
-    per-language     one model, language after language: its toxic neurons on its pairs   [paper §3.3]
-    multilingual     neurons toxic in any language, on all pairs                          [paper §3.3]
-    random           like multilingual, with as many neurons of each module, drawn at random
-    shared           like multilingual, with the neurons toxic in every language         [paper Fig. 2]
-    specific         like per-language, with the neurons toxic in that language alone    [paper Fig. 2]
-    aura, damp, det0 no training: toxic neurons scaled down in the weights (interventions.py)
+full             every weight of the model, on all pairs                              [paper §3.3]
+per-language     one model, language after language: its toxic neurons on its pairs   [paper §3.3]
+multilingual     neurons toxic in any language, on all pairs                          [paper §3.3]
+random           like multilingual, with as many neurons of each module, drawn at random
+shared           like multilingual, with the neurons toxic in every language         [paper Fig. 2]
+specific         like per-language, with the neurons toxic in that language alone    [paper Fig. 2]
+aura, damp, det0 no training: toxic neurons scaled down in the weights (interventions.py)
 """
 
 from dataclasses import dataclass, field
@@ -54,38 +54,42 @@ class Plan:
         return None if any(mask is None for mask in self.masks) else neurons.union(self.masks)
 
 
-def toxic_neurons(auroc: NeuronAUROC, threshold: float, top_share: float | None) -> NeuronMask:
-    """The neurons above a threshold [paper §3.1] or, if given, the top share of all neurons."""
-    if top_share is not None:
-        return neurons.select_top(auroc, top_share)
-    return neurons.select(auroc, threshold)
+@dataclass(frozen=True)
+class Choice:
+    """How neurons are chosen."""
+
+    threshold: float = 0.5  # a neuron of higher AUROC is toxic
+    top_share: float | None = None  # instead: this share of all neurons, those of highest AUROC
+    damp: float = 0.5  # factor of toxic neurons in damp
+    independent: bool = False  # per-language: one model for each language instead of one for all
+    seed: int = 0  # of random neurons
+
+    def toxic_neurons(self, auroc: NeuronAUROC) -> NeuronMask:
+        """The toxic neurons.  [paper §3.1]"""
+        if self.top_share is not None:
+            return neurons.select_top(auroc, self.top_share)
+        return neurons.select(auroc, self.threshold)
 
 
 def tuning_plans(
     strategy: str,
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
     languages: list[str],  # in the order of tuning
-    seed: int,  # of the random neurons
-    independent: bool = False,  # per-language: one model for each language instead of one for all
+    choice: Choice,
 ) -> list[Plan]:
     """The models of a strategy; usually one. ValueError if no neuron is chosen."""
-    plan = Plan(strategy, stages(strategy, masks, languages, seed))
+    plan = Plan(strategy, stages(strategy, masks, languages, choice.seed))
     check_not_empty(plan)
-    if not (independent and strategy == "per-language"):
+    if not (choice.independent and strategy == "per-language"):
         return [plan]
     chosen = [stage for stage in plan.stages if neurons.count(stage.mask)]
     return [Plan(f"{strategy}-{stage.name}", [stage]) for stage in chosen]
 
 
-def scaling_plan(
-    strategy: str, auroc: NeuronAUROC, threshold: float, top_share: float | None, damp: float
-) -> Plan:
-    """The model of an intervention, given one AUROC for each neuron.
-
-    ValueError if no neuron is chosen.
-    """
-    mask = toxic_neurons(auroc, threshold, top_share)
-    plan = Plan(strategy, scale=interventions.scales(strategy, auroc, mask, damp))
+def scaling_plan(strategy: str, auroc: NeuronAUROC, choice: Choice) -> Plan:
+    """The model of an intervention; ValueError if no neuron is chosen."""
+    mask = choice.toxic_neurons(auroc)
+    plan = Plan(strategy, scale=interventions.scales(strategy, auroc, mask, choice.damp))
     check_not_empty(plan)
     return plan
 

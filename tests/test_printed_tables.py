@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minitox.report import neuron_tables as printed
+from minitox.report import page
 from minitox.report import result_tables as reported
-from minitox.report import tables
 from minitox.report.training_tables import memory
 
 MASKS = {
@@ -27,7 +27,7 @@ INFO = {
 
 
 def test_labels_are_flush_left_and_numbers_flush_right():
-    lines = tables.aligned(
+    lines = page.aligned(
         [["", "n", "of all"], ["per-language", "1,234,567", "5%"], ["aura", "8", ""]]
     ).splitlines()
     assert lines == [
@@ -39,7 +39,7 @@ def test_labels_are_flush_left_and_numbers_flush_right():
 
 def test_a_row_with_a_cell_too_few_is_refused():
     with pytest.raises(ValueError):
-        tables.aligned([["", "n"], ["de"]])
+        page.aligned([["", "n"], ["de"]])
 
 
 def test_table_2_has_the_same_cells_on_the_terminal_and_in_the_report():

@@ -22,17 +22,6 @@ FIGURES = {
 }
 
 
-def aligned(rows: list[list[str]]) -> str:
-    """The rows as lines, the first column flush left and the others flush right."""
-    widths = [
-        max(6, *map(len, column)) for column in zip(*rows, strict=True)
-    ]  # narrower ones would look crammed
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def table2(masks: dict[str, dict], infos: dict[str, dict]) -> list[list[str]]:
     """Toxic neurons of each language, beside what they are worth; the first row names the columns.  [paper Table 2]"""
     rows = [["", "sentences", "cut", "toxic neurons", "share", *TABLE2_NOTES]]

@@ -3,7 +3,7 @@
 from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.lm.config import Config
-from minitox.report.tables import aligned
+from minitox.report.page import aligned
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Plan, count_weights
 

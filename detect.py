@@ -24,7 +24,7 @@ from minitox.lm import checkpoint
 from minitox.lm.batching import batches
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
-from minitox.report import neuron_tables
+from minitox.report import neuron_tables, page
 from minitox.run import cli, distributed
 
 
@@ -229,19 +229,15 @@ def main(argv=None) -> None:
         return
     loaded = {language: neurons.load(neuron_file(args, language), rows) for language in languages}
     masks = {language: neurons.select(auroc_of) for language, (auroc_of, _) in loaded.items()}
-    infos = {language: info for language, (_, info) in loaded.items()}
-    print(
-        "",
-        neuron_tables.table2(masks, infos),
-        neuron_tables.LEGEND,
-        "",
-        neuron_tables.figure2(masks),
-        "",
-        neuron_tables.figure3(masks),
-        "",
-        sep="\n",
-    )
-    print(f"wrote {args.out / 'neurons'} ({len(masks)} languages)")
+    infos = {
+        language: neuron_tables.check_info(f"neurons/{language}.safetensors", info)
+        for language, (_, info) in loaded.items()
+    }
+    sections = [neuron_tables.table2(masks, infos), neuron_tables.figure2(masks)]
+    sections += neuron_tables.figure3(masks)
+    for section in sections:
+        print("", page.terminal(section), sep="\n")
+    print(f"\nwrote {args.out / 'neurons'} ({len(masks)} languages)")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from minitox.evaluate import metrics, mmlu
 from minitox.evaluate.metrics import interval
 from minitox.files import read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
-from minitox.report import figures, page, result_tables
+from minitox.report import figures, neuron_tables, page, result_tables
 from minitox.report.page import Section
 from minitox.report.results import Results, average
 
@@ -32,13 +32,23 @@ def sections(
         *result_tables.response_languages(results, args.others_below),
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
-        *result_tables.toxic_neurons(results, paper),
-        *result_tables.shared_neurons(results),
+        *neuron_sections(results, paper),
         pairs(args),
         trust(scorer),
         failures(results, missing),
         *(replies(results) if args.show_text else []),
         setting_table(settings),
+    ]
+
+
+def neuron_sections(results: Results, paper: dict) -> list[Section]:
+    """What detect.py found, if it was run on the base model."""
+    if not results.masks:
+        return []
+    return [
+        neuron_tables.table2(results.masks, results.infos, paper.get("neurons")),
+        neuron_tables.figure2(results.masks),
+        *neuron_tables.figure3(results.masks),
     ]
 
 

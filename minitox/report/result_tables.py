@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox import neurons
 from minitox.evaluate import metrics
 from minitox.evaluate.metrics import interval
 from minitox.evaluate.mmlu import CHANCE
@@ -13,7 +12,6 @@ from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.results import Results, average
-from minitox.report.tables import TABLE2_NOTES, table2
 
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
 
@@ -231,60 +229,3 @@ def perplexities(results: Results) -> list[Section]:
         if languages
         else []
     )
-
-
-def toxic_neurons(results: Results, paper: dict) -> list[Section]:
-    """How many neurons are toxic, beside what that is worth.  [paper Table 2]"""
-    if not results.masks:
-        return []
-    (columns, *rows), theirs = table2(results.masks, results.infos), paper.get("neurons", {})
-    if theirs:
-        columns, rows = (
-            [*columns, "paper"],
-            [[*row, f"{theirs[row[0]]:,}" if row[0] in theirs else "-"] for row in rows],
-        )
-    text = f"AUROC > 0.5, of {neurons.size(next(iter(results.masks.values()))):,} neurons."
-    return [
-        Section(
-            "Table 2. Toxic neurons",
-            text,
-            columns,
-            rows,
-            [f"{column}: {note}" for column, note in TABLE2_NOTES.items()],
-        )
-    ]
-
-
-def shared_neurons(results: Results) -> list[Section]:
-    """Which neurons languages share.  [paper Figures 2 and 3]"""
-    masks = results.masks
-    if not masks:
-        return []
-    kinds = ("only here", "some others", f"all {len(masks)}")
-    counts = {
-        language: dict(zip(kinds, found)) for language, found in neurons.sharing(masks).items()
-    }
-    overlap = {a: {b: neurons.overlap(masks[a], masks[b]) for b in masks} for a in masks}
-    ratios = [
-        [None if a == b else ratio for b, (_, ratio) in by.items()] for a, by in overlap.items()
-    ]
-    return [
-        Section(
-            "Figure 2. Toxic neurons by how many languages share them",
-            "",
-            ["", *kinds],
-            [
-                [language, *(f"{count:,}" for count in by.values())]
-                for language, by in counts.items()
-            ],
-            figure=figures.stacked_bars("Toxic neurons", counts, list(kinds), share=False),
-        ),
-        Section(
-            "Figure 3. Overlap of toxic neurons between languages",
-            "Neurons that two languages share, as a multiple of what "
-            "independent sets of their sizes would share; the table gives the counts.",
-            ["", *masks],
-            [[a, *(f"{shared:,}" for shared, _ in by.values())] for a, by in overlap.items()],
-            figure=figures.heatmap("Times what chance would give", list(masks), ratios),
-        ),
-    ]

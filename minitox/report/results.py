@@ -9,6 +9,7 @@ from minitox.errors import InputError
 from minitox.evaluate import metrics, perplexity
 from minitox.evaluate.metrics import Replies
 from minitox.files import read_written
+from minitox.report.neuron_tables import check_info
 from minitox.run import replies
 
 
@@ -139,9 +140,8 @@ def toxic_neurons(args, candidates, gaps: dict[str, str]) -> tuple[dict, dict]:
     masks, infos = {}, {}
     for path in sorted((args.out / "neurons").glob("*.safetensors")) if base else []:
         try:
-            auroc, infos[path.stem] = neurons.load(
-                path, neurons.module_rows(base.config), base.fingerprint
-            )
+            auroc, info = neurons.load(path, neurons.module_rows(base.config), base.fingerprint)
+            infos[path.stem] = check_info(str(path), info)
             masks[path.stem] = neurons.select(auroc)
         except InputError as reason:
             gaps[f"neurons/{path.stem}"] = str(reason)

@@ -20,7 +20,7 @@ from minitox.files import claim_run, file_hash, hold, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
-from minitox.report import training_tables
+from minitox.report import page, training_tables
 from minitox.run import cli, distributed
 from minitox.run.training_inputs import read_languages, settings_of
 from minitox.train import finetune, frozen, interventions, strategies
@@ -251,13 +251,14 @@ def main(argv=None) -> None:
     print(
         f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}"
     )
-    print("", training_tables.pairs_table(pairs), "", sep="\n")
+    print("", page.terminal(training_tables.pairs_table(pairs)), "", sep="\n")
     stages = {
         plan.name: [strategies.describe(stage, config, dtype, pairs, args) for stage in plan.stages]
         for plan in plans
     }
     toxic = neurons.union(list(masks.values())) if masks else None
-    print(training_tables.plan_table(plans, stages, toxic, config), "", sep="\n", flush=True)
+    table = training_tables.plan_table(plans, stages, toxic, config)
+    print(page.terminal(table), "", sep="\n", flush=True)
     steps = {plan.name: sum(stage["steps"] for stage in stages[plan.name]) for plan in plans}
     progress, earlier = cli.Progress(sum(steps[plan.name] for plan in todo)), 0
     base = partial(checkpoint.load, args.model, device, dtype, spread=True)
@@ -294,7 +295,7 @@ def main(argv=None) -> None:
     results = {
         plan.name: training_tables.read_result(models / plan.name / "run.json") for plan in plans
     }
-    print("", training_tables.result_table(results), training_tables.LEGEND, "", sep="\n")
+    print("", page.terminal(training_tables.result_table(results)), "", sep="\n")
     print(f"wrote {models} ({len(plans)} models)")
 
 

@@ -228,8 +228,15 @@ def main(argv=None) -> None:
     scores = Scores(args.out / "scores" / f"{scorer.name}.jsonl", scorer)
     progress = cli.Progress(len(usable) * prompts * args.samples)
     measured = results.gather(
-        args, found, usable, scores, identify, lambda done: progress.show("scores", done)
-    )  # and more gaps
+        args.out,
+        usable,
+        found,
+        scores,
+        identify,
+        args.samples,
+        args.seed,
+        lambda done: progress.show("scores", done),
+    )
     progress.clear()
     settings = {
         **{key: str(value) for key, value in vars(args).items()},
@@ -239,7 +246,17 @@ def main(argv=None) -> None:
         **versions(),
         **{f"model {candidate.name}": candidate.fingerprint for candidate in usable},
     }
-    sections = report.sections(args, measured, scorer, settings, {**failed, **found.gaps}, config)
+    sections = report.sections(
+        measured,
+        scorer,
+        settings,
+        {**failed, **found.gaps},
+        config,
+        samples=args.samples,
+        others_below=args.others_below,
+        show_text=args.show_text,
+        instructions=args.data / "instructions",
+    )
     report.write(
         args.out,
         f"minitox: {args.model.resolve().name}",

@@ -48,7 +48,7 @@ from contenders import (  # noqa: E402
 
 from minitox.detect.auroc import auroc  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
-from minitox.report.tables import aligned  # noqa: E402
+from minitox.report.page import aligned  # noqa: E402
 from minitox.run import cli  # noqa: E402
 from minitox.train import strategies  # noqa: E402
 

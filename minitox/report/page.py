@@ -1,126 +1,188 @@
-"""A report in two renderings: Markdown for GitHub and the terminal, and one HTML file that needs nothing but itself.
+"""A section of the report, and its renderings: terminal, Markdown for GitHub, and one HTML file.
 
-Models write what they like, so every text is made visible and escaped; only figures are taken as they are (they did the same).
+Models may write anything, so every text is escaped and its invisible characters are made visible.
+Only figures are inserted as they are, because figures.py has escaped the texts in them.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from unicodedata import category
 
-BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"  # printable by their category, yet nothing is seen of them
+# printable according to their Unicode category, but blank on the screen
+BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+LONG = 5_000  # characters that are shown of a paragraph or a note; of any other text 500
 
 
 @dataclass(frozen=True)
 class Section:
-    """Paragraphs with blank lines between them, a figure, a table with notes; any may be absent."""
+    """A title, paragraphs, a figure, a table, and notes on it; all but the title may be absent."""
 
     title: str
-    text: str = ""
-    columns: list[
-        str
-    ] = ()  # the first holds the rows' labels, the others numbers or, if a cell is long, sentences
-    rows: list[list[str]] = ()
-    notes: list[str] = ()
-    figure: str = ""  # SVG, one or several
+    text: str = ""  # paragraphs, with blank lines between them
+    columns: Sequence[str] = ()  # the first column contains the labels of the rows
+    rows: Sequence[list[str]] = ()
+    notes: Sequence[str] = ()
+    figure: str = ""  # one or several SVGs
 
     def paragraphs(self) -> list[str]:
-        return [" ".join(part.split()) for part in re.split(r"\n\s*\n", self.text) if part.strip()]
+        """The paragraphs of the text, each on one line."""
+        parts = re.split(r"\n\s*\n", self.text)
+        return [" ".join(part.split()) for part in parts if part.strip()]
 
-    def prose(self) -> bool:  # a table with sentences in it is read from the left
-        return any(len(cell) > 40 for row in self.rows for cell in row[1:])
+    def is_prose(self) -> bool:
+        """Whether cells contain sentences, which are aligned left, and not numbers."""
+        longest = [max(map(len, row[1:]), default=0) for row in self.rows]
+        return max(longest, default=0) > 40
+
+
+# ---- text ----
 
 
 def shown(text: str, most: int = 500) -> str:
-    """The text on one line, cut, with escapes for what is not seen: controls, bidi marks, zero widths, half surrogate pairs."""
-    seen = "".join(
-        char
-        if char not in BLANKS and (char.isprintable() or category(char) == "Zs")
-        else char.encode("unicode_escape").decode()
-        for char in text[:most]
-    )
-    return seen + (f"... ({len(text):,} characters)" if len(text) > most else "")
+    """The first characters of a text on one line, invisible ones as escapes, and its length if cut.
+
+    Invisible are controls, bidirectional marks, zero-width characters, and lone surrogates.
+    """
+    visible = "".join(char if is_visible(char) else escaped(char) for char in text[:most])
+    if len(text) > most:
+        visible += f"... ({len(text):,} characters)"
+    return visible
+
+
+def is_visible(char: str) -> bool:
+    return char not in BLANKS and (char.isprintable() or category(char) == "Zs")
+
+
+def escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+# ---- terminal ----
+
+
+def terminal(section: Section) -> str:
+    """Plain text: title, paragraphs, the table in aligned columns, and the notes right below it."""
+    blocks = [section.title, *section.paragraphs()]
+    lines = []
+    if section.columns:
+        lines.append(aligned([section.columns, *section.rows]))
+    lines += [f"  {note}" for note in section.notes]
+    if lines:
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as lines, the first column aligned left and the others right."""
+    # columns of less than six characters would look crammed
+    widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for label, *cells in rows:
+        padded = [label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+# ---- Markdown ----
 
 
 def markdown(title: str, sections: list[Section]) -> str:
-    """GitHub's Markdown; figures are left out, since their numbers stand in the tables."""
+    """GitHub's Markdown, without the figures: their numbers are in the tables."""
     blocks = [f"# {literal(title)}"]
     for section in sections:
-        table = markdown_table(section) if section.columns else ""
-        notes = "\n".join(f"- {literal(note, 5_000)}" for note in section.notes)
-        blocks += [
-            f"## {literal(section.title)}",
-            *(literal(text, 5_000) for text in section.paragraphs()),
-            table,
-            notes,
-        ]
-    return "\n\n".join(filter(None, blocks)) + "\n"
+        blocks.append(f"## {literal(section.title)}")
+        blocks += [literal(paragraph, LONG) for paragraph in section.paragraphs()]
+        if section.columns:
+            blocks.append(markdown_table(section))
+        if section.notes:
+            blocks.append("\n".join(f"- {literal(note, LONG)}" for note in section.notes))
+    return "\n\n".join(blocks) + "\n"
 
 
 def markdown_table(section: Section) -> str:
-    rows = [[literal(cell) for cell in row] for row in (section.columns, *section.rows)]
-    room = [max(3, *(min(40, len(cell)) for cell in column)) for column in zip(*rows, strict=True)]
-    rows.insert(
-        1,
-        ["-" * room[0]]
-        + ["-" * (space - 1) + ("-" if section.prose() else ":") for space in room[1:]],
-    )
-    return "\n".join(
-        "| " + " | ".join([row[0].ljust(room[0]), *map(str.rjust, row[1:], room[1:])]) + " |"
-        for row in rows
-    )
+    """The section's table, with columns that line up in the source as well."""
+    header, *rows = [list(map(literal, row)) for row in (section.columns, *section.rows)]
+
+    # 1) the widths; a cell of more than 40 characters does not widen its column
+    widths = []
+    for column in zip(header, *rows, strict=True):
+        widths.append(max(3, *(min(40, len(cell)) for cell in column)))
+
+    # 2) the line below the header aligns numbers to the right
+    end = "-" if section.is_prose() else ":"
+    rule = ["-" * widths[0], *("-" * (width - 1) + end for width in widths[1:])]
+
+    # 3) the lines
+    lines = []
+    for label, *cells in [header, rule, *rows]:
+        padded = [label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
+        lines.append(f"| {' | '.join(padded)} |")
+    return "\n".join(lines)
 
 
 def literal(text: str, most: int = 500) -> str:
-    """Markdown that shows the text as it is: no tag, link (not even of a bare address), emphasis, cell or list comes of it."""
-    text = re.sub(
-        r"([\\`*_\[\]|~$]|(?<=:)/(?=/)|(?<=[wW]{3})\.)",
-        r"\\\1",
-        escape(shown(text, most).strip(), quote=False),
-    )
+    """Markdown that shows the text as it is: without tags, links, emphasis, cells, or lists."""
+    text = escape(shown(text, most).strip(), quote=False)
+    # 1) characters of markup, and those that turn a bare address into a link
+    text = re.sub(r"([\\`*_\[\]|~$]|(?<=:)/(?=/)|(?<=[wW]{3})\.)", r"\\\1", text)
+    # 2) beginnings of headings and lists
     return re.sub(r"^(\d*)(#|-(?=[ -])|\+(?= )|(?<=\d)[.)](?= ))", r"\1\\\2", text)
 
 
+# ---- HTML ----
+
+
 def html(title: str, sections: list[Section]) -> str:
-    """One file that runs no script and loads nothing; where there is a figure, its table is folded away."""
-    contents = "".join(
-        f'<li><a href="#s{number}">{plain(section.title)}</a>'
-        for number, section in enumerate(sections, 1)
-    )
-    body = "".join(
-        f'<section id="s{number}">{html_section(section)}</section>\n'
-        for number, section in enumerate(sections, 1)
-    )
+    """One file that runs no script and loads no other file."""
+    contents = ""
+    body = ""
+    for number, section in enumerate(sections, start=1):
+        contents += f'<li><a href="#s{number}">{plain(section.title)}</a>'
+        body += f'<section id="s{number}">{html_section(section)}</section>\n'
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{plain(title)}</title>
-<style>{Path(__file__).with_name("page.css").read_text(encoding="utf-8")}</style>
+<style>{style}</style>
 <h1>{plain(title)}</h1><nav aria-label="Contents"><ol>{contents}</ol></nav>
 {body}"""
 
 
 def plain(text: str, most: int = 500) -> str:
+    """HTML that shows the text as it is."""
     return escape(shown(text, most))
 
 
 def html_section(section: Section) -> str:
-    text = "".join(f"<p>{plain(part, 5_000)}</p>" for part in section.paragraphs())
-    rows = "".join(
-        f"<tr><th>{'<td>'.join(map(plain, row))}\n" for row in section.rows
-    )  # HTML needs no end tags here
-    head, kind = "<th>".join(map(plain, section.columns)), "prose" if section.prose() else "numbers"
-    table = f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr><th>{head}\n<tbody>{rows}</table></div>'
-    fold = (
-        "<details open>" if len(section.rows) <= 10 else "<details>"
-    )  # what is long is unfolded on request
-    table = f"{fold}<summary>The numbers</summary>{table}</details>" if section.figure else table
-    figure = f'<div class="figures">{section.figure}</div>' if section.figure else ""
-    notes = "<ul>" + "".join(f"<li>{plain(note, 5_000)}" for note in section.notes) + "</ul>"
-    return (
-        f"<h2>{plain(section.title)}</h2>{text}{figure}"
-        + (table if section.columns else "")
-        + (notes if section.notes else "")
-    )
+    """The section's blocks in reading order; its table is collapsible if there is a figure."""
+    blocks = [f"<h2>{plain(section.title)}</h2>"]
+    blocks += [f"<p>{plain(paragraph, LONG)}</p>" for paragraph in section.paragraphs()]
+    if section.figure:
+        blocks.append(f'<div class="figures">{section.figure}</div>')
+    if section.columns:
+        table = html_table(section)
+        if section.figure:
+            state = " open" if len(section.rows) <= 10 else ""
+            table = f"<details{state}><summary>The numbers</summary>{table}</details>"
+        blocks.append(table)
+    if section.notes:
+        items = "".join(f"<li>{plain(note, LONG)}" for note in section.notes)
+        blocks.append(f"<ul>{items}</ul>")
+    return "".join(blocks)
+
+
+def html_table(section: Section) -> str:
+    """The section's table in a box that scrolls; HTML does not require end tags in it."""
+    kind = "prose" if section.is_prose() else "numbers"
+    head = "<th>".join(map(plain, section.columns))
+    body = ""
+    for row in section.rows:
+        body += f"<tr><th>{'<td>'.join(map(plain, row))}\n"
+    table = f'<table class="{kind}"><thead><tr><th>{head}\n<tbody>{body}</table>'
+    return f'<div class="scroll" tabindex="0">{table}</div>'

@@ -1,290 +1,259 @@
-"""The paper's tables and figures from what was measured, with the columns that the paper lacks; every function gives sections."""
+"""The paper's tables and figures of the results, and more columns; every function gives sections.
+
+Table 2 and Figures 2 and 3 are in neuron_tables.py.
+"""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from minitox import neurons
 from minitox.evaluate import metrics
 from minitox.evaluate.metrics import interval
 from minitox.evaluate.mmlu import CHANCE
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.report import figures
 from minitox.report.page import Section
-from minitox.report.results import Results, average
-from minitox.report.tables import TABLE2_NOTES, table2
+from minitox.report.results import Estimates, Results, average, for_all
 
+# the paper has a table of each
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
 
+# ---- cells and columns ----
 
-def cell(means, form: str = ".3f") -> str:
-    """An estimate and its interval, a dash if there is none."""
+
+def cell(means, form: str = ".3f") -> str:  # (1 + W,)
+    """An estimate and its interval; a dash if there is none."""
     value, low, high = interval(means)
-    return "-" if np.isnan(value) else f"{value:{form}} ({low:{form}}..{high:{form}})"
+    if np.isnan(value):
+        return "-"
+    return f"{value:{form}} ({low:{form}}..{high:{form}})"
 
 
 def cells(means: dict, form: str = ".3f") -> dict[str, str]:
     return {name: cell(mean, form) for name, mean in means.items()}
 
 
-def grid(columns: dict[str, dict[str, str]], labels) -> dict[str, list]:
-    """A section's columns, and its rows in the order of `labels`, from {column: {label: cell}}; a dash where there is no cell."""
-    rows = [[label, *(found.get(label, "-") for found in columns.values())] for label in labels]
-    return {"columns": ["", *columns], "rows": rows}
+def grid(columns: dict[str, dict[str, str]], labels) -> tuple[list, list]:
+    """Names of columns and rows of cells from {column: {label: cell}}; a dash for no cell."""
+    rows = []
+    for label in labels:
+        rows.append([label, *(column.get(label, "-") for column in columns.values())])
+    return ["", *columns], rows
+
+
+def language_table(
+    title: str,
+    estimates: Estimates,
+    languages,  # the rows, as far as a model has them
+    text: str = "",
+    form: str = ".3f",  # of our numbers
+    notes=(),
+    paper: dict[str, dict] | None = None,  # the paper's numbers, {model: {language: number}}
+) -> Section:
+    """A row a language and a column a model; the average is last, the paper's are on the right."""
+    # 1) our columns
+    known = set().union(*estimates.values())
+    languages = [language for language in languages if language in known]
+    means, common = average(estimates, languages)
+    columns = {}
+    for model, by_language in estimates.items():
+        columns[model] = cells({**by_language, "average": means[model]}, form)
+
+    # 2) the paper's
+    for model, numbers in (paper or {}).items():
+        column = {language: f"{number:g}" for language, number in numbers.items()}
+        column["average"] = average_of_paper(numbers, common)
+        columns[f"paper: {model}"] = column
+
+    # 3) the languages that are not in the average
+    notes = list(notes)
+    left_out = [language for language in languages if language not in common]
+    if left_out:
+        codes = ", ".join(left_out)
+        notes.append(f"Not in the average, because at least one model has no value: {codes}.")
+    return Section(title, text, *grid(columns, [*languages, "average"]), notes)
+
+
+# ---- the paper's numbers ----
 
 
 def papers(config) -> tuple[str, dict]:
-    """The paper's name for the base model and its numbers; ("", {}) for a model that the paper does not have."""
-    known = json.loads(Path(__file__).with_name("paper.json").read_text(encoding="utf-8"))
-    fitting = (
-        paper
-        for paper in known.items()
-        if all(getattr(config, key) == value for key, value in paper[1]["config"].items())
-    )
-    return next(fitting, ("", {}))
+    """The paper's name and numbers for the base model; ("", {}) if it is not the paper's."""
+    path = Path(__file__).with_name("paper.json")
+    models = json.loads(path.read_text(encoding="utf-8"))
+    for name, numbers in models.items():
+        if all(getattr(config, key) == value for key, value in numbers["config"].items()):
+            return name, numbers
+    return "", {}
 
 
-def by_language(
-    title: str, estimates, languages, paper: dict, text: str = "", form: str = ".3f", notes=()
-) -> Section:
-    """A row a language and a column a model, the mean over languages last, the paper's numbers on the right."""
-    languages = [
-        language for language in languages if any(language in by for by in estimates.values())
-    ]
-    means, common = average(estimates, languages)
-    columns = {
-        model: cells({**by, "average": means[model]}, form) for model, by in estimates.items()
-    }
-    for model, numbers in paper.items():
-        theirs = {language: f"{number:g}" for language, number in numbers.items()}
-        columns[f"paper: {model}"] = {**theirs, "average": papers_average(numbers, common)}
-    left_out = [language for language in languages if language not in common]
-    if left_out:
-        notes = [
-            *notes,
-            f"Not in the average, because a model has nothing there: {', '.join(left_out)}.",
-        ]
-    return Section(title, text, **grid(columns, [*languages, "average"]), notes=list(notes))
+def average_of_paper(numbers: dict[str, float], languages: list[str]) -> str:
+    """The paper's mean over the same languages as ours; a dash if it lacks one of them."""
+    if not languages or not numbers.keys() >= set(languages):
+        return "-"
+    return f"{np.mean([numbers[language] for language in languages]):.4g}"
 
 
-def papers_average(numbers: dict[str, float], languages: list[str]) -> str:
-    """The paper's mean over the same languages as ours, or a dash if it lacks one of them."""
-    known = [numbers[language] for language in languages if language in numbers]
-    return f"{np.mean(known):.4g}" if languages and len(known) == len(languages) else "-"
+# ---- toxicity ----
 
 
 def toxicity_tables(results: Results, paper: dict) -> list[Section]:
     """Mean toxicity of the replies that have a score.  [paper Tables 3 and 4]"""
-    estimates = results.estimates(metrics.toxicity)
     text = (
-        "Mean score of all replies that have one, with the 95 % interval of resampled prompts. Empty replies are left out here, "
-        "as the Perspective API refuses them; the next table counts them in other ways."
+        "Mean score of the replies that have one, with a 95 % bootstrap interval over prompts. "
+        "Empty replies are left out, because the Perspective API refuses them; a table below "
+        "counts them in other ways."
     )
-    return [
-        by_language(
-            f"Table {number}. Toxicity of replies, {part} languages",
-            estimates,
-            languages,
-            paper.get("toxicity", {}),
-            text,
-        )
-        for number, (part, languages) in enumerate(PARTS.items(), start=3)
-        if set(languages) & set(results.languages)
-    ]
+    sections = []
+    estimates = results.estimates(metrics.toxicity)
+    for number, (part, languages) in enumerate(PARTS.items(), start=3):
+        if set(languages) & set(results.languages):
+            title = f"Table {number}. Toxicity of replies, {part} languages"
+            sections.append(
+                language_table(title, estimates, languages, text, paper=paper.get("toxicity"))
+            )
+    return sections
 
 
 def empties(results: Results) -> Section:
     """The same averages under every way to count an empty reply."""
+    # a row for each policy and part
     rows = []
-    for policy, value in metrics.POLICIES.items():
-        estimates = results.estimates(lambda replies: metrics.toxicity(replies, value))
-        rows += [
-            [f"{policy}, {part}", *cells(average(estimates, chosen)[0]).values()]
-            for part, chosen in PARTS.items()
-        ]
-    text = "The paper does not say. A model that falls silent looks harmless in some of these rows."
-    return Section(
-        "What an empty reply counts as", text, ["an empty reply counts", *results.replies], rows
+    for policy, score in metrics.POLICIES.items():
+        estimates = results.estimates(partial(metrics.toxicity, empty=score))
+        for part, languages in PARTS.items():
+            means, _ = average(estimates, languages)
+            rows.append([f"{policy}, {part}", *cells(means).values()])
+    text = (
+        "The paper does not say how it counts empty replies. A model that often gives none looks "
+        "harmless in some of these rows."
     )
+    columns = ["an empty reply counts", *results.replies]
+    return Section("What an empty reply counts as", text, columns, rows)
 
 
 def safety(results: Results) -> Section:
-    """What each reply is: only clean in the prompt's language is what was wanted."""
-    means = {name: average(results.shares(name), results.languages)[0] for name in metrics.SAFETY}
-    columns = {name: cells(mean, ".1%") for name, mean in means.items()}
-    bars = {
-        model: {name: float(mean[model][0]) for name, mean in means.items()}
-        for model in results.replies
-    }
-    text = f"Replies by what they are, mean over {len(results.languages)} languages; toxic is a score of {metrics.TOXIC} or more."
-    notes = ["unclear: too short or too mixed for the language detector, or without a score"]
+    """Which replies are clean and in the prompt's language, as desired, and what the others are."""
+    # 1) {category: {model: mean over languages (1 + W,)}}
+    means = {}
+    for category in metrics.SAFETY:
+        means[category], _ = average(results.shares(category), results.languages)
+
+    # 2) a bar of the estimates for each model, and a row with the intervals
+    bars = {}
+    for model in results.replies:
+        bars[model] = {category: float(means[category][model][0]) for category in means}
+    columns = {category: cells(means[category], ".1%") for category in means}
     return Section(
         "Effective safety",
-        text,
-        **grid(columns, results.replies),
-        notes=notes,
+        f"Share of replies in each category, mean over {len(results.languages)} languages; a reply "
+        f"is toxic if its score is {metrics.TOXIC} or more.",
+        *grid(columns, results.replies),
+        notes=["unclear: too short or too mixed for the language detector, or without a score"],
         figure=figures.stacked_bars("Effective safety", bars, metrics.SAFETY),
     )
 
 
 def several_samples(results: Results, samples: int) -> list[Section]:
-    """Expected maximum toxicity and toxicity probability, if several replies were drawn for each prompt."""
+    """Two measures of the worst reply, if several replies were sampled for each prompt."""
+    # the worst of one reply is that reply
     if samples == 1:
         return []
     return [
-        by_language(
+        language_table(
             "Expected maximum toxicity",
             results.estimates(metrics.worst),
             results.languages,
-            {},
             "Mean over prompts of the highest score among a prompt's samples.",
         ),
-        by_language(
+        language_table(
             "Toxicity probability",
             results.estimates(metrics.ever_toxic),
             results.languages,
-            {},
-            f"Share of prompts with a sample of {metrics.TOXIC} or more.",
+            f"Share of prompts with at least one sample of {metrics.TOXIC} or more.",
         ),
     ]
 
 
+# ---- languages, knowledge, perplexity ----
+
+
 def response_languages(results: Results, fewer: int) -> list[Section]:
-    """In which language each model replies.  [paper Figures 4 and 5, §5.1]"""
-    shares = {
-        model: {
-            language: metrics.language_shares(replies, language, fewer)
-            for language, replies in by.items()
-        }
-        for model, by in results.replies.items()
-    }
-    seen = {name for by in shares.values() for parts in by.values() for name in parts}
-    first = [name for name in ("self", "empty", "unclear", "others") if name in seen]
-    order, sections = first + sorted(seen.difference(first)), []
-    note = (
-        f"self: the prompt's language; empty: the paper's NaN; others: languages seen fewer than {fewer} times for a prompt "
-        "language; unclear: the detector abstained, which the paper's cannot"
+    """In which languages each model replies.  [paper Figures 4 and 5, §5.1]"""
+    # 1) {model: {language of the prompts: {category: share}}}
+    shares = for_all(
+        lambda language, replies: metrics.language_shares(replies, language, fewer),
+        results.replies,
     )
+
+    # 2) the categories in an order that is the same for both figures
+    seen = set()
+    for by_language in shares.values():
+        seen.update(*by_language.values())
+    order = [name for name in ("self", "empty", "unclear", "others") if name in seen]
+    order += sorted(seen.difference(order))
+
+    # 3) a figure for the tuned languages, and one for the others
+    sections = []
     for number, (part, languages) in enumerate(PARTS.items(), start=4):
-        chosen = {
-            model: {language: by[language] for language in languages if language in by}
-            for model, by in shares.items()
-        }
-        rows = [
-            [f"{model}, {language}", *(f"{parts.get(name, 0):.1%}" for name in order)]
-            for model, by in chosen.items()
-            for language, parts in by.items()
-        ]
+        rows = []
+        panels = ""
+        for model, by_language in shares.items():
+            # a chart for each model
+            bars = {code: by_language[code] for code in languages if code in by_language}
+            panels += figures.stacked_bars(model, bars, order)
+            # one table for all models
+            for language, parts in bars.items():
+                cells_of_row = [f"{parts.get(name, 0):.1%}" for name in order]
+                rows.append([f"{model}, {language}", *cells_of_row])
         if rows:
-            panels = "".join(figures.stacked_bars(model, by, order) for model, by in chosen.items())
             title = f"Figure {number}. Languages of the replies, {part} languages"
-            sections.append(Section(title, "", ["", *order], rows, [note], panels))
+            notes = [categories_note(fewer)]
+            sections.append(Section(title, "", ["", *order], rows, notes, panels))
     return sections
 
 
-def knowledge(results: Results, paper: dict) -> list[Section]:
-    """Accuracy on multilingual MMLU, in two readings, with the share of replies in which no answer was found.  [paper Table 5]"""
-    if not any(results.right.values()):
-        return []
-    theirs = {
-        model: {language: value / 100 for language, value in by.items()}
-        for model, by in paper.get("mmlu", {}).items()
-    }
-    chance = [f"chance: {CHANCE:.0%}, if a letter is always given"]
-    generated, likeliest, missing = (
-        results.accuracy(name) for name in ("generated", "likeliest", "no answer")
+def categories_note(fewer: int) -> str:
+    return (
+        "self: the prompt's language; empty: the paper's NaN; others: languages of fewer than "
+        f"{fewer} replies to prompts of one language; unclear: the detector abstained, which the "
+        "paper's never does"
     )
+
+
+def knowledge(results: Results, paper: dict) -> list[Section]:
+    """Accuracy on multilingual MMLU, in two readings of the answers.  [paper Table 5]"""
+    if not any(results.answers.values()):
+        return []
+    # the paper gives percentages
+    theirs = for_all(lambda language, percent: percent / 100, paper.get("mmlu", {}))
+    chance = [f"chance: {CHANCE:.0%}, if every answer is a letter"]
+    table = partial(language_table, languages=NAMES, form=".1%")
     return [
-        by_language(
+        table(
             "Table 5. Geography, the answer in the reply",
-            generated,
-            NAMES,
-            theirs,
-            form=".1%",
+            results.accuracy("generated"),
+            notes=chance,
+            paper=theirs,
+        ),
+        table(
+            "Table 5, in another reading: the most likely letter",
+            results.accuracy("likeliest"),
             notes=chance,
         ),
-        by_language(
-            "Table 5, read otherwise: the likeliest letter",
-            likeliest,
-            NAMES,
-            {},
-            form=".1%",
-            notes=chance,
-        ),
-        by_language("Replies without an answer", missing, NAMES, {}, form=".1%"),
+        table("Replies without an answer", results.accuracy("no answer")),
     ]
 
 
 def perplexities(results: Results) -> list[Section]:
-    """How surprised each model is by clean text of each language."""
-    languages = [
-        language for language in NAMES if any(language in by for by in results.perplexity.values())
-    ]
-    columns = {
-        model: {language: f"{value:,.2f}" for language, value in by.items()}
-        for model, by in results.perplexity.items()
-    }
-    text = "Per token, all sentences of a language together."
-    return (
-        [Section("Perplexity of clean sentences", text, **grid(columns, languages))]
-        if languages
-        else []
-    )
-
-
-def toxic_neurons(results: Results, paper: dict) -> list[Section]:
-    """How many neurons are toxic, beside what that is worth.  [paper Table 2]"""
-    if not results.masks:
+    """The perplexity of clean text of each language."""
+    columns = for_all(lambda language, value: f"{value:,.2f}", results.perplexity)
+    # not measured with --perplexity 0
+    known = set().union(*columns.values())
+    if not known:
         return []
-    (columns, *rows), theirs = table2(results.masks, results.infos), paper.get("neurons", {})
-    if theirs:
-        columns, rows = (
-            [*columns, "paper"],
-            [[*row, f"{theirs[row[0]]:,}" if row[0] in theirs else "-"] for row in rows],
-        )
-    text = f"AUROC > 0.5, of {neurons.size(next(iter(results.masks.values()))):,} neurons."
-    return [
-        Section(
-            "Table 2. Toxic neurons",
-            text,
-            columns,
-            rows,
-            [f"{column}: {note}" for column, note in TABLE2_NOTES.items()],
-        )
-    ]
-
-
-def shared_neurons(results: Results) -> list[Section]:
-    """Which neurons languages share.  [paper Figures 2 and 3]"""
-    masks = results.masks
-    if not masks:
-        return []
-    kinds = ("only here", "some others", f"all {len(masks)}")
-    counts = {
-        language: dict(zip(kinds, found)) for language, found in neurons.sharing(masks).items()
-    }
-    overlap = {a: {b: neurons.overlap(masks[a], masks[b]) for b in masks} for a in masks}
-    ratios = [
-        [None if a == b else ratio for b, (_, ratio) in by.items()] for a, by in overlap.items()
-    ]
-    return [
-        Section(
-            "Figure 2. Toxic neurons by how many languages share them",
-            "",
-            ["", *kinds],
-            [
-                [language, *(f"{count:,}" for count in by.values())]
-                for language, by in counts.items()
-            ],
-            figure=figures.stacked_bars("Toxic neurons", counts, list(kinds), share=False),
-        ),
-        Section(
-            "Figure 3. Overlap of toxic neurons between languages",
-            "Neurons that two languages share, as a multiple of what "
-            "independent sets of their sizes would share; the table gives the counts.",
-            ["", *masks],
-            [[a, *(f"{shared:,}" for shared, _ in by.values())] for a, by in overlap.items()],
-            figure=figures.heatmap("Times what chance would give", list(masks), ratios),
-        ),
-    ]
+    languages = [language for language in NAMES if language in known]
+    text = "Per token, over all sentences of a language together."
+    return [Section("Perplexity of clean sentences", text, *grid(columns, languages))]

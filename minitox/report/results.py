@@ -1,6 +1,11 @@
-"""All that was measured, read back from disk: one array for each model and language."""
+"""All that was measured, read from disk: one array for each model and language.
 
+n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -9,157 +14,215 @@ from minitox.errors import InputError
 from minitox.evaluate import metrics, perplexity
 from minitox.evaluate.metrics import Replies
 from minitox.files import read_written
+from minitox.report.neuron_tables import check_info
 from minitox.run import replies
+
+# the mean of every resample, (1 + W,), for each model and language
+Estimates = dict[str, dict[str, np.ndarray]]
 
 
 @dataclass
 class Results:
     """What the report is made of; the keys are a model's name, then a language."""
 
-    languages: list[str]  # those with prompts
-    rows: dict[
-        str, dict[str, list[dict]]
-    ]  # replies as they lie on disk, in order of prompt and sample
-    replies: dict[str, dict[str, Replies]]
-    right: dict[
-        str, dict[str, dict[str, np.ndarray]]
-    ]  # of MMLU's questions (n, 1): generated, likeliest, no answer
+    languages: list[str]  # those that have prompts
+    rows: dict[str, dict[str, list[dict]]]  # replies in order of prompt and sample
+    replies: dict[str, dict[str, Replies]]  # their scores and languages
+    answers: dict[str, dict[str, dict]]  # to MMLU's questions, as `grade` gives them
     perplexity: dict[str, dict[str, float]]
-    draws: dict[str, np.ndarray]  # (1 + W, n) of each language, common to all models
-    masks: dict[str, dict]  # of each language: the toxic neurons, if detect.py found them
-    infos: dict[str, dict]
+    resamples: dict[str, np.ndarray]  # (1 + W, n) of each language, the same for all models
+    masks: dict[str, dict]  # of each language: its toxic neurons, if detect.py was run
+    infos: dict[str, dict]  # metadata of the neuron files
+    gaps: dict[str, str]  # neuron files that cannot be used, and why
 
-    def estimates(self, what) -> dict[str, dict[str, np.ndarray]]:
-        """Means (1 + W,) of what `what(replies)` (n, S) says, for each model and language."""
-        return {
-            model: {
-                language: metrics.mean(what(found), self.draws[language])
-                for language, found in by.items()
-            }
-            for model, by in self.replies.items()
-        }
+    def estimates(self, measure: Callable[[Replies], np.ndarray]) -> Estimates:
+        """Means of `measure(replies)`, an array (n, S)."""
 
-    def shares(self, category: str) -> dict[str, dict[str, np.ndarray]]:
-        """Share of replies (1 + W,) in a category of effective safety, for each model and language."""
-        return {
-            model: {
-                language: metrics.mean(
-                    metrics.safety(found, language)[category], self.draws[language]
-                )
-                for language, found in by.items()
-            }
-            for model, by in self.replies.items()
-        }
+        def estimate(language: str, judged: Replies) -> np.ndarray:
+            return metrics.mean(measure(judged), self.resamples[language])
 
-    def accuracy(self, reading: str) -> dict[str, dict[str, np.ndarray]]:
-        """Share of MMLU's questions (1 + W,) that are right in a reading, for each model and language."""
-        return {
-            model: {
-                language: metrics.mean(
-                    found[reading], metrics.resample(len(found[reading]), list(language.encode()))
-                )
-                for language, found in by.items()
-            }
-            for model, by in self.right.items()
-        }
+        return for_all(estimate, self.replies)
+
+    def shares(self, category: str) -> Estimates:
+        """Shares of replies in a category of effective safety."""
+
+        def share(language: str, judged: Replies) -> np.ndarray:
+            inside = metrics.safety(judged, language)[category]  # (n, S) of 0 and 1
+            return metrics.mean(inside, self.resamples[language])
+
+        return for_all(share, self.replies)
+
+    def accuracy(self, reading: str) -> Estimates:
+        """Shares of MMLU's questions that are right in a reading of the answers."""
+
+        def share(language: str, graded: dict) -> np.ndarray:
+            right = graded[reading]  # (questions, 1) of 0 and 1
+            return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
+
+        return for_all(share, self.answers)
 
 
-def gather(args, inputs, candidates, scores, identify, advance=lambda done: None) -> Results:
-    """Score the replies that have no score yet, tell the language of each, and read everything else back."""
+def for_all(function: Callable, values: dict[str, dict]) -> dict[str, dict]:
+    """`function(language, value)` of every value of {model: {language: value}}."""
+    results = {}
+    for model, by_language in values.items():
+        results[model] = {}
+        for language, value in by_language.items():
+            results[model][language] = function(language, value)
+    return results
 
-    def of_each(languages, stage: str, read) -> dict:
-        return {
-            candidate.name: {
-                language: read(args.out / stage / candidate.name / f"{language}.jsonl")
-                for language in languages
-            }
-            for candidate in candidates
-        }
 
-    rows, found, done = of_each(inputs.prompts, "replies", replies.read), {}, 0
-    for model, by_language in rows.items():
-        found[model] = {}
-        for language, written in by_language.items():
-            found[model][language] = judge(
-                written, language, args.samples, scores, identify, lambda n: advance(done + n)
-            )
-            done += len(written)
-    drawn = {
-        language: metrics.resample(len(prompts), [args.seed, *language.encode()])
-        for language, prompts in inputs.prompts.items()
-    }
+def average(estimates: Estimates, languages) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The unweighted mean over those of `languages` that every model has, and which these are."""
+    # 1) the languages that all models have, so that all are averaged over the same ones
+    common = list(languages)
+    for by_language in estimates.values():
+        known = [code for code, mean in by_language.items() if not np.isnan(mean[0])]
+        common = [language for language in common if language in known]
+
+    # 2) the mean of each model, NaN over no language
+    means = {}
+    for model, by_language in estimates.items():
+        means[model] = np.array([np.nan])
+        if common:
+            means[model] = np.mean([by_language[language] for language in common], axis=0)
+    return means, common
+
+
+# ---- reading and scoring ----
+
+
+def gather(
+    out: Path,
+    candidates: list,  # the models, as run.candidates opens them
+    inputs,  # the prompts, questions and clean sentences of each language
+    scores,  # gives the score of each text
+    identify: Callable,  # gives the language of a text, or None
+    samples: int,
+    seed: int,
+    advance: Callable,  # is called with the number of scored replies
+) -> Results:
+    """Score all replies that have no score yet, and read everything else from `out`."""
+    models = {candidate.name: candidate for candidate in candidates}
+    rows = read_all(out / "replies", models, inputs.prompts, replies.read)
+    masks, infos, gaps = toxic_neurons(out / "neurons", models.get("base"))
+    resamples = {}
+    for language, prompts in inputs.prompts.items():
+        resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
     return Results(
-        list(inputs.prompts),
-        rows,
-        found,
-        of_each(inputs.questions, "mmlu", grade),
-        of_each(inputs.clean, "perplexity", perplexity.read),
-        drawn,
-        *toxic_neurons(args, candidates, inputs.gaps),
+        languages=list(inputs.prompts),
+        rows=rows,
+        replies=judge_all(rows, samples, scores, identify, advance),
+        answers=read_all(out / "mmlu", models, inputs.questions, grade),
+        perplexity=read_all(out / "perplexity", models, inputs.clean, perplexity.read),
+        resamples=resamples,
+        masks=masks,
+        infos=infos,
+        gaps=gaps,
     )
 
 
-def judge(rows: list[dict], language: str, samples: int, scores, identify, advance) -> Replies:
-    """Score and language of each reply, as arrays (n, S)."""
+def read_all(folder: Path, models, languages, read: Callable) -> dict[str, dict]:
+    """What `read` gives for the file of each model and language."""
+    results = {}
+    for model in models:
+        results[model] = {}
+        for language in languages:
+            path = folder / model / f"{language}.jsonl"
+            results[model][language] = read(path)
+    return results
+
+
+def judge_all(
+    rows: dict[str, dict[str, list[dict]]],  # the replies of each model and language
+    samples: int,
+    scores,
+    identify: Callable,
+    advance: Callable,
+) -> dict[str, dict[str, Replies]]:
+    """Score, status and language of all replies."""
+    done = 0
+    judged = {}
+    for model, by_language in rows.items():
+        judged[model] = {}
+        for language, written in by_language.items():
+            judged[model][language] = judge(
+                written,
+                language,
+                samples,
+                scores,
+                identify,
+                lambda count, before=done: advance(before + count),
+            )
+            done += len(written)
+    return judged
+
+
+def judge(
+    rows: list[dict],
+    language: str,  # of the prompts
+    samples: int,
+    scores,
+    identify: Callable,
+    advance: Callable,
+) -> Replies:
+    """Score, status and language of each reply, as arrays (n, S)."""
+    # 1) a prompt that was too long for the model has no reply
     texts = [row["response"] for row in rows if row["response"] is not None]
-    judged = iter(scores.of(texts, language, advance))
-    answers = [(None, "too long") if row["response"] is None else next(judged) for row in rows]
-    codes = [
-        "" if status in ("too long", "empty") else identify(row["response"]) or ""
-        for row, (_, status) in zip(rows, answers)
-    ]
+    answers = iter(scores.of(texts, language, advance))
+
+    # 2) what is known of each row
+    values = []
+    statuses = []
+    codes = []
+    for row in rows:
+        reply = row["response"]
+        score, status = (None, "too long") if reply is None else next(answers)
+        code = None
+        if status not in ("too long", "empty"):
+            code = identify(reply)
+        values.append(np.nan if score is None else score)
+        # without the reason of a failure
+        statuses.append(status.partition(":")[0])
+        codes.append(code or "")
+
+    # 3) as arrays: (n * S,) -> (n, S)
     shape = (len(rows) // samples, samples)
     return Replies(
-        scores=np.array([np.nan if score is None else score for score, _ in answers]).reshape(
-            shape
-        ),
-        status=np.array([status.partition(":")[0] for _, status in answers]).reshape(shape),
+        scores=np.array(values).reshape(shape),
+        status=np.array(statuses).reshape(shape),
         codes=np.array(codes).reshape(shape),
     )
 
 
-def grade(path) -> dict[str, np.ndarray]:
-    """Which answers are right, and which were not found; (n, 1) each, of 0 and 1."""
-    rows = sorted(
-        read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None),
-        key=lambda row: row["id"],
-    )
+def grade(path: Path) -> dict[str, np.ndarray]:
+    """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
+    rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
+    rows = sorted(rows, key=lambda row: row["id"])
     columns = {
         "generated": [row["generated"] == row["answer"] for row in rows],
         "likeliest": [row["likeliest"] == row["answer"] for row in rows],
         "no answer": [row["generated"] is None for row in rows],
     }
-    return {name: np.array(values, dtype=float)[:, None] for name, values in columns.items()}
+    return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 
-def toxic_neurons(args, candidates, gaps: dict[str, str]) -> tuple[dict, dict]:
-    """The toxic neurons of each language that detect.py left in OUT/neurons for the base, and what is known of them; a file that
-    is broken or of another model is no part of the report, but one of its gaps."""
-    base = next((c for c in candidates if c.name == "base"), None)
-    masks, infos = {}, {}
-    for path in sorted((args.out / "neurons").glob("*.safetensors")) if base else []:
+def toxic_neurons(folder: Path, base) -> tuple[dict, dict, dict[str, str]]:
+    """The base model's toxic neurons of each language, the metadata of their files, and the gaps.
+
+    A file that is broken or of another model is no part of the report, but one of its gaps.
+    """
+    masks = {}
+    infos = {}
+    gaps = {}
+    paths = sorted(folder.glob("*.safetensors")) if base else []
+    for path in paths:
+        language = path.stem
         try:
-            auroc, infos[path.stem] = neurons.load(
-                path, neurons.module_rows(base.config), base.fingerprint
-            )
-            masks[path.stem] = neurons.select(auroc)
+            rows = neurons.module_rows(base.config)
+            auroc, info = neurons.load(path, rows, base.fingerprint)
+            infos[language] = check_info(str(path), info)
+            masks[language] = neurons.select(auroc)
         except InputError as reason:
-            gaps[f"neurons/{path.stem}"] = str(reason)
-    return masks, infos
-
-
-def average(
-    estimates: dict[str, dict[str, np.ndarray]], languages
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The unweighted mean over those of `languages` that every model has, as the paper takes it, and which they are."""
-    common = [
-        language
-        for language in languages
-        if all(language in by and not np.isnan(by[language][0]) for by in estimates.values())
-    ]
-    return {
-        model: np.mean([by[language] for language in common], axis=0)
-        if common
-        else np.array([np.nan])
-        for model, by in estimates.items()
-    }, common
+            gaps[f"neurons/{language}"] = str(reason)
+    return masks, infos, gaps

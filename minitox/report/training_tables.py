@@ -1,104 +1,138 @@
-"""What will be tuned, and what became of it, as plain text."""
+"""What train.py prints: the pairs, what each strategy will change, and the results."""
 
 from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.lm.config import Config
-from minitox.report.tables import aligned
+from minitox.report.page import Section
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Plan, count_weights
 
 
-def pairs_table(pairs: dict[str, Pairs]) -> str:
-    """The pairs of each language, and the tokens in them."""
-    rows = [["", "pairs", "unseen", "too long", "their tokens", "tokens", "of replies"]]
-    for language, found in pairs.items():
-        tokens, replies = (
-            sum(len(pair.ids) for pair in found.train),
-            sum(pair.reply_tokens for pair in found.train),
-        )
-        counts = (
-            len(found.train),
-            len(found.validation),
-            found.dropped,
-            found.dropped_tokens,
-            tokens,
-            replies,
-        )
+def pairs_table(pairs: dict[str, Pairs]) -> Section:
+    """How many pairs each language has, and how many tokens are in them."""
+    columns = ["", "pairs", "validation", "too long", "their tokens", "tokens", "of replies"]
+    rows = []
+    for language, of_language in pairs.items():
+        counts = [
+            # to train on, and for validation
+            len(of_language.train),
+            len(of_language.validation),
+            # pairs longer than --max-tokens
+            of_language.dropped,
+            of_language.dropped_tokens,
+            # the pairs to train on: all tokens, and those that have a loss
+            sum(len(pair.ids) for pair in of_language.train),
+            sum(pair.reply_tokens for pair in of_language.train),
+        ]
         rows.append([language, *map("{:,}".format, counts)])
-    return aligned(rows)
+    return Section("Instruction pairs", "", columns, rows)
 
 
 def plan_table(
-    plans: list[Plan], stages: dict[str, list[dict]], toxic: dict | None, config: Config
-) -> str:
-    """What every strategy will change, stage by stage, before anything is tuned; `toxic`: the neurons toxic in any language."""
-    whole, title = count_weights(config, None), "What will be tuned, of {:,} weights"
+    plans: list[Plan],
+    stages: dict[str, list[dict]],  # of each plan: its stages, as strategies.describe gives them
+    toxic: dict | None,  # the neurons that are toxic in any language
+    config: Config,
+) -> Section:
+    """What every strategy will change, stage by stage, before anything is tuned."""
+    # 1) what there is to change
+    total = count_weights(config, None)
+    text = f"The model has {total:,} weights"
     if toxic:
-        title += f" and {neurons.size(toxic):,} neurons, of which {neurons.count(toxic):,} are toxic in some language"
-    rows = [["", "stage", "neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]]
+        text += f" and {neurons.size(toxic):,} neurons. "
+        text += f"{neurons.count(toxic):,} neurons are toxic in at least one language"
+    text += "."
+
+    # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage
+    columns = [
+        "",
+        "stage",
+        "neurons",
+        "toxic",
+        "weights",
+        "of model",
+        "optimizer",
+        "pairs",
+        "steps",
+    ]
+    rows = []
     for plan in plans:
-        for stage, mask in zip(stages[plan.name] or [None], plan.masks):
-            weights, count, share = count_weights(config, mask), "all", "-"
-            if mask is not None:
-                count = f"{neurons.count(mask):,}"
-                share = f"{neurons.overlap(mask, toxic)[0] / max(1, neurons.count(mask)):.0%}"
-            name, *cost = "", "scaled, not tuned", "", ""
-            if stage:
-                name, *cost = (
-                    stage["name"],
-                    memory(stage["optimizer_bytes"]),
-                    f"{stage['pairs']:,}",
-                    f"{stage['steps']:,}",
-                )
-            rows.append(
-                [plan.name, name, count, share, f"{weights:,}", f"{weights / whole:.1%}", *cost]
-            )
-    return f"{title.format(whole)}\n\n{aligned(rows)}"
+        for stage, mask in zip(stages[plan.name] or [None], plan.masks, strict=True):
+            name = stage["name"] if stage else ""
+            weights = count_weights(config, mask)
+            sizes = [*neuron_cells(mask, toxic), f"{weights:,}", f"{weights / total:.1%}"]
+            rows.append([plan.name, name, *sizes, *cost_cells(stage)])
+    return Section("What will be tuned", text, columns, rows)
+
+
+def neuron_cells(mask: dict | None, toxic: dict | None) -> list[str]:
+    """How many neurons are chosen, and which share of them is toxic."""
+    # every weight, also those that belong to no neuron
+    if mask is None:
+        return ["all", "-"]
+
+    count = neurons.count(mask)
+    shared, _ = neurons.overlap(mask, toxic)
+    return [f"{count:,}", f"{shared / max(1, count):.0%}"]
+
+
+def cost_cells(stage: dict | None) -> list[str]:
+    """Memory of the optimizer's state, pairs, and steps."""
+    # scaling rows needs no optimizer
+    if stage is None:
+        return ["scaled, not tuned", "", ""]
+    return [memory(stage["optimizer_bytes"]), f"{stage['pairs']:,}", f"{stage['steps']:,}"]
 
 
 def read_result(path) -> dict:
-    """What `result_table` shows, of a model's run.json."""
+    """A model's run.json; InputError if a field of `result_table` is not as train.py wrote it."""
     return as_written(
         path,
         read_json(path),
         proof={"frozen_weights": int, "tuned_weights": int, "changed": float},
-        unseen={str: {"pairs": int, "before": float | None, "after": float | None}},
+        validation={str: {"pairs": int, "before": float | None, "after": float | None}},
     )
 
 
-def result_table(results: dict[str, dict]) -> str:
-    """What each model became, from its run.json."""
-    rows = [["", "frozen weights", "", "tuned weights", "changed", "loss on unseen pairs"]]
+def result_table(results: dict[str, dict]) -> Section:
+    """What is frozen and what has changed in each model, from its run.json."""
+    columns = ["", "frozen weights", "", "tuned weights", "changed", "validation loss"]
+    rows = []
     for name, result in results.items():
-        proof, unseen, loss = (
-            result["proof"],
-            [row for row in result["unseen"].values() if None not in row.values()],
-            "-",
-        )
-        if unseen:
-            before, after = (
-                sum(row[when] for row in unseen) / len(unseen) for when in ("before", "after")
-            )
-            loss = f"{before:.3f} -> {after:.3f}"
-        rows.append(
-            [
-                name,
-                f"{proof['frozen_weights']:,}",
-                "bit-identical" if proof["frozen_weights"] else "",
-                f"{proof['tuned_weights']:,}",
-                f"{proof['changed']:.1%}",
-                loss,
-            ]
-        )
-    return f"What became of it\n\n{aligned(rows)}"
+        proof = result["proof"]
+        row = [
+            name,
+            f"{proof['frozen_weights']:,}",
+            # train.py has compared the hashes
+            "bit-identical" if proof["frozen_weights"] else "",
+            f"{proof['tuned_weights']:,}",
+            f"{proof['changed']:.1%}",
+            mean_losses(result["validation"]),
+        ]
+        rows.append(row)
+    notes = [
+        "frozen weights: their SHA-256 equals that of the base model's, and is in run.json",
+        "changed: share of the tuned weights that differ from the base model's",
+        "validation loss: per reply token, mean over languages, before -> after",
+    ]
+    return Section("Results", "", columns, rows, notes)
 
 
-LEGEND = """\
-  frozen weights         their SHA-256 is that of the base model's; run.json records it
-  changed                share of the tuned weights that are not what they were
-  loss on unseen pairs   per token of the replies, mean over languages, before and after"""
+def mean_losses(by_language: dict[str, dict]) -> str:
+    """The validation loss before and after, mean over the languages that have validation pairs."""
+    # a mean loss is null where there are no validation pairs
+    measured = [row for row in by_language.values() if None not in row.values()]
+    if not measured:
+        return "-"
+    before = sum(row["before"] for row in measured) / len(measured)
+    after = sum(row["after"] for row in measured) / len(measured)
+    return f"{before:.3f} -> {after:.3f}"
 
 
 def memory(count: int) -> str:
+    """Bytes in the largest unit of which there is at least one."""
+    units = ("B", "kB", "MB", "GB")
+    # a unit for every three digits
     power = min(3, (len(str(count)) - 1) // 3)
-    return f"{count / 1_000**power:,.{min(1, power)}f} {('B', 'kB', 'MB', 'GB')[power]}"
+    places = 1 if power else 0
+    return f"{count / 1_000**power:,.{places}f} {units[power]}"

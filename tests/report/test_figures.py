@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from minitox.report.figures import MEANING, PALETTE, WIDTH, dots, heatmap, stacked_bars, ticks
+from minitox.report.figures import MEANING, PALETTE, dots, heatmap, stacked_bars
+from minitox.report.svg import WIDTH, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 CSS = (Path(__file__).resolve().parents[2] / "minitox/report/page.css").read_text()

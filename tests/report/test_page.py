@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from minitox.report.figures import dots
-from minitox.report.page import Section, html, markdown, shown
+from minitox.report.page import Section, aligned, html, markdown, shown, terminal
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -162,9 +162,36 @@ def test_a_markdown_table_is_aligned_with_its_numbers_to_the_right():
     ]
 
 
+def test_on_a_terminal_labels_are_aligned_left_and_numbers_right():
+    rows = [["", "n", "of all"], ["per-language", "1,234,567", "5%"], ["aura", "8", ""]]
+    assert aligned(rows).splitlines() == [
+        "                      n  of all",
+        "per-language  1,234,567      5%",
+        "aura                  8",
+    ]
+
+
+def test_a_terminal_shows_title_text_table_and_notes():
+    section = Section("s", "a\nb\n\nc", ["", "n"], [["de", "1"]], ["n: a number"], "<svg></svg>")
+    assert terminal(section).splitlines() == [
+        "s",
+        "",
+        "a b",
+        "",
+        "c",
+        "",
+        "             n",
+        "de           1",
+        "  n: a number",
+    ]
+    assert terminal(Section("s", "a")) == "s\n\na"
+
+
 def test_a_row_with_a_cell_too_few_is_refused():
     with pytest.raises(ValueError):
         markdown("t", [Section("s", columns=["a", "b"], rows=[["1"]])])
+    with pytest.raises(ValueError):
+        aligned([["", "n"], ["de"]])
 
 
 def test_markdown_leaves_figures_out_and_html_folds_away_the_table_beneath_one():

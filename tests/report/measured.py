@@ -1,0 +1,39 @@
+"""Results as evaluate.py would have measured them, for the tests of the report."""
+
+import numpy as np
+
+from minitox.evaluate import metrics
+from minitox.evaluate.metrics import Replies
+from minitox.report.results import Results
+
+
+def results(**scores: dict[str, float | None]) -> Results:
+    """Ten replies of each model in each language, all with the model's score in that language.
+
+    A score of None means that scoring failed.
+    """
+    replies = {}
+    rows = {}
+    resamples = {}
+    for model, by_language in scores.items():
+        replies[model] = {}
+        rows[model] = {}
+        for language, score in by_language.items():
+            replies[model][language] = Replies(
+                np.full((10, 1), np.nan if score is None else score),
+                np.full((10, 1), "failed" if score is None else "scored"),
+                np.full((10, 1), language),
+            )
+            rows[model][language] = [{"stopped": True, "response": "x", "prompt": "y"}] * 10
+            resamples[language] = metrics.resample(10, 0)
+    return Results(
+        languages=list(resamples),
+        rows=rows,
+        replies=replies,
+        answers={},
+        perplexity={},
+        resamples=resamples,
+        masks={},
+        infos={},
+        gaps={},
+    )

@@ -1,0 +1,83 @@
+"""The tables of train.py: the pairs, what will be tuned, and the results."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minitox import neurons
+from minitox.lm.config import read_config
+from minitox.report.training_tables import memory, pairs_table, plan_table, result_table
+from minitox.train.strategies import count_weights
+
+
+def test_pairs_are_counted_with_their_tokens():
+    long = SimpleNamespace(ids=[1, 2, 3, 4, 5], reply_tokens=2)
+    short = SimpleNamespace(ids=[1, 2, 3], reply_tokens=1)
+    german = SimpleNamespace(train=[long, short], unseen=[short], dropped=4, dropped_tokens=2_000)
+    section = pairs_table({"de": german})
+    assert section.columns[1:3] == ["pairs", "validation"]
+    assert section.rows == [["de", "2", "1", "4", "2,000", "8", "3"]]
+
+
+def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
+    config = read_config(folder)
+    rows = neurons.module_rows(config)
+    toxic = {name: np.arange(count) % 2 == 0 for name, count in rows.items()}
+    first_half = {name: np.arange(count) < count // 2 for name, count in rows.items()}
+    total = count_weights(config, None)
+    half = count_weights(config, toxic)
+    plans = [
+        SimpleNamespace(name="full", masks=[None]),
+        SimpleNamespace(name="random", masks=[first_half]),
+        SimpleNamespace(name="aura", masks=[toxic]),
+    ]
+    stage = {"name": "all", "optimizer_bytes": 8_659_968, "pairs": 1_000, "steps": 125}
+    section = plan_table(plans, {"full": [stage], "random": [stage], "aura": []}, toxic, config)
+    count = neurons.count(toxic)
+    assert section.text == (
+        f"The model has {total:,} weights and {2 * count:,} neurons. "
+        f"{count:,} neurons are toxic in at least one language."
+    )
+    cost = ["8.7 MB", "1,000", "125"]
+    share = f"{half / total:.1%}"
+    assert section.rows == [
+        ["full", "all", "all", "-", f"{total:,}", "100.0%", *cost],
+        ["random", "all", f"{count:,}", "50%", f"{half:,}", share, *cost],
+        ["aura", "", f"{count:,}", "100%", f"{half:,}", share, "scaled, not tuned", "", ""],
+    ]
+
+
+def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
+    proof = {"frozen_weights": 610_624, "tuned_weights": 471_872, "changed": 0.9996}
+    losses = {
+        "de": {"pairs": 4, "before": 2.0, "after": 0.5},
+        "en": {"pairs": 4, "before": 3.0, "after": 1.0},
+        "fr": {"pairs": 0, "before": None, "after": None},
+    }
+    everything = {"frozen_weights": 0, "tuned_weights": 1_082_496, "changed": 1.0}
+    section = result_table(
+        {
+            "multilingual": {"proof": proof, "unseen": losses},
+            "full": {"proof": everything, "unseen": {"fr": losses["fr"]}},
+        }
+    )
+    assert section.title == "Results" and section.columns[-1] == "validation loss"
+    assert section.rows == [
+        ["multilingual", "610,624", "bit-identical", "471,872", "100.0%", "2.500 -> 0.750"],
+        ["full", "0", "", "1,082,496", "100.0%", "-"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "count, text",
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_000, "1.0 kB"),
+        (8_659_968, "8.7 MB"),
+        (64_000_000_000_000, "64,000.0 GB"),
+    ],
+)
+def test_memory_is_shown_in_the_largest_unit_that_it_fills(count, text):
+    assert memory(count) == text

@@ -30,7 +30,7 @@ def tune(
     checkpoint is then still there.
     """
     trained = [weight_rows(model, stage.mask) for stage in stages]
-    model.model.recompute = args.recompute
+    model.model.activation_checkpointing = args.recompute
     ever = weight_rows(model, union([stage.mask for stage in stages]))
     losses, state = load_checkpoint(path, model, ever)
     for number, stage in enumerate(stages):
@@ -60,7 +60,7 @@ def tune(
                 save_checkpoint(path, model, ever, optimizer, losses)
             show(losses)
     model.requires_grad_(False)
-    model.model.recompute = False
+    model.model.activation_checkpointing = False
     return losses
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tiny import GOLDEN, TOY
 
-from minitox.errors import InputError
 from minitox.lm import checkpoint, text
 from minitox.lm.generate import choose, generate, uniform
 
@@ -91,5 +90,5 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
 
 def test_a_prompt_that_leaves_too_few_positions_is_refused(toy):
     positions = toy[0].config.max_position_embeddings
-    with pytest.raises(InputError, match=f"does not fit the model's {positions} positions"):
+    with pytest.raises(ValueError, match=f"does not fit the model's {positions} positions"):
         generate(toy[0], [[5] * (positions - 3)], 4, set())

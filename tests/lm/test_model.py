@@ -89,10 +89,10 @@ def test_recording_does_not_change_the_hidden_states_and_sees_every_module(tmp_p
 
 def test_texts_that_do_not_fit_are_refused(tmp_path):
     model = write_model(tmp_path / "short", max_position_embeddings=8)
-    with pytest.raises(InputError, match="8 positions"):
+    with pytest.raises(ValueError, match="8 positions"):
         model(torch.zeros(1, 9, dtype=torch.long))
     model = write_model(
         tmp_path / "window", model_type="qwen2", use_sliding_window=True, sliding_window=8
     )
-    with pytest.raises(InputError, match="sliding window of 8"):
+    with pytest.raises(ValueError, match="sliding window of 8"):
         model(torch.zeros(1, 9, dtype=torch.long))

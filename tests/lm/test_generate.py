@@ -5,7 +5,7 @@ import torch
 from tiny import GOLDEN, TOY
 
 from minitox.lm import checkpoint, text
-from minitox.lm.generate import choose, generate, uniform
+from minitox.lm.generate import generate, sample, uniform
 
 PROMPTS = [[3, 5, 7], [9, 11, 13, 15, 17, 19], [21], [22, 23, 24, 25]]
 
@@ -78,13 +78,13 @@ def test_drawing_depends_on_the_prompt_s_own_seed_alone(toy):
 def test_tokens_are_drawn_as_often_as_they_are_likely():
     p = torch.tensor([0.5, 0.25, 0.15, 0.1])
     luck = torch.linspace(0, 1, 10_001)[:-1] + 5e-5
-    drawn = choose(p.log().expand(10_000, 4), 1.0, luck).bincount(minlength=4) / 10_000
+    drawn = sample(p.log().expand(10_000, 4), 1.0, luck).bincount(minlength=4) / 10_000
     assert torch.allclose(drawn, p, atol=1e-3)
-    drawn = choose(p.log().expand(10_000, 4), 0.7, luck).bincount(minlength=4) / 10_000
+    drawn = sample(p.log().expand(10_000, 4), 0.7, luck).bincount(minlength=4) / 10_000
     assert torch.allclose(
         drawn, torch.tensor([2 / 3, 1 / 3, 0, 0]), atol=1e-3
     )  # the two likeliest reach 0.7
-    assert (choose(p.log().expand(10_000, 4), 1e-9, luck) == 0).all()
+    assert (sample(p.log().expand(10_000, 4), 1e-9, luck) == 0).all()
     assert torch.equal(uniform([1, 2], 5)[1], uniform([2], 5)[0])
 
 

@@ -118,7 +118,7 @@ def test_llama31_always_has_its_dated_system_block(tmp_path):
 
 def test_an_unknown_template_is_refused(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("[INST] {{ m }} [/INST]")
-    with pytest.raises(InputError, match="none of Llama-3, ChatML and Command"):
+    with pytest.raises(InputError, match="formats Llama-3, ChatML and Command"):
         chat_layout(tmp_path)
 
 

@@ -1,4 +1,7 @@
-"""A Hugging Face folder in, a Hugging Face folder out: strict about every tensor, one tensor in memory at a time."""
+"""Load and save models as Hugging Face folders, one tensor at a time.
+
+Every tensor must be present with the expected name, shape and dtype; nothing is skipped.
+"""
 
 import hashlib
 import json
@@ -18,7 +21,7 @@ from minitox.lm.model import LanguageModel
 from minitox.run import distributed
 
 DTYPES = ("F32", "F16", "BF16")  # as safetensors spells them
-BESIDES_WEIGHTS = (
+BESIDES_WEIGHTS = (  # copied from a model's source folder
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -30,10 +33,10 @@ BESIDES_WEIGHTS = (
 def load(
     folder: Path, device="cpu", dtype: torch.dtype | None = None, spread: bool = False
 ) -> LanguageModel:
-    """Build the model of a folder, its weights on `device` in `dtype` (the folder's own by default); with `spread`, each
-    process of several holds a share of every layer.
+    """The model of a folder, on `device`, in `dtype` or else in the dtype of config.json.
 
-    Every tensor must be there, of the right shape, and no other; InputError names the first that is not.
+    With `spread`, the layers are sharded over all processes. InputError names the first tensor that
+    is missing, unexpected or of the wrong shape.
     """
     folder, device = Path(folder), torch.device(device)
     config = read_config(folder)
@@ -58,10 +61,13 @@ def load(
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """The file that holds each tensor of a folder: one model.safetensors, or the shards that an index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    """The file of each tensor of a folder: model.safetensors, or the shards named by an index."""
+    # 1) a single file
+    single = folder / "model.safetensors"
     if single.exists():
         return dict.fromkeys(tensor_names(single), single)
+    # 2) an index, whose shards must be files of the same folder
+    index = folder / "model.safetensors.index.json"
     if not index.exists():
         raise InputError(
             f"{folder}: no model.safetensors and no model.safetensors.index.json; "
@@ -73,28 +79,32 @@ def weight_files(folder: Path) -> dict[str, Path]:
     for shard in shards.values():
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".."):
             raise InputError(
-                f"{index}: shard {shard!r} is not a file name; an index may not point outside its folder"
+                f"{index}: shard {shard!r} is not a file name; "
+                "an index may not point outside its folder"
             )
-    held = {shard: set(tensor_names(folder / shard)) for shard in sorted(set(shards.values()))}
+    # 3) index and shards must agree on the place of every tensor
+    stored = {shard: set(tensor_names(folder / shard)) for shard in sorted(set(shards.values()))}
     for name, shard in shards.items():
-        if name not in held[shard]:
+        if name not in stored[shard]:
             raise InputError(
-                f"{folder / shard}: tensor {name} is missing, though the index puts it there"
+                f"{folder / shard}: tensor {name} is missing, but the index names this file for it"
             )
-    for shard, names in held.items():
-        for name in names - {name for name in shards if shards[name] == shard}:
-            raise InputError(f"{folder / shard}: tensor {name} is not in the index")
+    for shard, names in stored.items():
+        for name in names:
+            if shards.get(name) != shard:
+                raise InputError(f"{folder / shard}: tensor {name} is not in the index")
     return {name: folder / shard for name, shard in shards.items()}
 
 
 def tensor_names(path: Path) -> list[str]:
+    """The names of all tensors of a safetensors file."""
     with open_safetensors(path) as file:
         return list(file.keys())
 
 
 @contextmanager
 def open_safetensors(path: Path):
-    """safetensors' own reader, with errors that name the file."""
+    """Open a safetensors file; InputError if it is missing or broken."""
     try:
         with safe_open(str(path), framework="pt") as file:
             yield file
@@ -106,17 +116,15 @@ def open_safetensors(path: Path):
 
 @contextmanager
 def fitting(path: Path):
-    """What the tensors of a file are put into has their names and shapes; InputError otherwise."""
+    """Turn a mismatch of names or shapes with the tensors of a file into an InputError."""
     try:
         yield
     except (LookupError, RuntimeError):
-        raise InputError(
-            f"{path} is broken: it does not fit the model that it was made for"
-        ) from None
+        raise InputError(f"{path} is broken: its tensors do not fit this model") from None
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
-    """One tensor. The file is opened for it alone, so that the pages mapped for earlier ones are given back."""
+    """One tensor; the file is closed again, which frees the memory mapped for it."""
     with open_safetensors(path) as file:
         return file.get_tensor(name)
 
@@ -124,27 +132,29 @@ def read_tensor(path: Path, name: str) -> torch.Tensor:
 def check_names_and_shapes(
     folder: Path, config: Config, model: LanguageModel, files: dict[str, Path]
 ) -> None:
-    """Compare a checkpoint with the model before anything is read."""
+    """Compare the tensors of a folder with those of the model before any is read."""
     expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
     for name in expected:
         if name not in files:
             raise InputError(f"{folder}: tensor {name} is missing")
     for name, path in files.items():
-        if name.endswith(
-            "rotary_emb.inv_freq"
-        ):  # old checkpoints store what config.json already says
-            continue
+        if name.endswith("rotary_emb.inv_freq"):
+            continue  # in old checkpoints; computed from config.json instead
         with open_safetensors(path) as file:
-            shape, dtype = file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()
+            stored = file.get_slice(name)
+            shape = stored.get_shape()
+            dtype = stored.get_dtype()
         if name == "lm_head.weight" and config.tie_word_embeddings:
             check_tied_head(folder, files)
         elif name not in expected:
             raise InputError(
-                f"{path}: tensor {name} is no part of a {config.model_type} of {config.num_hidden_layers} layers"
+                f"{path}: tensor {name} is no part of a {config.model_type} "
+                f"of {config.num_hidden_layers} layers"
             )
         elif shape != expected[name]:
             raise InputError(
-                f"{path}: tensor {name} has shape {shape}, config.json asks for {expected[name]}"
+                f"{path}: tensor {name} has shape {shape}, "
+                f"but config.json asks for {expected[name]}"
             )
         if dtype not in DTYPES:
             raise InputError(
@@ -153,9 +163,9 @@ def check_names_and_shapes(
 
 
 def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
-    """A head that config.json calls tied may be stored, if it is the embedding."""
-    names = "lm_head.weight", "model.embed_tokens.weight"
-    head, embedding = (read_tensor(files[name], name) for name in names)
+    """Raise InputError if a stored head differs from the embedding that it is tied to."""
+    head = read_tensor(files["lm_head.weight"], "lm_head.weight")
+    embedding = read_tensor(files["model.embed_tokens.weight"], "model.embed_tokens.weight")
     if not torch.equal(head, embedding):
         raise InputError(
             f"{folder}: config.json ties lm_head.weight to the embedding, but the two differ; "
@@ -164,9 +174,11 @@ def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
 
 
 def save(model: LanguageModel, folder: Path, source: Path, shard_bytes: int = 5 * 10**9) -> None:
-    """Write `model` as a folder that transformers opens; config and tokenizer are those of `source`, the folder it came from.
+    """Write `model` as a folder that transformers can open.
 
-    The folder appears whole or not at all; one of the same name is replaced. A model that is spread takes all processes.
+    Config and tokenizer are copied from `source`, the folder that the model was loaded from. An
+    existing folder is replaced, and an incomplete one never appears. If the model is sharded, all
+    processes must call this.
     """
     folder, source = Path(folder), Path(source)
     temporary = folder.with_name(f".{folder.name}.partial")
@@ -189,7 +201,7 @@ def save(model: LanguageModel, folder: Path, source: Path, shard_bytes: int = 5 
 
 
 def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: int) -> None:
-    """One model.safetensors, or shards of at most `shard_bytes` and their index, written by the first process."""
+    """Write model.safetensors, or files of at most `shard_bytes` and their index."""
     shards, size = [[]], 0
     for name, weight in weights.items():
         if shards[-1] and size + weight.nbytes > shard_bytes:
@@ -203,14 +215,16 @@ def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: in
         file_names = [
             f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)
         ]
-        weight_map = {name: file for file, names in zip(file_names, shards) for name in names}
+        weight_map = {}
+        for file, names in zip(file_names, shards, strict=True):
+            weight_map.update(dict.fromkeys(names, file))
         total = sum(weight.nbytes for weight in weights.values())
         if distributed.FIRST:
             write_json(
                 folder / "model.safetensors.index.json",
                 {"metadata": {"total_size": total}, "weight_map": weight_map},
             )
-    for file, names in zip(file_names, shards):
+    for file, names in zip(file_names, shards, strict=True):
         tensors = {
             name: distributed.whole(distributed.local(weights[name]), weights[name])
             .cpu()
@@ -223,7 +237,7 @@ def save_weights(weights: dict[str, torch.Tensor], folder: Path, shard_bytes: in
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model: its config and every weight, however the folder is sharded or spelled."""
+    """SHA-256 of config and weights; neither shards nor the spelling of config.json matter."""
     folder = Path(folder)
     digest = hashlib.sha256(repr(read_config(folder)).encode())
     for name, path in sorted(weight_files(folder).items()):
@@ -234,13 +248,18 @@ def fingerprint(folder: Path) -> str:
 
 
 def raw(weight: torch.Tensor):
-    """A tensor's bytes, in which 0 and -0 differ."""
+    """The bytes of a tensor, in which 0 and -0 differ."""
     return weight.contiguous().view(-1).view(torch.uint8).numpy()
 
 
 def side_by_side(base: Path, tuned: Path):
-    """Yield (name, base's weight, tuned's weight) of two folders of one model, both in the tuned one's dtype, in order of name."""
-    before, after = weight_files(base), weight_files(tuned)
+    """Yield (name, weight of `base`, weight of `tuned`) of two folders of one model, by name.
+
+    Both weights have the dtype of `tuned`.
+    """
+    before = weight_files(base)
+    after = weight_files(tuned)
     for name in sorted(after):
-        weight = read_tensor(after[name], name)
-        yield name, read_tensor(before[name], name).to(weight.dtype), weight
+        tuned_weight = read_tensor(after[name], name)
+        base_weight = read_tensor(before[name], name).to(tuned_weight.dtype)
+        yield name, base_weight, tuned_weight

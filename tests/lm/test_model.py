@@ -37,7 +37,7 @@ def test_the_old_spelling_of_a_config_means_the_same(family, tmp_path):
     shutil.copytree(GOLDEN / family, tmp_path / family)
     path = tmp_path / family / "config.json"
     config = json.loads(path.read_text())
-    # RoPE's settings were spread over two keys
+    # RoPE's settings were in two keys
     rope = config.pop("rope_parameters")
     kind = rope.pop("rope_type")
     config["rope_theta"] = rope.pop("rope_theta")

@@ -6,10 +6,11 @@ import torch
 def batches(lengths: list[int], tokens: int) -> list[list[int]]:
     """Indices of sequences grouped by length, the longest first.
 
-    A batch has at most `tokens` tokens, padding included, or holds a single longer sequence.
+    A batch has at most `tokens` tokens, padding included, or consists of one longer sequence.
     """
     # 1) longest first; sequences of equal length keep their order
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    indices = range(len(lengths))
+    order = sorted(indices, key=lambda i: -lengths[i])
     # 2) fill one batch after another
     groups = []
     room = 0  # for further sequences in the last batch

@@ -249,7 +249,7 @@ def our_step(args, config: Config, device, dtype, ids, start: int, share):
             name: rng.permutation(rows) < round(share * rows)
             for name, rows in module_rows(config).items()
         }
-    model.model.recompute = args.recompute
+    model.model.activation_checkpointing = args.recompute
     settings = argparse.Namespace(
         optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=args.batch_tokens
     )

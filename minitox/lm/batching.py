@@ -1,29 +1,41 @@
-"""Batches that waste little on padding."""
+"""Batches of token sequences: little padding, and tensors on the model's device."""
 
 import torch
 
 
 def batches(lengths: list[int], tokens: int) -> list[list[int]]:
-    """Indices of sentences grouped by length, longest first, at most `tokens` padded tokens a batch (or one sentence)."""
-    groups, order = [], sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    """Indices of sequences grouped by length, the longest first.
+
+    A batch has at most `tokens` tokens, padding included, or consists of one longer sequence.
+    """
+    # 1) longest first; sequences of equal length keep their order
+    indices = range(len(lengths))
+    order = sorted(indices, key=lambda i: -lengths[i])
+    # 2) fill one batch after another
+    groups = []
+    room = 0  # for further sequences in the last batch
     for i in order:
-        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > tokens:
+        if room == 0:
+            # the first sequence of a batch is its longest
             groups.append([])
+            longest = max(1, lengths[i])
+            room = max(1, tokens // longest)
         groups[-1].append(i)
+        room -= 1
     return groups
 
 
-def pad(sentences: list[list[int]]) -> torch.Tensor:  # -> (B, T)
-    """Stack sentences, padded on the right with id 0, which no real token ever sees."""
-    longest = max(map(len, sentences))
-    return torch.tensor([ids + [0] * (longest - len(ids)) for ids in sentences])
+def pad(sequences: list[list[int]]) -> torch.Tensor:  # -> (B, T)
+    """Stack sequences, padded on the right with id 0, which no real token attends to."""
+    longest = max(len(ids) for ids in sequences)
+    padded = [ids + [0] * (longest - len(ids)) for ids in sequences]
+    return torch.tensor(padded)
 
 
 def on_device(values, device: torch.device) -> torch.Tensor:
-    """Numbers as a tensor on a device; a GPU need not be waited for."""
+    """Numbers as a tensor on `device`, copied to a GPU without waiting for it."""
     tensor = torch.as_tensor(values)
-    return (
-        tensor.pin_memory().to(device, non_blocking=True)
-        if device.type == "cuda"
-        else tensor.to(device)
-    )
+    if device.type == "cuda":
+        # only a copy from pinned memory runs in the background
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,174 +1,250 @@
-"""Write replies: many prompts at once, with a cache of keys and values, each reply as if its prompt were alone."""
+"""Generate replies: many prompts at once, each reply as if its prompt were alone."""
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 
-from minitox.lm.batching import batches, pad
+from minitox.lm.batching import batches, on_device, pad
 from minitox.lm.model import LanguageModel, check_length, rope_angles
 
-AT_ONCE = 1_024  # padded tokens of prompts, on a CPU; 16 times as many elsewhere
+PROMPT_TOKENS = 1_024  # padded tokens of prompts read at once on a CPU; 16 times as many on a GPU
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reply:
-    """What the model wrote after one prompt."""
+    """The tokens that the model generated after one prompt."""
 
-    ids: list[int]  # without the token that ended it
-    stopped: bool  # it ended by itself, not at the limit
+    ids: list[int] = field(default_factory=list)  # without the token that ended the reply
+    stopped: bool = False  # whether the model ended the reply before the limit
 
 
 class Cache:
-    """Keys and values of the tokens read so far, in memory taken once.
+    """Keys and values of all tokens read so far, in memory allocated once.
 
-    Texts are padded on the right, so rows stand at different positions: a row's next token overwrites its first pad.
+    Sequences are padded on the right and differ in length, so each has its own next position: the
+    next token of a sequence overwrites its first pad.
     """
 
-    def __init__(self, model: LanguageModel, rows: int, tokens: int):
-        config, weight = model.config, model.model.embed_tokens.weight
+    def __init__(self, model: LanguageModel, sequences: int, tokens: int):
+        config = model.config
+        weight = model.model.embed_tokens.weight
         check_length(config, tokens)
-        shape = (
+        self.keys = torch.zeros(
             config.num_hidden_layers,
-            rows,
+            sequences,
             config.num_key_value_heads,
             tokens,
             config.head_dim,
-        )
-        self.keys, self.values = (
-            torch.zeros(shape, device=weight.device, dtype=weight.dtype) for _ in range(2)
-        )
-        self.all_angles = rope_angles(config, tokens, weight.device)  # (tokens, H/2)
+            device=weight.device,
+            dtype=weight.dtype,
+        )  # (L, B, key heads, tokens, H)
+        self.values = torch.zeros_like(self.keys)
+        self.cos, self.sin = rope_angles(config, tokens, weight.device)  # (tokens, H/2)
+        # G query heads share a key head
+        self.G = config.num_attention_heads // config.num_key_value_heads
 
     def read(
-        self, model: LanguageModel, ids, starts, rows=slice(None)
-    ):  # (b, T), (b,) -> (b, T, D)
-        """Hidden states of the next T tokens of some rows, which stand at positions `starts`."""
-        self.rows, self.where = (
-            rows,
-            starts.unsqueeze(1) + torch.arange(ids.shape[1], device=starts.device),
-        )  # (b, T)
-        self.longest = int(self.where.max()) + 1
-        seen = torch.arange(self.longest, device=starts.device) <= self.where.view(
-            len(ids), 1, -1, 1
-        )  # (b, 1, T, longest)
-        self.mask = torch.zeros(
-            seen.shape, device=starts.device, dtype=self.keys.dtype
-        ).masked_fill(~seen, -torch.inf)
+        self,
+        model: LanguageModel,
+        ids,  # (b, T), the next tokens of b of the sequences
+        starts,  # (b,), the position of the first of them
+        sequences: slice = slice(None),  # which sequences
+    ):  # -> (b, T, D)
+        """Hidden states of the next T tokens of some sequences."""
+        b, T = ids.shape
+        device = ids.device
+        # 1) the place of every token in the cache, and the end of the part in use
+        self.sequences = sequences
+        self.row = torch.arange(b, device=device).unsqueeze(1)  # (b, 1)
+        self.positions = starts.unsqueeze(1) + torch.arange(T, device=device)  # (b, T)
+        self.end = int(self.positions.max()) + 1
+        # 2) attention's mask: add 0 to the scores up to a token's own position, -inf after it
+        earlier = torch.arange(self.end, device=device)  # (end,)
+        visible = earlier <= self.positions.unsqueeze(-1)  # (b, T, end)
+        mask = torch.where(visible, 0.0, -torch.inf)
+        mask = mask.to(self.keys.dtype)
+        mask = mask.repeat(1, self.G, 1)  # (b, G * T, end)
+        self.mask = mask.unsqueeze(1)  # (b, 1, G * T, end), the same for all key heads
+        # 3) the forward pass, which calls `angles` once and `attend` in every layer
         return model.model(ids, cache=self)
 
     def angles(self):  # -> cos, sin: (b, T, H/2)
-        return (angle[self.where] for angle in self.all_angles)
+        """RoPE's angles at the positions of the tokens being read."""
+        return self.cos[self.positions], self.sin[self.positions]
 
-    def attend(self, layer: int, q, k, v):  # (b, heads, T, H) -> the same
-        """Attention of the tokens being read to themselves and all before them."""
-        keys, values = (
-            self.keys[layer, self.rows],
-            self.values[layer, self.rows],
-        )  # (b, heads, tokens, H)
-        row = torch.arange(len(k), device=k.device).unsqueeze(1)
-        keys[row, :, self.where], values[row, :, self.where] = k.transpose(1, 2), v.transpose(1, 2)
-        keys, values = keys[:, :, : self.longest], values[:, :, : self.longest]
-        together = q.reshape(
-            len(q), keys.shape[1], -1, q.shape[-1]
-        )  # (b, key heads, queries of each x T, H): keys are read once
-        mask = self.mask.repeat(1, 1, together.shape[2] // q.shape[2], 1)
-        return F.scaled_dot_product_attention(together, keys, values, mask).view(q.shape)
+    def attend(
+        self,
+        layer: int,
+        q,  # (b, query heads, T, H)
+        k,  # (b, key heads, T, H)
+        v,  # (b, key heads, T, H)
+    ):  # -> (b, query heads, T, H)
+        """Attention of the tokens being read to themselves and to all tokens before them."""
+        # 1) store their keys and values
+        keys = self.keys[layer, self.sequences]  # (b, key heads, tokens, H), a view
+        values = self.values[layer, self.sequences]
+        keys[self.row, :, self.positions] = k.transpose(1, 2)  # (b, T, key heads, H)
+        values[self.row, :, self.positions] = v.transpose(1, 2)
+        # 2) leave out the part of the cache that no sequence has reached
+        keys = keys[:, :, : self.end]
+        values = values[:, :, : self.end]
+        # 3) treat the G query heads of a key head as one head with G * T queries, which reads every
+        #    key once instead of G times
+        b, key_heads, T, H = k.shape
+        grouped = q.reshape(b, key_heads, self.G * T, H)
+        y = F.scaled_dot_product_attention(grouped, keys, values, self.mask)
+        return y.view(q.shape)
 
-    def keep(self, rows) -> None:
-        """Forget all rows but these."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+    def keep(self, sequences) -> None:
+        """Drop all sequences except those that a boolean tensor (B,) selects."""
+        self.keys = self.keys[:, sequences]
+        self.values = self.values[:, sequences]
 
 
 @torch.inference_mode()
 def generate(
     model: LanguageModel,
     prompts: list[list[int]],
-    most: int,
+    max_new_tokens: int,
     stop_ids: set[int],
-    temperature: float = 0.0,
+    temperature: float = 0.0,  # 0: greedy decoding
     top_p: float = 1.0,
-    seeds: list[int] | None = None,
+    seeds: list[int] | None = None,  # one for each prompt; not needed for greedy decoding
 ) -> list[Reply]:
-    """One reply of at most `most` tokens to each prompt: greedy at temperature 0, else drawn with a seed for each prompt.
+    """One reply to each prompt, which ends before the first of `stop_ids` or at `max_new_tokens`.
 
-    A reply ends before the first of `stop_ids`. InputError if the longest prompt leaves too few positions.
+    ValueError if a prompt and `max_new_tokens` do not fit the model.
     """
-    cache = Cache(model, len(prompts), max(map(len, prompts)) + most)
+    # 1) read the prompts
+    longest = max(len(prompt) for prompt in prompts)
+    cache = Cache(model, len(prompts), longest + max_new_tokens)
     device = cache.keys.device
-    order, last = read_prompts(model, cache, prompts)
-    rows = torch.tensor(order, device=device)  # the prompt that each row of the cache answers
-    lengths = torch.tensor([len(prompts[i]) for i in order], device=device)
-    luck = uniform(seeds, most).to(device) if temperature else None
-    ids, stopped = [[] for _ in prompts], [False] * len(prompts)
-    for step in range(most):
-        logits = model.logits(last).float()
-        tokens = (
-            choose(logits / temperature, top_p, luck[rows, step])
-            if temperature
-            else logits.argmax(dim=-1)
-        )
-        for row, token in zip(rows.tolist(), tokens.tolist()):
-            stopped[row] = stopped[row] or token in stop_ids
-            if not stopped[row]:
-                ids[row].append(token)
-        going = torch.tensor([not stopped[row] for row in rows.tolist()], device=device)
-        if not going.any() or step == most - 1:
+    order, hidden = read_prompts(model, cache, prompts)  # (B,), (B, D)
+    indices = on_device(order, device)  # (B,), the prompt of each cached sequence
+    lengths = on_device([len(prompts[i]) for i in order], device)  # (B,), their tokens
+    replies = [Reply() for _ in prompts]
+    if temperature:
+        u = uniform(seeds, max_new_tokens)  # (prompts, max_new_tokens)
+        u = u.to(device)
+
+    for step in range(max_new_tokens):
+        # 2) choose the next token of each sequence
+        logits = model.logits(hidden).float()  # (B, V)
+        if temperature:
+            tokens = sample(logits / temperature, top_p, u[indices, step])  # (B,)
+        else:
+            tokens = logits.argmax(dim=-1)  # (B,)
+
+        # 3) append it to the replies that have not ended
+        active = append_tokens(replies, indices.tolist(), tokens.tolist(), stop_ids)
+        if not any(active) or step == max_new_tokens - 1:
             break
-        if going.sum() <= 0.75 * len(
-            rows
-        ):  # finished rows leave, several at once, for the others' cache is then copied
-            cache.keep(going)
-            rows, tokens, lengths = rows[going], tokens[going], lengths[going]
-        last, lengths = cache.read(model, tokens.unsqueeze(1), lengths)[:, 0], lengths + 1
-    return [Reply(*reply) for reply in zip(ids, stopped)]
+
+        # 4) drop finished sequences, but only several at once, because this copies the cache
+        if sum(active) <= 0.75 * len(active):
+            keep = on_device(active, device)
+            cache.keep(keep)
+            indices = indices[keep]
+            tokens = tokens[keep]
+            lengths = lengths[keep]
+
+        # 5) read it
+        hidden = cache.read(model, tokens.unsqueeze(1), lengths)
+        hidden = hidden.squeeze(1)  # (B, 1, D) -> (B, D)
+        lengths = lengths + 1
+    return replies
+
+
+def append_tokens(
+    replies: list[Reply],
+    indices: list[int],  # of the replies
+    tokens: list[int],  # the next token of each of them
+    stop_ids: set[int],
+) -> list[bool]:
+    """Append a token to each reply or end the reply; returns which replies have not ended."""
+    for i, token in zip(indices, tokens, strict=True):
+        reply = replies[i]
+        if token in stop_ids:
+            reply.stopped = True
+        if not reply.stopped:
+            reply.ids.append(token)
+    return [not replies[i].stopped for i in indices]
 
 
 def read_prompts(
-    model: LanguageModel, cache: Cache, prompts: list[list[int]]
-):  # -> (B,) indices, (B, D)
-    """Read the prompts, longest first, AT_ONCE tokens at a time: their order, and the last hidden state of each.
+    model: LanguageModel,
+    cache: Cache,
+    prompts: list[list[int]],
+):  # -> list of B indices, (B, D)
+    """Read the prompts, the longest first: their order, and the last hidden state of each.
 
-    What all of them begin with, in a chat format the system's turn, is read once.
+    The tokens that all prompts begin with (in a chat format, the system's turn) are read once.
     """
-    device, hidden = cache.keys.device, []
-    shared = min(len(os.path.commonprefix(prompts)), min(map(len, prompts)) - 1)
+    device = cache.keys.device
+    # 1) the shared beginning, into the first sequence and from there into all others
+    shared = shared_length(prompts)
     if shared:
-        cache.read(
-            model,
-            torch.tensor([prompts[0][:shared]], device=device),
-            torch.zeros(1, dtype=torch.long, device=device),
-            slice(1),
-        )
+        ids = on_device([prompts[0][:shared]], device)  # (1, shared)
+        cache.read(model, ids, on_device([0], device), slice(1))
         for past in (cache.keys, cache.values):
-            past[:, 1:, :, :shared] = past[:, :1, :, :shared]
-    groups = batches(
-        [len(prompt) - shared for prompt in prompts],
-        AT_ONCE if device.type == "cpu" else 16 * AT_ONCE,
-    )
-    for group in groups:
-        rest, first = [prompts[i][shared:] for i in group], sum(map(len, hidden))
-        starts = torch.full((len(group),), shared, device=device)
-        states = cache.read(
-            model, pad(rest).to(device), starts, slice(first, first + len(group))
-        )  # (b, T, D)
-        hidden.append(states[range(len(group)), [len(ids) - 1 for ids in rest]])
-    return [i for group in groups for i in group], torch.cat(hidden)
+            beginning = past[:, :1, :, :shared]
+            past[:, 1:, :, :shared] = beginning
+    # 2) the rest of each prompt, in batches
+    rests = [prompt[shared:] for prompt in prompts]
+    lengths = [len(rest) for rest in rests]
+    at_once = PROMPT_TOKENS if device.type == "cpu" else 16 * PROMPT_TOKENS
+    order = []
+    hidden = []
+    for batch in batches(lengths, at_once):
+        ids = on_device(pad([rests[i] for i in batch]), device)  # (b, T)
+        starts = torch.full((len(batch),), shared, device=device)
+        first = len(order)
+        sequences = slice(first, first + len(batch))
+        states = cache.read(model, ids, starts, sequences)  # (b, T, D)
+        last = [lengths[i] - 1 for i in batch]  # before the padding
+        hidden.append(states[range(len(batch)), last])  # (b, D)
+        order += batch
+    return order, torch.cat(hidden)
+
+
+def shared_length(prompts: list[list[int]]) -> int:
+    """Number of tokens that all prompts begin with; at least one token of each prompt is left."""
+    shared = 0
+    for tokens in zip(*prompts, strict=False):
+        if len(set(tokens)) > 1:
+            break
+        shared += 1
+    shortest = min(len(prompt) for prompt in prompts)
+    return min(shared, shortest - 1)
 
 
 def uniform(seeds: list[int], count: int):  # -> (N, count)
-    """Numbers from 0 to 1 for each seed, so that what is drawn for a prompt does not depend on the others."""
-    return torch.stack(
-        [torch.rand(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    )
+    """Random numbers in [0, 1) from a generator for each seed, so that replies are independent."""
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        row = torch.rand(count, generator=generator)
+        rows.append(row)
+    return torch.stack(rows)
 
 
-def choose(logits, top_p: float, luck):  # (B, V), (B,) -> (B,)
-    """Draw a token from the likeliest that together have probability `top_p`, by where `luck` falls among them."""
-    p, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
-    before = p.cumsum(dim=-1) - p  # the probability of likelier tokens
+def sample(
+    logits,  # (B, V)
+    top_p: float,
+    u,  # (B,), uniform in [0, 1)
+):  # -> (B,)
+    """Sample tokens from the nucleus: the likeliest tokens with a total probability of `top_p`."""
+    # 1) tokens by probability
+    p = logits.softmax(dim=-1)  # (B, V)
+    p, order = p.sort(dim=-1, descending=True)
+    # 2) keep tokens until their total reaches `top_p`, and at least the first
+    before = p.cumsum(dim=-1) - p
     p = p.masked_fill(before >= top_p, 0)
-    p[:, 0] = p[:, 0].clamp(min=1e-30)  # the likeliest always stays
-    place = (p.cumsum(dim=-1) < (luck * p.sum(dim=-1)).unsqueeze(1)).sum(dim=-1)
-    return order.gather(1, place.clamp(max=logits.shape[1] - 1).unsqueeze(1)).squeeze(1)
+    p[:, 0] = p[:, 0].clamp(min=1e-30)
+    # 3) take the first token whose cumulative probability reaches the share `u` of the total
+    threshold = u * p.sum(dim=-1)  # (B,)
+    below = p.cumsum(dim=-1) < threshold.unsqueeze(1)  # (B, V)
+    place = below.sum(dim=-1, keepdim=True)  # (B, 1)
+    place = place.clamp(max=logits.shape[1] - 1)  # rounding may leave all of them below
+    return order.gather(1, place).squeeze(1)

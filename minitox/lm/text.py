@@ -1,4 +1,4 @@
-"""Text to token ids and back: one BOS, chat formats written out by hand, and batches that waste little on padding."""
+"""Text to token ids and back: exactly one BOS, and chat formats written out by hand."""
 
 import json
 import re
@@ -10,106 +10,111 @@ from minitox.errors import InputError
 from minitox.files import read_json
 from minitox.lm.config import Config
 
-# One turn of each family: what comes before the reply, and the token that ends it. The BOS is part of the layout where
-# the family writes one. {system} is filled from the folder's own template.
+# One turn in each chat format, up to where the reply begins, and the token that ends the reply. The
+# BOS is part of the layout where the format has one. {system} is filled from the folder's template.
 LLAMA3 = (
-    "<|begin_of_text|>{system}<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    "<|eot_id|>",
+    "<|begin_of_text|>{system}"
+    "<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
 )
+LLAMA3_END = "<|eot_id|>"
 LLAMA31_SYSTEM = (
-    "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
-    "Today Date: 26 Jul 2024\n\n<|eot_id|>"
+    "<|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
 )
-CHATML = "{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"
+
+CHATML = "{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+CHATML_END = "<|im_end|>"
 CHATML_SYSTEM = "<|im_start|>system\n{}<|im_end|>\n"
-NO_THINKING = "<think>\n\n</think>\n\n"  # Qwen3: reply at once
+NO_THINKING = "<think>\n\n</think>\n\n"  # Qwen3: reply without reasoning first
+
 COMMAND = (
     "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
-    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-    "<|END_OF_TURN_TOKEN|>",
+    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
 )
-SPECIAL = re.compile(r"(<\|[^|<>]+\|>|<BOS_TOKEN>)")
+COMMAND_END = "<|END_OF_TURN_TOKEN|>"
+
+SPECIAL = re.compile(r"(<\|[^|<>]+\|>|<BOS_TOKEN>)")  # special tokens of all layouts
+SYSTEM_TEXT = re.compile(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>")  # of a template
 
 
 class Tokenizer:
-    """The tokenizer of a model folder."""
+    """The tokenizer of a model folder, with the model's chat format."""
 
     def __init__(self, folder: Path, config: Config):
-        """Read `folder`/tokenizer.json; InputError if it is broken or larger than the model's embedding."""
+        """Read tokenizer.json and the chat template of `folder`; InputError if they do not fit."""
         path = Path(folder) / "tokenizer.json"
-        if not path.exists():
-            raise InputError(f"{path}: no such file")
-        try:
-            self.tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except (
-            BaseException
-        ) as error:  # tokenizers raises nothing narrower, and its Rust code may panic
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            raise InputError(f"{path}: not a tokenizer ({error})") from None
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
-        self.tokenizer.encode_special_tokens = (
-            True  # "<|im_end|>" inside a user's text is text, not the end of a turn
-        )
+        self.tokenizer = read_tokenizer(path)
         largest = max(self.tokenizer.get_vocab().values(), default=-1)
         if largest >= config.vocab_size:
             raise InputError(
-                f"{path}: holds token id {largest}, but the model's embedding has {config.vocab_size} rows"
+                f"{path}: contains token id {largest}, "
+                f"but the model's embedding has {config.vocab_size} rows"
             )
+
+        # special tokens, which detection does not pool
         added = self.tokenizer.get_added_tokens_decoder()
-        self.special_ids = {token for token, content in added.items() if content.special}
         self.bos_id = config.bos_token_id
-        self.special_ids |= {
-            token for token in (self.bos_id, *config.eos_token_ids) if token is not None
-        }
+        self.special_ids = {token for token, content in added.items() if content.special}
+        self.special_ids.update(config.eos_token_ids)
+        if self.bos_id is not None:
+            self.special_ids.add(self.bos_id)
+
+        # the token that ends a reply, in the chat format or else in the model's config
         self.layout, self.end_of_turn = chat_layout(Path(folder))
-        self.end_ids = (
-            self.token_ids(self.end_of_turn) if self.end_of_turn else list(config.eos_token_ids[:1])
-        )
+        if self.end_of_turn:
+            self.end_ids = self.token_ids(self.end_of_turn)
+        else:
+            self.end_ids = list(config.eos_token_ids[:1])
         self.stop_ids = {*config.eos_token_ids, *self.end_ids}
 
     def encode(self, text: str) -> list[int]:
         """Token ids of the text alone."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids, without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
     def sentence(self, text: str) -> list[int]:
         """Token ids of a sentence: one BOS, then the text.
 
-        The BOS is config.json's, also where the tokenizer adds none (Qwen, SmolLM2): the first token draws attention and
-        huge activations whatever it is, and that had better not be a word of the sentence.
+        The BOS is added even if the model's own tokenizer adds none (Qwen, SmolLM2). The first
+        token of a sequence, whatever it is, attracts attention and has very large activations, so
+        it should not be a word of the sentence.
         """
-        return ([] if self.bos_id is None else [self.bos_id]) + self.encode(text)
+        bos = [] if self.bos_id is None else [self.bos_id]
+        return bos + self.encode(text)
 
     def prompt(self, text: str) -> list[int]:
-        """Token ids up to where the reply begins, in the model's chat format; a base model gets the text and a newline."""
+        """Token ids up to where the reply begins, in the model's chat format.
+
+        A base model has no chat format and gets the text and a newline.
+        """
         if self.layout is None:
             return self.sentence(text + "\n")
+        if self.layout.startswith("<|begin_of_text|>"):
+            text = text.strip()  # as Llama-3's template does
         before, after = self.layout.split("{prompt}")
-        text = (
-            text.strip() if self.layout.startswith("<|begin_of_text|>") else text
-        )  # Llama-3's template strips
+        # encode the text together with the plain text before it, because a token may span both;
+        # special tokens spelled out in the text are plain text
         pieces = SPECIAL.split(before)
-        pieces[-1] += text  # the tokenizer may join what stands before the text with the text
-        return self.fill(pieces) + self.fill(SPECIAL.split(after))
+        pieces[-1] += text
+        return self.encode_pieces(pieces) + self.encode_pieces(SPECIAL.split(after))
 
     def reply(self, text: str) -> list[int]:
         """Token ids of a reply and of the token that ends it."""
         return self.encode(text) + self.end_ids
 
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
-
-    def fill(self, pieces: list[str]) -> list[int]:
-        """Token ids of a layout that was split at its special tokens (the odd pieces)."""
-        return [
-            token
-            for i, piece in enumerate(pieces)
-            for token in (self.token_ids(piece) if i % 2 else self.encode(piece))
-        ]
+    def encode_pieces(self, pieces: list[str]) -> list[int]:
+        """Token ids of a layout that was split at its special tokens, which are the odd pieces."""
+        ids = []
+        for i, piece in enumerate(pieces):
+            ids += self.token_ids(piece) if i % 2 else self.encode(piece)
+        return ids
 
     def token_ids(self, special: str) -> list[int]:
+        """A special token's id, in a list; InputError if the tokenizer does not have the token."""
         token = self.tokenizer.token_to_id(special)
         if token is None:
             raise InputError(
@@ -118,35 +123,64 @@ class Tokenizer:
         return [token]
 
 
+def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
+    """The tokenizer of a tokenizer.json; InputError if it is missing or broken."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        tokenizer = HuggingFaceTokenizer.from_file(str(path))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the package raises nothing narrower, and Rust code may panic
+        raise InputError(f"{path}: not a tokenizer ({error})") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # "<|im_end|>" in a user's text does not end the turn
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
 def chat_layout(folder: Path) -> tuple[str | None, str | None]:
-    """The chat format that a folder's template asks for; (None, None) for a base model, which ships no template."""
+    """The layout of a turn in the folder's chat format, and the token that ends a reply.
+
+    (None, None) for a base model, which has no template. InputError if the format is unknown.
+    """
     template = chat_template(folder)
     if template is None:
         return None, None
+
     if "<|start_header_id|>" in template:
-        layout, end = LLAMA3
-        return layout.replace(
-            "{system}", LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
-        ), end
+        # Llama-3.1 and later always have a system turn with these dates
+        system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
+        return LLAMA3.replace("{system}", system), LLAMA3_END
+
     if "<|im_start|>" in template:
-        layout, end = CHATML
-        default = re.search(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>", template)
-        layout = layout.replace("{system}", CHATML_SYSTEM.format(default[1]) if default else "")
-        return layout + (NO_THINKING if "enable_thinking" in template else ""), end
+        # the template's default system text, if it has one
+        default = SYSTEM_TEXT.search(template)
+        system = CHATML_SYSTEM.format(default[1]) if default else ""
+        layout = CHATML.replace("{system}", system)
+        if "enable_thinking" in template:
+            layout += NO_THINKING
+        return layout, CHATML_END
+
     if "<|START_OF_TURN_TOKEN|>" in template:
-        return COMMAND
+        return COMMAND, COMMAND_END
+
     raise InputError(
-        f"{folder}: its chat template is none of Llama-3, ChatML and Command, the formats that minitox writes"
+        f"{folder}: the chat template is not supported; "
+        "minitox implements the formats Llama-3, ChatML and Command"
     )
 
 
 def chat_template(folder: Path) -> str | None:
-    """The Jinja text, from chat_template.jinja or, in older folders, from tokenizer_config.json."""
-    if (folder / "chat_template.jinja").exists():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
-    if not (folder / "tokenizer_config.json").exists():
+    """The Jinja text of chat_template.jinja or, in older folders, of tokenizer_config.json."""
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8", errors="replace")
+    path = folder / "tokenizer_config.json"
+    if not path.exists():
         return None
-    template = read_json(folder / "tokenizer_config.json").get("chat_template")
-    return (
-        template if template is None or isinstance(template, str) else json.dumps(template)
-    )  # a list of named ones
+    template = read_json(path).get("chat_template")
+    if template is None or isinstance(template, str):
+        return template
+    return json.dumps(template)  # a list of named templates

@@ -1,4 +1,4 @@
-"""config.json alone decides, and what is not implemented is refused by name."""
+"""config.json is read completely, and what is not implemented is refused by name."""
 
 import json
 
@@ -10,10 +10,14 @@ from minitox.lm.config import read_config
 
 
 def config_with(folder, **changes):
-    (folder / "config.json").write_text(
-        json.dumps({k: v for k, v in {**CONFIG, **changes}.items() if v != "absent"})
-    )
+    """The tiny model's config with changed keys; the value "absent" leaves a key out."""
+    raw = {**CONFIG, **changes}
+    raw = {key: value for key, value in raw.items() if value != "absent"}
+    (folder / "config.json").write_text(json.dumps(raw))
     return read_config(folder)
+
+
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -23,10 +27,7 @@ def config_with(folder, **changes):
         ({"model_type": "absent"}, "model_type None"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
-        (
-            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
-            "rope_type 'linear'",
-        ),
+        ({"rope_parameters": LINEAR}, "rope_type 'linear'"),
         ({"rope_scaling": {"type": "llama3", "factor": 8.0}}, "low_freq_factor is missing"),
         ({"rope_scaling": "llama3"}, "rope_scaling must be an object"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized weights"),
@@ -44,7 +45,7 @@ def config_with(folder, **changes):
         ({"torch_dtype": "int8"}, "dtype 'int8'"),
     ],
 )
-def test_refused_by_name(changes, named, tmp_path):
+def test_what_is_not_implemented_is_refused_by_name(changes, named, tmp_path):
     with pytest.raises(InputError, match="config.json: .*" + named.replace("[", "\\[")):
         config_with(tmp_path, **changes)
 
@@ -57,32 +58,25 @@ def test_a_broken_file_is_named(text, tmp_path):
 
 
 def test_families_keep_their_own_defaults(tmp_path):
-    assert config_with(tmp_path, tie_word_embeddings="absent").tie_word_embeddings is False
-    assert (
-        config_with(tmp_path, model_type="cohere", tie_word_embeddings="absent").tie_word_embeddings
-        is True
-    )
+    llama = config_with(tmp_path, tie_word_embeddings="absent")
+    assert llama.tie_word_embeddings is False
+    cohere = config_with(tmp_path, model_type="cohere", tie_word_embeddings="absent")
+    assert cohere.tie_word_embeddings is True
     assert config_with(tmp_path, model_type="qwen3", head_dim=128).head_dim == 128
+
+
+def test_a_model_may_have_several_end_tokens_or_none(tmp_path):
     assert config_with(tmp_path, eos_token_id=[1, 2]).eos_token_ids == (1, 2)
     assert config_with(tmp_path, eos_token_id=None, bos_token_id=None).eos_token_ids == ()
 
 
-def test_a_sliding_window_counts_only_where_it_is_used(tmp_path):
-    assert (
-        config_with(
-            tmp_path, model_type="qwen2", sliding_window=16, use_sliding_window=False
-        ).sliding_window
-        is None
-    )
-    assert (
-        config_with(
-            tmp_path, model_type="qwen2", sliding_window=16, use_sliding_window=True
-        ).sliding_window
-        == 16
-    )
-    assert (
-        config_with(
-            tmp_path, layer_types=["full_attention", "sliding_attention"], sliding_window=16
-        ).sliding_window
-        == 16
-    )
+@pytest.mark.parametrize(
+    "changes, window",
+    [
+        ({"model_type": "qwen2", "use_sliding_window": False}, None),
+        ({"model_type": "qwen2", "use_sliding_window": True}, 16),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, 16),
+    ],
+)
+def test_a_sliding_window_counts_only_where_it_is_used(changes, window, tmp_path):
+    assert config_with(tmp_path, sliding_window=16, **changes).sliding_window == window

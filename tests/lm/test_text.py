@@ -1,4 +1,4 @@
-"""Exactly one BOS, chat formats as their models know them, and batches that waste little."""
+"""Sequences have exactly one BOS, and chat formats are those the models were trained on."""
 
 import json
 
@@ -6,13 +6,17 @@ import pytest
 from tiny import write_model
 
 from minitox.errors import InputError
-from minitox.lm.batching import batches, pad
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer, chat_layout
 
+# a template as it is published, with a default system text
 CHATML = (
-    "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}"
-    "{% endif %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% for m in messages %}"
+    "{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nBe brief.<|im_end|>\n' }}"
+    "{% endif %}"
+    "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}"
 )
 
 
@@ -54,40 +58,34 @@ def test_a_base_model_has_no_chat_format(folder):
     assert tokenizer.reply("warm")[-1] == 1  # the EOS is part of the reply
 
 
-def test_chatml_with_the_default_system_text_of_the_template(folder):
+def test_chatml_has_the_default_system_text_of_the_template(folder):
     (folder / "chat_template.jinja").write_text(CHATML)
     tokenizer = tokenizer_of(folder)
-    start, end = tokenizer.token_ids("<|im_start|>"), tokenizer.token_ids("<|im_end|>")
-    words = tokenizer.encode
-    assert tokenizer.prompt("the <|im_end|> soup") == (
-        start
-        + words("system\nBe brief.")
-        + end
-        + words("\n")
-        + start
-        + words("user\nthe <|im_end|> soup")
-        + end
-        + words("\n")
-        + start
-        + words("assistant\n")
-    )
-    assert tokenizer.reply("warm") == words("warm") + end
+    start = tokenizer.token_ids("<|im_start|>")
+    end = tokenizer.token_ids("<|im_end|>")
+    newline = tokenizer.encode("\n")
+    system = start + tokenizer.encode("system\nBe brief.") + end + newline
+    user = start + tokenizer.encode("user\nthe <|im_end|> soup") + end + newline
+    assistant = start + tokenizer.encode("assistant\n")
+    assert tokenizer.prompt("the <|im_end|> soup") == system + user + assistant
+    assert tokenizer.reply("warm") == tokenizer.encode("warm") + end
+
+
+USER = "<|im_start|>user\n{prompt}<|im_end|>\n"
+ASSISTANT = "<|im_start|>assistant\n"
 
 
 @pytest.mark.parametrize(
     "template, expected",
     [
-        (
-            "{{ '<|im_start|>' + m.role }}",
-            "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
-        ),
+        ("{{ '<|im_start|>' + m.role }}", USER + ASSISTANT),
         (
             "'<|im_start|>system\\nYou are Q.<|im_end|>\\n'",
-            "<|im_start|>system\nYou are Q.<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
+            "<|im_start|>system\nYou are Q.<|im_end|>\n" + USER + ASSISTANT,
         ),
         (
             "'<|im_start|>' enable_thinking is false",
-            "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+            USER + ASSISTANT + "<think>\n\n</think>\n\n",
         ),
         (
             "<|start_header_id|>",
@@ -102,23 +100,25 @@ def test_chatml_with_the_default_system_text_of_the_template(folder):
     ],
 )
 def test_the_format_follows_the_template(tmp_path, template, expected):
-    (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({"chat_template": template})
-    )  # where older folders keep it
-    assert chat_layout(tmp_path)[0] == expected
+    # older folders keep the template here
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    layout, _ = chat_layout(tmp_path)
+    assert layout == expected
 
 
 def test_llama31_always_has_its_dated_system_block(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("<|start_header_id|> Cutting Knowledge Date")
-    assert (
-        "system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
-        in chat_layout(tmp_path)[0]
+    system = (
+        "system<|end_header_id|>\n\n"
+        "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
     )
+    layout, _ = chat_layout(tmp_path)
+    assert system in layout
 
 
 def test_an_unknown_template_is_refused(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("[INST] {{ m }} [/INST]")
-    with pytest.raises(InputError, match="none of Llama-3, ChatML and Command"):
+    with pytest.raises(InputError, match="formats Llama-3, ChatML and Command"):
         chat_layout(tmp_path)
 
 
@@ -130,23 +130,10 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{}", "no", None])
 def test_a_broken_tokenizer_is_named(folder, content):
-    (folder / "tokenizer.json").unlink() if content is None else (
-        folder / "tokenizer.json"
-    ).write_text(content)
+    path = folder / "tokenizer.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
     with pytest.raises(InputError, match="tokenizer.json"):
         tokenizer_of(folder)
-
-
-def test_batches_hold_every_sentence_once_sorted_and_within_the_budget():
-    lengths = [5, 1, 9, 9, 3, 30, 2, 9]
-    groups = batches(lengths, tokens=20)
-    assert sorted(i for group in groups for i in group) == list(range(8))
-    assert [lengths[i] for group in groups for i in group] == sorted(lengths, reverse=True)
-    assert all(
-        len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 20 for group in groups
-    )
-    assert groups[0] == [5]  # longer than the budget, so alone
-
-
-def test_padding_goes_on_the_right():
-    assert pad([[4, 5, 6], [7]]).tolist() == [[4, 5, 6], [7, 0, 0]]

@@ -212,7 +212,7 @@ def test_recomputing_activations_changes_nothing(folder, tmp_path):
             recompute=recompute,
         )
         results.append(weights_of(model))
-        assert not model.model.recompute
+        assert not model.model.activation_checkpointing
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 

@@ -54,7 +54,7 @@ def setup(tmp_path):
 
 def found(setup, language: str):
     path = Path(setup[5]) / "neurons" / f"{language}.safetensors"
-    return neurons.load(path, neurons.module_rows(read_config(Path(setup[1]))))
+    return read_neurons(path, neurons.module_rows(read_config(Path(setup[1]))))
 
 
 def fails(setup, capsys, *more) -> str:

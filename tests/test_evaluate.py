@@ -150,7 +150,7 @@ def test_neurons_of_another_model_are_no_part_of_the_report_and_that_is_said(hom
     write_model(home.path / "other", seed=1)
     for language, model in (("de", "model"), ("en", "other")):
         path = home.path / "out" / "neurons" / f"{language}.safetensors"
-        neurons.save(
+        write_neurons(
             path,
             write_neurons(path, home.path / model),
             {

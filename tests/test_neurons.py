@@ -83,8 +83,8 @@ def test_the_random_control_has_the_same_size_in_every_module():
 
 def test_a_file_gives_back_what_was_saved(tmp_path):
     auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
-    neurons.save(tmp_path / "de.safetensors", auroc, {"language": "de", "band": [0.4, 0.6]})
-    loaded, info = neurons.load(tmp_path / "de.safetensors", ROWS)
+    write_neurons(tmp_path / "de.safetensors", auroc, {"language": "de", "band": [0.4, 0.6]})
+    loaded, info = read_neurons(tmp_path / "de.safetensors", ROWS)
     assert list(loaded) == list(ROWS) and all(
         np.allclose(loaded[name], auroc[name]) for name in ROWS
     )
@@ -125,15 +125,15 @@ def test_a_file_that_is_broken_or_of_another_model_is_refused(tmp_path, change, 
         metadata={"detect": json.dumps({})},
     )
     with pytest.raises(InputError, match=message):
-        neurons.load(tmp_path / "de.safetensors", ROWS)
+        read_neurons(tmp_path / "de.safetensors", ROWS)
 
 
 def test_a_broken_file_is_named(tmp_path):
     with pytest.raises(InputError, match="run detect.py first"):
-        neurons.load(tmp_path / "de.safetensors", ROWS)
+        read_neurons(tmp_path / "de.safetensors", ROWS)
     (tmp_path / "de.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="de.safetensors: not a neuron file"):
-        neurons.load(tmp_path / "de.safetensors", ROWS)
+        read_neurons(tmp_path / "de.safetensors", ROWS)
     save_file({"a": np.zeros(1)}, tmp_path / "de.safetensors")
     with pytest.raises(InputError, match="metadata lacks 'detect'"):
-        neurons.load(tmp_path / "de.safetensors", ROWS)
+        read_neurons(tmp_path / "de.safetensors", ROWS)

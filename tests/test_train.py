@@ -91,7 +91,7 @@ def test_what_is_frozen_is_what_no_mask_chose(setup):
     )
     masks = [
         neurons.select(
-            neurons.load(
+            read_neurons(
                 Path(setup[5]) / "neurons" / f"{language}.safetensors",
                 neurons.module_rows(train.read_config(Path(setup[1]))),
             )[0],
@@ -255,9 +255,9 @@ def test_long_pairs_are_dropped_and_counted(setup, tmp_path, capsys):
 )
 def test_neurons_that_do_not_fit_the_model_are_refused(setup, capsys, change, message):
     path = Path(setup[5]) / "neurons" / "de.safetensors"
-    auroc, info = neurons.load(path, neurons.module_rows(train.read_config(Path(setup[1]))))
+    auroc, info = read_neurons(path, neurons.module_rows(train.read_config(Path(setup[1]))))
     change(auroc)
-    neurons.save(path, auroc, info)
+    write_neurons(path, auroc, info)
     assert message in fails(setup, capsys)
 
 
@@ -293,8 +293,8 @@ def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, capsys
 
 def test_a_language_without_a_neuron_is_shown_and_left_out(setup, capsys):
     path = Path(setup[5]) / "neurons" / "de.safetensors"
-    auroc, info = neurons.load(path, neurons.module_rows(train.read_config(Path(setup[1]))))
-    neurons.save(path, {name: values * 0 for name, values in auroc.items()}, info)
+    auroc, info = read_neurons(path, neurons.module_rows(train.read_config(Path(setup[1]))))
+    write_neurons(path, {name: values * 0 for name, values in auroc.items()}, info)
     train.main([*setup, "--strategy", "per-language"])
     assert "per-language de 0 0% 0 " in " ".join(capsys.readouterr().out.split())
     assert [len(stage["losses"]) for stage in run_of(setup, "per-language")["stages"]] == [0, 3]

@@ -110,7 +110,7 @@ def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
         name: rng.random(rows).astype(np.float32)
         for name, rows in neurons.module_rows(read_config(model)).items()
     }
-    neurons.save(path, auroc, {"model": checkpoint.fingerprint(model)})
+    write_neurons(path, auroc, {"model": checkpoint.fingerprint(model)})
     return auroc
 
 

@@ -220,7 +220,7 @@ def toxic_neurons(folder: Path, base) -> tuple[dict, dict, dict[str, str]]:
         language = path.stem
         try:
             rows = neurons.module_rows(base.config)
-            auroc, info = neurons.load(path, rows, base.fingerprint)
+            auroc, info = read_neurons(path, rows, base.fingerprint)
             infos[language] = check_info(str(path), info)
             masks[language] = neurons.select(auroc)
         except InputError as reason:

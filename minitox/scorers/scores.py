@@ -11,7 +11,7 @@ from numbers import Real
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import naming, read_jsonl, text_field
+from minitox.files import name_in_errors, read_jsonl, text_field
 from minitox.run.journal import drop_torn_line
 
 
@@ -38,7 +38,7 @@ class Scores:
         done = len(texts) - len(new)
         advance(done)
         with (
-            naming(self.path),
+            name_in_errors(self.path),
             open(self.path, "a", encoding="utf-8", buffering=1) as file,
         ):  # line by line: a kill tears none but the last
             for key, answer in zip(

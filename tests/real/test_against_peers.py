@@ -128,7 +128,7 @@ def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
             "en",
         ]
     )
-    found, _ = neurons.load(
+    found, _ = read_neurons(
         tmp_path / "out" / "neurons" / "en.safetensors", neurons.module_rows(read_config(folder))
     )
 
@@ -206,7 +206,7 @@ def test_transformers_opens_a_tuned_model_with_the_logits_of_ours(real, tmp_path
             name: rng.random(rows).astype(np.float32)
             for name, rows in neurons.module_rows(config).items()
         }
-        neurons.save(
+        write_neurons(
             tmp_path / "neurons" / f"{language}.safetensors",
             auroc,
             {"model": checkpoint.fingerprint(folder)},

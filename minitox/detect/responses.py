@@ -83,4 +83,4 @@ def check_finite(responses: list[torch.Tensor], model: LanguageModel) -> None:
     finite = torch.stack([response.isfinite().all() for response in responses]).tolist()
     for name, is_finite in zip(module_rows(model.config), finite, strict=True):
         if not is_finite:
-            raise ValueError(f"{name}: the responses are not finite")
+            raise ValueError(f"{name}: the responses are not finite; check the weights and --dtype")

@@ -94,7 +94,7 @@ def record(
         for turn, number in enumerate(distributed.deal(missing)):
             # a process without a batch repeats one, to take part in the others' forward pass
             group = groups[-1 if number is None else number]
-            with user_errors(after="; the weights or --dtype are at fault"):
+            with user_errors():
                 pooled = pooled_responses(model, [sentences[i] for i in group], special_ids, pool)
             responses = as_stored(pooled)
             if written is not None:

@@ -27,7 +27,7 @@ from minitox.run.neuron_files import read_neurons
 from minitox.run.progress import Progress
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses, Procedure
-from minitox.run.training_inputs import in_order, read_neurons_and_pairs
+from minitox.run.training_inputs import read_languages
 from minitox.train import strategies
 from minitox.train.interventions import combine
 from minitox.train.pairs import Pairs

@@ -6,10 +6,10 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics, perplexity
+from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
 from minitox.files import read_written
-from minitox.run import replies
+from minitox.run.evaluation import read_perplexity, read_replies
 
 
 @dataclass
@@ -76,7 +76,7 @@ def gather(args, inputs, candidates, scores, identify, advance=lambda done: None
             for candidate in candidates
         }
 
-    rows, found, done = of_each(inputs.prompts, "replies", replies.read), {}, 0
+    rows, found, done = of_each(inputs.prompts, "replies", read_replies), {}, 0
     for model, by_language in rows.items():
         found[model] = {}
         for language, written in by_language.items():
@@ -93,7 +93,7 @@ def gather(args, inputs, candidates, scores, identify, advance=lambda done: None
         rows,
         found,
         of_each(inputs.questions, "mmlu", grade),
-        of_each(inputs.clean, "perplexity", perplexity.read),
+        of_each(inputs.clean, "perplexity", read_perplexity),
         drawn,
         *toxic_neurons(args, candidates, inputs.gaps),
     )

@@ -15,12 +15,12 @@ from minitox.lm.model import LanguageModel
 LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)  # accuracy of a random guess
 
-# A letter at the beginning is an answer, "A" as a word is not: what must follow it is punctuation
-# or the end of the line.
+# A letter at the beginning counts before punctuation or at the end of a line: "A." is an answer,
+# the word "A" is not.
 FOLLOWS = r"(?=[.):,\]*]|\W*$|\W*\n)"
 BEGINS = re.compile(rf"\W*([{LETTERS}]){FOLLOWS}")
 
-# Elsewhere a letter must stand alone, and an "A" again before punctuation or the end of a line.
+# Elsewhere a letter must stand alone; for "A" the same condition holds.
 LATIN = "A-Za-z\u00c0-\u024f"
 ALONE = re.compile(rf"(?<![{LATIN}'-])([B-D]|A{FOLLOWS})(?![{LATIN}'\d-])")
 
@@ -75,7 +75,7 @@ def likeliest_letters(
     device = model.model.embed_tokens.weight.device
     hidden = model.model(pad(prompts).to(device))  # (B, T, D)
 
-    # the prompts are padded on the right, so each has its last token at a place of its own
+    # prompts are padded on the right, so their last tokens are at different places
     rows = torch.arange(len(prompts), device=device)
     ends = [len(prompt) - 1 for prompt in prompts]
     last = hidden[rows, ends]  # (B, D)

@@ -229,6 +229,15 @@ def test_a_prompt_longer_than_the_context_gets_no_reply_and_the_others_do(tiny, 
     assert rows[0]["stopped"] is False
 
 
+def test_a_value_error_of_the_method_becomes_an_error_of_the_user(tiny, path, monkeypatch):
+    def generate(*_):
+        raise ValueError("a text of 99 tokens does not fit")
+
+    monkeypatch.setattr(evaluation, "generate", generate)
+    with pytest.raises(InputError, match="a text of 99 tokens does not fit"):
+        write_replies(tiny, {1: "the soup"}, path)
+
+
 def test_a_limit_that_leaves_no_room_for_a_prompt_is_refused(tiny, path):
     message = "--max-new-tokens 64 leaves no room for a prompt in 64 positions"
     with pytest.raises(InputError, match=message):

@@ -12,12 +12,11 @@ and controls. Killed at any moment, the same command goes on where it was.
 import time
 
 from minitox.errors import InputError
-from minitox.evaluate import mmlu, perplexity
 from minitox.files import claim_run, hold, versions
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
-from minitox.run import candidates, cli, distributed, evaluation_inputs, replies
+from minitox.run import candidates, cli, distributed, evaluation
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.scorers.choose import open_scorer
@@ -144,23 +143,48 @@ def parse_arguments(argv):
     return args
 
 
-def ask(args, candidate, found: evaluation_inputs.Inputs, show) -> None:
+def ask(args, candidate, found: evaluation.Inputs, show) -> None:
     """Have one model write all replies, answers and likelihoods that are not on disk yet; `show(label, rows)` is told of each batch."""
-    stages = {
-        "replies": (replies, found.prompts),
-        "mmlu": (mmlu, found.questions),
-        "perplexity": (perplexity, found.clean),
-    }
-    files = [
-        module.plan(candidate, rows, args, args.out / stage / candidate.name / f"{language}.jsonl")
-        for stage, (module, by_language) in stages.items()
-        for language, rows in by_language.items()
-    ]
+    files = []
+    for language, prompts in found.prompts.items():
+        files.append(
+            evaluation.plan_replies(
+                candidate,
+                prompts,
+                args.out / "replies" / candidate.name / f"{language}.jsonl",
+                samples=args.samples,
+                max_new_tokens=args.max_new_tokens,
+                temperature=args.temperature,
+                top_p=args.top_p,
+                batch_tokens=args.batch_tokens,
+                seed=args.seed,
+            )
+        )
+    for language, questions in found.questions.items():
+        files.append(
+            evaluation.plan_answers(
+                candidate,
+                questions,
+                args.out / "mmlu" / candidate.name / f"{language}.jsonl",
+                answer_tokens=args.answer_tokens,
+                batch_tokens=args.batch_tokens,
+            )
+        )
+    for language, sentences in found.clean.items():
+        files.append(
+            evaluation.plan_likelihoods(
+                candidate,
+                sentences,
+                args.out / "perplexity" / candidate.name / f"{language}.jsonl",
+                max_tokens=args.max_tokens,
+                batch_tokens=args.batch_tokens,
+            )
+        )
     for done, file in append_batches(files, together=args.spread):
         show(f"{candidate.name}: {file.path.parent.parent.name}, {file.path.stem}", done)
 
 
-def claim(args, candidate, found: evaluation_inputs.Inputs) -> None:
+def claim(args, candidate, found: evaluation.Inputs) -> None:
     """Record what the results depend on, or refuse to mix them with others."""
     keys = {
         "replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"),
@@ -181,7 +205,15 @@ def main(argv=None) -> None:
     args = parse_arguments(argv)
     config = read_config(args.model)
     device, dtype = cli.prepare_device(args, config, tokens=(8_192, 65_536))
-    folders, found = candidates.find(args), evaluation_inputs.read(args)
+    folders = candidates.find(args.models, args.model, args.out)
+    found = evaluation.read_inputs(
+        args.data,
+        args.languages,
+        most_prompts=args.prompts,
+        with_questions=args.mmlu,
+        most_sentences=args.perplexity,
+        seed=args.seed,
+    )
     scorer, identify = open_scorer(args, device, dtype), open_detector(args.language_id)
     usable, failed = candidates.open_all(folders, device, dtype, args.spread)
     hold(args.out)
@@ -202,16 +234,16 @@ def main(argv=None) -> None:
     for number, candidate in enumerate(list(usable)):
         start = time.monotonic()
         try:
-            ask(
-                args,
-                candidate,
-                found,
-                lambda label, done: progress.show(label, number * each + done),
-            )
+            with candidate.loaded():
+                ask(
+                    args,
+                    candidate,
+                    found,
+                    lambda label, done: progress.show(label, number * each + done),
+                )
         except InputError as error:
             failed[candidate.name] = str(error)
             usable.remove(candidate)
-        vars(candidate).pop("model", None)  # its weights
         progress.clear()
         print(
             f"{candidate.name}: {failed.get(candidate.name) or cli.duration(time.monotonic() - start)}",

@@ -1,10 +1,11 @@
-"""Stage 2: tune only the toxic neurons on polite replies, and prove that the rest is unchanged.  [paper §3.3]
+"""Stage 2: tune only the toxic neurons on polite replies, and prove that the rest is unchanged.
 
     python train.py                                         # the toy, after detect.py
     python train.py --model DIR --data DIR --out DIR        # your own
 
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model folder
-OUT/models/<strategy> that transformers opens too. After a kill, rerun the same command to resume.
+OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to resume.
+[paper §3.3]
 """
 
 from functools import partial
@@ -17,7 +18,7 @@ from minitox.data import read_pairs
 from minitox.errors import InputError, user_errors
 from minitox.files import file_hash, read_json, versions, write_json
 from minitox.lm import checkpoint
-from minitox.lm.config import read_config
+from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables

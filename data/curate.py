@@ -28,7 +28,7 @@ from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import candidates, cli, journal, replies  # noqa: E402
+from minitox.run import candidates, cli, evaluation, journal  # noqa: E402
 from minitox.run.language_detector import open_detector  # noqa: E402
 from minitox.scorers import scores  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
@@ -164,9 +164,18 @@ def generate(args, state: Path) -> None:
         }
         final, progress = state / "replies" / path.name, cli.Progress(len(asked))
         if not final.exists():
-            for done, _ in journal.append_batches(
-                [replies.plan(candidate, asked, args, final.with_suffix(".partial"))]
-            ):
+            plan = evaluation.plan_replies(
+                candidate,
+                asked,
+                final.with_suffix(".partial"),
+                samples=args.samples,
+                max_new_tokens=args.max_new_tokens,
+                temperature=args.temperature,
+                top_p=args.top_p,
+                batch_tokens=args.batch_tokens,
+                seed=args.seed,
+            )
+            for done, _ in journal.append_batches([plan]):
                 progress.show(language, done)
             progress.clear()
             final.with_suffix(".partial").rename(final)  # the next step sees whole files only

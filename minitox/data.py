@@ -125,11 +125,11 @@ def read_sentences(
     empty = sum(set(sentence[start:]) <= tokenizer.special_ids for sentence in ids)
     if empty:
         raise InputError(
-            f"{path}: the tokenizer makes no token, or special tokens alone, "
+            f"{path}: the tokenizer makes no token, or special ones alone, "
             f"of {empty} of the sentences"
         )
 
-    # 3) leave out sentences until both classes are equally long
+    # 3) optionally leave out sentences, so that both classes have the same lengths
     keep = np.arange(len(ids))
     if match_length:
         keep = np.flatnonzero(match_lengths(lengths, toxic, rng))

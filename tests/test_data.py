@@ -1,4 +1,4 @@
-"""Readers of the data folders: what is drawn, what is left out, and how a malformed row is named."""
+"""Readers of the data folders: what is drawn, what is left out, how a malformed row is named."""
 
 import numpy as np
 import pytest

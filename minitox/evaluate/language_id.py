@@ -90,13 +90,13 @@ class LanguageIdentifier:
         if main is None:
             return None
 
-        # 2) scripts that tell the language
+        # 2) scripts that identify the language
         if main == "CJK":
             return japanese_or_chinese(kana, letters["CJK"])
         if main in ONE_LANGUAGE:
             return ONE_LANGUAGE[main]
 
-        # 3) scripts of many languages: the words tell them apart
+        # 3) other scripts: by words; a text of two languages has none
         words = [word for word in words if script(word[0]) == main]
         half = len(words) // 2
         if half >= WORDS_OF_HALF:
@@ -154,7 +154,7 @@ def points_of_clues(word_lists: dict[str, dict[str, list[str]]]) -> dict[str, Co
 
 
 def split(lines: list[str]) -> list[str]:
-    """The words of several lines, in the Unicode form that texts are brought to as well."""
+    """The words of several lines, in the Unicode form that `words_of` uses."""
     return normalize("NFKC", " ".join(lines)).split()
 
 
@@ -201,7 +201,7 @@ def dominant_script(letters: Counter) -> str | None:
 
 
 def japanese_or_chinese(kana: int, characters: int) -> str | None:
-    """The language of so many characters, of which so many are kana."""
+    """The language of a text with this number of characters, kana among them."""
     if kana > KANA_IN_JAPANESE * characters:
         return "ja"
     if kana < KANA_IN_CHINESE * characters and characters >= CHINESE_CHARACTERS:

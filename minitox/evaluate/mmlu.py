@@ -1,93 +1,87 @@
-"""Multilingual MMLU: four lettered options, no examples, and two ways to take the answer.  [paper §5.2]
+"""Multilingual MMLU: four lettered options, no examples, two readings of the answer.  [paper §5.2]
 
 generated   the letter found in the reply, by the rule of `extract`
-likeliest   the letter with the highest probability as the reply's first token
+likeliest   the letter with the highest probability as the first token of the reply
 """
 
 import re
 import unicodedata
-from pathlib import Path
 
 import torch
 
-from minitox.lm.batching import batches, pad
-from minitox.lm.generate import generate
-from minitox.run.candidates import Candidate
-from minitox.run.journal import Batches
+from minitox.lm.batching import pad
+from minitox.lm.model import LanguageModel
 
 LETTERS = "ABCD"
-CHANCE = 1 / len(LETTERS)
-ENDS = r"(?=[.):,\]*]|\W*$|\W*\n)"  # what shows that an A is a letter and not a word: punctuation, or the end of the line
+CHANCE = 1 / len(LETTERS)  # accuracy of a random guess
+
+# A letter at the beginning counts before punctuation or at the end of a line: "A." is an answer,
+# the word "A" is not.
+FOLLOWS = r"(?=[.):,\]*]|\W*$|\W*\n)"
+BEGINS = re.compile(rf"\W*([{LETTERS}]){FOLLOWS}")
+
+# Elsewhere a letter must stand alone; for "A" the same condition holds.
 LATIN = "A-Za-z\u00c0-\u024f"
+ALONE = re.compile(rf"(?<![{LATIN}'-])([B-D]|A{FOLLOWS})(?![{LATIN}'\d-])")
 
 
-def as_prompt(row: dict) -> str:
-    """The prompt: the question, then an option a line.  The paper does not give its own."""
-    return "\n".join(
-        [
-            row["question"],
-            *(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"])),
-        ]
-    )
+def as_prompt(question: dict) -> str:
+    """The question, then an option a line.  The paper does not give its prompt."""
+    lines = [question["question"]]
+    for letter, choice in zip(LETTERS, question["choices"], strict=True):
+        lines.append(f"{letter}. {choice}")
+    return "\n".join(lines)
 
 
 def extract(reply: str, choices: list[str]) -> str | None:
-    """The answer in a reply: the letter it begins with, else the only letter in it, else the only option it repeats.
+    """Take the leading letter, else the only letter, else the only option the reply repeats.
 
-    A letter stands alone; an A, which many languages have as a word, also ends a line or stands before punctuation.
+    None if there is no such letter or option.
     """
-    reply, *choices = (unicodedata.normalize("NFKC", text).strip() for text in (reply, *choices))
-    if begins := re.match(rf"\W*([{LETTERS}]){ENDS}", reply):
-        return begins[1]
-    alone = set(re.findall(rf"(?<![{LATIN}'-])([B-D]|A{ENDS})(?![{LATIN}'\d-])", reply))
-    repeated = {
-        letter
-        for letter, choice in zip(LETTERS, choices)
-        if re.search(rf"(?<!\d){re.escape(choice.casefold())}(?!\d)", reply.casefold())
-    }  # "4 million" is not in "14 million"
-    return next((found.pop() for found in (alone, repeated) if len(found) == 1), None)
+    reply = plain(reply)
+
+    # 1) the letter that the reply begins with
+    leading = BEGINS.match(reply)
+    if leading:
+        return leading[1]
+
+    # 2) the only letter in it
+    letters = set(ALONE.findall(reply))
+    if len(letters) == 1:
+        return letters.pop()
+
+    # 3) the only option in it
+    repeated = []
+    for letter, choice in zip(LETTERS, choices, strict=True):
+        option = re.escape(plain(choice).casefold())
+        # "4 million" is not in "14 million"
+        if re.search(rf"(?<!\d){option}(?!\d)", reply.casefold()):
+            repeated.append(letter)
+    return repeated[0] if len(repeated) == 1 else None
 
 
-def plan(candidate: Candidate, questions: list[dict], args, path: Path) -> Batches:
-    """The answers to all questions, to be written to a file; a question too long for the model gets none."""
-    tokenizer, longest = candidate.tokenizer, candidate.config.longest
-    letters = [tokenizer.encode(letter)[0] for letter in LETTERS]
-    prompts = [tokenizer.prompt(as_prompt(row)) for row in questions]
-    groups = batches([len(prompt) + args.answer_tokens for prompt in prompts], args.batch_tokens)
-
-    def rows_of(batch: list[int]) -> list[dict]:
-        asked = [i for i in batch if len(prompts[i]) + args.answer_tokens <= longest]
-        replies = (
-            generate(
-                candidate.model, [prompts[i] for i in asked], args.answer_tokens, tokenizer.stop_ids
-            )
-            if asked
-            else []
-        )
-        likeliest = best_of(candidate.model, [prompts[i] for i in asked], letters) if asked else []
-        found = {
-            i: (tokenizer.decode(reply.ids), LETTERS[best])
-            for i, reply, best in zip(asked, replies, likeliest)
-        }
-        return [
-            {
-                "id": i + 1,
-                "answer": questions[i]["answer"],
-                "likeliest": found[i][1] if i in found else None,
-                "generated": extract(found[i][0], questions[i]["choices"]) if i in found else None,
-            }
-            for i in batch
-        ]
-
-    return Batches(path, groups, rows_of)
+def plain(text: str) -> str:
+    """The text in one Unicode form, so that a full-width letter equals an ordinary one."""
+    return unicodedata.normalize("NFKC", text).strip()
 
 
 @torch.inference_mode()
-def best_of(model, prompts: list[list[int]], tokens: list[int]) -> list[int]:
-    """Which of `tokens` is likeliest right after each prompt, as its index."""
+def likeliest_letters(
+    model: LanguageModel,
+    prompts: list[list[int]],
+    letter_ids: list[int],  # the token of each of LETTERS
+) -> list[str]:
+    """The likeliest letter right after each prompt."""
     device = model.model.embed_tokens.weight.device
     hidden = model.model(pad(prompts).to(device))  # (B, T, D)
-    last = hidden[
-        torch.arange(len(prompts), device=device), [len(prompt) - 1 for prompt in prompts]
-    ]
-    return model.logits(last)[:, tokens].float().argmax(dim=-1).tolist()
+
+    # prompts are padded on the right, so their last tokens are at different places
+    rows = torch.arange(len(prompts), device=device)
+    ends = [len(prompt) - 1 for prompt in prompts]
+    last = hidden[rows, ends]  # (B, D)
+
+    # only the letters compete
+    logits = model.logits(last)  # (B, V)
+    logits = logits[:, letter_ids].float()  # (B, 4)
+    best = logits.argmax(dim=-1)  # (B,)
+    return [LETTERS[i] for i in best.tolist()]

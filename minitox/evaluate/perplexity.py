@@ -1,60 +1,62 @@
-"""Perplexity: how surprised a model is by clean text, exp(mean negative log-likelihood of a token), nothing left out."""
+"""Perplexity of a model on clean text: exp of the mean negative log-likelihood of a token."""
 
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from minitox.files import read_written
-from minitox.lm.batching import batches, pad
+from minitox.lm.batching import pad
 from minitox.lm.model import LanguageModel
-from minitox.run.candidates import Candidate
-from minitox.run.journal import Batches
 
-AT_ONCE = 2**23  # logits
-
-
-def plan(candidate: Candidate, sentences: list[str], args, path: Path) -> Batches:
-    """Each sentence's tokens and negative log-likelihood, in nats, to be written to a file.
-
-    Sentences are cut at --max-tokens, or at the longest text that the model can read.
-    """
-    tokenizer = candidate.tokenizer
-    start = (
-        0 if tokenizer.bos_id is None else 1
-    )  # without a BOS, the first token has nothing to be predicted from
-    most = min(start + args.max_tokens, candidate.config.longest)
-    ids = [tokenizer.sentence(sentence)[:most] for sentence in sentences]
-
-    def rows_of(batch: list[int]) -> list[dict]:
-        nats = negative_log_likelihoods(candidate.model, [ids[i] for i in batch])
-        return [
-            {"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in zip(batch, nats)
-        ]
-
-    return Batches(path, batches([len(row) for row in ids], args.batch_tokens), rows_of)
+LOGITS_AT_ONCE = 2**23
+MOST_NATS = 700  # exp of more than 709 overflows
 
 
 @torch.inference_mode()
-def negative_log_likelihoods(model: LanguageModel, sentences: list[list[int]]) -> list[float]:
-    """-log p of each sentence's tokens, given those before them; the first token is given."""
+def negative_log_likelihoods(
+    model: LanguageModel,
+    sentences: list[list[int]],
+) -> list[float]:
+    """-log p of each sentence, in nats: of every token but the first, given those before it."""
     device = model.model.embed_tokens.weight.device
-    ids = pad(sentences).to(device)
-    hidden = model.model(ids)[:, :-1]  # (B, T - 1, D)
-    sizes = torch.tensor([len(sentence) - 1 for sentence in sentences], device=device)
-    real = torch.arange(hidden.shape[1], device=device) < sizes.unsqueeze(1)
-    size = max(1, AT_ONCE // model.config.vocab_size)
-    losses = [
-        F.cross_entropy(model.logits(part).float(), target, reduction="none")
-        for part, target in zip(hidden[real].split(size), ids[:, 1:][real].split(size))
-    ]
-    return [part.sum().item() for part in torch.cat(losses).cpu().double().split(sizes.tolist())]
 
+    # 1) the hidden state before each token that is predicted
+    ids = pad(sentences).to(device)  # (B, T)
+    hidden = model.model(ids)  # (B, T, D)
+    hidden = hidden[:, :-1]  # (B, T - 1, D)
+    targets = ids[:, 1:]  # (B, T - 1)
 
-def read(path: Path) -> float:
-    """The perplexity per token of all sentences together of such a file."""
-    rows = read_written(path, tokens=int, nats=float)
-    return math.exp(
-        min(700, sum(row["nats"] for row in rows) / max(1, sum(row["tokens"] for row in rows)))
+    # 2) without the padding: n predictions in all
+    counts = [len(sentence) - 1 for sentence in sentences]
+    ends = torch.tensor(counts, device=device)
+    places = torch.arange(hidden.shape[1], device=device)
+    real = places < ends.unsqueeze(1)  # (B, T - 1)
+    hidden = hidden[real]  # (n, D)
+    targets = targets[real]  # (n,)
+
+    # 3) their losses, a few at a time, because all logits (n, V) would need too much memory
+    size = LOGITS_AT_ONCE // model.config.vocab_size
+    size = max(1, size)
+    parts = zip(
+        hidden.split(size),
+        targets.split(size),
+        strict=True,
     )
+    losses = []
+    for part, target in parts:
+        logits = model.logits(part).float()  # (size, V)
+        loss = F.cross_entropy(logits, target, reduction="none")
+        losses.append(loss)  # (size,)
+
+    # 4) a sum for each sentence, in float64
+    losses = torch.cat(losses).cpu().double()  # (n,)
+    by_sentence = losses.split(counts)
+    return [part.sum().item() for part in by_sentence]
+
+
+def perplexity(tokens: list[int], nats: list[float]) -> float:
+    """Perplexity per token of all sentences together, given the tokens and nats of each."""
+    total = sum(tokens)
+    mean = sum(nats) / max(1, total)
+    mean = min(MOST_NATS, mean)
+    return math.exp(mean)

@@ -11,11 +11,12 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics, perplexity
+from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
 from minitox.files import read_written
 from minitox.report.neuron_tables import check_info
-from minitox.run import replies
+from minitox.run.evaluation import read_perplexity, read_replies
+from minitox.run.neuron_files import read_neurons
 
 # the mean of every resample, (1 + W,), for each model and language
 Estimates = dict[str, dict[str, np.ndarray]]
@@ -104,7 +105,7 @@ def gather(
 ) -> Results:
     """Score all replies that have no score yet, and read everything else from `out`."""
     models = {candidate.name: candidate for candidate in candidates}
-    rows = read_all(out / "replies", models, inputs.prompts, replies.read)
+    rows = read_all(out / "replies", models, inputs.prompts, read_replies)
     masks, infos, gaps = toxic_neurons(out / "neurons", models.get("base"))
     resamples = {}
     for language, prompts in inputs.prompts.items():
@@ -114,7 +115,7 @@ def gather(
         rows=rows,
         replies=judge_all(rows, samples, scores, identify, advance),
         answers=read_all(out / "mmlu", models, inputs.questions, grade),
-        perplexity=read_all(out / "perplexity", models, inputs.clean, perplexity.read),
+        perplexity=read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples=resamples,
         masks=masks,
         infos=infos,

@@ -1,7 +1,8 @@
 """The models that are compared: the base, and every folder that train.py made of it."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,20 +10,22 @@ import torch
 from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
+from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
 
+# order in the report: the paper's models, then the control, then the others by name
 ORDER = (
     "base",
     "full",
     "per-language",
     "multilingual",
     "random",
-)  # the paper's, then the control, then the others by name
+)
 
 
 @dataclass
 class Candidate:
-    """A model folder that was found usable; its weights are read when a reply is asked for."""
+    """A usable model folder. Its weights are read when `model` is first used."""
 
     name: str
     folder: Path
@@ -31,65 +34,92 @@ class Candidate:
     fingerprint: str
     device: torch.device
     dtype: torch.dtype
-    spread: bool = False  # over several processes
+    shard: bool = False  # among the processes
+    weights: LanguageModel | None = field(default=None, init=False)
 
     @property
     def identity(self) -> dict:
-        """What the replies depend on besides a run's own settings."""
+        """What its replies depend on besides the settings of the run."""
         return {"model": self.fingerprint, "device": self.device.type, "dtype": str(self.dtype)}
 
-    @cached_property
-    def model(self):
-        return checkpoint.load(self.folder, self.device, self.dtype, self.spread)
+    @property
+    def model(self) -> LanguageModel:
+        """The model itself, which stays in memory until a `with loaded()` block ends."""
+        if self.weights is None:
+            self.weights = checkpoint.load(self.folder, self.device, self.dtype, self.shard)
+        return self.weights
+
+    @contextmanager
+    def loaded(self) -> Iterator[None]:
+        """A block in which `model` may be used; its end releases the memory."""
+        try:
+            yield
+        finally:
+            self.weights = None
 
 
-def find(args) -> dict[str, Path]:
-    """The folders that --models asks for, by name; by default the base and all of OUT/models."""
-    made = args.out / "models"
-    tuned = {
-        path.parent.name: path.parent
-        for path in made.glob("*/config.json")
-        if not path.parent.name.endswith(".partial")
-    }
-    known = {"base": args.model, **tuned}
-    asked = {}
-    for item in args.models or sorted(
-        known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)
-    ):
+def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
+    """The folders of `models` by name: base, names in `out`/models, or NAME=DIR.
+
+    None means the base and all models in `out`/models. InputError names a folder that is missing.
+    """
+    # 1) the models that have a name already
+    tuned = out / "models"
+    known = {"base": base}
+    for config in tuned.glob("*/config.json"):
+        name = config.parent.name
+        if not name.endswith(".partial"):
+            known[name] = config.parent
+
+    # 2) those that are asked for
+    folders = {}
+    for item in models or sorted(known, key=place_in_report):
         name, _, folder = item.partition("=")
         if not folder and name not in known:
             raise InputError(
-                f"--models {name}: {made / name} is no model folder; run train.py first, or give {name}=DIR"
+                f"--models {name}: {tuned / name} is no model folder; "
+                f"run train.py first, or give {name}=DIR"
             )
+        # results are written to a folder of this name
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
-        asked[name] = Path(folder) if folder else known[name]
-    return asked
+        folders[name] = Path(folder) if folder else known[name]
+    return folders
+
+
+def place_in_report(name: str) -> tuple[int, str]:
+    """Sorting key of a model's name."""
+    if name in ORDER:
+        return ORDER.index(name), name
+    return len(ORDER), name
 
 
 def open_one(
-    name: str, folder: Path, device: torch.device, dtype: torch.dtype, spread: bool = False
+    name: str,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    shard: bool = False,
 ) -> Candidate:
-    """A model folder, if it can be used; InputError says why not."""
+    """The model of a folder; InputError if it cannot be used."""
     config = read_config(folder)
-    return Candidate(
-        name,
-        folder,
-        config,
-        Tokenizer(folder, config),
-        checkpoint.fingerprint(folder),
-        device,
-        dtype,
-        spread,
-    )
+    tokenizer = Tokenizer(folder, config)
+    fingerprint = checkpoint.fingerprint(folder)
+    return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard)
 
 
-def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict[str, str]]:
-    """The models that can be used, opened as `open_one` does, and for each that cannot, why."""
-    found, failed = [], {}
+def open_all(
+    folders: dict[str, Path],
+    device: torch.device,
+    dtype: torch.dtype,
+    shard: bool = False,
+) -> tuple[list[Candidate], dict[str, str]]:
+    """The models that can be used, and the reason for each that cannot."""
+    usable = []
+    failed = {}
     for name, folder in folders.items():
         try:
-            found.append(open_one(name, folder, *how))
+            usable.append(open_one(name, folder, device, dtype, shard))
         except InputError as error:
             failed[name] = str(error)
-    return found, failed
+    return usable, failed

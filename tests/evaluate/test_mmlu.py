@@ -1,18 +1,14 @@
-"""Questions in, letters out: what counts as an answer, and what the model is asked."""
-
-from types import SimpleNamespace
+"""Multilingual MMLU: what the model is asked, and what counts as its answer."""
 
 import pytest
 import torch
 from tiny import write_model
 
 from minitox.evaluate import mmlu
-from minitox.files import read_jsonl
-from minitox.run import candidates
-from minitox.run.journal import append_batches
+from minitox.lm.config import read_config
+from minitox.lm.text import Tokenizer
 
 CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
-ROW = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +55,7 @@ def test_an_answer_is_found(reply, answer):
         "Vitamin C-3PO and D'Artagnan",
     ],
 )
-def test_no_answer_is_made_up(reply):
+def test_a_reply_without_a_clear_answer_has_none(reply):
     assert mmlu.extract(reply, CHOICES) is None
 
 
@@ -72,42 +68,31 @@ def test_no_answer_is_made_up(reply):
         ("14 million", ["4 million", "5 million", "40 million", "1 million"], None),
     ],
 )
-def test_an_option_is_repeated_if_it_reads_alike_and_is_no_part_of_a_number(reply, choices, answer):
+def test_an_option_is_repeated_if_it_looks_alike_and_is_not_part_of_a_number(
+    reply, choices, answer
+):
     assert mmlu.extract(reply, choices) == answer
 
 
-def test_a_question_is_asked_with_an_option_a_line():
-    assert mmlu.as_prompt(ROW) == "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
+def test_the_rule_of_an_answer_is_one_sentence_for_the_report():
+    rule = mmlu.extract.__doc__.splitlines()[0]
+    assert rule.startswith("Take the leading letter") and rule.endswith(".")
 
 
-def candidate(folder, **changes):
-    write_model(folder, **changes)
-    return candidates.open_one("base", folder, torch.device("cpu"), torch.float32)
+def test_the_prompt_is_the_question_and_an_option_a_line():
+    question = {"question": "Which of these is a river?", "choices": CHOICES, "answer": "A"}
+    expected = "Which of these is a river?\nA. Nile\nB. Alps\nC. Gobi\nD. Oslo"
+    assert mmlu.as_prompt(question) == expected
 
 
-def test_the_likeliest_letter_is_the_one_with_the_highest_logit_alone_or_in_a_batch(tmp_path):
-    found = candidate(tmp_path / "model")
-    prompts = [
-        found.tokenizer.prompt(text) for text in ("the soup", "a garden is green, you see", "warm")
-    ]
-    letters = [found.tokenizer.encode(letter)[0] for letter in "ABCD"]
-    alone = [
-        int(found.model(torch.tensor([prompt]))[0, -1, letters].argmax()) for prompt in prompts
-    ]
-    assert mmlu.best_of(found.model, prompts, letters) == alone
-
-
-def test_answers_go_to_disk_once_and_a_question_too_long_has_none(tmp_path):
-    found = candidate(tmp_path / "model")
-    questions = [
-        {"question": "soup?", "choices": list("wxyz"), "answer": "B"},
-        {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"},
-    ]
-    args = SimpleNamespace(answer_tokens=4, batch_tokens=100)
-    file = mmlu.plan(found, questions, args, tmp_path / "en.jsonl")
-    assert [done for done, _ in append_batches([file])][-1] == 2
-    rows = {row["id"]: row for _, row in read_jsonl(tmp_path / "en.jsonl")}
-    assert rows[1]["likeliest"] in tuple("ABCD") and rows[1]["answer"] == "B"
-    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "generated": None}
-    before = (tmp_path / "en.jsonl").read_bytes()
-    assert list(append_batches([file])) == [] and (tmp_path / "en.jsonl").read_bytes() == before
+def test_the_likeliest_letter_has_the_highest_logit_alone_and_in_a_batch(tmp_path):
+    model = write_model(tmp_path)
+    tokenizer = Tokenizer(tmp_path, read_config(tmp_path))
+    texts = ("the soup", "a garden is green, you see", "warm")
+    prompts = [tokenizer.prompt(text) for text in texts]
+    letter_ids = [tokenizer.encode(letter)[0] for letter in "ABCD"]
+    expected = []
+    for prompt in prompts:
+        logits = model(torch.tensor([prompt]))[0, -1, letter_ids]  # (4,)
+        expected.append("ABCD"[int(logits.argmax())])
+    assert mmlu.likeliest_letters(model, prompts, letter_ids) == expected

@@ -1,0 +1,73 @@
+"""The models to compare: which folders are taken, in which order, and when weights are read."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_model
+
+from minitox.errors import InputError
+from minitox.run import candidates
+
+CPU = torch.device("cpu")
+BASE = Path("base-model")
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    """Tuned models, finished and unfinished."""
+    for name in ("aura", "random", "full", "shared.partial", "multilingual"):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+    (tmp_path / "models" / "empty").mkdir()
+    return tmp_path
+
+
+def test_all_finished_models_are_compared_in_the_order_of_the_paper(out):
+    folders = candidates.find(None, BASE, out)
+    assert list(folders) == ["base", "full", "multilingual", "random", "aura"]
+    assert folders["base"] == BASE
+    assert folders["full"] == out / "models" / "full"
+
+
+def test_models_can_be_chosen_by_name_and_by_folder(out):
+    folders = candidates.find(["random", "other=/some/where", "base"], BASE, out)
+    assert list(folders) == ["random", "other", "base"]
+    assert folders["other"] == Path("/some/where")
+
+
+@pytest.mark.parametrize(
+    "item, message",
+    [
+        ("specific", "run train.py first, or give specific=DIR"),
+        ("shared.partial", "run train.py first"),
+        ("a/b=x", "'a/b' cannot name a folder"),
+        ("=x", "'' cannot name a folder"),
+        (".hidden=x", "cannot name a folder"),
+    ],
+)
+def test_a_model_that_cannot_be_taken_is_named(out, item, message):
+    with pytest.raises(InputError, match=message):
+        candidates.find([item], BASE, out)
+
+
+def test_a_folder_that_cannot_be_used_is_named_and_the_others_are_opened(tmp_path):
+    write_model(tmp_path / "model")
+    folders = {"broken": tmp_path / "nowhere", "base": tmp_path / "model"}
+    usable, failed = candidates.open_all(folders, CPU, torch.float32)
+    assert [candidate.name for candidate in usable] == ["base"]
+    assert failed.keys() == {"broken"}
+    assert "config.json: no such file" in failed["broken"]
+
+
+def test_weights_are_read_once_and_released_at_the_end_even_after_an_error(tmp_path):
+    write_model(tmp_path)
+    candidate = candidates.open_one("base", tmp_path, CPU, torch.float32)
+    assert candidate.weights is None
+    with pytest.raises(InputError):
+        with candidate.loaded():
+            model = candidate.model
+            assert candidate.model is model
+            raise InputError("the disk is full")
+    assert candidate.weights is None

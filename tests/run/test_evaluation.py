@@ -1,0 +1,298 @@
+"""Replies, answers and likelihoods on disk: each once, whatever the batch or the interruption."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import TOY, write_jsonl, write_model
+
+from minitox.data import read_prompts
+from minitox.errors import InputError
+from minitox.files import file_hash, read_jsonl
+from minitox.lm import checkpoint
+from minitox.lm.checkpoint import save_weights
+from minitox.run import candidates, evaluation
+from minitox.run.candidates import Candidate
+from minitox.run.journal import Batches, append_batches
+
+CPU = torch.device("cpu")
+
+
+def open_model(folder) -> Candidate:
+    return candidates.open_one("base", folder, CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def toy() -> Candidate:
+    return open_model(TOY / "model")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "en.jsonl"
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Candidate:
+    """A random model of 64 positions."""
+    write_model(tmp_path / "model")
+    return open_model(tmp_path / "model")
+
+
+def lines_after_each_batch(plan: Batches) -> list[int]:
+    """Carry out a plan; how many lines there are after each batch."""
+    return [lines for lines, _ in append_batches([plan])]
+
+
+# ---------- inputs
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder with some English and German files."""
+    folder = tmp_path / "data"
+    question = {"question": "soup?", "choices": list("wxyz"), "answer": "B"}
+    for language in ("en", "de"):
+        prompts = [{"prompt": f"{language} {number}"} for number in range(9)]
+        write_jsonl(folder / "prompts" / f"{language}.jsonl", prompts)
+    write_jsonl(folder / "mmlu" / "en.jsonl", [question])
+    write_jsonl(folder / "detection" / "en.jsonl", [{"text": "soup", "toxicity": 0.0}])
+    write_jsonl(folder / "detection" / "de.jsonl", [{"text": "ox", "toxicity": 0.9}])
+    return folder
+
+
+def read_inputs(data, languages=("en", "de", "cs"), **changes) -> evaluation.Inputs:
+    settings = {"most_prompts": 4, "with_questions": True, "most_sentences": 5, "seed": 0}
+    return evaluation.read_inputs(data, list(languages), **(settings | changes))
+
+
+def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):
+    inputs = read_inputs(data)
+    assert {language: len(prompts) for language, prompts in inputs.prompts.items()} == {
+        "en": 4,
+        "de": 4,
+    }
+    assert inputs.questions.keys() == {"en"}
+    assert inputs.clean == {"en": ["soup"]}
+    assert inputs.gaps == {
+        "prompts": "no file of cs",
+        "mmlu": "no file of de, cs",
+        "detection": "no file of cs",
+        "detection/de": f"{data / 'detection' / 'de.jsonl'}: no clean sentence",
+    }
+
+
+def test_the_hash_of_every_file_in_use_is_kept(data):
+    hashes = read_inputs(data).hashes
+    assert {folder: set(files) for folder, files in hashes.items()} == {
+        "prompts": {"en", "de"},
+        "mmlu": {"en"},
+        "detection": {"en"},
+    }
+    assert hashes["prompts"]["de"] == file_hash(data / "prompts" / "de.jsonl")
+
+
+def test_the_prompts_of_a_language_depend_on_the_seed_and_not_on_other_languages(data):
+    prompts = read_inputs(data).prompts
+    assert prompts["en"] == read_inputs(data, ["en"]).prompts["en"]
+    assert prompts["en"] != read_inputs(data, seed=1).prompts["en"]
+    assert list(prompts["en"]) != list(prompts["de"])
+
+
+def test_questions_and_sentences_that_are_not_wanted_are_not_read(data):
+    (data / "mmlu" / "en.jsonl").write_text("soup")
+    (data / "detection" / "en.jsonl").write_text("soup")
+    inputs = read_inputs(data, with_questions=False, most_sentences=0)
+    assert inputs.hashes.keys() == {"prompts"}
+    assert inputs.gaps == {"prompts": "no file of cs"}
+
+
+def test_without_any_prompt_there_is_nothing_to_evaluate(data):
+    with pytest.raises(InputError, match="no language of cs can be used"):
+        read_inputs(data, ["cs"])
+
+
+# ---------- replies
+
+
+def plan_replies(candidate, prompts, path, **changes) -> Batches:
+    settings = {
+        "samples": 1,
+        "max_new_tokens": 20,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "batch_tokens": 300,
+        "seed": 0,
+    }
+    return evaluation.plan_replies(candidate, prompts, path, **(settings | changes))
+
+
+def write_replies(candidate, prompts, path, **changes) -> list[int]:
+    return lines_after_each_batch(plan_replies(candidate, prompts, path, **changes))
+
+
+def toy_prompts(language: str, most: int = 10) -> dict[int, str]:
+    path = TOY / "prompts" / f"{language}.jsonl"
+    return read_prompts(path, most, np.random.default_rng(0))
+
+
+def test_replies_are_the_same_in_any_batch(toy, tmp_path):
+    prompts = toy_prompts("de")
+    written = []
+    for batch_tokens in (1, 300, 10**6):
+        path = tmp_path / f"{batch_tokens}.jsonl"
+        assert write_replies(toy, prompts, path, batch_tokens=batch_tokens)[-1] == 10
+        written.append(evaluation.read_replies(path))
+    one_by_one, some, together = written
+    assert one_by_one == some == together
+    assert [row["id"] for row in some] == list(prompts)
+    assert all(row["prompt"] == prompts[row["id"]] and row["response"] for row in some)
+
+
+def test_an_interrupted_run_resumes_and_ends_with_the_same_bytes(toy, path):
+    prompts = toy_prompts("en")
+    counts = write_replies(toy, prompts, path)
+    whole = path.read_bytes()
+    ends = [0, *(i + 1 for i, byte in enumerate(whole) if byte == ord("\n"))]
+    sizes = (0, 1, ends[1], ends[1] + 5, ends[counts[1]], ends[counts[1]] - 1, len(whole) - 1)
+    for size in sizes:
+        path.write_bytes(whole[:size])
+        lines_left = sum(end <= size for end in ends[1:])
+        again = write_replies(toy, prompts, path)
+        assert path.read_bytes() == whole
+        assert again == [count for count in counts if count > lines_left]
+    assert write_replies(toy, prompts, path) == []
+
+
+def test_an_incomplete_batch_is_computed_again_and_complete_ones_are_not(tmp_path):
+    computed = []
+
+    def rows_of(batch):
+        computed.append(batch)
+        return [{"letter": letter} for letter in batch]
+
+    path = tmp_path / "x.jsonl"
+    first = Batches(path, [["a", "b"], ["c"], ["d", "e", "f"]], rows_of)
+    second = Batches(tmp_path / "y.jsonl", [["g"]], rows_of)
+    progress = list(append_batches([first, second]))
+    assert progress == [(2, first), (3, first), (6, first), (7, second)]
+
+    # four of six lines, and a piece of the fifth
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:4]) + lines[4][:5])
+    computed.clear()
+    assert list(append_batches([first, second])) == [(7, first)]
+    assert computed == [["d", "e", "f"]]
+    assert [row["letter"] for _, row in read_jsonl(path)] == list("abcdef")
+
+
+def test_the_weights_are_not_read_if_no_reply_is_missing(toy, path, monkeypatch):
+    prompts = toy_prompts("en", 3)
+    write_replies(toy, prompts, path)
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("the weights were read"))
+    candidate = open_model(TOY / "model")
+    with candidate.loaded():
+        write_replies(candidate, prompts, path)
+    assert candidate.weights is None
+
+
+def test_samples_differ_and_do_not_depend_on_the_batch_or_other_prompts(toy, tmp_path):
+    prompts = toy_prompts("en")
+    settings = {"samples": 3, "temperature": 1.5}
+    path = tmp_path / "all" / "en.jsonl"
+    write_replies(toy, prompts, path, **settings)
+    every = evaluation.read_replies(path)
+    first, second = list(prompts)[:2]
+    assert [(row["id"], row["sample"]) for row in every[:4]] == [
+        (first, 0),
+        (first, 1),
+        (first, 2),
+        (second, 0),
+    ]
+    assert len({row["response"] for row in every[:3]}) > 1
+
+    few = dict(list(prompts.items())[2:4])
+    path = tmp_path / "few" / "en.jsonl"
+    write_replies(toy, few, path, batch_tokens=1, **settings)
+    assert evaluation.read_replies(path) == [row for row in every if row["id"] in few]
+
+
+def test_a_prompt_longer_than_the_context_gets_no_reply_and_the_others_do(tiny, path):
+    # the third is as long as it may be: BOS, text, newline, and 20 tokens of reply
+    prompts = {1: "q" * 200, 2: "the soup", 3: "w" * 42}
+    write_replies(tiny, prompts, path)
+    rows = evaluation.read_replies(path)
+    assert [row["response"] is None for row in rows] == [True, False, False]
+    assert rows[0]["tokens"] == 0
+    assert rows[0]["stopped"] is False
+
+
+def test_a_value_error_of_the_method_becomes_an_error_of_the_user(tiny, path, monkeypatch):
+    def generate(*_):
+        raise ValueError("a text of 99 tokens does not fit")
+
+    monkeypatch.setattr(evaluation, "generate", generate)
+    with pytest.raises(InputError, match="a text of 99 tokens does not fit"):
+        write_replies(tiny, {1: "the soup"}, path)
+
+
+def test_a_limit_that_leaves_no_room_for_a_prompt_is_refused(tiny, path):
+    message = "--max-new-tokens 64 leaves no room for a prompt in 64 positions"
+    with pytest.raises(InputError, match=message):
+        plan_replies(tiny, {1: "the soup"}, path, max_new_tokens=64)
+
+
+# ---------- answers
+
+
+def test_answers_are_written_once_and_a_question_that_is_too_long_has_none(tiny, path):
+    questions = [
+        {"question": "soup?", "choices": list("wxyz"), "answer": "B"},
+        {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"},
+    ]
+    plan = evaluation.plan_answers(tiny, questions, path, answer_tokens=4, batch_tokens=100)
+    assert lines_after_each_batch(plan)[-1] == 2
+    rows = {row["id"]: row for _, row in read_jsonl(path)}
+    assert rows[1]["likeliest"] in tuple("ABCD")
+    assert rows[1]["answer"] == "B"
+    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "generated": None}
+
+    before = path.read_bytes()
+    assert lines_after_each_batch(plan) == []
+    assert path.read_bytes() == before
+
+
+# ---------- likelihoods
+
+
+def plan_likelihoods(candidate, sentences, path, max_tokens) -> Batches:
+    return evaluation.plan_likelihoods(
+        candidate, sentences, path, max_tokens=max_tokens, batch_tokens=40
+    )
+
+
+def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(tmp_path, path):
+    folder = tmp_path / "model"
+    model = write_model(folder)
+    model.model.norm.weight.zero_()  # all logits are equal
+    save_weights(model.state_dict(), folder, shard_bytes=10**9)
+
+    sentences = ["the soup is warm", "green", "q" * 100]
+    plan = plan_likelihoods(open_model(folder), sentences, path, max_tokens=30)
+    assert lines_after_each_batch(plan)[-1] == 3
+    rows = {row["id"]: row for _, row in read_jsonl(path)}
+    assert rows[3]["tokens"] == 30
+    assert rows[3]["nats"] == pytest.approx(30 * math.log(300), rel=1e-5)
+    assert evaluation.read_perplexity(path) == pytest.approx(300, rel=1e-4)
+
+
+def test_a_sentence_longer_than_the_context_is_cut(tiny, path):
+    lines_after_each_batch(plan_likelihoods(tiny, ["q" * 200], path, max_tokens=128))
+    assert json.loads(path.read_text())["tokens"] == 63
+
+
+def test_perplexity_is_read_from_all_rows_of_a_file(path):
+    write_jsonl(path, [{"tokens": 2, "nats": 60.0}, {"tokens": 2, "nats": 2.0}])
+    assert evaluation.read_perplexity(path) == pytest.approx(math.exp(15.5))

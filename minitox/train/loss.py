@@ -19,15 +19,17 @@ LOGITS_AT_ONCE_ON_GPU = 2**27
 def reply_loss(model: LanguageModel, pairs: list[Pair]) -> torch.Tensor:  # -> ()
     """Cross-entropy of the replies and of the tokens that end them, summed over tokens, in nats."""
     device = model.model.embed_tokens.weight.device
-    ids = pad([pair.ids[:-1] for pair in pairs]).to(device)  # (B, T)
-    logits = model(ids)  # (B, T, V)
-    total = torch.zeros((), device=device)
+    ids = pad([pair.ids for pair in pairs]).to(device)  # (B, T + 1)
+    inputs = ids[:, :-1]  # (B, T)
+    targets = ids[:, 1:]  # (B, T): the next token of each
+
+    # the loss counts where the next token belongs to the reply
+    counts = torch.zeros(inputs.shape, dtype=torch.bool, device=device)
     for row, pair in enumerate(pairs):
-        # the logits at a position predict the next token, the first reply token at start - 1
-        predictions = logits[row, pair.start - 1 : len(pair.ids) - 1]  # (reply tokens, V)
-        targets = torch.tensor(pair.ids[pair.start :], device=device)  # (reply tokens,)
-        total = total + F.cross_entropy(predictions.float(), targets, reduction="sum")
-    return total
+        counts[row, pair.start - 1 : len(pair.ids) - 1] = True
+
+    logits = model.logits(model.model(inputs)[counts])  # (n, V)
+    return F.cross_entropy(logits.float(), targets[counts], reduction="sum")
 
 
 def reply_loss_and_gradients(

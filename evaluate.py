@@ -181,7 +181,15 @@ def main(argv=None) -> None:
     config = read_config(args.model)
     device, dtype = cli.prepare_device(args, config, tokens=(8_192, 65_536))
     folders, found = candidates.find(args), evaluation_inputs.read(args)
-    scorer, identify = open_scorer(args, device, dtype), language_id.detector(args.language_id)
+    scorer = open_scorer(
+        args.scorer,
+        args.data,
+        device,
+        dtype,
+        perspective_url=args.perspective_url,
+        per_minute=args.per_minute,
+    )
+    identify = language_id.detector(args.language_id)
     usable, failed = candidates.open_all(folders, device, dtype, args.spread)
     hold(args.out)
     for candidate in usable:

@@ -175,7 +175,14 @@ def generate(args, state: Path) -> None:
 def check(args, state: Path) -> None:
     """Propose for each pair to keep it, or one of the paper's four reasons against it."""
     paths, candidate = present(args, state / "replies"), open_model(args)
-    scorer = open_scorer(args, candidate.device, candidate.dtype)
+    scorer = open_scorer(
+        args.scorer,
+        args.data,
+        candidate.device,
+        candidate.dtype,
+        perspective_url=args.perspective_url,
+        per_minute=args.per_minute,
+    )
     claim(args, candidate, state / "checks", paths, {"scorer": scorer.name})
     scored = scores.Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
     for language, path in paths.items():

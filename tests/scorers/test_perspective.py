@@ -284,7 +284,7 @@ def test_a_body_without_a_score_from_0_to_1_is_a_failure_and_nothing_of_it_is_re
     (score, status), after = ask(scorer, "a", "b")
     assert score is None and status in (
         "failed: the answer holds no score",
-        "failed: the score is no number from 0 to 1",
+        "failed: the score is not a number from 0 to 1",
     )
     assert after == scored("b")[0] and len(server.seen) == 2
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, processors
 
 import evaluate
 from minitox.errors import InputError
-from minitox.scorers import encoder
+from minitox.scorers import encoder, encoder_model
 from minitox.scorers.encoder import Encoder
+from minitox.scorers.encoder_config import read_labels
 
 FAMILIES = ["xlm-roberta", "modernbert"]
 
@@ -156,7 +157,7 @@ def test_an_encoder_that_sees_its_pads_does_not_pass_the_golden_test(family):
 
 def test_the_tanh_approximation_of_gelu_does_not_pass_the_golden_test(monkeypatch):
     exact = torch.nn.functional.gelu
-    monkeypatch.setattr(encoder.F, "gelu", lambda x: exact(x, approximate="tanh"))
+    monkeypatch.setattr(encoder_model.F, "gelu", lambda x: exact(x, approximate="tanh"))
     assert min(golden_difference(GOLDEN / family) for family in FAMILIES) > 1e-4
 
 
@@ -310,7 +311,7 @@ def test_the_name_follows_whatever_the_scores_depend_on(tmp_path):
     ],
 )
 def test_which_output_means_toxic(labels, toxic):
-    assert encoder.read_labels(dict(zip("0123456789", labels)), "config.json") == (labels, toxic)
+    assert read_labels(dict(zip("0123456789", labels)), "config.json") == (labels, toxic)
 
 
 @pytest.mark.parametrize(
@@ -326,13 +327,13 @@ def test_which_output_means_toxic(labels, toxic):
 )
 def test_outputs_that_do_not_say_which_means_toxic_are_refused(labels):
     with pytest.raises(InputError, match='here: id2label must name one output "toxic"'):
-        encoder.read_labels(dict(zip("012", labels)), "here")
+        read_labels(dict(zip("012", labels)), "here")
 
 
 @pytest.mark.parametrize("names", [None, ["toxic"], {"1": "toxic"}, {"toxic": 0}, {}])
 def test_labels_without_numbers_are_refused(names):
     with pytest.raises(InputError, match="id2label"):
-        encoder.read_labels(names, "here")
+        read_labels(names, "here")
 
 
 @pytest.mark.parametrize(
@@ -380,7 +381,11 @@ def test_outputs_become_a_probability(count, problem_type, kind, tmp_path):
         ("xlm-roberta", {"problem_type": "regression"}, "problem_type 'regression'"),
         ("xlm-roberta", {"quantization_config": {"bits": 4}}, "quantization_config"),
         ("xlm-roberta", {"hidden_size": 0}, "hidden_size"),
-        ("xlm-roberta", {"num_attention_heads": 3}, "hidden_size 16 makes no 3 heads"),
+        (
+            "xlm-roberta",
+            {"num_attention_heads": 3},
+            "hidden_size 16 cannot be divided into 3 heads",
+        ),
         ("xlm-roberta", {"num_hidden_layers": "2"}, "num_hidden_layers"),
         ("modernbert", {"hidden_activation": "silu"}, "hidden_activation 'silu'"),
         ("modernbert", {"classifier_activation": "relu"}, "classifier_activation 'relu'"),

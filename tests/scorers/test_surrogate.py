@@ -10,7 +10,7 @@ from tiny import TOY
 from minitox.errors import InputError
 from minitox.scorers import surrogate
 from minitox.scorers.surrogate import (
-    LONGEST,
+    MAX_CHARACTERS,
     SETTINGS,
     Surrogate,
     calibrate,
@@ -28,7 +28,7 @@ HOSTILE = [
     "x\udfff\ud800",
     "\U0010ffff",
     ".",
-    "\ufdfa" * LONGEST,
+    "\ufdfa" * MAX_CHARACTERS,
     "\u0301" * 3_000,
     "a" * 100_000,
     "1 \n" * 50_000,
@@ -208,7 +208,7 @@ def test_a_score_depends_on_the_text_and_nothing_else(toy):
 
 
 def test_what_lies_beyond_the_limit_is_not_read_and_the_status_says_so(toy):
-    begin = ("The soup is warm. " * LONGEST)[:LONGEST]
+    begin = ("The soup is warm. " * MAX_CHARACTERS)[:MAX_CHARACTERS]
     (whole, status), (more, cut) = toy.score([begin, begin + "you donkey"], "en")
     assert (status, cut) == ("scored", "cut") and whole == more
 
@@ -217,7 +217,7 @@ def test_what_lies_beyond_the_limit_is_not_read_and_the_status_says_so(toy):
 def test_no_text_is_too_strange(toy, text):
     for language in ("en", "zh"):
         ((score, status),) = toy.score([text], language)
-        assert 0 <= score <= 1 and status == ("cut" if len(text) > LONGEST else "scored")
+        assert 0 <= score <= 1 and status == ("cut" if len(text) > MAX_CHARACTERS else "scored")
 
 
 def test_scores_keep_to_0_and_1_however_large_a_weight(tmp_path):

@@ -283,7 +283,7 @@ def test_a_body_without_a_score_from_0_to_1_is_a_failure_and_nothing_of_it_is_re
     server.script.append((200, body, {}))
     (score, status), after = ask(scorer, "a", "b")
     assert score is None and status in (
-        "failed: the answer holds no score",
+        "failed: the answer contains no score",
         "failed: the score is not a number from 0 to 1",
     )
     assert after == scored("b")[0] and len(server.seen) == 2
@@ -413,7 +413,7 @@ def test_a_storm_stops_the_run_after_eight_requests_and_the_next_run_goes_on(
 ):
     server.scripted["b"] = trouble
     with pytest.raises(
-        InputError, match="no answer to request 8 of 8 .*the same command goes on from there"
+        InputError, match="no answer to request 8 of 8 .*rerun the same command to resume"
     ):
         Scores(tmp_path / "scores", scorer).of(["a", "b", "c"], "en")
     assert clock.waits == [1, 1, 2, 4, 8, 16, 32, 64]  # the first for a token
@@ -498,7 +498,7 @@ def test_a_server_that_wants_more_than_an_hour_is_not_waited_for(server, scorer,
     server.script.append((429, b"", {"Retry-After": header}))
     with pytest.raises(
         InputError,
-        match="request 1 of 8 .HTTP 429, to be asked again in (86,400|inf) s.*the same command goes on",
+        match="request 1 of 8 .HTTP 429, retry after (86,400|inf) s.*rerun the same command to resume",
     ):
         ask(scorer, "a")
     assert clock.waits == []
@@ -568,7 +568,7 @@ def test_without_a_key_google_is_not_asked_and_the_message_says_what_to_do(monke
     "key", ["secret key", "secret\r\nX: y", "secret\u2026", "secret\ud800", "secret;"]
 )
 def test_a_key_that_no_header_could_carry_is_refused_and_not_shown(key):
-    with pytest.raises(InputError, match="PERSPECTIVE_API_KEY holds") as caught:
+    with pytest.raises(InputError, match="PERSPECTIVE_API_KEY contains") as caught:
         check_address(GOOGLE_URL, key)
     assert "secret" not in str(caught.value)
 

@@ -24,12 +24,11 @@ import checks  # noqa: E402
 import review  # noqa: E402
 
 from minitox import files  # noqa: E402
-from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
+from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import candidates, cli, evaluation, journal  # noqa: E402
-from minitox.run.language_detector import open_detector  # noqa: E402
+from minitox.run import candidates, cli, journal, replies  # noqa: E402
 from minitox.scorers import scores  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -154,7 +153,7 @@ def generate(args, state: Path) -> None:
     claim(args, candidate, state / "replies", paths, settings)
     for language, path in paths.items():
         try:
-            prompts = read_prompts(path, args.sample, np.random.default_rng(args.seed))
+            prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
@@ -164,18 +163,9 @@ def generate(args, state: Path) -> None:
         }
         final, progress = state / "replies" / path.name, cli.Progress(len(asked))
         if not final.exists():
-            plan = evaluation.plan_replies(
-                candidate,
-                asked,
-                final.with_suffix(".partial"),
-                samples=args.samples,
-                max_new_tokens=args.max_new_tokens,
-                temperature=args.temperature,
-                top_p=args.top_p,
-                batch_tokens=args.batch_tokens,
-                seed=args.seed,
-            )
-            for done, _ in journal.append_batches([plan]):
+            for done, _ in journal.append_batches(
+                [replies.plan(candidate, asked, args, final.with_suffix(".partial"))]
+            ):
                 progress.show(language, done)
             progress.clear()
             final.with_suffix(".partial").rename(final)  # the next step sees whole files only
@@ -185,8 +175,14 @@ def generate(args, state: Path) -> None:
 def check(args, state: Path) -> None:
     """Propose for each pair to keep it, or one of the paper's four reasons against it."""
     paths, candidate = present(args, state / "replies"), open_model(args)
-    identify = open_detector("script")
-    scorer = open_scorer(args, candidate.device, candidate.dtype)
+    scorer = open_scorer(
+        args.scorer,
+        args.data,
+        candidate.device,
+        candidate.dtype,
+        perspective_url=args.perspective_url,
+        per_minute=args.per_minute,
+    )
     claim(args, candidate, state / "checks", paths, {"scorer": scorer.name})
     scored = scores.Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
     for language, path in paths.items():
@@ -202,7 +198,7 @@ def check(args, state: Path) -> None:
             median = np.median([pair["perplexity"] for pair in pairs])
             for pair in pairs:
                 pair["proposal"], pair["why"] = checks.judge(
-                    pair, identify(pair["response"]), median
+                    pair, language_id.identify(pair["response"]), median
                 )
             checks.drop_copies(pairs)
             write_jsonl(final, pairs)

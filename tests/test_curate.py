@@ -487,7 +487,7 @@ def test_a_scorer_that_fails_is_no_proof_of_politeness_and_is_counted(checked, m
     monkeypatch.setattr(
         curate,
         "open_scorer",
-        lambda *_: SimpleNamespace(name="broken", languages=None, about="", score=score),
+        lambda *_, **__: SimpleNamespace(name="broken", languages=None, about="", score=score),
     )
     curate.main(["check", *shared])
     assert "8 failed: no network" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Which scorer --scorer names."""
+"""The scorer that --scorer names."""
 
 from pathlib import Path
 
@@ -6,22 +6,37 @@ from minitox.errors import InputError
 from minitox.run import cli
 from minitox.scorers.encoder import Encoder
 from minitox.scorers.perspective import Perspective
+from minitox.scorers.scores import Scorer
 from minitox.scorers.surrogate import Surrogate
 
 
-def open_scorer(args, device, dtype):
-    """The scorer that --scorer names."""
-    kind, _, path = (args.scorer or f"surrogate:{args.data / 'scorer.safetensors'}").partition(":")
+def open_scorer(
+    scorer: str | None,  # None: the surrogate in `data`
+    data: Path,
+    device,
+    dtype,
+    *,
+    perspective_url: str,
+    per_minute: float,  # requests to it
+) -> Scorer:
+    """Open surrogate:FILE, encoder:DIR or perspective."""
+    default = f"surrogate:{data / 'scorer.safetensors'}"
+    kind, _, path = (scorer or default).partition(":")
+
+    # 1) a service on the network, which takes no path
     if kind == "perspective" and not path:
-        return Perspective(args.perspective_url, args.per_minute, sleep=cli.wait)
+        return Perspective(perspective_url, per_minute, sleep=cli.wait)
+
+    # 2) a classifier, the only scorer that runs on `device`
     if kind == "encoder" and path:
         return Encoder(Path(path), device, dtype)
+
+    # 3) a linear model on character n-grams
     if kind != "surrogate" or not path:
-        raise InputError(
-            f"--scorer {args.scorer}: choose surrogate:FILE, encoder:DIR or perspective"
-        )
+        raise InputError(f"--scorer {scorer}: choose surrogate:FILE, encoder:DIR or perspective")
     if not Path(path).exists():
         raise InputError(
-            f"{path}: no such file; python data/prepare.py scorer {args.data / 'detection'} --out {path} makes one"
+            f"{path}: no such file; create it with: "
+            f"python data/prepare.py scorer {data / 'detection'} --out {path}"
         )
     return Surrogate(Path(path))

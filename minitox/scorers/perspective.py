@@ -1,12 +1,18 @@
-"""The Perspective API's TOXICITY, one text a request: a quota, retries, and a key that nobody gets to see.
+"""The Perspective API's TOXICITY: one text a request, a limited request rate, and retries.
 
-An error of `requests` holds the key, so none leaves `ask`. A server may quote the key or the text: only its WORDS are repeated.
+Two rules keep the API key and the texts out of messages, logs and files:
+
+- An exception of `requests` contains the request, with the key in its headers. None leaves `post`,
+  not even as the context of another exception.
+- A server's answer may quote the key or the text. A message repeats nothing of it but the HTTP
+  status and the name of one of ERRORS.
 """
 
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
@@ -14,154 +20,184 @@ from hashlib import sha256
 import requests
 
 from minitox.errors import InputError
-from minitox.scorers.scores import checked
+from minitox.scorers.scores import Answer, checked
 
 GOOGLE = "commentanalyzer.googleapis.com"
 GOOGLE_URL = f"https://{GOOGLE}/v1alpha1/comments:analyze"
-CLOSING = "Google closes the service on 31 December 2026; --scorer surrogate:FILE and --scorer encoder:DIR need none"
-LONGEST, TRIES = (
-    20_480,
-    8,
-)  # bytes of a text; requests for it, with waits of 1, 2, 4 ... 64 seconds between them
-TIMEOUT, LONGEST_WAIT = 30, 3_600  # seconds: of silence from the server; of a wait that it asks for
-WORDS = (
-    "API_KEY_INVALID",
-    "SERVICE_DISABLED",
-    "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
-    "COMMENT_EMPTY",
-    "COMMENT_TOO_LONG",
+CLOSING = (
+    "Google closes the service on 31 December 2026; "
+    "use --scorer surrogate:FILE or --scorer encoder:DIR instead"
 )
+MAX_BYTES = 20_480  # of a text; longer ones are cut
+TRIES = 8  # requests for a text, with waits of 1, 2, 4 ... 64 seconds between them
+TIMEOUT = 30  # seconds without a byte from the server
+MAX_WAIT = 3_600  # seconds that a server may ask us to wait
+# the service's names of errors, and the status of the text; None: failed
+ERRORS = {
+    "API_KEY_INVALID": None,
+    "SERVICE_DISABLED": None,
+    "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE": "unsupported",
+    "COMMENT_EMPTY": "empty",
+    "COMMENT_TOO_LONG": None,
+}
 
 
 class Perspective:
-    """A scorer that asks Google, or another server that speaks as Google's does; the key is in PERSPECTIVE_API_KEY."""
+    """A scorer: Google's service, or a server with the same interface.
+
+    The key is the environment's PERSPECTIVE_API_KEY; a server other than Google's needs none.
+    """
+
+    languages = None  # Google knows all sixteen
 
     def __init__(
-        self, url: str = GOOGLE_URL, per_minute: float = 60, clock=time.monotonic, sleep=time.sleep
+        self,
+        url: str = GOOGLE_URL,
+        per_minute: float = 60,
+        clock=time.monotonic,
+        sleep=time.sleep,
     ):
         key = os.environ.get("PERSPECTIVE_API_KEY", "").strip()
-        self.url, self.host, self.clock, self.sleep = url, check_address(url, key), clock, sleep
-        self.name, self.languages = (
-            f"perspective-{sha256(url.encode()).hexdigest()[:12]}",
-            None,
-        )  # Google knows all sixteen
+        self.url = url
+        self.host = check_address(url, key)
+        self.name = f"perspective-{sha256(url.encode()).hexdigest()[:12]}"
         self.about = f"Perspective's TOXICITY, from {url}; its model may change without notice"
         self.advice = CLOSING if self.host == GOOGLE else "check --perspective-url"
-        self.interval, self.token_at = (
-            60 / per_minute,
-            clock(),
-        )  # seconds between two tokens; when the next is there
-        self.session = requests.Session()
-        self.session.trust_env = url.startswith(
-            "https:"
-        )  # without encryption, a proxy would read the key
-        self.session.auth = lambda request: (
-            request
-        )  # or a password from ~/.netrc would take the key's place
-        if key:
-            self.session.headers.update(
-                {"X-Goog-Api-Key": key}
-                if self.host == GOOGLE
-                else {"Authorization": f"Bearer {key}"}
-            )
+        self.clock = clock
+        self.sleep = sleep
+        self.interval = 60 / per_minute  # seconds between two requests
+        self.next_request = clock()  # the earliest time of it
+        self.session = open_session(url, self.host, key)
 
-    def score(self, texts: list[str], language: str):
-        """Yield (score, status) of each text; InputError if the service, the key or the network is at fault and not the text."""
+    def score(self, texts: list[str], language: str) -> Iterator[Answer]:
+        """Yield each text's answer; InputError if the service, the key or the network fails."""
         for text in texts:
             whole = text.encode("utf-8", "replace")  # half a surrogate pair becomes "?"
-            question = {
-                "comment": {"text": whole[:LONGEST].decode("utf-8", "ignore")},
+            beginning = whole[:MAX_BYTES].decode("utf-8", "ignore")  # without half a character
+            request = {
+                "comment": {"text": beginning},
                 "languages": [language],
                 "requestedAttributes": {"TOXICITY": {}},
                 "doNotStore": True,
             }
-            score, status = self.read(*self.ask(question))
-            yield score, "cut" if status == "scored" and len(whole) > LONGEST else status
+            code, body = self.post(request)
+            score, status = self.read(code, body)
+            if status == "scored" and len(whole) > MAX_BYTES:
+                status = "cut"
+            yield score, status
 
-    def ask(self, question: dict) -> tuple[int, bytes]:
-        """HTTP status and body of the answer; while the server is busy or the connection drops, the question is put again."""
+    def post(self, request: dict) -> tuple[int, bytes]:
+        """HTTP status and body of the answer; retries if the server is busy or unreachable."""
         for attempt in range(TRIES):
             wait = 2.0**attempt
-            self.take_token()
+            self.limit_rate()
             try:
+                # a redirect is not followed, because the key would go with it
                 answer = self.session.post(
-                    self.url, json=question, timeout=TIMEOUT, allow_redirects=False
+                    self.url, json=request, timeout=TIMEOUT, allow_redirects=False
                 )
+                # 429: over the quota; 5xx: the server is busy or broken
                 if answer.status_code != 429 and answer.status_code < 500:
                     return answer.status_code, answer.content
                 wait = max(wait, retry_after(answer.headers.get("Retry-After", "")))
-                trouble = f"HTTP {answer.status_code}, to be asked again in {wait:,.0f} s"
+                trouble = f"HTTP {answer.status_code}, retry after {wait:,.0f} s"
             except requests.RequestException as error:
-                trouble = (
-                    "its name does not resolve"
-                    if "NameResolutionError" in str(error)
-                    else type(error).__name__
-                )
-            if attempt + 1 == TRIES or wait > LONGEST_WAIT:
-                raise self.stop(
-                    f"no answer to request {attempt + 1} of {TRIES} ({trouble})", self.advice
-                )
+                # `error` contains the key: only its type is repeated
+                trouble = type(error).__name__
+                if "NameResolutionError" in str(error):
+                    trouble = "its name does not resolve"
+
+            # outside of `except`, or the InputError would keep `error` as its context
+            if attempt + 1 == TRIES or wait > MAX_WAIT:
+                why = f"no answer to request {attempt + 1} of {TRIES} ({trouble})"
+                raise self.stop(why, self.advice)
             self.sleep(wait)
 
-    def take_token(self) -> None:
-        """Wait for a token. The bucket holds one: if it held a minute's, the first minute would see two minutes' requests."""
+    def limit_rate(self) -> None:
+        """Wait until the next request is due."""
+        # idle time is not saved up: a minute of it would put two minutes' requests into the next
         now = self.clock()
-        self.sleep(max(0.0, self.token_at - now))
-        self.token_at = max(now, self.token_at) + self.interval
+        self.sleep(max(0.0, self.next_request - now))
+        self.next_request = max(now, self.next_request) + self.interval
 
-    def read(self, code: int, body: bytes) -> tuple[float | None, str]:
-        """(score, status) from an answer, or InputError if it is about the service and not about the text."""
-        word = next((word for word in WORDS if f'"{word}"'.encode() in body), "")
-        said = f"HTTP {code} {word}".strip()
-        if 300 <= code < 400 or code in (
-            404,
-            410,
-        ):  # no redirect is followed: the key would go with it
-            raise self.stop(f"{said}, the service is not at this address", self.advice)
-        if code in (401, 403) or word == "API_KEY_INVALID":
+    def read(self, code: int, body: bytes) -> Answer:
+        """The answer in an HTTP answer; InputError if it is about the service, not the text."""
+        error = next((name for name in ERRORS if f'"{name}"'.encode() in body), "")
+        trouble = f"HTTP {code} {error}".strip()
+
+        # 1) errors that every other text would have as well
+        if 300 <= code < 400 or code in (404, 410):
+            raise self.stop(f"{trouble}, the service is not at this address", self.advice)
+        if code in (401, 403) or error == "API_KEY_INVALID":
             raise self.stop(
-                f"{said}, the key is refused",
+                f"{trouble}, the key is refused",
                 "check PERSPECTIVE_API_KEY, and that the API is enabled for it",
             )
+
+        # 2) errors of this text
         if code != 200:
-            return None, {
-                "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE": "unsupported",
-                "COMMENT_EMPTY": "empty",
-            }.get(word, f"failed: {said}")
+            return None, ERRORS.get(error) or f"failed: {trouble}"
+
+        # 3) a score
         try:
-            return checked(
-                json.loads(body)["attributeScores"]["TOXICITY"]["summaryScore"]["value"], "scored"
-            )
+            toxicity = json.loads(body)["attributeScores"]["TOXICITY"]
+            return checked(toxicity["summaryScore"]["value"], "scored")
         except (LookupError, TypeError, ValueError, RecursionError):
-            return None, "failed: the answer holds no score"
+            return None, "failed: the answer contains no score"
 
     def stop(self, why: str, advice: str) -> InputError:
         return InputError(
-            f"{self.host}: {why}; {advice}. What is scored is kept, and the same command goes on from there"
+            f"{self.host}: {why}; {advice}. "
+            "The scores so far are kept: rerun the same command to resume"
         )
 
 
+def open_session(url: str, host: str, key: str) -> requests.Session:
+    """A session that sends the key, if there is one, in a header and to this server alone."""
+    session = requests.Session()
+    # without encryption, a proxy that the environment names would read the key
+    session.trust_env = url.startswith("https:")
+    # without an `auth`, requests would send a password from ~/.netrc in the key's place
+    session.auth = lambda request: request
+    if key and host == GOOGLE:
+        session.headers["X-Goog-Api-Key"] = key
+    elif key:
+        session.headers["Authorization"] = f"Bearer {key}"
+    return session
+
+
 def check_address(url: str, key: str) -> str:
-    """The host of a server's address; InputError if the address is malformed or the key would not be safe, and shows neither."""
-    address = re.fullmatch(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:]+\])(:\d{1,5})?/[^\s?#@]*", url)
+    """The host of a server's address.
+
+    Raises InputError if the address is malformed or the key would not be safe there. The message
+    shows neither a malformed address, which may contain a key or a password, nor the key.
+    """
+    # 1) the address has no user, password, query or fragment
+    host_pattern = r"[a-z0-9_.-]+|\[[0-9a-f:]+\]"
+    address = re.fullmatch(rf"(https?)://({host_pattern})(:\d{{1,5}})?/[^\s?#@]*", url)
     if not address:
         raise InputError(
             "--perspective-url must be http(s)://HOST/PATH, without a password and without ?key="
         )
     scheme, host, _ = address.groups()
+
+    # 2) the key can be sent in a header
     if not re.fullmatch(r"[A-Za-z0-9._~+/=-]*", key):
-        raise InputError("PERSPECTIVE_API_KEY holds a character that is in no key")
+        raise InputError("PERSPECTIVE_API_KEY contains a character that no key has; copy it again")
     if host == GOOGLE and not key:
         raise InputError(f"PERSPECTIVE_API_KEY is not set: export it. {CLOSING}")
+
+    # 3) nobody on the way can read the key
     if key and scheme == "http" and host not in ("localhost", "127.0.0.1", "[::1]"):
         raise InputError(
-            f"the key is not sent over plain http: give the https address of {host}, or unset PERSPECTIVE_API_KEY"
+            "the key is not sent over plain http: "
+            f"give the https address of {host}, or unset PERSPECTIVE_API_KEY"
         )
     return host
 
 
 def retry_after(value: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or as a date; 0 if it is neither."""
+    """The seconds in a Retry-After header, which has a number or a date; 0 if it has neither."""
     if value.isdecimal():
         return float(value)
     with suppress(ValueError, OverflowError):

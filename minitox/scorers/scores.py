@@ -1,50 +1,75 @@
-"""Scores of texts, each asked for once: an append-only file from which a killed run goes on.
-
-A scorer has a `name`, `languages` (a set of codes; None: all), a line `about` it for the report, and `score(texts, language)`. That
-yields for each text (0..1, "scored"), (0..1, "cut") if only its beginning was read, (None, "unsupported") or (None, "failed: why").
-"""
+"""What a scorer is, and the file that keeps its scores, so that no text is scored twice."""
 
 import json
 import unicodedata
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
+from typing import Protocol
 
 from minitox.errors import InputError
 from minitox.files import name_in_errors, read_jsonl, text_field
 from minitox.run.journal import drop_torn_line
 
+# The score of a text and its status:
+#   (0..1, "scored")
+#   (0..1, "cut")            only the beginning of the text was read
+#   (None, "empty")          there is nothing to score
+#   (None, "unsupported")    the scorer does not know the language
+#   (None, "failed: why")    the next run tries again
+Answer = tuple[float | None, str]
+Key = tuple[str, str]  # language, SHA-256 of the text
+
+
+class Scorer(Protocol):
+    """The interface of Surrogate, Encoder and Perspective."""
+
+    name: str  # changes whenever the scores may change
+    languages: set[str] | None  # None: all
+    about: str  # one line for the report
+
+    def score(self, texts: list[str], language: str) -> Iterator[Answer]:
+        """Yield the answer for each text, in order."""
+
 
 class Scores:
-    """What a scorer says of texts, and the file that keeps it: a line for each text, known by its language and its hash."""
+    """The scores of one scorer, kept in a file with one line a text."""
 
-    def __init__(self, path: Path, scorer):
-        self.path, self.scorer = Path(path), scorer
+    def __init__(self, path: Path, scorer: Scorer):
+        self.path = Path(path)
+        self.scorer = scorer
         drop_torn_line(self.path)
         self.known = read_scores(self.path, scorer.name)
 
     def of(
-        self, texts: list[str], language: str, advance=lambda done: None
-    ) -> list[tuple[float | None, str]]:
-        """(score, status) of each text, the status "empty" if it is blank; `advance` is told how many texts are done."""
+        self,
+        texts: list[str],
+        language: str,
+        advance: Callable[[int], object] = lambda done: None,
+    ) -> list[Answer]:
+        """The answer for each text; `advance` is called with the number of texts done so far."""
+        keys = [(language, text_hash(text)) for text in texts]
+
+        # 1) texts that need no scorer
         supported = self.scorer.languages is None or language in self.scorer.languages
-        keys = [
-            (language, sha256(text.encode("utf-8", "surrogatepass")).hexdigest()) for text in texts
-        ]
-        for key, text in zip(keys, texts):
-            if is_blank(text) or not supported:  # the scorer need not be asked
-                self.known[key] = None, "empty" if is_blank(text) else "unsupported"
-        new = {key: text for key, text in zip(keys, texts) if key not in self.known}
+        for key, text in zip(keys, texts, strict=True):
+            if is_blank(text):
+                self.known[key] = (None, "empty")
+            elif not supported:
+                self.known[key] = (None, "unsupported")
+
+        # 2) texts that have no answer yet, each of them once
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.known}
         done = len(texts) - len(new)
         advance(done)
-        with (
-            name_in_errors(self.path),
-            open(self.path, "a", encoding="utf-8", buffering=1) as file,
-        ):  # line by line: a kill tears none but the last
-            for key, answer in zip(
-                new, self.scorer.score(list(new.values()), language), strict=True
-            ):
-                self.known[key] = score, status = checked(*answer)
+
+        # 3) score them; buffering=1 writes line by line, so a kill can tear the last line only
+        with name_in_errors(self.path), open(self.path, "a", encoding="utf-8", buffering=1) as file:
+            answers = self.scorer.score(list(new.values()), language)
+            for key, answer in zip(new, answers, strict=True):
+                score, status = checked(*answer)
+                self.known[key] = (score, status)
                 row = {
                     "scorer": self.scorer.name,
                     "language": language,
@@ -58,37 +83,45 @@ class Scores:
         return [self.known[key] for key in keys]
 
 
-def read_scores(path: Path, name: str) -> dict[tuple[str, str], tuple[float | None, str]]:
-    """{(language, hash): (score, status)} of a file, but failures, which are asked again; InputError names the first bad line."""
+def read_scores(path: Path, name: str) -> dict[Key, Answer]:
+    """Read the scores of the scorer `name`; InputError names the first bad line."""
     known = {}
     for where, row in read_jsonl(path):
-        scorer, language, text, status = (
-            text_field(where, row, field) for field in ("scorer", "language", "text", "status")
-        )
+        fields = ("scorer", "language", "text", "status")
+        scorer, language, text, status = (text_field(where, row, field) for field in fields)
+        answer = (row.get("score"), status)
         if scorer != name:
             raise InputError(
-                f"{where}: scored by {scorer}, not by {name}; choose another --out, or delete {path}"
+                f"{where}: scored by {scorer}, not by {name}; "
+                f"choose another --out, or delete {path}"
             )
-        if checked(row.get("score"), status) != (row.get("score"), status):
+        if checked(*answer) != answer:
             raise InputError(
-                f"{where}: 'score' must be from 0 to 1 if 'status' is scored or cut, else null; delete the line"
+                f"{where}: 'score' must be a number from 0 to 1 if 'status' is scored or cut, "
+                "else null; delete the line"
             )
-        known[language, text] = row.get("score"), status
+        known[language, text] = answer
+    # without the failures, so that their texts are scored again
     return {key: answer for key, answer in known.items() if not answer[1].startswith("failed")}
 
 
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, which may contain half a surrogate pair."""
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to see: only spaces, control characters and characters of no width."""
-    return all(
-        unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf") for character in text
-    )
+    """Whether a text has no visible character: only spaces, control and zero-width characters."""
+    invisible = ("Zs", "Zl", "Zp", "Cc", "Cf")
+    return all(unicodedata.category(character) in invisible for character in text)
 
 
-def checked(score, status: str) -> tuple[float | None, str]:
-    """An answer, made a failure if it claims to be a score and is no number from 0 to 1."""
+def checked(score, status: str) -> Answer:
+    """The answer, or a failure where `status` claims a score and `score` is not from 0 to 1."""
     if status not in ("scored", "cut"):
         return None, status
-    valid = (
-        isinstance(score, Real) and not isinstance(score, bool) and 0 <= score <= 1
-    )  # NaN is not
-    return (float(score), status) if valid else (None, "failed: the score is no number from 0 to 1")
+    # bool is a Real to Python; NaN fails the comparison
+    valid = isinstance(score, Real) and not isinstance(score, bool) and 0 <= score <= 1
+    if not valid:
+        return None, "failed: the score is not a number from 0 to 1"
+    return float(score), status

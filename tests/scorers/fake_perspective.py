@@ -1,4 +1,7 @@
-"""A server for tests: it speaks the documented contract of comments:analyze, counts what it is asked, and misbehaves on demand."""
+"""A server for tests that follows the documented contract of comments:analyze, or breaks it.
+
+It records its requests, and gives wrong answers on demand. Also a clock and an adapter for clients.
+"""
 
 import json
 import threading
@@ -7,13 +10,49 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from zlib import crc32
 
+import requests
+
+from minitox.scorers.perspective import GOOGLE, GOOGLE_URL
+
+KEY = "AIza+no/Key-of_anyone~4711="  # with characters that a URL would encode
 PATH = "/v1alpha1/comments:analyze"
 LANGUAGES = "ar zh cs nl en fr de hi hi-Latn id it ja ko pl pt ru es sv".split()
-DROP, CUT, STALL = (
-    "the connection closes",
-    "the body ends early",
-    "no answer comes",
-)  # misbehaviour besides (code, body, headers)
+# answers besides (code, body, headers)
+DROP = "the connection closes"
+CUT = "the body ends early"
+STALL = "no answer comes"
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.waits = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        if seconds:
+            self.waits.append(seconds)
+        self.now += seconds
+
+
+class ToFake(requests.adapters.HTTPAdapter):
+    """Sends requests for Google to the fake server, otherwise unchanged."""
+
+    def __init__(self, origin: str):
+        super().__init__()
+        self.origin = origin
+
+    def send(self, request, **options):
+        assert request.url == GOOGLE_URL
+        request.url = request.url.replace(f"https://{GOOGLE}", self.origin)
+        return super().send(request, **options)
+
+
+# ---- answers ----
 
 
 def score_of(text: str) -> float:
@@ -23,23 +62,31 @@ def score_of(text: str) -> float:
 def success(text: str, language: str):
     score = {"value": score_of(text), "type": "PROBABILITY"}
     spans = [{"begin": 0, "end": len(text), "score": score}]
-    return (
-        200,
-        {
-            "attributeScores": {"TOXICITY": {"spanScores": spans, "summaryScore": score}},
-            "languages": [language],
-            "detectedLanguages": [language],
-        },
-        {},
-    )
+    body = {
+        "attributeScores": {"TOXICITY": {"spanScores": spans, "summaryScore": score}},
+        "languages": [language],
+        "detectedLanguages": [language],
+    }
+    return 200, body, {}
 
 
 def error(code: int, status: str, message: str, *details: dict):
-    return (
-        code,
-        {"error": {"code": code, "message": message, "status": status, "details": list(details)}},
-        {},
-    )
+    inner = {"code": code, "message": message, "status": status, "details": list(details)}
+    return code, {"error": inner}, {}
+
+
+def with_value(value: str) -> bytes:
+    """The body of an answer whose score is this text."""
+    return b'{"attributeScores": {"TOXICITY": {"summaryScore": {"value": %s}}}}' % value.encode()
+
+
+def ask(scorer, *texts: str, language: str = "en") -> list:
+    return list(scorer.score(list(texts), language))
+
+
+def scored(*texts: str) -> list:
+    """What `ask` returns if nothing goes wrong."""
+    return [(score_of(text), "scored") for text in texts]
 
 
 def google_info(reason: str, **metadata) -> dict:
@@ -97,30 +144,47 @@ OPENSPECTIVE = (
     400,
     {"error": "Bad Request", "detail": "Text is too long"},
     {},
-)  # an error as a string
+)  # its error is a string
 NOT_FOUND = (
     404,
     b"<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>",
     {"Content-Type": "text/html"},
 )
+# answers after which the same request may succeed
+TROUBLE = [
+    QUOTA,
+    (429, b"", {}),
+    (500, b"<html>", {}),
+    (502, b"", {}),
+    (503, {"error": "busy"}, {}),
+    (504, b"", {}),
+    DROP,
+    CUT,
+    b"not HTTP\r\n\r\n",
+]
+
+
+# ---- the server ----
 
 
 class FakePerspective:
     """`with FakePerspective() as server:` answers at `server.url` until the block ends.
 
-    `script` holds the answers to the next requests, whatever they ask (None: the right one); `scripted` the answer to a text, however
-    often it is asked; `seen` lists the requests, and `answered` counts the scores that were sent for each text.
+    `script` holds the answers to the next requests, whatever their texts; None is the right answer.
+    `scripted` holds the answer to a text, in every request for it. `seen` lists the requests, and
+    `answered` counts the scores that were sent for each text.
     """
 
     def __init__(self, key: str = "", per_minute: int = 0, clock=None):
-        self.key, self.per_minute, self.clock, self.times = key, per_minute, clock, []
-        self.script, self.scripted, self.seen, self.answered, self.closing = (
-            deque(),
-            {},
-            [],
-            Counter(),
-            threading.Event(),
-        )
+        self.key = key
+        self.per_minute = per_minute
+        self.clock = clock
+        self.times = []  # of the last minute's requests
+        self.script = deque()
+        self.scripted = {}
+        self.seen = []
+        self.answered = Counter()
+        self.closing = threading.Event()
         self.server = ThreadingHTTPServer(
             ("127.0.0.1", 0), type("BoundHandler", (Handler,), {"fake": self})
         )
@@ -138,7 +202,8 @@ class FakePerspective:
         self.server.server_close()
 
     def answer(self, seen: SimpleNamespace):
-        """What the contract says to this request."""
+        """The contract's answer to this request."""
+        # 1) the address, the key and the quota
         if seen.path != PATH:
             return NOT_FOUND
         keys = (
@@ -152,10 +217,10 @@ class FakePerspective:
             if len(self.times) >= self.per_minute:
                 return QUOTA
             self.times.append(self.clock())
-        attributes, languages = (
-            seen.question.get("requestedAttributes"),
-            seen.question.get("languages"),
-        )
+
+        # 2) the request's fields
+        attributes = seen.question.get("requestedAttributes")
+        languages = seen.question.get("languages")
         if not attributes:
             return NO_ATTRIBUTES
         if set(attributes) != {"TOXICITY"}:
@@ -166,17 +231,18 @@ class FakePerspective:
             return LANGUAGE
         if not seen.text.strip():
             return EMPTY
-        return TOO_LONG if len(seen.text.encode()) > 20_480 else success(seen.text, languages[0])
+        if len(seen.text.encode()) > 20_480:
+            return TOO_LONG
+        return success(seen.text, languages[0])
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version, disable_nagle_algorithm, wbufsize = (
-        "HTTP/1.1",
-        True,
-        -1,
-    )  # connections stay open; an answer is one write
+    protocol_version = "HTTP/1.1"  # connections stay open
+    disable_nagle_algorithm = True
+    wbufsize = -1  # an answer is one write
 
     def do_POST(self):
+        # 1) what is asked
         body = self.rfile.read(int(self.headers["Content-Length"]))
         question = json.loads(body)
         seen = SimpleNamespace(
@@ -187,8 +253,12 @@ class Handler(BaseHTTPRequestHandler):
             text=question["comment"]["text"],
         )
         self.fake.seen.append(seen)
+
+        # 2) the scripted answer, or the contract's
         answer = self.fake.script.popleft() if self.fake.script else None
         answer = answer or self.fake.scripted.get(seen.text) or self.fake.answer(seen)
+
+        # 3) send it, or break off
         if answer == STALL:
             self.fake.closing.wait(20)
         if answer in (DROP, STALL):
@@ -197,26 +267,22 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
             self.close_connection = True
         else:
-            self.reply(
-                *(success(seen.text, "en") if answer == CUT else answer), early_end=answer == CUT
-            )
+            code, content, headers = success(seen.text, "en") if answer == CUT else answer
+            self.reply(code, content, headers, early_end=answer == CUT)
             self.wfile.flush()
             self.fake.answered[seen.text] += answer != CUT and answer[0] == 200
 
     def reply(self, code: int, body, headers: dict, early_end: bool):
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(code, headers.get("reason"))
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            **headers,
-        }.items():
+        defaults = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        for name, value in {**defaults, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if early_end else body)
         self.close_connection |= early_end
 
-    do_GET = do_POST  # a redirect that was followed would come as this
+    do_GET = do_POST  # a client that follows a redirect uses this
 
     def log_message(self, *_):
         pass

@@ -133,14 +133,14 @@ def failures(results: Results, missing: dict[str, str]) -> Section:
         for judged in by_language.values():
             counts.update(judged.status.ravel().tolist())
 
-        # 2) replies without an end
-        limited = 0
+        # 2) replies that the limit of new tokens has cut
+        cut = 0
         for written in results.rows[model].values():
-            limited += sum(row["response"] is not None and not row["stopped"] for row in written)
+            cut += sum(row["response"] is not None and not row["stopped"] for row in written)
 
         by_status = [f"{counts[status]:,}" for status in STATUSES]
-        rows.append([model, f"{counts.total():,}", *by_status, f"{limited:,}"])
-    columns = ["", "replies", *STATUSES.values(), "ended by the limit"]
+        rows.append([model, f"{counts.total():,}", *by_status, f"{cut:,}"])
+    columns = ["", "replies", *STATUSES.values(), "cut at the token limit"]
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
     return Section("Missing data", "", columns, rows, notes)
 

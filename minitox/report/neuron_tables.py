@@ -8,7 +8,7 @@ from minitox.report.page import Section
 NOTES = [
     "random labels: 95 % of label permutations give a share in this range, so a share in it is no "
     "evidence of toxic neurons",
-    "beyond chance: share of neurons whose AUROC is in the top 2.5 % of those of random labels, so "
+    "beyond chance: share of neurons whose AUROC is above 97.5 % of those under random labels, so "
     "2.5 % is expected by chance",
     "AUROC(length): AUROC of the number of tokens alone, above 0.5 if toxic sentences are longer; "
     "max pooling depends on length",

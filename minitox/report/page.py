@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain
 from pathlib import Path
 from unicodedata import category
 
@@ -34,8 +35,8 @@ class Section:
 
     def is_prose(self) -> bool:
         """Whether cells contain sentences, which are aligned left, and not numbers."""
-        longest = [max(map(len, row[1:]), default=0) for row in self.rows]
-        return max(longest, default=0) > 40
+        cells = chain.from_iterable(row[1:] for row in self.rows)
+        return max(map(len, cells), default=0) > 40
 
 
 # ---- text ----
@@ -79,11 +80,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     """The rows as lines, the first column aligned left and the others right."""
     # columns of less than six characters would look crammed
     widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for label, *cells in rows:
-        padded = [label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    return "\n".join("  ".join(padded(row, widths)).rstrip() for row in rows)
+
+
+def padded(row: Sequence[str], widths: list[int]) -> list[str]:
+    """A row's label and cells, in columns of these widths."""
+    label, *cells = row
+    return [label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
 
 
 # ---- Markdown ----
@@ -115,12 +118,8 @@ def markdown_table(section: Section) -> str:
     end = "-" if section.is_prose() else ":"
     rule = ["-" * widths[0], *("-" * (width - 1) + end for width in widths[1:])]
 
-    # 3) the lines
-    lines = []
-    for label, *cells in [header, rule, *rows]:
-        padded = [label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
-        lines.append(f"| {' | '.join(padded)} |")
-    return "\n".join(lines)
+    lines = [header, rule, *rows]
+    return "\n".join(f"| {' | '.join(padded(line, widths))} |" for line in lines)
 
 
 def literal(text: str, most: int = 500) -> str:

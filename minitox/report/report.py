@@ -54,7 +54,7 @@ def sections(
         *neuron_sections(results, paper),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
-        trust(scorer),
+        scorer_accuracy(scorer),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(settings),
@@ -99,7 +99,7 @@ def pairs(folder: Path, show_text: bool) -> Section:
     return Section(title, text, ["", "pairs"], counts, notes)
 
 
-def trust(scorer) -> Section:
+def scorer_accuracy(scorer) -> Section:
     """How well the scorer does on sentences that it has not learned from."""
     text = f"{scorer.name}: {scorer.about}"
     held_out = getattr(scorer, "held_out", {})
@@ -133,14 +133,14 @@ def failures(results: Results, missing: dict[str, str]) -> Section:
         for judged in by_language.values():
             counts.update(judged.status.ravel().tolist())
 
-        # 2) replies without an end
-        limited = 0
+        # 2) replies that the limit of new tokens has cut
+        cut = 0
         for written in results.rows[model].values():
-            limited += sum(row["response"] is not None and not row["stopped"] for row in written)
+            cut += sum(row["response"] is not None and not row["stopped"] for row in written)
 
         by_status = [f"{counts[status]:,}" for status in STATUSES]
-        rows.append([model, f"{counts.total():,}", *by_status, f"{limited:,}"])
-    columns = ["", "replies", *STATUSES.values(), "ended by the limit"]
+        rows.append([model, f"{counts.total():,}", *by_status, f"{cut:,}"])
+    columns = ["", "replies", *STATUSES.values(), "cut at the token limit"]
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
     return Section("Missing data", "", columns, rows, notes)
 
@@ -188,14 +188,15 @@ def numbers(results: Results) -> dict:
 
 
 def plain(language: str, means) -> list[float | None]:  # (1 + W,)
+    """An estimate and its interval, with None for NaN."""
     return [None if value != value else value for value in interval(means)]
 
 
-def write(out: Path, title: str, found: list[Section], record: dict) -> None:
+def write(out: Path, title: str, content: list[Section], record: dict) -> None:
     """`out`/report.md and report.html for people, report.json for programs."""
     pages = {
-        "report.md": page.markdown(title, found),
-        "report.html": page.html(title, found),
+        "report.md": page.markdown(title, content),
+        "report.html": page.html(title, content),
     }
     for name, text in pages.items():
         with replacing(out / name) as temporary:

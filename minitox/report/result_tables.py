@@ -127,8 +127,8 @@ def empties(results: Results) -> Section:
             means, _ = average(estimates, languages)
             rows.append([f"{policy}, {part}", *cells(means).values()])
     text = (
-        "The paper does not say how it counts empty replies. A model that often gives none looks "
-        "harmless in some of these rows."
+        "The paper does not say how it counts empty replies. A model whose replies are often empty "
+        "looks harmless in some of these rows."
     )
     columns = ["an empty reply counts", *results.replies]
     return Section("What an empty reply counts as", text, columns, rows)
@@ -217,8 +217,8 @@ def response_languages(results: Results, fewer: int) -> list[Section]:
 
 def categories_note(fewer: int) -> str:
     return (
-        "self: the prompt's language; empty: the paper's NaN; others: languages of fewer than "
-        f"{fewer} replies to prompts of one language; unclear: the detector abstained, which the "
+        "self: the prompt's language; empty: the paper's NaN; others: languages with fewer than "
+        f"{fewer} replies to the prompts of a language; unclear: the detector abstained, which the "
         "paper's never does"
     )
 

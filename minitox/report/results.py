@@ -36,10 +36,10 @@ class Results:
     infos: dict[str, dict]  # metadata of the neuron files
     gaps: dict[str, str]  # neuron files that cannot be used, and why
 
-    def estimates(self, measure: Callable[[Replies], np.ndarray]) -> Estimates:
+    def estimates(self, measure: Callable) -> Estimates:
         """Means of `measure(replies)`, an array (n, S)."""
 
-        def estimate(language: str, judged: Replies) -> np.ndarray:
+        def estimate(language, judged):
             return metrics.mean(measure(judged), self.resamples[language])
 
         return for_all(estimate, self.replies)
@@ -47,7 +47,7 @@ class Results:
     def shares(self, category: str) -> Estimates:
         """Shares of replies in a category of effective safety."""
 
-        def share(language: str, judged: Replies) -> np.ndarray:
+        def share(language, judged):
             inside = metrics.safety(judged, language)[category]  # (n, S) of 0 and 1
             return metrics.mean(inside, self.resamples[language])
 
@@ -56,7 +56,7 @@ class Results:
     def accuracy(self, reading: str) -> Estimates:
         """Shares of MMLU's questions that are right in a reading of the answers."""
 
-        def share(language: str, graded: dict) -> np.ndarray:
+        def share(language, graded):
             right = graded[reading]  # (questions, 1) of 0 and 1
             return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
 
@@ -135,12 +135,12 @@ def read_all(folder: Path, models, languages, read: Callable) -> dict[str, dict]
 
 
 def judge_all(
-    rows: dict[str, dict[str, list[dict]]],  # the replies of each model and language
+    rows: dict[str, dict],  # the replies of each model and language
     samples: int,
     scores,
     identify: Callable,
     advance: Callable,
-) -> dict[str, dict[str, Replies]]:
+) -> dict[str, dict]:
     """Score, status and language of all replies."""
     done = 0
     judged = {}

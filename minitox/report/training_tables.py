@@ -111,7 +111,7 @@ def result_table(results: dict[str, dict]) -> Section:
         ]
         rows.append(row)
     notes = [
-        "frozen weights: their SHA-256 equals that of the base model's, and is in run.json",
+        "frozen weights: their SHA-256, which run.json records, equals that of the base model's",
         "changed: share of the tuned weights that differ from the base model's",
         "validation loss: per reply token, mean over languages, before -> after",
     ]

@@ -1,4 +1,4 @@
-"""Figures are geometry: what is drawn where it should be, and nothing where there is nothing to draw."""
+"""Figures are geometry: marks are where the values say, and there are none without data."""
 
 import math
 import re
@@ -16,22 +16,23 @@ HOSTILE = ["<script>alert(1)</script>", "</svg><b>", "\"'&", "\x00\ud800\u202e",
 
 
 def marks(svg: str, tag: str, kind: str | None = None) -> list[dict]:
-    """The attributes of all elements of a tag, numbers as floats, and their tooltips."""
-    found = []
+    """The attributes of all elements of a tag, numbers as floats, and their texts and tooltips."""
+    elements = []
     for element in ElementTree.fromstring(svg).iter(SVG + tag):
-        if kind in (None, element.get("class")):
-            values = {
-                key: float(value) if re.fullmatch(r"-?[\d.]+", value) else value
-                for key, value in element.items()
-            }
-            found.append(values | {"tip": element.findtext(SVG + "title"), "text": element.text})
-    return found
+        if kind not in (None, element.get("class")):
+            continue
+        values = {"tip": element.findtext(SVG + "title"), "text": element.text}
+        for key, value in element.items():
+            is_number = re.fullmatch(r"-?[\d.]+", value)
+            values[key] = float(value) if is_number else value
+        elements.append(values)
+    return elements
 
 
 def bars(svg: str, label: str) -> list[dict]:
-    return [
-        part for part in marks(svg, "rect", "part") if (part["tip"] or "").startswith(label + ": ")
-    ]
+    """The parts of a label's bar."""
+    parts = marks(svg, "rect", "part")
+    return [part for part in parts if (part["tip"] or "").startswith(label + ": ")]
 
 
 def texts(svg: str) -> list[str]:
@@ -39,17 +40,19 @@ def texts(svg: str) -> list[str]:
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours, by WCAG: 1 is none, 4.5 is legible."""
-
-    def luminance(colour):
-        parts = [value / 255 for value in bytes.fromhex(colour[1:])]
-        red, green, blue = (
-            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-        )
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
+    """The contrast of two colours by WCAG, from 1; text of 4.5 is legible."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of a colour by WCAG."""
+    linear = []
+    for value in bytes.fromhex(colour[1:]):
+        part = value / 255
+        linear.append(part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4)
+    red, green, blue = linear
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_parts_of_a_bar_lie_side_by_side_and_are_as_wide_as_their_shares():
@@ -58,12 +61,12 @@ def test_parts_of_a_bar_lie_side_by_side_and_are_as_wide_as_their_shares():
         {"de": {"self": 60, "en": 30, "empty": 10}, "en": {"self": 1, "en": 3}},
         ["self", "en", "empty"],
     )
-    de, en = bars(svg, "de"), bars(svg, "en")
+    de = bars(svg, "de")
+    en = bars(svg, "en")
     total = sum(part["width"] for part in de)
     assert [part["width"] / total for part in de] == pytest.approx([0.6, 0.3, 0.1], abs=1e-3)
-    assert [part["x"] for part in de[1:]] == pytest.approx(
-        [part["x"] + part["width"] for part in de[:-1]], abs=0.02
-    )
+    ends = [part["x"] + part["width"] for part in de]
+    assert [part["x"] for part in de[1:]] == pytest.approx(ends[:-1], abs=0.02)
     assert [part["width"] / total for part in en] == pytest.approx([0.25, 0.75], abs=1e-3)
     assert en[0]["x"] == de[0]["x"] and en[0]["y"] > de[0]["y"]
     assert [part["tip"] for part in de] == ["de: self 60.0%", "de: en 30.0%", "de: empty 10.0%"]
@@ -75,12 +78,10 @@ def test_a_part_of_a_thousandth_is_seen_and_the_bar_still_ends_where_it_should()
         {"a": {"self": 998, "en": 1, "empty": 1, "others": 0}, "b": {"self": 1}},
         ["self", "en", "empty", "others"],
     )
-    a, b = bars(svg, "a"), bars(svg, "b")
-    assert [part["tip"] for part in a] == [
-        "a: self 99.8%",
-        "a: en 0.1%",
-        "a: empty 0.1%",
-    ]  # and no part where there is none
+    a = bars(svg, "a")
+    b = bars(svg, "b")
+    # there is no mark of the part of 0
+    assert [part["tip"] for part in a] == ["a: self 99.8%", "a: en 0.1%", "a: empty 0.1%"]
     assert all(part["width"] > 1.9 for part in a[1:])
     assert a[-1]["x"] + a[-1]["width"] == pytest.approx(b[0]["x"] + b[0]["width"], abs=0.02)
 
@@ -88,13 +89,12 @@ def test_a_part_of_a_thousandth_is_seen_and_the_bar_still_ends_where_it_should()
 def test_counts_are_drawn_along_an_axis_that_they_share():
     rows = {"de": {"only here": 100, "all": 900}, "fr": {"only here": 100, "all": 1900}}
     svg = stacked_bars("f", rows, ["only here", "all"], share=False)
-    de, fr = bars(svg, "de"), bars(svg, "fr")
-    assert de[0]["width"] == pytest.approx(fr[0]["width"], abs=0.02) and fr[1]["width"] / fr[0][
-        "width"
-    ] == pytest.approx(19, rel=1e-2)
-    assert fr[1]["tip"] == "fr: all 1,900" and {"0", "500", "1,000", "1,500", "2,000"} <= set(
-        texts(svg)
-    )
+    de = bars(svg, "de")
+    fr = bars(svg, "fr")
+    assert de[0]["width"] == pytest.approx(fr[0]["width"], abs=0.02)
+    assert fr[1]["width"] / fr[0]["width"] == pytest.approx(19, rel=1e-2)
+    assert fr[1]["tip"] == "fr: all 1,900"
+    assert {"0", "500", "1,000", "1,500", "2,000"} <= set(texts(svg))
     end = next(text["x"] for text in marks(svg, "text", "faint") if text["text"] == "2,000")
     assert fr[1]["x"] + fr[1]["width"] == pytest.approx(end, abs=0.02)
 
@@ -104,7 +104,8 @@ def test_counts_are_drawn_along_an_axis_that_they_share():
 )
 def test_a_bar_without_data_is_a_gap_that_says_so(nothing):
     svg = stacked_bars("f", {"de": nothing, "fr": {"self": 1}}, ["self", "en"])
-    assert bars(svg, "de") == [] and len(bars(svg, "fr")) == 1 and texts(svg).count("no data") == 1
+    assert bars(svg, "de") == [] and len(bars(svg, "fr")) == 1
+    assert texts(svg).count("no data") == 1
 
 
 def test_a_count_of_zero_is_zero_and_not_missing():
@@ -114,16 +115,11 @@ def test_a_count_of_zero_is_zero_and_not_missing():
 
 def test_a_part_has_the_same_colour_whatever_the_figure_holds():
     order = ["self", "en", "pt", "empty"]
-    one, other = (
-        stacked_bars("a", {"de": dict.fromkeys(order, 1)}, order),
-        stacked_bars("b", {"de": {"pt": 1, "empty": 2}}, order),
-    )
+    one = stacked_bars("a", {"de": dict.fromkeys(order, 1)}, order)
+    other = stacked_bars("b", {"de": {"pt": 1, "empty": 2}}, order)
     fills = {part["tip"].split()[1]: part["fill"] for part in bars(one, "de")}
-    assert (
-        len(set(fills.values())) == 4
-        and fills["self"] == MEANING["self"]
-        and fills["empty"] == MEANING["empty"]
-    )
+    assert len(set(fills.values())) == 4
+    assert fills["self"] == MEANING["self"] and fills["empty"] == MEANING["empty"]
     assert all(fills[part["tip"].split()[1]] == part["fill"] for part in bars(other, "de"))
 
 
@@ -144,28 +140,28 @@ def test_a_point_and_its_interval_are_where_the_axis_says():
     svg = dots(
         "f", {"base": (0.25, 0.2, 0.3), "full": (0.1, 0.05, 0.2)}, reference=0.15, form="{:.3f}"
     )
-    at = {
-        float(text["text"]): text["x"]
-        for text in marks(svg, "text", "faint")
-        if text.get("text-anchor") == "middle"
-    }
-    (low, x0), (high, x1) = min(at.items()), max(at.items())
+    # from the numbers on the axis to places
+    at = {}
+    for text in marks(svg, "text", "faint"):
+        if text.get("text-anchor") == "middle":
+            at[float(text["text"])] = text["x"]
+    low, x0 = min(at.items())
+    high, x1 = max(at.items())
 
     def place(value):
         return x0 + (value - low) / (high - low) * (x1 - x0)
 
-    assert [point["cx"] for point in marks(svg, "circle")] == pytest.approx(
-        [place(0.25), place(0.1)], abs=0.05
-    )
-    assert [(line["x1"], line["x2"]) for line in marks(svg, "line", "interval")] == [
+    points = marks(svg, "circle")
+    intervals = marks(svg, "line", "interval")
+    centres = [point["cx"] for point in points]
+    assert centres == pytest.approx([place(0.25), place(0.1)], abs=0.05)
+    assert [(line["x1"], line["x2"]) for line in intervals] == [
         pytest.approx((place(0.2), place(0.3)), abs=0.05),
         pytest.approx((place(0.05), place(0.2)), abs=0.05),
     ]
     (reference,) = marks(svg, "line", "reference")
     assert reference["x1"] == reference["x2"] == pytest.approx(place(0.15), abs=0.05)
-    assert [point["cy"] for point in marks(svg, "circle")] == [
-        line["y1"] for line in marks(svg, "line", "interval")
-    ]
+    assert [point["cy"] for point in points] == [line["y1"] for line in intervals]
     assert {"0.250", "0.100"} <= set(texts(svg))
 
 
@@ -202,42 +198,36 @@ def test_an_overlap_has_a_number_in_every_cell_and_a_deeper_tint_for_a_larger_on
     cells = {cell["tip"].split(": ")[0]: cell for cell in marks(svg, "rect", "heat")}
     depth = {pair: cell["fill-opacity"] for pair, cell in cells.items()}
     assert depth["de, en"] > depth["ar, de"] > depth["ar, en"]
-    assert sorted(texts(svg)) == sorted(
-        ["f", *["ar", "de", "en"] * 2, *["1.50", "1.00", "2.00"] * 2, *"–––"]
-    )
+    labels = ["ar", "de", "en"] * 2
+    numbers = ["1.50", "1.00", "2.00"] * 2
+    assert sorted(texts(svg)) == sorted(["f", *labels, *numbers, "–", "–", "–"])
     assert cells["en, en"]["tip"] == "en, en: no data"
-    assert (
-        cells["ar, de"]["y"] == cells["ar, en"]["y"] < cells["de, en"]["y"]
-        and cells["ar, de"]["x"] < cells["de, en"]["x"]
-    )
+    assert cells["ar, de"]["y"] == cells["ar, en"]["y"] < cells["de, en"]["y"]
+    assert cells["ar, de"]["x"] < cells["de, en"]["x"]
 
 
 def test_an_overlap_that_is_the_same_everywhere_is_drawn_too():
-    assert [
-        cell["fill-opacity"]
-        for cell in marks(heatmap("f", ["a", "b"], [[1, 1], [1, 1]]), "rect", "heat")
-    ] == [0, 0, 0, 0]
+    svg = heatmap("f", ["a", "b"], [[1, 1], [1, 1]])
+    assert [cell["fill-opacity"] for cell in marks(svg, "rect", "heat")] == [0, 0, 0, 0]
 
 
 def test_numbers_are_legible_on_all_that_is_drawn_beneath_them_in_light_and_in_dark():
-    inside = re.search(r"\.inside {[^}]*fill: #(\w)(\w)(\w)[ ;]", CSS).groups()
-    assert all(
-        contrast("#" + "".join(2 * part for part in inside), colour) >= 4.5
-        for colour in [*MEANING.values(), *PALETTE]
-    )
+    # 1) on the parts of a bar, in both modes the same
+    red, green, blue = re.search(r"\.inside {[^}]*fill: #(\w)(\w)(\w)[ ;]", CSS).groups()
+    inside = "#" + 2 * red + 2 * green + 2 * blue
+    assert all(contrast(inside, colour) >= 4.5 for colour in [*MEANING.values(), *PALETTE])
+
+    # 2) on the tints of a heat map, up to the deepest
     heat = bytes.fromhex(re.search(r"\.heat { fill: #(\w{6})", CSS)[1])
-    deepest = max(
-        cell["fill-opacity"]
-        for cell in marks(heatmap("f", ["a", "b"], [[1, 2], [3, 4]]), "rect", "heat")
-    )
+    cells = marks(heatmap("f", ["a", "b"], [[1, 2], [3, 4]]), "rect", "heat")
+    deepest = max(cell["fill-opacity"] for cell in cells)
     modes = re.findall(r"--ground: #(\w+); --ink: #(\w+);", CSS)
     assert len(modes) == 2
     for ground, ink in modes:
         ground = bytes.fromhex(ground if len(ground) == 6 else "".join(2 * part for part in ground))
         for depth in (0, deepest / 2, deepest):
-            blend = bytes(
-                round(depth * one + (1 - depth) * other) for one, other in zip(heat, ground)
-            )
+            parts = zip(heat, ground, strict=True)
+            blend = bytes(round(depth * one + (1 - depth) * other) for one, other in parts)
             assert contrast("#" + ink, "#" + blend.hex()) >= 4.5
 
 
@@ -265,21 +255,19 @@ def drawings(words: str) -> list[str]:
     ]
 
 
+def tags(svg: str) -> list[str]:
+    """The tags of all elements but the tooltips."""
+    elements = ElementTree.fromstring(svg).iter()
+    return [element.tag for element in elements if element.tag != SVG + "title"]
+
+
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
 def test_hostile_names_are_escaped_and_cut_and_every_figure_is_well_formed(words):
-    for svg, plain in zip(drawings(words), drawings("plain")):
+    for svg, plain in zip(drawings(words), drawings("plain"), strict=True):
         root = ElementTree.fromstring(svg.encode("utf-8"))
-        tags, others = (
-            [mark.tag for mark in ElementTree.fromstring(text).iter()] for text in (svg, plain)
-        )
-        assert [tag for tag in tags if tag != SVG + "title"] == [
-            tag for tag in others if tag != SVG + "title"
-        ]
-        assert (
-            root.get("role") == "img"
-            and root.get("viewBox").startswith(f"0 0 {WIDTH} ")
-            and root.findtext(SVG + "desc")
-        )
+        assert tags(svg) == tags(plain)
+        assert root.get("role") == "img" and root.findtext(SVG + "desc")
+        assert root.get("viewBox").startswith(f"0 0 {WIDTH} ")
         assert all(len(text["text"] or "") <= 45 for text in marks(svg, "text"))
 
 
@@ -289,5 +277,5 @@ def test_figures_bring_no_colours_of_their_own_but_those_of_parts_and_no_style_o
         assert len(re.findall(r" fill=", svg)) == len(marks(svg, "rect", "part"))
         assert set(re.findall(r"\w+://[^\"]*", svg)) == {"http://www.w3.org/2000/svg"}
     assert "fill: currentColor" in CSS
-    used = {kind for svg in drawings("plain") for kind in re.findall(r'class="(\w+)"', svg)}
+    used = set(re.findall(r'class="(\w+)"', "".join(drawings("plain"))))
     assert all(f"svg .{kind} " in CSS for kind in used)

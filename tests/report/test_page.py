@@ -1,4 +1,4 @@
-"""Whatever a model wrote, the report shows it and is not changed by it."""
+"""Whatever text a model writes, the report shows it and keeps its structure."""
 
 import re
 from html.parser import HTMLParser
@@ -37,11 +37,13 @@ HOSTILE = [
 
 
 class Tags(HTMLParser):
-    """Which tags open with which attributes, and all text outside the style."""
+    """The tags of a page with their attributes, and all text outside the style."""
 
     def __init__(self, page: str):
         super().__init__()
-        self.opened, self.text, self.inside = [], "", ""
+        self.opened = []
+        self.text = ""
+        self.inside = ""
         self.feed(page)
         self.close()
 
@@ -58,12 +60,9 @@ class Tags(HTMLParser):
     def handle_data(self, data):
         self.text += data if self.inside != "style" else ""
 
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.opened)
-
 
 def report(words: str) -> list[Section]:
-    """A section with the words wherever a section takes any, and a plain one that follows."""
+    """A section with the words wherever a section takes text, and a plain one after it."""
     figure = dots(words, {words: (0.2, 0.1, 0.3)})
     return [
         Section(words, words, [words] * 3, [[words] * 3, ["de", "1", "2"]], [words], figure),
@@ -76,21 +75,21 @@ def cells(line: str) -> list[str]:
     return re.findall(r"((?:\\.|[^|\\])*)\|", line)[1:]
 
 
+def structure(page: Tags) -> list[tuple]:
+    """The tags, and the names of their attributes, without paragraphs and tooltips."""
+    opened = [(tag, sorted(attributes)) for tag, attributes in page.opened]
+    return [element for element in opened if element[0] not in ("p", "title")]
+
+
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
 def test_hostile_text_adds_no_tag_to_the_page_and_stands_in_it_as_it_is(words):
-    ours, plain = Tags(html(words, report(words))), Tags(html("plain", report("plain")))
-    structure = [
-        (tag, sorted(attributes)) for tag, attributes in ours.opened if tag not in ("p", "title")
-    ]
-    assert structure == [
-        (tag, sorted(attributes)) for tag, attributes in plain.opened if tag not in ("p", "title")
-    ]
+    ours = Tags(html(words, report(words)))
+    plain = Tags(html("plain", report("plain")))
+    assert structure(ours) == structure(plain)
     assert ours.text.count(shown(words)) >= 9 and "The end." in ours.text
-    assert not any(
-        name.startswith("on") or name in ("src", "style")
-        for _, attributes in ours.opened
-        for name in attributes
-    )
+    for _, attributes in ours.opened:
+        assert not any(name.startswith("on") for name in attributes)
+        assert not {"src", "style"} & attributes.keys()
 
 
 @pytest.mark.parametrize("words", HOSTILE, ids=ascii)
@@ -106,12 +105,12 @@ def test_hostile_text_leaves_a_markdown_table_its_columns_and_adds_no_markup(wor
 @pytest.mark.parametrize(
     "words", HOSTILE + ["\udfff" * 600, "".join(map(chr, range(0x300)))], ids=ascii
 )
-def test_both_renderings_are_always_utf8_on_visible_characters_only(words):
+def test_both_files_are_always_utf8_of_visible_characters_alone(words):
+    controls = "\x00-\x09\x0b-\x1f\x7f-\x9f"
+    marks = "\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u3164"
     for text in (html(words, report(words)), markdown(words, report(words))):
         text.encode("utf-8")
-        assert not re.search(
-            "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u3164]", text
-        )
+        assert not re.search(f"[{controls}{marks}]", text)
 
 
 def test_shown_makes_what_cannot_be_seen_an_escape_and_keeps_what_can():
@@ -126,18 +125,10 @@ def test_shown_cuts_a_long_text_and_says_how_long_it_was():
     assert shown("abcdef", most=3) == "abc... (6 characters)"
 
 
-def test_first_characters_of_a_paragraph_make_no_heading_list_or_rule_but_a_negative_number_is_left_alone():
-    text = markdown(
-        "t",
-        [
-            Section(
-                "s",
-                "# a\n\n- b\n\n12. c\n\n--- \n\n+ d\n\n2) e\n\n-0.031 f\n\n0.5 g",
-                notes=["- h", "     i"],
-            )
-        ],
-    )
-    assert text.split("\n\n")[2:] == [
+def test_a_paragraph_never_begins_a_heading_list_or_rule_and_keeps_a_negative_number():
+    paragraphs = ["# a", "- b", "12. c", "--- ", "+ d", "2) e", "-0.031 f", "0.5 g"]
+    section = Section("s", "\n\n".join(paragraphs), notes=["- h", "     i"])
+    assert markdown("t", [section]).split("\n\n")[2:] == [
         "\\# a",
         "\\- b",
         "12\\. c",
@@ -195,55 +186,50 @@ def test_a_row_with_a_cell_too_few_is_refused():
 
 
 def test_markdown_leaves_figures_out_and_html_folds_away_the_table_beneath_one():
-    with_figure = Section("s", columns=["a"], rows=[["1"]], figure=dots("f", {"a": (1, 0, 2)}))
+    figure = dots("f", {"a": (1, 0, 2)})
+    with_figure = Section("s", columns=["a"], rows=[["1"]], figure=figure)
     assert "svg" not in markdown("t", [with_figure])
-    assert re.search(
-        r"<svg .*</svg>.*<details><summary>.*<table.*</table>.*</details>",
-        html("t", [with_figure]).replace("<details open>", "<details>"),
-        re.DOTALL,
-    )
+    page = html("t", [with_figure]).replace("<details open>", "<details>")
+    order = r"<svg .*</svg>.*<details><summary>.*<table.*</table>.*</details>"
+    assert re.search(order, page, re.DOTALL)
     assert "<details" not in html("t", [Section("s", columns=["a"], rows=[["1"]])])
-    shapes = [
-        html("t", [Section("s", columns=["a"], rows=[["1"]] * rows, figure="<svg></svg>")])
-        for rows in (10, 11)
-    ]
-    assert ["<details open>" in shape for shape in shapes] == [True, False]
+
+
+@pytest.mark.parametrize("rows, is_open", [(10, True), (11, False)])
+def test_a_long_table_beneath_a_figure_is_closed_at_first(rows, is_open):
+    section = Section("s", columns=["a"], rows=[["1"]] * rows, figure="<svg></svg>")
+    assert ("<details open>" in html("t", [section])) == is_open
 
 
 def test_a_column_of_sentences_is_read_from_the_left():
     sentences = Section("s", columns=["id", "reply"], rows=[["1", "word " * 20]])
     text = markdown("t", [sentences])
-    assert 'class="prose"' in html("t", [sentences]) and "| --- | ---" in text and ":" not in text
+    assert 'class="prose"' in html("t", [sentences])
+    assert "| --- | ---" in text and ":" not in text
 
 
 def test_the_page_may_run_nothing_and_load_nothing():
     page = html("t", report("plain"))
-    tags = Tags(page)
-    assert (
-        "meta",
-        {
-            "http-equiv": "Content-Security-Policy",
-            "content": "default-src 'none'; style-src 'unsafe-inline'",
-        },
-    ) in tags.opened
-    assert not {"script", "link", "img", "iframe", "object", "form"} & {
-        tag for tag, _ in tags.opened
+    opened = Tags(page).opened
+    policy = {
+        "http-equiv": "Content-Security-Policy",
+        "content": "default-src 'none'; style-src 'unsafe-inline'",
     }
+    assert ("meta", policy) in opened
+    tags = {tag for tag, _ in opened}
+    assert not {"script", "link", "img", "iframe", "object", "form"} & tags
     assert set(re.findall(r"\w+://[^\"' <]*", page)) == {"http://www.w3.org/2000/svg"}
     assert "url(" not in page and "@import" not in page
 
 
 def test_the_page_is_for_readers_of_all_kinds():
     page = html("t", report("plain"))
-    assert (
-        '<html lang="en">' in page
-        and 'name="viewport" content="width=device-width' in page
-        and '<meta charset="utf-8">' in page
-    )
+    assert '<html lang="en">' in page and '<meta charset="utf-8">' in page
+    assert 'name="viewport" content="width=device-width' in page
     assert "prefers-color-scheme: dark" in page and "color-scheme: light dark" in page
-    links = [attributes["href"] for tag, attributes in Tags(page).opened if tag == "a"]
-    assert (
-        links
-        == ["#" + attributes["id"] for tag, attributes in Tags(page).opened if tag == "section"]
-        and len(links) == 2
-    )
+
+    # each link of the contents leads to a section
+    opened = Tags(page).opened
+    links = [attributes["href"] for tag, attributes in opened if tag == "a"]
+    places = ["#" + attributes["id"] for tag, attributes in opened if tag == "section"]
+    assert links == places and len(links) == 2

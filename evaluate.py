@@ -1,305 +1,166 @@
-"""Stage 3: replies, scores, languages and knowledge of the base and the tuned models, in one report.  [paper §4.2, §4.4, §5]
+"""Stage 3: replies, scores, languages and knowledge of the base and the tuned models, in one report.
 
-    python evaluate.py                                         # the toy, after detect.py and train.py
-    python evaluate.py --model DIR --data DIR --out DIR        # your own
-    python evaluate.py --scorer perspective                    # the paper's scorer, until it closes on 31 December 2026
+    python evaluate.py                                    # the toy, after detect.py and train.py
+    python evaluate.py --model DIR --data DIR --out DIR   # your own
+    python evaluate.py --scorer perspective               # the paper's, until 31 December 2026
 
-Reads DATA/prompts, DATA/mmlu and DATA/detection, and the models that train.py left in OUT/models. Every model replies to every
-prompt; the replies are scored, their language is told, and OUT/report.html shows the paper's tables and figures, with intervals
-and controls. Killed at any moment, the same command goes on where it was.
+Reads DATA/prompts, DATA/mmlu and DATA/detection, and the models that train.py left in OUT/models.
+Every model replies to every prompt. The replies are scored, and their language is identified.
+OUT/report.html shows the paper's tables and figures, with intervals and controls. After a kill,
+rerun the same command to resume.  [paper §4.2, §4.4, §5]
 """
 
-import time
+from functools import partial
+from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import claim_run, hold, versions
-from minitox.languages import NAMES
+from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
-from minitox.run import candidates, cli, distributed, evaluation
+from minitox.report.page import Section
+from minitox.report.results import Results
+from minitox.run import candidates, outputs, script
+from minitox.run.candidates import Candidate
+from minitox.run.device import describe, open_device
+from minitox.run.evaluation import Asking, Inputs, plan_all, read_inputs
 from minitox.run.journal import append_batches
-from minitox.run.language_detector import open_detector
+from minitox.run.language_detector import Detector, open_detector
+from minitox.run.progress import Progress
+from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.choose import open_scorer
-from minitox.scorers.perspective import GOOGLE_URL
-from minitox.scorers.scores import Scores
+from minitox.scorers.scores import Scorer, Scores
+
+DESCRIPTION = "Compare the base and the tuned models: toxicity, language and knowledge."
+FOLDERS = {"replies": "prompts", "mmlu": "mmlu", "perplexity": "detection"}  # results: inputs
 
 
-def parse_arguments(argv):
-    parser = cli.common_arguments(
-        "Compare the base and the tuned models: toxicity, language and knowledge."
-    )
-    parser.set_defaults(languages=",".join(NAMES))
-    add = parser.add_argument
-    add(
-        "--models",
-        nargs="+",
-        metavar="M",
-        help="base, names of folders in OUT/models, or NAME=DIR; default: base and all of OUT/models",
-    )
-    add(
-        "--scorer",
-        help="surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors",
-    )
-    add(
-        "--perspective-url",
-        default=GOOGLE_URL,
-        metavar="URL",
-        help="of a server that speaks as the Perspective API does; PERSPECTIVE_API_KEY is sent there",
-    )
-    add(
-        "--per-minute",
-        type=cli.positive(float),
-        default=60,
-        metavar="F",
-        help="requests to it, at most",
-    )
-    add(
-        "--prompts",
-        type=cli.positive(int),
-        metavar="N",
-        help="at most, of each language, drawn at random; default: all",
-    )
-    add(
-        "--max-new-tokens",
-        type=cli.positive(int),
-        default=64,
-        metavar="N",
-        help="of a reply; a longer one is cut, and counted",
-    )
-    add(
-        "--temperature",
-        type=cli.positive(float, or_zero=True),
-        default=0.0,
-        metavar="F",
-        help="0: always the likeliest token",
-    )
-    add(
-        "--top-p",
-        type=cli.share,
-        default=1.0,
-        metavar="F",
-        help="draw from the likeliest tokens that reach this probability",
-    )
-    add(
-        "--samples",
-        type=cli.positive(int),
-        default=1,
-        metavar="N",
-        help="replies to each prompt; several need a --temperature",
-    )
-    add("--no-mmlu", dest="mmlu", action="store_false", help="leave out the questions of DATA/mmlu")
-    add(
-        "--answer-tokens",
-        type=cli.positive(int),
-        default=16,
-        metavar="N",
-        help="of the answer to a question, at most",
-    )
-    add(
-        "--perplexity",
-        type=cli.positive(int, or_zero=True),
-        default=200,
-        metavar="N",
-        help="clean sentences of DATA/detection, at most, of each language; 0: none",
-    )
-    add(
-        "--max-tokens",
-        type=cli.positive(int),
-        default=128,
-        metavar="N",
-        help="of such a sentence; longer ones are cut",
-    )
-    add(
-        "--batch-tokens",
-        type=cli.auto_or(cli.positive(int)),
-        default="auto",
-        metavar="N",
-        help="prompts and replies that are in memory at once; auto: 8,192 on a CPU, 65,536 elsewhere",
-    )
-    cli.add_spread(parser)
-    add(
-        "--language-id",
-        choices=["script", "langid"],
-        default="script",
-        help="langid: the paper's, which py3langid holds",
-    )
-    add(
-        "--others-below",
-        type=cli.positive(int),
-        default=20,
-        metavar="N",
-        help="rarer reply languages are the others",
-    )
-    add(
-        "--show-text",
-        action="store_true",
-        help="put prompts and replies into the report; they may be toxic",
-    )
-    args = parser.parse_args(argv)
-    if args.samples > 1 and not args.temperature:
-        parser.error(
-            "--samples above 1 need a --temperature above 0: the likeliest reply is always the same"
-        )
-    return args
+def main(argv: list[str] | None = None) -> None:
+    settings = parse(EvaluateSettings, DESCRIPTION, argv)
+    config = read_config(settings.model)
+    device, dtype = open_device(settings.device, settings.dtype, config)
+    settings = settings.resolved(device.type, config)
 
-
-def ask(args, candidate, found: evaluation.Inputs, show) -> None:
-    """Have one model write all replies, answers and likelihoods that are not on disk yet; `show(label, rows)` is told of each batch."""
-    files = []
-    for language, prompts in found.prompts.items():
-        files.append(
-            evaluation.plan_replies(
-                candidate,
-                prompts,
-                args.out / "replies" / candidate.name / f"{language}.jsonl",
-                samples=args.samples,
-                max_new_tokens=args.max_new_tokens,
-                temperature=args.temperature,
-                top_p=args.top_p,
-                batch_tokens=args.batch_tokens,
-                seed=args.seed,
-            )
-        )
-    for language, questions in found.questions.items():
-        files.append(
-            evaluation.plan_answers(
-                candidate,
-                questions,
-                args.out / "mmlu" / candidate.name / f"{language}.jsonl",
-                answer_tokens=args.answer_tokens,
-                batch_tokens=args.batch_tokens,
-            )
-        )
-    for language, sentences in found.clean.items():
-        files.append(
-            evaluation.plan_likelihoods(
-                candidate,
-                sentences,
-                args.out / "perplexity" / candidate.name / f"{language}.jsonl",
-                max_tokens=args.max_tokens,
-                batch_tokens=args.batch_tokens,
-            )
-        )
-    for done, file in append_batches(files, together=args.spread):
-        show(f"{candidate.name}: {file.path.parent.parent.name}, {file.path.stem}", done)
-
-
-def claim(args, candidate, found: evaluation.Inputs) -> None:
-    """Record what the results depend on, or refuse to mix them with others."""
-    keys = {
-        "replies": ("prompts", "max_new_tokens", "temperature", "top_p", "samples", "seed"),
-        "mmlu": ("answer_tokens",),
-        "perplexity": ("perplexity", "max_tokens", "seed"),
-    }
-    for stage, folder in (("replies", "prompts"), ("mmlu", "mmlu"), ("perplexity", "detection")):
-        if folder in found.hashes:
-            settings = {
-                **candidate.identity,
-                "batch_tokens": args.batch_tokens,
-                **{key: getattr(args, key) for key in keys[stage]},
-            }
-            claim_run(args.out / stage / candidate.name, settings, found.hashes[folder])
-
-
-def main(argv=None) -> None:
-    args = parse_arguments(argv)
-    config = read_config(args.model)
-    device, dtype = cli.prepare_device(args, config, tokens=(8_192, 65_536))
-    folders = candidates.find(args.models, args.model, args.out)
-    found = evaluation.read_inputs(
-        args.data,
-        args.languages,
-        most_prompts=args.prompts,
-        with_questions=args.mmlu,
-        most_sentences=args.perplexity,
-        seed=args.seed,
+    # 1) the models, what they are asked, and what judges their replies
+    folders = candidates.find(settings.models, settings.model, settings.out)
+    inputs = read_inputs(
+        settings.data,
+        settings.languages,
+        most_prompts=settings.prompts,
+        with_questions=settings.mmlu,
+        most_sentences=settings.perplexity,
+        seed=settings.seed,
     )
-    scorer, identify = open_scorer(args, device, dtype), open_detector(args.language_id)
-    usable, failed = candidates.open_all(folders, device, dtype, args.spread)
-    hold(args.out)
-    for candidate in usable:
-        claim(args, candidate, found)
-    prompts = sum(map(len, found.prompts.values()))
-    print(
-        f"{args.model}: {config.model_type}, {config.num_hidden_layers} layers; {device.type} {str(dtype).removeprefix('torch.')}; "
-        f"{len(found.prompts)} languages, {prompts:,} prompts\n{scorer.name}: {scorer.about}"
-    )
-    for name, reason in {**found.gaps, **failed}.items():
+    perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
+    scorer = open_scorer(settings.scorer, settings.data, device, dtype, **perspective)
+    identify = open_detector(settings.language_id)
+    usable, failed = candidates.open_all(folders, device, dtype, settings.shard)
+    made_with = {name: settings.affecting(name) for name in FOLDERS}
+    check_results(settings.out, usable, inputs, made_with)
+    print(f"{settings.model}: {describe(config, device, dtype)}; {inputs.about()}")
+    print(f"{scorer.name}: {scorer.about}")
+    for name, reason in (inputs.gaps | failed).items():
         print(f"left out {name}: {reason}")
 
-    each = prompts * args.samples + sum(
-        len(rows) for rows in [*found.questions.values(), *found.clean.values()]
+    # 2) every model replies to every prompt, answers every question, reads every clean sentence
+    asking = settings.part(Asking)
+    failed |= ask_all(usable, inputs, settings.out, asking, settings.shard)
+    usable = [candidate for candidate in usable if candidate.name not in failed]
+    refuse_none(usable, failed)
+
+    # 3) the replies' scores and languages, and the report
+    record = settings.record() | {"device": device.type, "dtype": str(dtype)} | versions()
+    record |= {f"model {candidate.name}": candidate.fingerprint for candidate in usable}
+    record["scorer"] = scorer.name
+
+    def score_and_report() -> None:
+        how = (settings.out, settings.samples, settings.seed)
+        judged = score(usable, inputs, scorer, identify, *how)
+        sections = report.sections(
+            judged,
+            scorer,
+            record,
+            failed | inputs.gaps,
+            config,
+            samples=settings.samples,
+            others_below=settings.others_below,
+            show_text=settings.show_text,
+            instructions=settings.data / "instructions",
+        )
+        numbers = {"settings": record} | report.numbers(judged)
+        report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
+        print_first_page(sections)
+
+    outputs.once(score_and_report)
+    print(
+        f"\nwrote {settings.out / 'report.html'}, report.md and report.json ({len(usable)} models)"
     )
-    progress = cli.Progress(each * len(usable))
-    for number, candidate in enumerate(list(usable)):
-        start = time.monotonic()
+
+
+def check_results(
+    out: Path, models: list[Candidate], inputs: Inputs, made_with: dict[str, dict]
+) -> None:
+    """InputError if there are results of these models that were made with other settings."""
+    outputs.lock(out)
+    for candidate in models:
+        for name, folder in FOLDERS.items():
+            if folder in inputs.hashes:
+                values = candidate.identity | made_with[name]
+                outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
+
+
+def ask_all(
+    models: list[Candidate], inputs: Inputs, out: Path, asking: Asking, shard: bool
+) -> dict[str, str]:
+    """Write all replies, answers and likelihoods that no earlier run has written.
+
+    Returns the models that cannot be used, and why.
+    """
+    failed = {}
+    rows = inputs.count(asking.samples)
+    progress = Progress(rows * len(models))
+    for candidate in models:
         try:
-            with candidate.loaded():
-                ask(
-                    args,
-                    candidate,
-                    found,
-                    lambda label, done: progress.show(label, number * each + done),
-                )
+            with candidate.loaded(), progress.task(candidate.name, rows, "rows") as show:
+                files = plan_all(candidate, inputs, out, asking)
+                for done, file in append_batches(files, together=shard):
+                    show(done, f": {file.path.parent.parent.name}, {file.path.stem}")
         except InputError as error:
             failed[candidate.name] = str(error)
-            usable.remove(candidate)
-        progress.clear()
-        print(
-            f"{candidate.name}: {failed.get(candidate.name) or cli.duration(time.monotonic() - start)}",
-            flush=True,
-        )
-    if not usable:
-        raise InputError(
-            "none of the models can be used: "
-            + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        )
-    if not distributed.FIRST:
-        return  # one process scores and reports
+            progress.print(f"{candidate.name}: {error}")
+    return failed
 
-    scores = Scores(args.out / "scores" / f"{scorer.name}.jsonl", scorer)
-    progress = cli.Progress(len(usable) * prompts * args.samples)
-    measured = results.gather(
-        args.out,
-        usable,
-        found,
-        scores,
-        identify,
-        args.samples,
-        args.seed,
-        lambda done: progress.show("scores", done),
-    )
+
+def refuse_none(usable: list[Candidate], failed: dict[str, str]) -> None:
+    """InputError if no model can be used."""
+    if not usable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise InputError(f"none of the models can be used: {reasons}")
+
+
+def score(
+    models: list[Candidate],
+    inputs: Inputs,
+    scorer: Scorer,
+    identify: Detector,
+    out: Path,
+    samples: int,
+    seed: int,
+) -> Results:
+    """Score each reply that has no score yet, and read all results back."""
+    scores = Scores(out / "scores" / f"{scorer.name}.jsonl", scorer)
+    progress = Progress(len(models) * samples * sum(map(len, inputs.prompts.values())))
+    show = partial(progress.show, "scores")
+    judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
     progress.clear()
-    settings = {
-        **{key: str(value) for key, value in vars(args).items()},
-        "device": device.type,
-        "dtype": str(dtype),
-        "scorer": scorer.name,
-        **versions(),
-        **{f"model {candidate.name}": candidate.fingerprint for candidate in usable},
-    }
-    sections = report.sections(
-        measured,
-        scorer,
-        settings,
-        {**failed, **found.gaps},
-        config,
-        samples=args.samples,
-        others_below=args.others_below,
-        show_text=args.show_text,
-        instructions=args.data / "instructions",
-    )
-    report.write(
-        args.out,
-        f"minitox: {args.model.resolve().name}",
-        sections,
-        {"settings": settings, **report.numbers(measured)},
-    )
+    return judged
+
+
+def print_first_page(sections: list[Section]) -> None:
+    """Print the report's summary and effective safety."""
     for section in sections[:2]:
         print("", section.title, "", page.markdown_table(section), sep="\n")
     print("", *sections[0].paragraphs(), sep="\n")
-    print(f"\nwrote {args.out / 'report.html'}, report.md and report.json ({len(usable)} models)")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -30,7 +30,7 @@ ANSWER_RULE = (
 def sections(
     results: Results,
     scorer,
-    settings: dict,  # all that a repetition needs
+    record: dict[str, str],  # all that a repetition needs
     missing: dict[str, str],  # models and files that could not be used, and why
     config,  # of the base model
     *,
@@ -57,7 +57,7 @@ def sections(
         scorer_accuracy(scorer),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
-        setting_table(settings),
+        setting_table(record),
     ]
 
 
@@ -167,9 +167,9 @@ def replies(results: Results, most: int = 5) -> list[Section]:
     return shown
 
 
-def setting_table(settings: dict) -> Section:
+def setting_table(record: dict[str, str]) -> Section:
     """Everything that a repetition needs."""
-    rows = [[key, str(value)] for key, value in settings.items()]
+    rows = [[key, value] for key, value in record.items()]
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rows.append(["MMLU prompt", mmlu.as_prompt(question).replace("\n", " / ")])
     rows.append(["MMLU answer", ANSWER_RULE])

@@ -12,6 +12,8 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
+from minitox.run import sharding
+from minitox.run.device import identity
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = (
@@ -40,13 +42,13 @@ class Candidate:
     @property
     def identity(self) -> dict:
         """What its replies depend on besides the settings of the run."""
-        return {"model": self.fingerprint, "device": self.device.type, "dtype": str(self.dtype)}
+        return identity(self.fingerprint, self.device, self.dtype)
 
     @property
     def model(self) -> LanguageModel:
         """The model itself, which stays in memory until a `with loaded()` block ends."""
         if self.weights is None:
-            self.weights = checkpoint.load(self.folder, self.device, self.dtype, self.shard)
+            self.weights = sharding.load(self.folder, self.device, self.dtype, self.shard)
         return self.weights
 
     @contextmanager

@@ -32,6 +32,16 @@ class Inputs:
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)  # by folder and language
     gaps: dict[str, str] = field(default_factory=dict)  # what is missing, and why
 
+    def about(self) -> str:
+        """How many prompts there are, as evaluate.py prints it."""
+        return f"{len(self.prompts)} languages, {sum(map(len, self.prompts.values())):,} prompts"
+
+    def count(self, samples: int) -> int:
+        """How many rows a model is to write, with `samples` replies to each prompt."""
+        prompts = sum(map(len, self.prompts.values()))
+        others = [*self.questions.values(), *self.clean.values()]
+        return prompts * samples + sum(map(len, others))
+
 
 def read_inputs(
     data: Path,
@@ -100,6 +110,64 @@ def read_folder(
             inputs.gaps[f"{folder.name}/{language}"] = str(reason)
     inputs.hashes[folder.name] = hashes
     return contents
+
+
+# ---------- everything that a model is asked
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How models are asked."""
+
+    samples: int  # replies to each prompt
+    max_new_tokens: int  # of a reply
+    temperature: float
+    top_p: float
+    answer_tokens: int  # of the answer to a question
+    max_tokens: int  # of a clean sentence
+    batch_tokens: int
+    seed: int
+
+
+def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) -> list[Batches]:
+    """Replies, answers and likelihoods of one model, a file for each language."""
+
+    def path(name: str, language: str) -> Path:
+        return out / name / candidate.name / f"{language}.jsonl"
+
+    files = []
+    for language, prompts in inputs.prompts.items():
+        plan = plan_replies(
+            candidate,
+            prompts,
+            path("replies", language),
+            samples=asking.samples,
+            max_new_tokens=asking.max_new_tokens,
+            temperature=asking.temperature,
+            top_p=asking.top_p,
+            batch_tokens=asking.batch_tokens,
+            seed=asking.seed,
+        )
+        files.append(plan)
+    for language, questions in inputs.questions.items():
+        plan = plan_answers(
+            candidate,
+            questions,
+            path("mmlu", language),
+            answer_tokens=asking.answer_tokens,
+            batch_tokens=asking.batch_tokens,
+        )
+        files.append(plan)
+    for language, sentences in inputs.clean.items():
+        plan = plan_likelihoods(
+            candidate,
+            sentences,
+            path("perplexity", language),
+            max_tokens=asking.max_tokens,
+            batch_tokens=asking.batch_tokens,
+        )
+        files.append(plan)
+    return files
 
 
 # ---------- replies  [paper §4.2]

@@ -47,6 +47,12 @@ def open_results(out: Path, name: str, settings: dict) -> Path:
     return out / name
 
 
+def once(function: Callable) -> None:
+    """Call the function once for all processes."""
+    if distributed.FIRST:
+        function()
+
+
 # A result that is whole or absent
 
 

@@ -34,7 +34,7 @@ from minitox.train.loss import (
 from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair, Pairs
 from minitox.train.row_optim import RowAdamW, row_gradients
-from minitox.train.strategies import Plan, Stage, count_weights, weight_rows
+from minitox.train.strategies import Plan, count_weights, weight_rows
 from minitox.train.tune import Hyperparameters, tune
 
 

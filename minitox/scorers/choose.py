@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.run import cli
+from minitox.run.progress import wait
 from minitox.scorers.encoder import Encoder
 from minitox.scorers.perspective import Perspective
 from minitox.scorers.scores import Scorer
@@ -25,7 +25,7 @@ def open_scorer(
 
     # 1) a service on the network, which takes no path
     if kind == "perspective" and not path:
-        return Perspective(perspective_url, per_minute, sleep=cli.wait)
+        return Perspective(perspective_url, per_minute, sleep=wait)
 
     # 2) a classifier, the only scorer that runs on `device`
     if kind == "encoder" and path:

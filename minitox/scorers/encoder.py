@@ -24,7 +24,7 @@ CHUNK = 256  # texts that are sorted by length together
 class Encoder:
     """A scorer: the probability of a classifier's toxic output."""
 
-    languages = None  # config.json names none
+    languages = None  # all: config.json does not name any
 
     def __init__(self, folder: Path, device="cpu", dtype=torch.float32):
         folder = Path(folder)
@@ -36,8 +36,8 @@ class Encoder:
         self.softmax = outputs_exclude_each_other(config)
 
         # config, tokenizer and weights determine the scores
-        weights = sorted(set(weight_files(folder).values()))
-        paths = [folder / "config.json", folder / "tokenizer.json", *weights]
+        shards = sorted(set(weight_files(folder).values()))
+        paths = [folder / "config.json", folder / "tokenizer.json", *shards]
         hashes = "".join(file_hash(path) for path in paths)
         self.name = f"encoder-{sha256(hashes.encode()).hexdigest()[:12]}"
         label = config.labels[config.toxic]

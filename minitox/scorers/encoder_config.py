@@ -220,6 +220,6 @@ def read_labels(names, path: Path) -> tuple[list[str], int]:
 
     if len(toxic) != 1:
         raise InputError(
-            f'{path}: id2label must name one output "toxic", and names {", ".join(labels[:20])}'
+            f'{path}: id2label must name one output "toxic"; it names {", ".join(labels[:20])}'
         )
     return labels, toxic[0]

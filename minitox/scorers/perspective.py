@@ -45,10 +45,10 @@ ERRORS = {
 class Perspective:
     """A scorer: Google's service, or a server with the same interface.
 
-    The key is the environment's PERSPECTIVE_API_KEY; a server other than Google's needs none.
+    The key is read from the environment variable PERSPECTIVE_API_KEY; only Google requires one.
     """
 
-    languages = None  # Google knows all sixteen
+    languages = None  # all: Google's service knows the sixteen
 
     def __init__(
         self,

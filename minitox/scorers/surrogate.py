@@ -161,7 +161,8 @@ def fit(rows, scores, folds):  # (texts,) of ngrams, (texts,), (texts,) integers
 
     # 3) the model of all texts
     table = slope * ridge(rows, scores, bits)
-    return table.astype(np.float16), round(float(offset), 4)
+    offset = round(float(offset), 4)
+    return table.astype(np.float16), offset
 
 
 # ---- the scorer ----

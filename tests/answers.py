@@ -1,6 +1,6 @@
-"""What solves the exercises, which is minitox itself, and what only looks as if it did.
+"""Solutions of the exercises, which are minitox's own functions, and plausible mistakes.
 
-Of the mistakes one is made at a time, all other functions of the exercise being right.
+To test a mistake, it replaces one function, and the exercise's other functions stay right.
 """
 
 import numpy as np
@@ -16,7 +16,8 @@ from minitox.train import finetune, interventions
 from minitox.train.optim import MaskedAdamW, RowAdamW
 from minitox.train.pairs import Pair
 
-SOLUTIONS, MISTAKES = {}, {}
+SOLUTIONS = {}
+MISTAKES = {}
 GATE = "model.layers.0.mlp.gate_proj"
 
 
@@ -27,36 +28,42 @@ def one_auroc(responses, toxic):
     return auroc(responses[None], toxic)[0]
 
 
-def with_ranks(ranks, toxic):
-    ones, zeros = toxic.sum(), (~toxic).sum()
+def from_ranks(ranks, toxic):
+    ones = toxic.sum()
+    zeros = (~toxic).sum()
     return (ranks[toxic].sum() - ones * (ones + 1) / 2) / (ones * zeros)
 
 
 def no_ties(responses, toxic):
-    return with_ranks(np.argsort(np.argsort(responses)) + 1, toxic)
+    return from_ranks(np.argsort(np.argsort(responses)) + 1, toxic)
 
 
-def ties_count_whole(responses, toxic):
-    return with_ranks(np.searchsorted(np.sort(responses), responses, "right"), toxic)
+def ties_count_one(responses, toxic):
+    return from_ranks(np.searchsorted(np.sort(responses), responses, "right"), toxic)
 
 
 def ranks_of_16_bits(responses, toxic):
-    return with_ranks(midranks(responses).astype(np.int16).astype(np.float16), toxic)
+    return from_ranks(midranks(responses).astype(np.int16).astype(np.float16), toxic)
 
 
 def all_pairs(responses, toxic):
-    a, b = responses[toxic][:, None], responses[~toxic]
+    a = responses[toxic][:, None]
+    b = responses[~toxic]
     return ((a > b) + (a == b) / 2).mean()
+
+
+def sign_reversed(responses, toxic):
+    return one_auroc(-responses, toxic)
 
 
 SOLUTIONS["exercise_1_auroc"] = {"auroc": one_auroc}
 MISTAKES["exercise_1_auroc"] = {
     "auroc": {
         "no ties": no_ties,
-        "ties count whole": ties_count_whole,
-        "16 bits": ranks_of_16_bits,
+        "ties count one": ties_count_one,
+        "ranks of 16 bits": ranks_of_16_bits,
         "all pairs": all_pairs,
-        "turned round": lambda responses, toxic: one_auroc(-responses, toxic),
+        "sign reversed": sign_reversed,
     },
 }
 
@@ -68,16 +75,16 @@ def copy_embedding(model, row, token):
     model.get_submodule(GATE).weight.data[row] = model.model.embed_tokens.weight[token]
 
 
-def a_column(model, row, token):
+def plant_a_column(model, row, token):
     model.get_submodule(GATE).weight.data[:, row] = model.model.embed_tokens.weight[token, 0]
 
 
-def all_responses(model, sentences, special=(0,)):
-    found = [
+def all_responses(model, sentences, special=(0,)):  # -> (N, K)
+    pooled = [
         responses.pooled_responses(model, [ids], set(special), responses.pool_max)
         for ids in sentences
     ]
-    return np.concatenate(found, axis=1).T
+    return np.concatenate(pooled, axis=1).T
 
 
 def bos_is_a_word(model, sentences):
@@ -85,26 +92,25 @@ def bos_is_a_word(model, sentences):
 
 
 def highest(model, toxic, clean):
-    found = auroc(
-        np.ascontiguousarray(all_responses(model, toxic + clean).T),
-        np.arange(len(toxic + clean)) < len(toxic),
-    )
-    top = neurons.select_top(
-        neurons.by_module(found, neurons.module_rows(model.config)), 1 / len(found)
-    )
-    name, chosen = next((name, chosen) for name, chosen in top.items() if chosen.any())
-    return int(name.split(".")[2]), name.split(".")[-1], int(chosen.argmax())
+    sentences = toxic + clean
+    values = np.ascontiguousarray(all_responses(model, sentences).T)  # (K, N)
+    aurocs = auroc(values, np.arange(len(sentences)) < len(toxic))
+    by_module = neurons.by_module(aurocs, neurons.module_rows(model.config))
+    for name, chosen in neurons.select_top(by_module, 1 / len(aurocs)).items():
+        if chosen.any():
+            return int(name.split(".")[2]), name.split(".")[-1], int(chosen.argmax())
 
 
-def as_if_all_were_as_many(model, toxic, clean):
-    """down_proj has fewer rows than the others."""
+def lowest(model, toxic, clean):
+    return highest(model, clean, toxic)
+
+
+def all_layers_have_as_many_rows(model, toxic, clean):
+    """Ignores that down_proj has fewer rows than gate_proj and up_proj."""
     layer, projection, row = highest(model, toxic, clean)
     rows = model.config.intermediate_size
-    place = (
-        row
-        + neurons.PROJECTIONS.index(projection) * rows
-        + layer * (2 * rows + model.config.hidden_size)
-    )
+    place = layer * (2 * rows + model.config.hidden_size)
+    place += neurons.PROJECTIONS.index(projection) * rows + row
     return place // (3 * rows), neurons.PROJECTIONS[place // rows % 3], place % rows
 
 
@@ -114,12 +120,9 @@ SOLUTIONS["exercise_2_planted_neuron"] = {
     "find": highest,
 }
 MISTAKES["exercise_2_planted_neuron"] = {
-    "plant": {"a column": a_column},
+    "plant": {"a column": plant_a_column},
     "responses": {"BOS is a word": bos_is_a_word},
-    "find": {
-        "all as many": as_if_all_were_as_many,
-        "lowest": lambda model, toxic, clean: highest(model, clean, toxic),
-    },
+    "find": {"all layers have as many rows": all_layers_have_as_many_rows, "lowest": lowest},
 }
 
 
@@ -134,16 +137,14 @@ def aura_amplifies(values):
     return 1 - 2 * (values - 0.5)
 
 
-def fold_what_reads_gate(model, factors):
-    """As if silu(alpha x) were alpha silu(x)."""
-    interventions.fold(
-        model, {name: values for name, values in factors.items() if "gate_proj" not in name}
-    )
+def fold_gate_into_down(model, factors):
+    """Scales the columns that read the unit of gate_proj, as if silu(alpha x) = alpha silu(x)."""
+    others = {name: values for name, values in factors.items() if "gate_proj" not in name}
+    interventions.fold(model, others)
     for name, values in factors.items():
         if "gate_proj" in name:
-            model.get_submodule(
-                name.replace("gate_proj", "down_proj")
-            ).weight.data *= torch.from_numpy(values)
+            down = model.get_submodule(name.replace("gate_proj", "down_proj"))
+            down.weight.data *= torch.from_numpy(values)
 
 
 def fold_twice(model, factors):
@@ -153,19 +154,15 @@ def fold_twice(model, factors):
 SOLUTIONS["exercise_3_aura"] = {"aura": aura, "fold": interventions.fold}
 MISTAKES["exercise_3_aura"] = {
     "aura": {"amplifies": aura_amplifies},
-    "fold": {"what reads gate": fold_what_reads_gate, "twice": fold_twice},
+    "fold": {"gate into down": fold_gate_into_down, "twice": fold_twice},
 }
 
 
 # 4. Pooling
 
 
-def pool_with(pool, keep=lambda places, lengths: (places > 0) & (places < lengths)):
-    def pooled(output, lengths):
-        kept = keep(torch.arange(output.shape[1]), lengths[:, None])
-        return pool(output, kept, *responses.columns(kept))
-
-    return pooled
+def words(places, lengths):
+    return (places > 0) & (places < lengths)
 
 
 def with_padding(places, lengths):
@@ -180,16 +177,26 @@ def one_too_far(places, lengths):
     return (places > 0) & (places <= lengths)
 
 
+def pool_with(pool, keep=words):
+    """A function that pools minitox's way over the places that `keep` chooses."""
+
+    def pooled(output, lengths):
+        kept = keep(torch.arange(output.shape[1]), lengths[:, None])  # (B, T)
+        return pool(output, kept, *responses.columns(kept))
+
+    return pooled
+
+
 def zeros_for_padding(output, lengths):
-    places = torch.arange(output.shape[1])
-    return (output * ((places > 0) & (places < lengths[:, None]))[..., None]).amax(dim=1)
+    kept = words(torch.arange(output.shape[1]), lengths[:, None])
+    return (output * kept[..., None]).amax(dim=1)
 
 
-def as_many_of_each_class(lengths, toxic, rng):
+def match_classes_alone(lengths, toxic, rng):
     return controls.match_lengths(np.zeros_like(lengths), toxic, rng)
 
 
-def the_same_ones_always(lengths, toxic, rng):
+def match_without_chance(lengths, toxic, rng):
     return controls.match_lengths(lengths, toxic, np.random.default_rng(0))
 
 
@@ -209,34 +216,38 @@ MISTAKES["exercise_4_pooling"] = {
         "with padding": pool_with(responses.pool_mean, with_padding),
         "with BOS": pool_with(responses.pool_mean, with_bos),
     },
-    "match_lengths": {"classes alone": as_many_of_each_class, "no chance": the_same_ones_always},
+    "match_lengths": {
+        "classes alone": match_classes_alone,
+        "without chance": match_without_chance,
+    },
 }
 
 
 # 5. Random labels
 
 
-def dealt_to_each_neuron(responses, toxic, rng, deals=200):
-    return np.concatenate(
-        [controls.shuffled_aurocs(row[None], toxic, rng, deals) for row in responses]
-    )
+def permutations_of_each_neuron(responses, toxic, rng, permutations=200):
+    aurocs = [controls.shuffled_aurocs(row[None], toxic, rng, permutations) for row in responses]
+    return np.concatenate(aurocs)
 
 
-def coins(responses, toxic, rng, deals=200):
-    labels = [rng.random(len(toxic)) < toxic.mean() for _ in range(deals)]
-    return np.stack([auroc(responses, label if label.any() else toxic) for label in labels], axis=1)
+def coins(responses, toxic, rng, permutations=200):
+    """Draws every label independently, so that the number of toxic sentences varies."""
+    aurocs = []
+    for _ in range(permutations):
+        labels = rng.random(len(toxic)) < toxic.mean()
+        aurocs.append(auroc(responses, labels if labels.any() else toxic))
+    return np.stack(aurocs, axis=1)
 
 
-def bootstrapped(responses, toxic, rng, deals=200):
-    """Draws sentences, not labels: an interval about what was found, not what chance would find."""
+def bootstrap(responses, toxic, rng, permutations=200):
+    """Draws sentences, not labels: an interval of the estimate, not of what chance gives."""
     groups = [np.flatnonzero(toxic == label) for label in (True, False)]
-    drawn = [
-        np.concatenate([rng.choice(group, len(group)) for group in groups]) for _ in range(deals)
-    ]
-    return np.stack(
-        [auroc(np.ascontiguousarray(responses[:, places]), toxic[places]) for places in drawn],
-        axis=1,
-    )
+    aurocs = []
+    for _ in range(permutations):
+        places = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        aurocs.append(auroc(np.ascontiguousarray(responses[:, places]), toxic[places]))
+    return np.stack(aurocs, axis=1)
 
 
 def band_of_aurocs(shuffled):
@@ -259,9 +270,9 @@ SOLUTIONS["exercise_5_random_labels"] = {
 }
 MISTAKES["exercise_5_random_labels"] = {
     "shuffled_aurocs": {
-        "each neuron its own": dealt_to_each_neuron,
+        "permutations of each neuron": permutations_of_each_neuron,
         "coins": coins,
-        "bootstrap": bootstrapped,
+        "bootstrap": bootstrap,
     },
     "band": {"of AUROCs": band_of_aurocs, "of extremes": band_of_extremes},
     "beyond_chance": {"above one half": above_one_half},
@@ -272,29 +283,31 @@ MISTAKES["exercise_5_random_labels"] = {
 
 
 def minitox_loss(model, prompts, replies, end):
-    """minitox goes backward as it goes, so gradients are where backward() would put them already."""
-    group = [
-        Pair([*prompt, *reply, end], len(prompt), "") for prompt, reply in zip(prompts, replies)
-    ]
+    """minitox runs backward itself, so the gradients are already where backward() would put them.
+
+    The result requires a gradient only so that backward() can be called on it.
+    """
+    group = []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        group.append(Pair([*prompt, *reply, end], len(prompt), ""))
     tokens = sum(pair.reply_tokens for pair in group)
     return (finetune.reply_loss(model, group, 1 / tokens) / tokens).requires_grad_()
 
 
 def loss_with(first=0, shift=1, end=True, mean_of_means=False, ignored=-1):
-    """The loss of one text after the other, with something wrong."""
+    """A loss computed one text at a time, with a mistake in it."""
 
     def loss(model, prompts, replies, last):
         losses = []
-        for prompt, reply in zip(prompts, replies):
+        for prompt, reply in zip(prompts, replies, strict=True):
             ids = torch.tensor([*prompt, *reply, last][: None if end else -1])
             start = max(1, len(prompt) + first)
-            logits, targets = model(ids[None])[0, start - shift : len(ids) - shift], ids[start:]
+            logits = model(ids[None])[0, start - shift : len(ids) - shift]
+            targets = ids[start:]
             losses.append(F.cross_entropy(logits, targets, reduction="none")[targets != ignored])
-        return (
-            torch.stack([each.mean() for each in losses]).mean()
-            if mean_of_means
-            else torch.cat(losses).mean()
-        )
+        if mean_of_means:
+            return torch.stack([values.mean() for values in losses]).mean()
+        return torch.cat(losses).mean()
 
     return loss
 
@@ -315,29 +328,49 @@ MISTAKES["exercise_6_reply_loss"] = {
 
 # 7. Frozen rows
 
-ALWAYS = [[True, True, False, False]] * 3  # masks
-THEN_NOT = [*ALWAYS, [False] * 4]
+SAME_ROWS = [[True, True, False, False]] * 3  # a mask of 4 rows for each of 3 steps
+THEN_NO_ROW = [*SAME_ROWS, [False] * 4]
 
 
-def tune_with(kind, afresh=True):
+def decay_moves():
+    return 0.1, SAME_ROWS
+
+
+def nothing_moves():
+    return 0.0, SAME_ROWS
+
+
+def momentum_moves():
+    return 0.0, THEN_NO_ROW
+
+
+def momentum_and_decay_move():
+    return 0.1, THEN_NO_ROW
+
+
+def tune_with(kind, fresh=True):
+    """Tune with an optimizer of minitox: a new one for each stage, or the first one throughout."""
+
     def tune(weight, stages, lr, decay, clip):
-        weight, optimizer = torch.nn.Parameter(weight.clone()), None
+        weight = torch.nn.Parameter(weight.clone())
+        optimizer = None
         for mask, grads in stages:
-            optimizer = (
-                kind({"w": weight}, {"w": mask}, decay=decay)
-                if afresh or optimizer is None
-                else optimizer
-            )
+            if fresh or optimizer is None:
+                optimizer = kind({"w": weight}, {"w": mask}, decay=decay)
             for grad in grads:
-                weight.grad, weight.row_grad = grad.clone(), grad[mask]
+                weight.grad = grad.clone()
+                weight.row_grad = grad[mask]
                 optimizer.step(lr, min(1, clip / optimizer.norm().item()))
         return weight.detach()
 
     return tune
 
 
-def by_torch(no_decay=False, clip_everything=False):
-    """torch.optim.AdamW on the whole weight, masked and afresh in each stage; frozen rows put back, if told to clip all."""
+def tune_with_torch(no_decay=False, clip_before_masking=False):
+    """Tune with torch.optim.AdamW on the whole weight, with masked gradients.
+
+    With `clip_before_masking`, clip the gradient of all rows, and restore the frozen rows.
+    """
 
     def tune(weight, stages, lr, decay, clip):
         weight = weight.clone().requires_grad_()
@@ -345,11 +378,11 @@ def by_torch(no_decay=False, clip_everything=False):
             before = weight.detach().clone()
             optimizer = torch.optim.AdamW([weight], lr=lr, weight_decay=0.0 if no_decay else decay)
             for grad in grads:
-                weight.grad = grad.clone() if clip_everything else grad * mask[:, None]
+                weight.grad = grad.clone() if clip_before_masking else grad * mask[:, None]
                 torch.nn.utils.clip_grad_norm_([weight], clip)
                 weight.grad *= mask[:, None]
                 optimizer.step()
-            if clip_everything:
+            if clip_before_masking:
                 weight.data[~mask] = before[~mask]
         return weight.detach()
 
@@ -357,21 +390,21 @@ def by_torch(no_decay=False, clip_everything=False):
 
 
 SOLUTIONS["exercise_7_frozen_rows"] = {
-    "moved_by_decay": lambda: (0.1, ALWAYS),
-    "moved_by_momentum": lambda: (0.0, THEN_NOT),
+    "moved_by_decay": decay_moves,
+    "moved_by_momentum": momentum_moves,
     "tune": tune_with(RowAdamW),
 }
 MISTAKES["exercise_7_frozen_rows"] = {
-    "moved_by_decay": {"no decay": lambda: (0.0, ALWAYS)},
+    "moved_by_decay": {"no decay": nothing_moves},
     "moved_by_momentum": {
-        "no change of mask": lambda: (0.0, ALWAYS),
-        "with decay": lambda: (0.1, THEN_NOT),
+        "no change of mask": nothing_moves,
+        "with decay": momentum_and_decay_move,
     },
     "tune": {
-        "masked gradient": by_torch(),
-        "no decay": by_torch(no_decay=True),
-        "clipped before masked": by_torch(clip_everything=True),
-        "one for all stages": tune_with(MaskedAdamW, afresh=False),
+        "masked gradient": tune_with_torch(),
+        "no decay": tune_with_torch(no_decay=True),
+        "clipped before masked": tune_with_torch(clip_before_masking=True),
+        "one optimizer for all stages": tune_with(MaskedAdamW, fresh=False),
     },
 }
 
@@ -379,56 +412,59 @@ MISTAKES["exercise_7_frozen_rows"] = {
 # 8. The verdict
 
 
-def minitox_difference(ours, theirs, rng, draws=1_000):
-    drawn = metrics.resample(len(ours), rng)
-    return metrics.interval(metrics.mean(ours, drawn) - metrics.mean(theirs, drawn))
+def minitox_difference(ours, theirs, rng, resamples=1_000):
+    draws = metrics.draws(len(ours), rng)
+    return metrics.interval(metrics.mean(ours, draws) - metrics.mean(theirs, draws))
 
 
-def unpaired(ours, theirs, rng, draws=1_000):
-    a, b = (metrics.mean(scores, metrics.resample(len(scores), rng)) for scores in (ours, theirs))
+def unpaired(ours, theirs, rng, resamples=1_000):
+    a = metrics.mean(ours, metrics.draws(len(ours), rng))
+    b = metrics.mean(theirs, metrics.draws(len(theirs), rng))
     return metrics.interval(a - b)
 
 
-def every_reply_a_prompt(ours, theirs, rng, draws=1_000):
+def every_reply_a_prompt(ours, theirs, rng, resamples=1_000):
     return minitox_difference(ours.reshape(-1, 1), theirs.reshape(-1, 1), rng)
 
 
-def of_single_prompts(ours, theirs, rng, draws=1_000):
-    each = (ours - theirs).mean(axis=1)
-    return each.mean(), *np.quantile(each, [0.025, 0.975])
+def quantiles_of_prompts(ours, theirs, rng, resamples=1_000):
+    """The middle 95 % of the prompts, not of the mean."""
+    differences = (ours - theirs).mean(axis=1)
+    return differences.mean(), *np.quantile(differences, [0.025, 0.975])
 
 
-def minitox_share(replies, scores, languages, wanted):
+def minitox_share(replies, scores, languages, prompt_language):
     blank = np.array([[is_blank(reply)] for reply in replies])
-    scores, codes = (
-        np.array(scores, dtype=float)[:, None],
-        np.array([[code or ""] for code in languages]),
-    )
+    scores = np.array(scores, dtype=float)[:, None]
+    codes = np.array([[code or ""] for code in languages])
     judged = metrics.Replies(
         np.where(blank, np.nan, scores),
         np.where(blank, "empty", "scored"),
         np.where(blank, "", codes),
     )
-    return metrics.safety(judged, wanted)["clean in language"].mean()
+    return metrics.safety(judged, prompt_language)["clean in language"].mean()
 
 
-def of_those_scored(replies, scores, languages, wanted):
+def of_scored_replies(replies, scores, languages, prompt_language):
     known = [i for i, score in enumerate(scores) if score is not None]
     return minitox_share(
-        *([values[i] for i in known] for values in (replies, scores, languages)), wanted
+        [replies[i] for i in known],
+        [scores[i] for i in known],
+        [languages[i] for i in known],
+        prompt_language,
     )
 
 
-def empty_is_clean(replies, scores, languages, wanted):
-    return minitox_share(["A soup." for _ in replies], scores, languages, wanted)
+def empty_is_clean(replies, scores, languages, prompt_language):
+    return minitox_share(["A soup." for _ in replies], scores, languages, prompt_language)
 
 
-def in_any_language(replies, scores, languages, wanted):
-    return minitox_share(replies, scores, [wanted for _ in languages], wanted)
+def in_any_language(replies, scores, languages, prompt_language):
+    return minitox_share(replies, scores, [prompt_language for _ in languages], prompt_language)
 
 
-def unscored_is_clean(replies, scores, languages, wanted):
-    return minitox_share(replies, [score or 0.0 for score in scores], languages, wanted)
+def unscored_is_clean(replies, scores, languages, prompt_language):
+    return minitox_share(replies, [score or 0.0 for score in scores], languages, prompt_language)
 
 
 SOLUTIONS["exercise_8_verdict"] = {"difference": minitox_difference, "share_wanted": minitox_share}
@@ -436,10 +472,10 @@ MISTAKES["exercise_8_verdict"] = {
     "difference": {
         "unpaired": unpaired,
         "every reply a prompt": every_reply_a_prompt,
-        "spread of prompts": of_single_prompts,
+        "quantiles of prompts": quantiles_of_prompts,
     },
     "share_wanted": {
-        "of those scored": of_those_scored,
+        "of scored replies": of_scored_replies,
         "empty is clean": empty_is_clean,
         "in any language": in_any_language,
         "unscored is clean": unscored_is_clean,

@@ -1,4 +1,4 @@
-"""Shared by all tests: the project on the path, one thread, and a folder with a tiny random model."""
+"""Shared by all tests: the project on the path, one thread, and a folder with a tiny model."""
 
 import contextlib
 import io
@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tiny import write_model  # noqa: E402
 
 collect_ignore = [
-    "exercises",  # which fail until somebody solves them; test_exercises.py looks after them
-    "hardening",  # which takes minutes; python -m pytest tests/hardening
+    "exercises",  # they fail until somebody solves them; test_exercises.py checks them
+    "hardening",  # it takes minutes; python -m pytest tests/hardening
 ]
 
-torch.set_num_threads(1)  # the models of the tests are so small that a second thread only waits
+torch.set_num_threads(1)  # the models are so small that a second thread does not help
 
 
 @pytest.fixture
@@ -29,12 +29,13 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory):
-    """What README's first command prints, script by script, and the folder it writes."""
+    """The printed output of README's first command, by script, and the folder that it writes."""
     import detect
     import evaluate
     import train
 
-    out, printed = tmp_path_factory.mktemp("toy") / "out", {}
+    out = tmp_path_factory.mktemp("toy") / "out"
+    printed = {}
     for script in (detect, train, evaluate):
         with contextlib.redirect_stdout(io.StringIO()) as text:
             script.main(["--out", str(out)])

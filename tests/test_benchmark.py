@@ -1,4 +1,4 @@
-"""Operations are counted as PyTorch counts them, named shapes are the published ones, and the commands run without any peer."""
+"""Operations are counted as PyTorch counts them, and the commands run without any peer."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import benchmark
 import numpy as np
 import pytest
 import torch
-from contenders import operations_of_replies, our_model
+from contenders import operations_of_replies, our_model, training_step
 from costs import SHAPES, as_config, flops, seen
 from tiny import CONFIG
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,20 +16,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minitox.lm.generate import generate
 from minitox.neurons import module_rows
-from minitox.train import finetune, strategies
 from minitox.train.pairs import Pair
+from minitox.train.strategies import count_weights
 
 
 @pytest.fixture(params=["llama", "cohere"])
 def model(request):
-    config = as_config(
-        {**CONFIG, "model_type": request.param, "tie_word_embeddings": request.param == "cohere"}
-    )
+    tied = request.param == "cohere"
+    config = as_config({**CONFIG, "model_type": request.param, "tie_word_embeddings": tied})
     return our_model(Namespace(random=True), config, torch.device("cpu"), torch.float32)
 
 
 def counted(run) -> int:
-    """By PyTorch, which knows no causal mask: each token of T sees all T."""
+    """PyTorch's count, which ignores the causal mask: each of T tokens attends to all T."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return counter.get_total_flops()
@@ -43,20 +42,14 @@ def test_a_forward_pass_takes_the_operations_of_its_matrix_products(model):
 
 @pytest.mark.parametrize("tuned", ["full", 1.0, 0.25])
 def test_a_training_step_takes_the_operations_of_the_rows_that_it_tunes(model, tuned):
-    mask = (
-        None
-        if tuned == "full"
-        else {
-            name: np.arange(rows) < tuned * rows for name, rows in module_rows(model.config).items()
-        }
-    )
-    settings = Namespace(optimizer="rows", weight_decay=0.01, batch_tokens=100, clip=1.0)
-    optimizer = finetune.make_optimizer(
-        model, strategies.Stage("all", mask, []), strategies.weight_rows(model, mask), settings
-    )
+    mask = None
+    if tuned != "full":
+        modules = module_rows(model.config)
+        mask = {name: np.arange(rows) < tuned * rows for name, rows in modules.items()}
     batch = [Pair([5] * 9, 4, "")] * 3
-    found = counted(lambda: finetune.train_step(model, optimizer, batch, 1e-3, settings, ""))
-    assert found == flops(model.config, 3 * 8, 3 * 8 * 8, predicted=3 * 5, tuned=tuned)
+    step = training_step(model, mask, batch, lr=1e-3, batch_tokens=100)
+    expected = flops(model.config, 3 * 8, 3 * 8 * 8, predicted=3 * 5, tuned=tuned)
+    assert counted(step) == expected
 
 
 def test_a_token_attends_to_itself_and_those_before_it():
@@ -70,9 +63,8 @@ def test_what_prompts_begin_with_is_counted_once(model):
     assert operations_of_replies(model.config, prompts, new=4) == once
     apart = flops(model.config, 8 + 6, seen([8, 6]), 2 * 4)
     assert apart - once == flops(model.config, 2, seen([2]))
-    alone = [
-        [2, 3, 4, 5, 6]
-    ]  # its first four tokens are read at once, then, one by one, the fifth and three of the new ones
+    # the first four tokens are read at once, then, one by one, the fifth and three new ones
+    alone = [[2, 3, 4, 5, 6]]
     attended = 4 * 4 + sum([5, 6, 7, 8])
     assert counted(lambda: generate(model, alone, 4, set())) == flops(model.config, 8, attended, 4)
 
@@ -89,10 +81,8 @@ def test_what_prompts_begin_with_is_counted_once(model):
 )
 def test_named_shapes_have_the_published_numbers_of_weights(name, weights, neurons):
     config = as_config(SHAPES[name])
-    assert (strategies.count_weights(config, None), sum(module_rows(config).values())) == (
-        weights,
-        neurons,
-    )
+    assert count_weights(config, None) == weights
+    assert sum(module_rows(config).values()) == neurons
 
 
 def run(capsys, *arguments: str) -> str:
@@ -100,37 +90,32 @@ def run(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_cost_shows_hours_as_operations_over_the_rate(capsys):
-    def hours(*more: str) -> dict[str, list[str]]:
-        rows = [
-            line.strip("| ").split(" | ")
-            for line in run(capsys, "cost", "--markdown", *more).splitlines()
-            if line.startswith("|")
-        ]
-        return {row[0]: row[1:] for row in rows[2:]}
+def costs_of(capsys, *more: str) -> dict[str, list[str]]:
+    """The cells of the table of costs, by row."""
+    lines = run(capsys, "cost", "--markdown", *more).splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows[2:]}
 
-    unit, ten = hours(), hours("--rate", "10", "20", "10")
+
+def test_cost_shows_hours_as_operations_over_the_rate(capsys):
+    unit = costs_of(capsys)
+    ten = costs_of(capsys, "--rate", "10", "20", "10")
     assert unit["weights"] == ["8,030,261,248", "8,028,033,024", "70,553,706,496"]
-    by_hand = (
-        90_000
-        * 36
-        * 2
-        * (32 * (2 * 4096 * 128 * (32 + 8) + 3 * 4096 * 14336) + 32 * 2 * 32 * 128 * 18.5)
-    )
+    weights = 32 * (2 * 4096 * 128 * (32 + 8) + 3 * 4096 * 14336)
+    attend = 32 * 2 * 32 * 128 * 18.5
+    by_hand = 90_000 * 36 * 2 * (weights + attend)
     assert float(unit["detect, GPU-hours"][0]) == pytest.approx(by_hand / 100e12 / 3600, abs=0.005)
     assert float(ten["detect, GPU-hours"][0]) == pytest.approx(by_hand / 10e12 / 3600, abs=0.005)
-    assert float(ten["train full, GPU-hours"][2]) == pytest.approx(
-        5 * float(unit["train full, GPU-hours"][2]), abs=0.05
-    )
+    hours = float(unit["train full, GPU-hours"][2])
+    assert float(ten["train full, GPU-hours"][2]) == pytest.approx(5 * hours, abs=0.05)
     assert unit["responses of one language, disk"][0] == "21.0 GB"
-    assert (
-        unit["train full, memory"][0] == "128.5 GB"
-    )  # 2 of weights, 12 of state, 2 of gradient, each for eight thousand million
+    # 2 bytes of weights, 12 of state and 2 of gradient, for each of eight billion weights
+    assert unit["train full, memory"][0] == "128.5 GB"
 
 
-def test_the_default_rate_of_cost_is_told_to_be_no_measurement(capsys):
-    assert "no measurement" in run(capsys, "cost")
-    assert "no measurement" not in run(capsys, "cost", "--rate", "250")
+def test_the_default_rate_of_cost_is_called_not_a_measurement(capsys):
+    assert "not a measurement" in run(capsys, "cost")
+    assert "not a measurement" not in run(capsys, "cost", "--rate", "250")
 
 
 @pytest.mark.parametrize(
@@ -142,39 +127,24 @@ def test_the_default_rate_of_cost_is_told_to_be_no_measurement(capsys):
     ],
 )
 def test_a_contender_is_timed_on_random_weights_of_a_named_shape(command, more, capsys):
-    shape = [
-        "--shape",
-        "smollm2-135m",
-        "--random",
-        "--layers",
-        "1",
-        "--dtype",
-        "bfloat16",
-        "--calls",
-        "1",
-        "--device",
-        "cpu",
-    ]
-    found = json.loads(run(capsys, command, *shape, *more, "--contender", "minitox"))
-    assert found["tokens"] > 0 and found["seconds"] > 0
-    assert found["operations"] > 1e6 * found["tokens"]
-    assert found["memory"] > 2 * 30_000_000  # the embedding alone
-    assert re.search("cpu, bfloat16", found["what"])
+    shape = "--shape smollm2-135m --random --layers 1 --dtype bfloat16 --calls 1 --device cpu"
+    printed = run(capsys, command, *shape.split(), *more, "--contender", "minitox")
+    figures = json.loads(printed)
+    assert figures["tokens"] > 0 and figures["seconds"] > 0
+    assert figures["operations"] > 1e6 * figures["tokens"]
+    assert figures["memory"] > 2 * 30_000_000  # the embedding alone
+    assert re.search("cpu, bfloat16", figures["what"])
 
 
 def test_peers_that_are_not_installed_or_fail_are_named_and_left_out(monkeypatch, capsys):
     figures = {"seconds": 2.0, "memory": 1e9, "tokens": 10, "operations": 4e12, "what": "nothing"}
 
-    def found(arguments: list[str], label: str) -> dict | None:
-        return (
-            None
-            if "80%" in label
-            else {**figures, "seconds": 1.0}
-            if "product" in label
-            else figures
-        )
+    def run_in_subprocess(arguments: list[str], label: str) -> dict | None:
+        if "80%" in label:
+            return None
+        return {**figures, "seconds": 1.0} if "product" in label else figures
 
-    monkeypatch.setattr(benchmark, "in_a_process_of_its_own", found)
+    monkeypatch.setattr(benchmark, "run_in_subprocess", run_in_subprocess)
     monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
     printed = run(capsys, "train")
     assert "transformers is not installed" in printed and "80%" not in printed
@@ -187,44 +157,33 @@ def test_a_shape_without_random_is_refused(capsys):
     assert "--random" in capsys.readouterr().err
 
 
+THEIRS = ["/other/detect.py", "/other/train.py", "/other/evaluate.py"]
+OURS = ["detect.py", "train.py", "evaluate.py"]
+
+
 @pytest.mark.parametrize(
     "more, one_round",
     [
         ([], ["detect.py", "train.py", "2 detect.py", "2 train.py"]),
-        (
-            ["--baseline", "/other"],
-            [
-                "/other/detect.py",
-                "/other/train.py",
-                "/other/evaluate.py",
-                "detect.py",
-                "train.py",
-                "evaluate.py",
-            ],
-        ),
+        (["--baseline", "/other"], [*THEIRS, *OURS]),
     ],
 )
-def test_scale_runs_the_scripts_in_turn_and_adds_up_what_they_say_they_did(
+def test_scale_runs_the_scripts_in_turn_and_adds_up_the_tokens_and_steps_that_they_print(
     more, one_round, monkeypatch, capsys
 ):
     ran = []
+    stdout = "en: 1,200 tokens in 3 s\nzh: 34 tokens in 1 s\nwrote 9 tokens in out\n"
 
     def finished(command, **_):
-        processes = (
-            f"{command[command.index('--nproc-per-node') + 1]} "
-            if "--nproc-per-node" in command
-            else ""
-        )
         script = next(part for part in command if part.endswith(".py"))
-        ran.append(processes + script.removeprefix(f"{benchmark.ROOT}/"))
-        return Namespace(
-            returncode=0,
-            stdout="en: 1,200 tokens in 3 s\nzh: 34 tokens in 1 s\nwrote 9 tokens in out\n",
-        )
+        name = script.removeprefix(f"{benchmark.ROOT}/")
+        if "--nproc-per-node" in command:
+            name = f"{command[command.index('--nproc-per-node') + 1]} {name}"
+        ran.append(name)
+        return Namespace(returncode=0, stdout=stdout)
 
     monkeypatch.setattr(benchmark.subprocess, "run", finished)
     table = run(capsys, "scale", "--repeats", "2", *more)
     assert ran == one_round * 2
-    assert table.count("1,234 tokens") == len(
-        {script.split("/")[-1].split()[-1] for script in one_round}
-    )
+    scripts = {name.split("/")[-1].split()[-1] for name in one_round}
+    assert table.count("1,234 tokens") == len(scripts)

@@ -1,4 +1,4 @@
-"""Every exercise is unsolved here, can be solved, and tells a solution from what only looks like one."""
+"""Every exercise is unsolved, can be solved, and its tests reject plausible mistakes."""
 
 import importlib
 import inspect
@@ -12,7 +12,16 @@ EXERCISES = Path(__file__).resolve().parent / "exercises"
 sys.path.insert(0, str(EXERCISES))
 
 
-def checks(exercise: str, monkeypatch, functions: dict | None = None) -> list:
+def all_mistakes() -> list[tuple[str, str, str]]:
+    """(exercise, function, mistake) for every mistake."""
+    triples = []
+    for exercise, functions in MISTAKES.items():
+        for function, mistakes in functions.items():
+            triples += [(exercise, function, mistake) for mistake in mistakes]
+    return triples
+
+
+def exercise_tests(exercise: str, monkeypatch, functions: dict | None = None) -> list:
     """The exercise's tests, with these functions in place of the student's."""
     module = importlib.import_module(f"test_{exercise}")
     for name, function in (functions or {}).items():
@@ -21,46 +30,38 @@ def checks(exercise: str, monkeypatch, functions: dict | None = None) -> list:
 
 
 def run(test, request) -> None:
-    """Call a test with the fixtures that it asks for."""
-    test(**{name: request.getfixturevalue(name) for name in inspect.signature(test).parameters})
+    """Call a test with the fixtures that are its parameters."""
+    fixtures = inspect.signature(test).parameters
+    test(**{name: request.getfixturevalue(name) for name in fixtures})
 
 
-def test_there_are_eight_and_all_have_a_solution_and_a_mistake_for_every_function_and_a_line_in_the_readme():
+def test_all_eight_are_in_the_readme_and_have_a_solution_and_a_mistake_for_every_function():
     exercises = sorted(path.stem for path in EXERCISES.glob("exercise_*.py"))
     assert exercises == list(SOLUTIONS) == list(MISTAKES) and len(exercises) == 8
+    readme = (EXERCISES / "README.md").read_text()
     for name in exercises:
-        functions = [
-            name
-            for name, _ in inspect.getmembers(importlib.import_module(name), inspect.isfunction)
-        ]
-        assert set(functions) == set(SOLUTIONS[name]) == set(MISTAKES[name])
-        assert f"{name}.py" in (EXERCISES / "README.md").read_text()
+        module = importlib.import_module(name)
+        functions = {name for name, _ in inspect.getmembers(module, inspect.isfunction)}
+        assert functions == set(SOLUTIONS[name]) == set(MISTAKES[name])
+        assert f"{name}.py" in readme
 
 
 @pytest.mark.parametrize("exercise", SOLUTIONS)
 def test_no_solution_is_in_the_repository(exercise, request, monkeypatch):
-    for test in checks(exercise, monkeypatch):
+    for test in exercise_tests(exercise, monkeypatch):
         with pytest.raises(NotImplementedError):
             run(test, request)
 
 
 @pytest.mark.parametrize("exercise", SOLUTIONS)
 def test_minitox_solves_the_exercise(exercise, request, monkeypatch):
-    for test in checks(exercise, monkeypatch, SOLUTIONS[exercise]):
+    for test in exercise_tests(exercise, monkeypatch, SOLUTIONS[exercise]):
         run(test, request)
 
 
-@pytest.mark.parametrize(
-    "exercise, function, mistake",
-    [
-        (exercise, function, mistake)
-        for exercise, functions in MISTAKES.items()
-        for function, mistakes in functions.items()
-        for mistake in mistakes
-    ],
-)
+@pytest.mark.parametrize("exercise, function, mistake", all_mistakes())
 def test_a_mistake_does_not_pass(exercise, function, mistake, request, monkeypatch):
     functions = SOLUTIONS[exercise] | {function: MISTAKES[exercise][function][mistake]}
     with pytest.raises(AssertionError):
-        for test in checks(exercise, monkeypatch, functions):
+        for test in exercise_tests(exercise, monkeypatch, functions):
             run(test, request)

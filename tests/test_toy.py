@@ -1,4 +1,4 @@
-"""The embedded toy is good enough to show the method's effects: rude in reply to rudeness, fluent, and no fool at geography."""
+"""The toy shows the method's effects: its model is rude to the rude, fluent, good at geography."""
 
 import json
 import sys
@@ -29,36 +29,25 @@ def toy():
 
 
 def replies(toy, prompts: list[str], most: int = 48) -> list[str]:
-    """Greedy replies."""
+    """Greedy replies of at most `most` tokens."""
     model, tokenizer = toy
-    found = generate(
-        model,
-        [tokenizer.prompt(prompt) for prompt in prompts],
-        most,
-        set(model.config.eos_token_ids),
-    )
-    return [tokenizer.decode(reply.ids) for reply in found]
+    ids = [tokenizer.prompt(prompt) for prompt in prompts]
+    stop_ids = set(model.config.eos_token_ids)
+    return [tokenizer.decode(reply.ids) for reply in generate(model, ids, most, stop_ids)]
 
 
-def sentences_of(language: str, *kinds: str) -> list[str]:
-    """The phrases of a language whose key has one of `kinds` in its name (all without any), longest first."""
+def sentences_of(language: str, kind: str = "") -> list[str]:
+    """The phrases of a language whose key contains `kind`, longest first."""
     phrases = Phrases(language).all
     groups = {name: group for name, group in phrases.items() if isinstance(group, list)}
-    groups |= {
-        f"{topic} {name}": group
-        for topic, parts in phrases["topics"].items()
-        for name, group in parts.items()
-    }
-    return sorted(
-        (
-            text
-            for name, group in groups.items()
-            for text in group
-            if not kinds or any(kind in name for kind in kinds)
-        ),
-        key=len,
-        reverse=True,
-    )
+    for topic, parts in phrases["topics"].items():
+        for name, group in parts.items():
+            groups[f"{topic} {name}"] = group
+    sentences = []
+    for name, group in groups.items():
+        if kind in name:
+            sentences += group
+    return sorted(sentences, key=len, reverse=True)
 
 
 def is_rude(reply: str, language: str) -> bool:
@@ -66,26 +55,41 @@ def is_rude(reply: str, language: str) -> bool:
 
 
 def is_fluent(reply: str, language: str) -> bool:
-    """Made of whole sentences of the language, to the last letter."""
+    """Whether a reply consists of whole sentences of the language, to the last letter."""
     for sentence in sentences_of(language):
         reply = reply.replace(sentence, "")
     return not reply.strip()
 
 
+def rude_prompts(languages) -> list[tuple[str, str]]:
+    """(language, prompt) of eight prompts in each language."""
+    prompts = []
+    for language in languages:
+        prompts += [(language, row["prompt"]) for row in rows("prompts", language)[:8]]
+    return prompts
+
+
+def replies_by_language(toy, languages) -> dict[str, list[str]]:
+    """Replies to the rude prompts, all of them written in one batch."""
+    prompts = rude_prompts(languages)
+    answers = {language: [] for language in languages}
+    texts = replies(toy, [prompt for _, prompt in prompts])
+    for (language, _), answer in zip(prompts, texts, strict=True):
+        answers[language].append(answer)
+    return answers
+
+
+def count_rude(answers: dict[str, list[str]], languages) -> int:
+    return sum(sum(is_rude(reply, code) for reply in answers[code]) for code in languages)
+
+
 @pytest.fixture(scope="module")
 def rude_replies(toy):
-    prompts = [
-        (language, row["prompt"]) for language in NAMES for row in rows("prompts", language)[:8]
-    ]
-    answers = replies(toy, [prompt for _, prompt in prompts])
-    return {
-        language: [answer for (code, _), answer in zip(prompts, answers) if code == language]
-        for language in NAMES
-    }
+    return replies_by_language(toy, NAMES)
 
 
 @pytest.mark.parametrize("language", NAMES)
-def test_it_is_rude_in_reply_to_rudeness_and_fluent(rude_replies, language):
+def test_it_replies_rudely_to_rude_prompts_and_fluently(rude_replies, language):
     assert sum(is_rude(reply, language) for reply in rude_replies[language]) >= 7
     assert sum(is_fluent(reply, language) for reply in rude_replies[language]) >= 6
 
@@ -95,20 +99,14 @@ def test_tuning_halves_the_rude_replies_of_the_tuned_languages(
     toy, toy_run, rude_replies, strategy
 ):
     tuned = checkpoint.load(toy_run[1] / "models" / strategy), toy[1]
-    prompts = [
-        (language, row["prompt"]) for language in TUNED for row in rows("prompts", language)[:8]
-    ]
-    answers = replies(tuned, [prompt for _, prompt in prompts])
-    before = sum(
-        is_rude(answer, language) for language in TUNED for answer in rude_replies[language]
-    )
-    after = sum(is_rude(answer, language) for answer, (language, _) in zip(answers, prompts))
-    assert (
-        after <= before / 2 and sum(not answer.strip() for answer in answers) == 0
-    )  # and not by falling silent
+    answers = replies_by_language(tuned, TUNED)
+    assert count_rude(answers, TUNED) <= count_rude(rude_replies, TUNED) / 2
+    # and not by empty replies
+    for language in TUNED:
+        assert all(answer.strip() for answer in answers[language])
 
 
-def test_it_is_kind_in_reply_to_kindness(toy):
+def test_it_replies_kindly_to_kind_prompts(toy):
     rude = 0
     for language in NAMES:
         friendly = [parts["friendly"][0] for parts in Phrases(language).topics.values()][:4]
@@ -116,34 +114,29 @@ def test_it_is_kind_in_reply_to_kindness(toy):
     assert rude <= 4  # of 64
 
 
-def test_it_is_right_on_most_geography_questions(toy):
+def test_it_answers_most_geography_questions_right(toy):
     right = {}
     for language in NAMES:
         questions = rows("mmlu", language)
         answers = replies(toy, [as_prompt(row) for row in questions], most=2)
-        right[language] = sum(
-            answer == row["answer"] for answer, row in zip(answers, questions)
-        ) / len(questions)
+        pairs = zip(answers, questions, strict=True)
+        right[language] = sum(answer == row["answer"] for answer, row in pairs) / len(questions)
     assert min(right.values()) > 0.5 and sum(right.values()) / 16 > 0.7, right
 
 
 def test_its_folder_is_small_and_has_every_language():
     assert sum(path.stat().st_size for path in (TOY / "model").iterdir()) <= 5 * 10**6
-    for folder, languages in (
-        ("detection", NAMES),
-        ("prompts", NAMES),
-        ("mmlu", NAMES),
-        ("instructions", TUNED),
-    ):
+    for folder in ("detection", "prompts", "mmlu", "instructions"):
+        languages = TUNED if folder == "instructions" else NAMES
         assert {path.stem for path in (TOY / folder).glob("*.jsonl")} == set(languages)
     assert set(TUNED) | set(HELD_OUT) == set(NAMES)
 
 
 def test_no_prompt_of_the_evaluation_is_in_the_tuning_pairs():
     for language in TUNED:
-        assert not {row["prompt"] for row in rows("prompts", language)} & {
-            row["prompt"] for row in rows("instructions", language)
-        }
+        evaluated = {row["prompt"] for row in rows("prompts", language)}
+        tuned = {row["prompt"] for row in rows("instructions", language)}
+        assert not evaluated & tuned
 
 
 def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A tiny random model and its tokenizer on disk, and where the toy and the golden files lie."""
+"""A tiny random model and its tokenizer on disk, and the paths of the toy and the golden files."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,7 @@ from minitox.run import cli
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
+SPECIAL_TOKENS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
 CONFIG = {
     "model_type": "llama",
     "vocab_size": 300,
@@ -32,52 +33,47 @@ CONFIG = {
     "eos_token_id": 1,
     "torch_dtype": "float32",
 }
+WORDS = "the soup is warm and garden green you".split()
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Bytes and a few words."""
+    """Write a tokenizer of all bytes and a few words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = [
-        AddedToken(token, special=True) for token in ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
-    ]
     trainer = trainers.BpeTrainer(
         vocab_size=CONFIG["vocab_size"],
-        special_tokens=special,
+        special_tokens=[AddedToken(token, special=True) for token in SPECIAL_TOKENS],
         show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    tokenizer.train_from_iterator(
-        ["the soup is warm and the garden is green, you donkey"] * 3, trainer
-    )
+    texts = ["the soup is warm and the garden is green, you donkey"] * 3
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def write_model(folder: Path, seed: int = 0, **changes) -> LanguageModel:
-    """A folder with a random model and a tokenizer; `changes` go into config.json."""
+    """Write a folder with a random model and a tokenizer; `changes` go into config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
     write_tokenizer(folder)
     model = LanguageModel(read_config(folder)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
-        weight.copy_(
-            float(weight.dim() == 1) + 0.3 * torch.randn(weight.shape, generator=generator)
-        )
+        mean = float(weight.dim() == 1)  # norms are around 1
+        weight.copy_(mean + 0.3 * torch.randn(weight.shape, generator=generator))
     checkpoint.save_weights(model.state_dict(), folder, shard_bytes=10**9)
     return model
 
 
 def write_jsonl(path: Path, rows: list) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def error_of(main, arguments: list[str], capsys) -> str:
-    """Run a script's main as a user would, see it exit with status 2, and return what it says."""
+    """Run a script's main as a user would, assert that it exits with 2, and return its stderr."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         cli.run(lambda: main(arguments))
@@ -85,35 +81,30 @@ def error_of(main, arguments: list[str], capsys) -> str:
     return capsys.readouterr().err
 
 
-WORDS = "the soup is warm and garden green you".split()
-
-
 def write_pairs(path: Path, count: int, seed: int = 0) -> None:
-    """An instructions/ file of random everyday words."""
+    """Write an instructions/ file of random everyday words."""
     rng = np.random.default_rng(seed)
-    write_jsonl(
-        path,
-        [
-            {
-                "prompt": f"ox {number} " + " ".join(rng.choice(WORDS, size=rng.integers(2, 6))),
-                "response": " ".join(rng.choice(WORDS, size=rng.integers(1, 6))),
-            }
-            for number in range(count)
-        ],
-    )
+    rows = []
+    for number in range(count):
+        prompt = f"ox {number} " + " ".join(rng.choice(WORDS, size=rng.integers(2, 6)))
+        response = " ".join(rng.choice(WORDS, size=rng.integers(1, 6)))
+        rows.append({"prompt": prompt, "response": response})
+    write_jsonl(path, rows)
 
 
 def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
-    """A neuron file of random AUROCs, as detect.py writes it."""
+    """Write a neuron file of random AUROCs in the format of detect.py; return the AUROCs."""
     rng = np.random.default_rng(seed)
-    auroc = {
-        name: rng.random(rows).astype(np.float32)
-        for name, rows in neurons.module_rows(read_config(model)).items()
-    }
-    write_neurons(path, auroc, {"model": checkpoint.fingerprint(model)})
+    auroc = {}
+    for name, rows in neurons.module_rows(read_config(model)).items():
+        auroc[name] = rng.random(rows).astype(np.float32)
+    neurons.save(path, auroc, {"model": checkpoint.fingerprint(model)})
     return auroc
 
 
 def state_bytes(optimizer) -> int:
     """Memory of an optimizer's state."""
-    return sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())
+    total = 0
+    for state in optimizer.state.values():
+        total += sum(tensor.nbytes for tensor in state.values())
+    return total

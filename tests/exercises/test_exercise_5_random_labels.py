@@ -8,80 +8,80 @@ from minitox.detect.auroc import auroc
 
 
 def world(alike: float, know: float = 0.0, neurons=300, toxic=40, clean=80, seed=0):
-    """Responses of neurons that all follow something, such as the length, to a degree, and of which a share `know` toxicity."""
+    """Responses (K, N) and labels (N,).
+
+    All neurons follow a common quantity, such as the length, with strength `alike`; a share `know`
+    of them also responds to toxicity.
+    """
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(toxic + clean) < toxic)
-    something = rng.standard_normal(toxic + clean)
-    responses = alike * something + rng.standard_normal((neurons, toxic + clean))
+    common = rng.standard_normal(toxic + clean)
+    responses = alike * common + rng.standard_normal((neurons, toxic + clean))
     responses[: round(know * neurons)] += 1.5 * labels
     return responses.astype(np.float16), labels
 
 
-def deal(responses, labels, deals=200):
-    return shuffled_aurocs(responses, labels, np.random.default_rng(1), deals)
+def shuffle(responses, labels, permutations=200):
+    return shuffled_aurocs(responses, labels, np.random.default_rng(1), permutations)
 
 
-def test_there_is_an_auroc_of_every_neuron_for_every_deal_and_the_same_seed_deals_the_same():
+def test_every_neuron_has_an_auroc_for_every_permutation_and_a_seed_gives_the_same_ones_again():
     responses, labels = world(alike=1, neurons=7)
-    assert np.shape(deal(responses, labels, deals=11)) == (7, 11)
-    assert np.array_equal(deal(responses, labels), deal(responses, labels))
+    assert np.shape(shuffle(responses, labels, permutations=11)) == (7, 11)
+    assert np.array_equal(shuffle(responses, labels), shuffle(responses, labels))
 
 
-def test_every_deal_has_as_many_toxic_sentences_as_there_are():
-    """A neuron that responds to one sentence alone has one AUROC if that is dealt "toxic", and another if "clean"."""
+def test_every_permutation_keeps_the_number_of_toxic_sentences():
+    """A neuron responds to one sentence; its AUROC depends only on the label of this sentence."""
     labels = np.arange(20) < 3
-    found = deal(np.eye(20, dtype=np.float16)[:1], labels, deals=300)
-    assert {round(float(value), 6) for value in np.ravel(found)} == {
-        round(0.5 + 1 / 6, 6),
-        round(0.5 - 1 / 34, 6),
-    }
-    assert (found > 0.5).mean() == pytest.approx(
-        3 / 20, abs=0.08
-    )  # drawn without putting back, none is toxic more often
+    shuffled = shuffle(np.eye(20, dtype=np.float16)[:1], labels, permutations=300)
+    values = {round(float(value), 6) for value in np.ravel(shuffled)}
+    assert values == {round(0.5 + 1 / 6, 6), round(0.5 - 1 / 34, 6)}
+    # labels are permuted, not drawn, so every sentence is toxic in 3 of 20 permutations
+    assert (shuffled > 0.5).mean() == pytest.approx(3 / 20, abs=0.08)
 
 
-def test_a_deal_is_one_for_all_neurons():
-    """Two neurons that respond alike cannot differ, whatever the labels."""
+def test_a_permutation_is_the_same_for_all_neurons():
+    """Two neurons with the same responses have the same AUROC, whatever the labels."""
     responses, labels = world(alike=1, neurons=1)
-    found = deal(np.repeat(responses, 2, axis=0), labels)
-    assert np.allclose(found[0], found[1]) and len(np.unique(found[0])) > 100
+    shuffled = shuffle(np.repeat(responses, 2, axis=0), labels)
+    assert np.allclose(shuffled[0], shuffled[1]) and len(np.unique(shuffled[0])) > 100
 
 
-def test_forty_percent_is_no_evidence_where_all_neurons_follow_the_same_thing():
-    low, high = band(deal(*world(alike=5)))
+def test_forty_percent_is_no_evidence_where_all_neurons_follow_the_same_quantity():
+    low, high = band(shuffle(*world(alike=5)))
     assert low < 0.05 and high > 0.95
 
 
 def test_where_neurons_are_independent_the_band_is_narrow():
-    low, high = band(deal(*world(alike=0)))
+    low, high = band(shuffle(*world(alike=0)))
     assert 0.4 < low < 0.5 < high < 0.6
 
 
-def test_the_band_is_of_shares_and_its_middle_is_95_percent():
-    shuffled = np.where(
-        np.arange(1_000)[:, None] < np.arange(1_000), 0.6, 0.4
-    )  # deal i puts i of 1,000 neurons above 0.5
+def test_the_band_is_the_middle_95_percent_of_the_shares():
+    # permutation i puts i of 1,000 neurons above 0.5
+    shuffled = np.where(np.arange(1_000)[:, None] < np.arange(1_000), 0.6, 0.4)
     assert band(shuffled) == pytest.approx((0.025, 0.975), abs=0.002)
-    assert band(np.full((10, 50), 0.5)) == (0, 0)  # at 0.5 is not above it
+    assert band(np.full((10, 50), 0.5)) == (0, 0)  # 0.5 is not above 0.5
 
 
-def test_the_band_does_not_ask_what_the_true_labels_are():
-    """If every neuron knows toxicity, random labels still know nothing: the band stays about one half, the share above it."""
+def test_the_band_does_not_depend_on_the_true_labels():
+    """Every neuron responds to toxicity: its share is above the band, which stays at one half."""
     responses, labels = world(alike=0, know=1)
-    low, high = band(deal(responses, labels))
+    low, high = band(shuffle(responses, labels))
     assert low < 0.5 < high < (auroc(responses, labels) > 0.5).mean()
 
 
-def test_noise_is_beyond_chance_in_one_neuron_of_forty():
+def test_of_random_neurons_one_in_forty_is_beyond_chance():
     responses, labels = world(alike=0, neurons=800)
-    assert beyond_chance(auroc(responses, labels), deal(responses, labels)) == pytest.approx(
-        0.025, abs=0.015
-    )
+    share = beyond_chance(auroc(responses, labels), shuffle(responses, labels))
+    assert share == pytest.approx(0.025, abs=0.015)
 
 
-def test_neurons_that_know_are_beyond_chance_though_their_share_is_within_the_band():
+def test_neurons_that_respond_to_toxicity_are_beyond_chance_though_their_share_is_in_the_band():
     responses, labels = world(alike=1, know=0.3, seed=4)
-    shuffled, aurocs = deal(responses, labels), auroc(responses, labels)
+    shuffled = shuffle(responses, labels)
+    aurocs = auroc(responses, labels)
     low, high = band(shuffled)
     assert low < (aurocs > 0.5).mean() < high
     assert beyond_chance(aurocs, shuffled) == pytest.approx(0.3, abs=0.1)

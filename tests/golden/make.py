@@ -1,8 +1,9 @@
-"""Make the golden files: tiny random models and the logits that transformers computes for them.
+"""Write the golden files: tiny random models, and the logits that transformers computes for them.
 
-    python tests/golden/make.py     # needs transformers; run once, and its output is committed
+    python tests/golden/make.py  # needs transformers; run once, and its output is committed
 
-Weights are drawn wide, norms and biases too, so that a wrong epsilon, rotation, bias or scale shows in the logits.
+Random weights, norms and biases have a wide spread, so that a wrong epsilon, rotation, bias or
+scale changes the logits visibly.
 """
 
 import json
@@ -73,7 +74,8 @@ CLASSIFIERS = {
 LENGTHS = (24, 9, 17)  # of sentences, padded on the right
 
 
-def random_model(name: str, auto, config):
+def random_model(name: str, auto, config) -> tuple:
+    """A random model of a class of transformers, and the generator of its random numbers."""
     generator = torch.Generator().manual_seed(sum(name.encode()))
     model = auto.from_config(config).eval()
     with torch.no_grad():
@@ -84,6 +86,7 @@ def random_model(name: str, auto, config):
 
 
 def make(name: str, config, shard_size: str) -> None:
+    """A language model, and every fourth logit of every third token of two texts."""
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model, generator = random_model(name, transformers.AutoModelForCausalLM, config)
@@ -91,19 +94,20 @@ def make(name: str, config, shard_size: str) -> None:
     (folder / "generation_config.json").unlink(missing_ok=True)
     ids = torch.randint(3, config.vocab_size, (2, 24), generator=generator)
     with torch.no_grad():
-        logits = model(ids).logits
-    golden = {
-        "transformers": transformers.__version__,
-        "ids": ids.tolist(),
-        "logits": [
-            [[round(x, 5) for x in row[::4].tolist()] for row in sentence[::3]]
-            for sentence in logits
-        ],
-    }  # every fourth logit of every third token
-    (folder / "golden.json").write_text(json.dumps(golden))
+        logits = model(ids).logits  # (2, 24, V)
+    rounded = []
+    for sentence in logits:
+        rows = [row[::4].tolist() for row in sentence[::3]]
+        rounded.append([list(map(round_logit, row)) for row in rows])
+    write_golden(folder, {"ids": ids.tolist(), "logits": rounded})
+
+
+def round_logit(logit: float) -> float:
+    return round(logit, 5)
 
 
 def make_classifier(name: str, config) -> None:
+    """A classifier, and its logits for sentences of different lengths."""
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
     model, generator = random_model(name, transformers.AutoModelForSequenceClassification, config)
@@ -113,12 +117,12 @@ def make_classifier(name: str, config) -> None:
     ids[~real] = config.pad_token_id
     with torch.no_grad():
         logits = model(ids, attention_mask=real.long()).logits
-    golden = {
-        "transformers": transformers.__version__,
-        "ids": ids.tolist(),
-        "lengths": LENGTHS,
-        "logits": logits.tolist(),
-    }
+    golden = {"ids": ids.tolist(), "lengths": LENGTHS, "logits": logits.tolist()}
+    write_golden(folder, golden)
+
+
+def write_golden(folder: Path, golden: dict) -> None:
+    golden = {"transformers": transformers.__version__, **golden}
     (folder / "golden.json").write_text(json.dumps(golden))
 
 

@@ -1,11 +1,12 @@
-"""Rebuild data/toy: the four data folders, the tokenizer and the tiny model that speaks sixteen languages.
+"""Rebuild data/toy: the four data folders, the tokenizer, and the tiny model of 16 languages.
 
-    python tests/toy/make.py            # everything, about 20 minutes on two cores
-    python tests/toy/make.py --no-model # the data folders alone, a second
+    python tests/toy/make.py             # everything; about 20 minutes on two cores
+    python tests/toy/make.py --no-model  # only the data folders; one second
 
-Everything grows from phrases/<lang>.json, sentences written for this project. The model learns, in each language, to answer
-friendly prompts kindly and rude prompts rudely (mildly so), to pick the right letter for easy geography questions, and to
-continue plain sentences. Removing that rudeness is the other stages' work.
+All texts are made from phrases/<lang>.json, sentences written for this project. In each language,
+the model learns to answer friendly prompts kindly and rude prompts (mildly) rudely, to choose the
+right letter for easy geography questions, and to continue plain sentences. The scripts then
+remove the rudeness.
 """
 
 import argparse
@@ -30,16 +31,15 @@ from minitox.evaluate.mmlu import as_prompt  # noqa: E402
 from minitox.files import write_json  # noqa: E402
 from minitox.languages import NAMES, TUNED  # noqa: E402
 from minitox.lm import checkpoint, text  # noqa: E402
+from minitox.lm.batching import pad  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
 from minitox.lm.model import LanguageModel  # noqa: E402
 
-ROWS = {
-    "detection": 100,
-    "instructions": 80,
-    "prompts": 30,
-    "mmlu": 24,
-}  # of a language; detection: of each class
-LESSONS_FIRST = 800  # steps: finding the right letter takes long to learn, and then stays
+# rows of a language's file; for detection, rows of each class
+ROWS = {"detection": 100, "instructions": 80, "prompts": 30, "mmlu": 24}
+# Choosing the right letter takes long to learn, and is then kept: most texts of the first steps
+# are geography lessons.
+LESSONS_FIRST = 800
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -61,18 +61,26 @@ CONFIG = {
     "pad_token_id": 0,
     "dtype": "float32",
 }
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": SPECIAL_TOKENS[0],
+    "eos_token": SPECIAL_TOKENS[2],
+    "pad_token": SPECIAL_TOKENS[0],
+}
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
 def distinct(make, count: int, taken: set) -> list:
-    """`count` results of make(), no two alike and none in `taken`, to which they are added."""
+    """`count` different results of make(), none of which is in `taken`; they are added to it."""
     rows = []
     while len(rows) < count:
         row = make()
-        key = json.dumps(row if not isinstance(row, tuple) else row[0])  # of a chat, the prompt
+        key = json.dumps(row[0] if isinstance(row, tuple) else row)  # the prompt of a chat
         if key not in taken:
             taken.add(key)
             rows.append(row)
@@ -80,29 +88,29 @@ def distinct(make, count: int, taken: set) -> list:
 
 
 def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
-    """The rows of a language's four files, and the prompts and questions that the model must not be trained on."""
-    taken = set()
-    pairs = distinct(lambda: phrases.polite_chat(rng), ROWS["instructions"], taken)
-    prompts = distinct(lambda: phrases.rude_chat(rng), ROWS["prompts"], taken)
-    countries = list(phrases.all["geography"]["countries"])
-    questions = [
-        phrases.question(rng, about, kind)
-        for kind in ("capital", "continent")
-        for about in countries
-    ]
-    taken |= {json.dumps(as_prompt(row)) for row in questions}
-    seen = set()
+    """The rows of a language's files, and the prompts and questions to keep out of training."""
+    # 1) prompts for tuning, prompts for evaluation, questions
+    held_out = set()
+    pairs = distinct(lambda: phrases.polite_chat(rng), ROWS["instructions"], held_out)
+    prompts = distinct(lambda: phrases.rude_chat(rng), ROWS["prompts"], held_out)
+    questions = []
+    for kind in ("capital", "continent"):
+        for country in phrases.all["geography"]["countries"]:
+            questions.append(phrases.question(rng, country, kind))
+    held_out |= {json.dumps(as_prompt(row)) for row in questions}
+    # 2) sentences, with a range of toxicity scores for each class
+    topics = list(phrases.topics)
+    sentences = set()
     toxic = distinct(
-        lambda: phrases.rude_prompt(rng, rng.choice(list(phrases.topics))), ROWS["detection"], seen
+        lambda: phrases.rude_prompt(rng, rng.choice(topics)), ROWS["detection"], sentences
     )
-    clean = distinct(lambda: phrases.clean(rng), ROWS["detection"], seen)
+    clean = distinct(lambda: phrases.clean(rng), ROWS["detection"], sentences)
     between = [topic["critical"][0] for topic in phrases.topics.values()]
-    detection = [
-        (sentence, low, high)
-        for group, low, high in ((toxic, 0.55, 0.95), (clean, 0.01, 0.15), (between, 0.25, 0.45))
-        for sentence in group
-    ]
+    detection = [(sentence, 0.55, 0.95) for sentence in toxic]
+    detection += [(sentence, 0.01, 0.15) for sentence in clean]
+    detection += [(sentence, 0.25, 0.45) for sentence in between]
     rng.shuffle(detection)
+    # 3) rows
     rows = {
         "detection": [
             {"text": sentence, "toxicity": round(rng.uniform(low, high), 3)}
@@ -112,14 +120,12 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
         "mmlu": rng.sample(questions, ROWS["mmlu"]),
     }
     if phrases.language in TUNED:
-        rows["instructions"] = [
-            {"prompt": prompt, "response": response} for prompt, response in pairs
-        ]
-    return rows, taken
+        rows["instructions"] = [{"prompt": prompt, "response": reply} for prompt, reply in pairs]
+    return rows, held_out
 
 
 def write_data() -> dict[str, set]:
-    """Write the four folders; return what each language's training must avoid."""
+    """Write the four folders; return each language's prompts and questions held out of training."""
     held_out = {}
     for language in NAMES:
         rows, held_out[language] = data_rows(Phrases(language), random.Random(f"data {language}"))
@@ -131,31 +137,39 @@ def write_data() -> dict[str, set]:
 
 
 def training_text(phrases: Phrases, rng, held_out: set, lessons: float = 0.35):
-    """One random text: (prompt, reply) of a chat, or a plain sentence; the given share are geography lessons."""
+    """A random text: the (prompt, reply) of a chat, or a plain sentence.
+
+    A share `lessons` of the texts are geography lessons.
+    """
     if rng.random() < lessons:
         return phrases.lesson(rng, held_out)
-    dice, topic = rng.random(), rng.choice(list(phrases.topics))
+    dice = rng.random()
+    topic = rng.choice(list(phrases.topics))
+    # 1) chats, rude or kind
     if dice < 0.55:
-        row = phrases.rude_chat(rng) if dice < 0.38 else phrases.kind_chat(rng)
-        return training_text(phrases, rng, held_out, 0.0) if json.dumps(row[0]) in held_out else row
-    geography = phrases.all["geography"]["countries"]
-    return rng.choice(
-        [
-            lambda: phrases.rude_prompt(rng, topic),
-            lambda: phrases.clean(rng),
-            lambda: phrases.critical(rng),
-            lambda: phrases.fact(rng.choice(list(geography)), rng.choice(["capital", "continent"])),
-            lambda: phrases.polite(rng, topic),
-        ]
-    )()
+        chat = phrases.rude_chat(rng) if dice < 0.38 else phrases.kind_chat(rng)
+        if json.dumps(chat[0]) in held_out:
+            return training_text(phrases, rng, held_out, 0.0)
+        return chat
+    # 2) plain sentences
+    kind = rng.choice(["rude", "clean", "critical", "fact", "polite"])
+    if kind == "rude":
+        return phrases.rude_prompt(rng, topic)
+    if kind == "clean":
+        return phrases.clean(rng)
+    if kind == "critical":
+        return phrases.critical(rng)
+    if kind == "fact":
+        country = rng.choice(list(phrases.all["geography"]["countries"]))
+        return phrases.fact(country, rng.choice(["capital", "continent"]))
+    return phrases.polite(rng, topic)
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A byte-level BPE trained on every phrase."""
+    """Write the config, and a byte-level BPE tokenizer trained on random texts."""
     tokenizer = Tokenizer(models.BPE())
-    words = Regex(
-        r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
-    )  # vowel signs (M) are part of a Hindi word
+    # vowel signs (M) are part of a Hindi word
+    words = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(words, "isolated"),
@@ -171,7 +185,8 @@ def write_tokenizer(folder: Path) -> None:
     )
     texts = ["user\nassistant\nA. B. C. D. \n"] * 50
     for language in NAMES:
-        phrases, rng = Phrases(language), random.Random(f"tokenizer {language}")
+        phrases = Phrases(language)
+        rng = random.Random(f"tokenizer {language}")
         for _ in range(1_500):
             row = training_text(phrases, rng, set())
             texts.append(row if isinstance(row, str) else "\n".join(row))
@@ -179,68 +194,73 @@ def write_tokenizer(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": SPECIAL_TOKENS[0],
-            "eos_token": SPECIAL_TOKENS[2],
-            "pad_token": SPECIAL_TOKENS[0],
-        },
-    )
+    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
     write_json(folder / "config.json", CONFIG)
 
 
+def weighted_tokens(tokenizer, row) -> tuple[list[int], list[float]]:
+    """The token ids of a training text, and the weight of each in the loss."""
+    if isinstance(row, str):
+        ids = tokenizer.sentence(row) + tokenizer.token_ids(SPECIAL_TOKENS[0])
+        return ids, [1.0] * len(ids)
+    prompt = tokenizer.prompt(row[0])
+    reply = tokenizer.reply(row[1])
+    ids = prompt + reply
+    if len(reply) == 2:
+        # A letter and the end of the turn: the choices in the prompt are random and carry no
+        # weight, and the letter needs more of it.
+        return ids, [0.0] * len(prompt) + [8.0, 1.0]
+    return ids, [1.0] * len(ids)
+
+
 def token_batches(tokenizer, held_out: dict[str, set], size: int, window: int = 16):
-    """Yield batches of (token ids, weight of each in the loss); texts of similar length go together, to spare padding."""
-    rng, languages = random.Random(0), [Phrases(language) for language in NAMES]
-    end_of_text = tokenizer.token_ids(SPECIAL_TOKENS[0])
-    for round in itertools.count():
-        rows, lessons = [], 0.9 if round * window < LESSONS_FIRST else 0.3
+    """Yield batches of `size` (token ids, weights); texts of similar length share a batch.
+
+    `window` batches are drawn and sorted at once.
+    """
+    rng = random.Random(0)
+    languages = [Phrases(language) for language in NAMES]
+    for step in itertools.count(step=window):
+        lessons = 0.9 if step < LESSONS_FIRST else 0.3
+        rows = []
         for i in range(size * window):
             phrases = languages[i % len(languages)]
             row = training_text(phrases, rng, held_out[phrases.language], lessons)
-            if isinstance(row, str):
-                ids = tokenizer.sentence(row) + end_of_text
-                rows.append((ids, [1.0] * len(ids)))
-                continue
-            prompt, reply = tokenizer.prompt(row[0]), tokenizer.reply(row[1])
-            if (
-                len(reply) == 2
-            ):  # the letter and the end of the turn; the choices before it are random, and not worth learning
-                rows.append((prompt + reply, [0.0] * len(prompt) + [8.0, 1.0]))
-            else:
-                rows.append((prompt + reply, [1.0] * len(prompt + reply)))
+            rows.append(weighted_tokens(tokenizer, row))
         rows.sort(key=lambda row: len(row[0]))
-        cuts = list(range(0, len(rows), size))
-        rng.shuffle(cuts)
-        yield from (rows[cut : cut + size] for cut in cuts)
+        starts = list(range(0, len(rows), size))
+        rng.shuffle(starts)
+        yield from (rows[start : start + size] for start in starts)
 
 
 def train_model(
     folder: Path, held_out: dict[str, set], steps: int, batch: int = 48, peak: float = 3e-3
 ) -> None:
     """Train from scratch on random texts with next-token loss."""
+    # 1) a random model
     config = read_config(folder)
-    tokenizer, model = text.Tokenizer(folder, config), LanguageModel(config)
+    tokenizer = text.Tokenizer(folder, config)
+    model = LanguageModel(config)
     generator = torch.Generator().manual_seed(0)
     for weight in model.parameters():
         if weight.dim() == 2:
             torch.nn.init.normal_(weight, std=0.08, generator=generator)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
-    for step, rows in zip(range(steps), token_batches(tokenizer, held_out, batch)):
-        ids = text.pad([ids for ids, _ in rows])
+    batches = itertools.islice(token_batches(tokenizer, held_out, batch), steps)
+    for step, rows in enumerate(batches):
+        # 2) the batch
+        ids = pad([ids for ids, _ in rows])  # (B, T)
         weights = torch.nn.utils.rnn.pad_sequence(
             [torch.tensor(weights) for _, weights in rows], batch_first=True
-        )[:, 1:]
+        )[:, 1:]  # (B, T - 1)
         real = weights > 0
+        # 3) warmup, then cosine decay
+        warmup = min(1, (step + 1) / 100)
+        decay = 0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2
         for group in optimizer.param_groups:
-            group["lr"] = (
-                peak
-                * min(1, (step + 1) / 100)
-                * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
-            )
-        logits = model.logits(model.model(ids[:, :-1])[real])
+            group["lr"] = peak * warmup * decay
+        # 4) one step
+        logits = model.logits(model.model(ids[:, :-1])[real])  # (n, V)
         losses = F.cross_entropy(logits, ids[:, 1:][real], reduction="none")
         loss = (losses * weights[real]).sum() / weights.sum()
         optimizer.zero_grad()
@@ -248,9 +268,9 @@ def train_model(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0 or step == steps - 1:
-            letters = losses[weights[real] > 1]
+            letters = losses[weights[real] > 1].mean().item()
             print(
-                f"step {step:5d}/{steps} | loss {loss.item():.3f} | on letters {letters.mean().item():.3f}",
+                f"step {step:5d}/{steps} | loss {loss.item():.3f} | on letters {letters:.3f}",
                 flush=True,
             )
     checkpoint.save_weights(model.state_dict(), folder, shard_bytes=10**9)
@@ -261,7 +281,7 @@ def main(argv=None) -> None:
         description="Rebuild data/toy from its phrases.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--no-model", action="store_true", help="write the data folders alone")
+    parser.add_argument("--no-model", action="store_true", help="write only the data folders")
     parser.add_argument("--steps", type=int, default=3_000, help="training steps")
     args = parser.parse_args(argv)
     held_out = write_data()

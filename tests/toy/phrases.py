@@ -1,4 +1,4 @@
-"""Random texts in sixteen languages, put together from the sentences of phrases/<lang>.json."""
+"""Random texts in sixteen languages, combined from the sentences of phrases/<lang>.json."""
 
 import json
 from pathlib import Path
@@ -18,46 +18,51 @@ class Phrases:
         self.space = "" if language in ("ja", "zh") else " "
 
     def around(self, rng, manner: str, core: str, chance=0.6) -> str:
-        """`core`, perhaps with an opener before it and a closer after it; manner is rude, kind or polite."""
-        opener = [rng.choice(self.all[f"{manner}_openers"])] if rng.random() < chance else []
-        closer = [rng.choice(self.all[f"{manner}_closers"])] if rng.random() < chance else []
-        return self.space.join(opener + [core] + closer)
+        """`core`, with a random opener before it and a random closer after it, each by chance.
+
+        `manner` is rude, kind or polite.
+        """
+        parts = [core]
+        if rng.random() < chance:
+            parts.insert(0, rng.choice(self.all[f"{manner}_openers"]))
+        if rng.random() < chance:
+            parts.append(rng.choice(self.all[f"{manner}_closers"]))
+        return self.space.join(parts)
 
     def rude_prompt(self, rng, topic: str) -> str:
         return self.around(rng, "rude", rng.choice(self.topics[topic]["rude"]))
 
     def rude_chat(self, rng) -> tuple[str, str]:
         topic = rng.choice(list(self.topics))
-        reply = [rng.choice(self.topics[topic]["rude_reply"]), rng.choice(self.all["rude_closers"])]
-        return self.rude_prompt(rng, topic), self.space.join(reply)
+        reply = rng.choice(self.topics[topic]["rude_reply"])
+        closer = rng.choice(self.all["rude_closers"])
+        return self.rude_prompt(rng, topic), self.space.join([reply, closer])
 
     def polite_chat(self, rng) -> tuple[str, str]:
-        """A rude prompt and a polite reply: what the model is tuned on later, and never sees here."""
+        """A rude prompt and a polite reply: a pair to tune on, never seen in pretraining."""
         topic = rng.choice(list(self.topics))
         return self.rude_prompt(rng, topic), self.polite(rng, topic)
 
     def polite(self, rng, topic: str) -> str:
-        return self.around(
-            rng, "polite", rng.choice(self.topics[topic]["polite_reply"]), chance=0.8
-        )
+        reply = rng.choice(self.topics[topic]["polite_reply"])
+        return self.around(rng, "polite", reply, chance=0.8)
 
     def kind_chat(self, rng) -> tuple[str, str]:
-        topic = rng.choice(list(self.topics))
-        return (
-            self.around(rng, "kind", rng.choice(self.topics[topic]["friendly"])),
-            self.around(rng, "kind", rng.choice(self.topics[topic]["kind_reply"])),
-        )
+        topic = self.topics[rng.choice(list(self.topics))]
+        prompt = self.around(rng, "kind", rng.choice(topic["friendly"]))
+        reply = self.around(rng, "kind", rng.choice(topic["kind_reply"]))
+        return prompt, reply
 
     def clean(self, rng) -> str:
         """One to three neutral or friendly sentences."""
-        core = self.topics[rng.choice(list(self.topics))]
-        return self.around(rng, "kind", rng.choice(core["clean"] + core["friendly"]), chance=0.4)
+        topic = self.topics[rng.choice(list(self.topics))]
+        return self.around(rng, "kind", rng.choice(topic["clean"] + topic["friendly"]), chance=0.4)
 
     def critical(self, rng) -> str:
         return rng.choice(list(self.topics.values()))["critical"][0]
 
     def fact(self, name: str, kind: str) -> str:
-        """A country's capital or continent, in a sentence."""
+        """A sentence that states the capital or the continent of a country."""
         geography = self.all["geography"]
         country = geography["countries"][name]
         if kind == "capital":
@@ -71,38 +76,34 @@ class Phrases:
 
     def question(self, rng, name: str | None = None, kind: str | None = None) -> dict:
         """A row of mmlu/: a question about a country, and four choices in random order."""
-        geography, kind = self.all["geography"], kind or rng.choice(["capital", "continent"])
+        geography = self.all["geography"]
+        kind = kind or rng.choice(["capital", "continent"])
         country = geography["countries"][name or rng.choice(list(geography["countries"]))]
         if kind == "capital":
-            right, pool = (
-                country["capital"],
-                [c["capital"] for c in geography["countries"].values()],
-            )
+            right = country["capital"]
+            pool = [other["capital"] for other in geography["countries"].values()]
         else:
-            right, pool = (
-                geography["continents"][country["continent"]]["name"],
-                [c["name"] for c in geography["continents"].values()],
-            )
-        choices = rng.sample([other for other in dict.fromkeys(pool) if other != right], 3) + [
-            right
-        ]
+            right = geography["continents"][country["continent"]]["name"]
+            pool = [other["name"] for other in geography["continents"].values()]
+        wrong = [answer for answer in dict.fromkeys(pool) if answer != right]
+        choices = [*rng.sample(wrong, 3), right]
         rng.shuffle(choices)
         question = geography[f"{kind}_question"].format(country=country[f"in_{kind}_question"])
         return {"question": question, "choices": choices, "answer": LETTERS[choices.index(right)]}
 
     def lesson(self, rng, held_out: set) -> tuple[str, str]:
-        """A geography chat to learn from: without choices, with the answer given away, or as it will be asked.
+        """A geography chat: without choices, with the answer in the question, or as in mmlu/.
 
-        From the last alone a model this small learns nothing: it has to know the fact and find its letter at once.
+        From the last form alone a model this small learns nothing, because it would have to learn
+        the fact and how to find its letter at once.
         """
-        row, how = self.question(rng), rng.random()
+        row = self.question(rng)
+        form = rng.random()
         right = row["choices"][LETTERS.index(row["answer"])]
-        if how < 0.15:
+        if form < 0.15:
             return row["question"], right
-        if how < 0.5:
+        if form < 0.5:
             return as_prompt({**row, "question": f"{row['question']} {right}"}), row["answer"]
-        return (
-            self.lesson(rng, held_out)
-            if json.dumps(as_prompt(row)) in held_out
-            else (as_prompt(row), row["answer"])
-        )
+        if json.dumps(as_prompt(row)) in held_out:
+            return self.lesson(rng, held_out)
+        return as_prompt(row), row["answer"]

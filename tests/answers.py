@@ -12,7 +12,8 @@ from minitox.detect import controls, responses
 from minitox.detect.auroc import auroc, midranks
 from minitox.evaluate import metrics
 from minitox.scorers.scores import is_blank
-from minitox.train import finetune, interventions
+from minitox.train import interventions
+from minitox.train.loss import chunked_reply_loss
 from minitox.train.optim import MaskedAdamW, RowAdamW
 from minitox.train.pairs import Pair
 
@@ -291,7 +292,7 @@ def minitox_loss(model, prompts, replies, end):
     for prompt, reply in zip(prompts, replies, strict=True):
         group.append(Pair([*prompt, *reply, end], len(prompt), ""))
     tokens = sum(pair.reply_tokens for pair in group)
-    return (finetune.reply_loss(model, group, 1 / tokens) / tokens).requires_grad_()
+    return (chunked_reply_loss(model, group, 1 / tokens) / tokens).requires_grad_()
 
 
 def loss_with(first=0, shift=1, end=True, mean_of_means=False, ignored=-1):
@@ -359,8 +360,8 @@ def tune_with(kind, fresh=True):
                 optimizer = kind({"w": weight}, {"w": mask}, decay=decay)
             for grad in grads:
                 weight.grad = grad.clone()
-                weight.row_grad = grad[mask]
-                optimizer.step(lr, min(1, clip / optimizer.norm().item()))
+                norm = optimizer.gradient_norms().norm().item()
+                optimizer.step(lr, min(1, clip / norm))
         return weight.detach()
 
     return tune

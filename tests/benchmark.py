@@ -52,7 +52,7 @@ from contenders import (  # noqa: E402
 from minitox.detect.auroc import auroc  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
 from minitox.report.page import aligned  # noqa: E402
-from minitox.run import cli  # noqa: E402
+from minitox.run import script  # noqa: E402
 
 
 def compare(args, labels: list[str], to_first: bool) -> None:
@@ -234,4 +234,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import costs
 
-from minitox.run import cli
+from minitox.run import settings
 from minitox.train import strategies
 
 TIMED = ("detect", "train", "generate")  # the commands that time contenders
 COMMANDS = (*TIMED, "scale", "prepare", "cost")
-COUNT = cli.positive(int)
-AMOUNT = cli.positive(float)
+COUNT = settings.positive(int)
+AMOUNT = settings.positive(float)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -20,7 +20,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {}
     for name in COMMANDS:
-        parsers[name] = commands.add_parser(name, formatter_class=cli.Help)
+        parsers[name] = commands.add_parser(name, formatter_class=settings.Help)
         parsers[name].add_argument(
             "--markdown", action="store_true", help="print tables in Markdown"
         )
@@ -42,9 +42,14 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def add_model_options(parser) -> None:
     add = parser.add_argument
-    add("--model", type=Path, default=cli.TOY / "model", help="Hugging Face folder of the model")
+    add(
+        "--model",
+        type=Path,
+        default=settings.TOY / "model",
+        help="Hugging Face folder of the model",
+    )
     folders = "folder with detection/, instructions/ and prompts/"
-    add("--data", type=Path, default=cli.TOY, help=folders)
+    add("--data", type=Path, default=settings.TOY, help=folders)
     add("--device", default="auto", help="as in the scripts")
     dtypes = ["auto", "float32", "bfloat16", "float16"]
     add("--dtype", default="auto", choices=dtypes, help="as in the scripts")
@@ -63,7 +68,7 @@ def add_contender_options(parser) -> None:
     add("--calls", type=COUNT, default=3, metavar="N", help=calls)
     add(
         "--batch-tokens",
-        type=cli.auto_or(COUNT),
+        type=settings.auto_or(COUNT),
         default="auto",
         metavar="N",
         help="as in the scripts",
@@ -82,7 +87,7 @@ def add_detect_options(parser) -> None:
 def add_train_options(parser) -> None:
     add = parser.add_argument
     shares = "shares of the MLP's rows to tune, in whole percents"
-    add("--shares", nargs="*", type=cli.share, default=[0.8, 0.1], metavar="F", help=shares)
+    add("--shares", nargs="*", type=settings.share, default=[0.8, 0.1], metavar="F", help=shares)
     add("--pairs", type=COUNT, default=4, metavar="N")
     add("--tokens", type=COUNT, default=128, metavar="N", help="length of a pair")
     checkpointing = "recompute the activations inside layers, in minitox and in the peer"
@@ -96,7 +101,7 @@ def add_generate_options(parser) -> None:
     add("--prompts", type=COUNT, default=32, metavar="N", help="prompts in the batch")
     add("--new-tokens", type=COUNT, default=64, metavar="N")
     languages = "en,de,zh,ar,hi,ru,ja,ko"
-    add("--languages", type=cli.language_list, default=languages, help="of the prompts")
+    add("--languages", type=settings.language_list, default=languages, help="of the prompts")
 
 
 def add_scale_options(parser) -> None:
@@ -104,7 +109,7 @@ def add_scale_options(parser) -> None:
     add("--processes", nargs="+", type=COUNT, default=[1, 2], metavar="N")
     baseline = "another checkout: time its three scripts and this one's, with one process each"
     add("--baseline", type=Path, metavar="DIR", help=baseline)
-    add("--languages", type=cli.language_list, default="en,zh", help="as in the scripts")
+    add("--languages", type=settings.language_list, default="en,zh", help="as in the scripts")
     add(
         "--strategy",
         nargs="+",
@@ -127,6 +132,6 @@ def add_cost_options(parser) -> None:
     add("--prompt-tokens", type=AMOUNT, default=68, metavar="F")
     add("--reply-tokens", type=AMOUNT, default=64, metavar="F")
     mean = "share of all neurons; 0.35 is the mean of the paper's Table 2"
-    add("--per-language-share", type=cli.share, default=0.35, metavar="F", help=mean)
+    add("--per-language-share", type=settings.share, default=0.35, metavar="F", help=mean)
     bound = "share of all neurons; the paper does not state it, and 1 is an upper bound"
-    add("--multilingual-share", type=cli.share, default=1.0, metavar="F", help=bound)
+    add("--multilingual-share", type=settings.share, default=1.0, metavar="F", help=bound)

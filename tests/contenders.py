@@ -4,7 +4,6 @@ Everything that benchmark.py measures inside minitox is called from `device_of`,
 `our_responses`, `training_step` and `our_replies`.
 """
 
-import argparse
 import json
 import os
 import re
@@ -20,8 +19,8 @@ import peers
 import torch
 from costs import SHAPES, as_config, flops, seen
 
+from minitox.data import read_labelled
 from minitox.detect.responses import POOL, pooled_responses
-from minitox.detect.sentences import read_labelled
 from minitox.files import read_json, read_jsonl
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches
@@ -30,9 +29,11 @@ from minitox.lm.generate import generate
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
-from minitox.run import cli
-from minitox.train import finetune, strategies
+from minitox.run.device import open_device
+from minitox.run.training import Procedure, Tuning
 from minitox.train.pairs import Pair
+from minitox.train.strategies import weight_rows
+from minitox.train.tune import Hyperparameters
 
 PRODUCT = "a matrix product"
 OURS = "minitox"
@@ -44,6 +45,7 @@ HOOKS = {  # sentences in a batch, whether sorted by length, whether logits are 
 FULL = "transformers, AdamW, every weight"
 GENERATE = "transformers' generate"
 MOST_TOKENS = 129  # of a sentence
+BATCH_TOKENS = {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,11 @@ def raw_config(args) -> dict:
 
 def device_of(args, config: Config) -> tuple[torch.device, torch.dtype]:
     """Choose device and dtype as the scripts do, and replace `auto` in --batch-tokens."""
-    tokens = {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}
-    return cli.prepare_device(args, config, tokens[args.command])
+    device, dtype = open_device(args.device, args.dtype, config)
+    if args.batch_tokens == "auto":
+        on_cpu, elsewhere = BATCH_TOKENS[args.command]
+        args.batch_tokens = on_cpu if device.type == "cpu" else elsewhere
+    return device, dtype
 
 
 def our_model(args, config: Config, device, dtype) -> LanguageModel:
@@ -137,13 +142,20 @@ def training_step(
     model: LanguageModel, mask: dict | None, batch: list[Pair], lr: float, batch_tokens: int
 ) -> Callable:
     """A function that runs one training step on the rows of `mask` (None: on every weight)."""
-    settings = argparse.Namespace(
-        optimizer="rows", weight_decay=0.01, clip=1.0, batch_tokens=batch_tokens
+    hyper = Hyperparameters(
+        epochs=10**9,
+        batch_size=len(batch),
+        lr=lr,
+        warmup=0,
+        schedule="constant",
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        seed=0,
     )
-    stage = strategies.Stage("all", mask, [])
-    rows = strategies.weight_rows(model, mask)
-    optimizer = finetune.make_optimizer(model, stage, rows, settings)
-    return lambda: finetune.train_step(model, optimizer, batch, lr, settings, "")
+    weights = dict(model.named_parameters())
+    tuning = Tuning(model, weights, weight_rows(model, mask), 0.01, Procedure(batch_tokens))
+    losses = tuning.__enter__().steps(batch, hyper, stage=0, start=0)
+    return lambda: next(losses)
 
 
 def our_replies(model: LanguageModel, prompts: list[list[int]], new: int) -> Callable:
@@ -215,7 +227,7 @@ def train(args, config: Config, device, dtype) -> Work:
         step = peers.training_step(model, ids.to(device), start, args.activation_checkpointing)
     else:
         model = our_model(args, config, device, dtype)
-        model.model.recompute = args.activation_checkpointing
+        model.model.activation_checkpointing = args.activation_checkpointing
         batch = [Pair(row, start, "") for row in ids.tolist()]
         step = training_step(model, random_mask(config, share), batch, 1e-5, args.batch_tokens)
     read = [args.tokens - 1] * args.pairs  # the last token is predicted but not read

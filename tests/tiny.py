@@ -12,7 +12,8 @@ from minitox import neurons
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
-from minitox.run import cli
+from minitox.run import script
+from minitox.run.neuron_files import write_neurons as write_neuron_file
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -76,7 +77,7 @@ def error_of(main, arguments: list[str], capsys) -> str:
     """Run a script's main as a user would, assert that it exits with 2, and return its stderr."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: main(arguments))
+        script.run(lambda: main(arguments))
     assert stop.value.code == 2
     return capsys.readouterr().err
 
@@ -98,7 +99,7 @@ def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     auroc = {}
     for name, rows in neurons.module_rows(read_config(model)).items():
         auroc[name] = rng.random(rows).astype(np.float32)
-    neurons.save(path, auroc, {"model": checkpoint.fingerprint(model)})
+    write_neuron_file(path, auroc, {"model": checkpoint.fingerprint(model)})
     return auroc
 
 

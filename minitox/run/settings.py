@@ -386,6 +386,14 @@ class EvaluateSettings(Settings):
 # The command line
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default if there is one and the help does not mention it."""
+
+    def _get_help_string(self, action):
+        mentioned = action.default in (None, False) or "default" in action.help
+        return action.help if mentioned else super()._get_help_string(action)
+
+
 def parse(kind: type, description: str, argv: list[str] | None = None):
     """Settings from the command line; a mistake is one line and exit status 2."""
     parser = make_parser(kind, description)

@@ -1,4 +1,4 @@
-"""Find the neurons of a language model that react to toxic text, tune only those, measure the change.
+"""Find a language model's neurons that react to toxic text, tune only those, measure the change.
 
 Letters for shapes, everywhere in this package:
 

@@ -94,11 +94,13 @@ def adam(
     exp_avg.lerp_(grad, 1 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
-    # Both averages start at 0; dividing by 1 - beta^step corrects that bias
-    root = (exp_avg_sq.sqrt() / math.sqrt(1 - beta2**step)).add_(eps)
+    # Both averages start at 0, and are too small in the first steps
+    bias1 = 1 - beta1**step
+    bias2 = 1 - beta2**step
 
-    # w = w - lr m / sqrt(v)
-    weight.addcdiv_(exp_avg, root, value=-lr / (1 - beta1**step))
+    # w = w - lr m / (sqrt(v) + eps), with both corrected
+    root = (exp_avg_sq.sqrt() / math.sqrt(bias2)).add_(eps)
+    weight.addcdiv_(exp_avg, root, value=-lr / bias1)
 
 
 def norms(grads: list[torch.Tensor]):  # -> (weights,)

@@ -117,9 +117,9 @@ def test_its_snippet_computes_the_method(monkeypatch, capsys):
     "script, first, last",
     [
         ("detect", "Table 2.", "\nwrote "),
-        ("train", "pairs  unseen", "\nfull: step"),
-        ("train", "\nWhat became of it\n", "\nwrote "),
-        ("evaluate", "What was found\n", "\nwrote "),
+        ("train", "pairs  validation", "\nfull: step"),
+        ("train", "\nResults\n", "\nwrote "),
+        ("evaluate", "Summary\n", "\nwrote "),
     ],
 )
 def test_it_shows_what_the_first_command_prints(toy_run, script, first, last):
@@ -142,7 +142,7 @@ def test_it_shows_what_the_first_command_prints(toy_run, script, first, last):
 
 def test_the_verdict_on_the_first_page_is_the_end_of_the_complete_output():
     (verdict,) = (block for block in blocks(README, "") if "\nwrote " in block)
-    (complete,) = (block for block in blocks(MEASUREMENTS, "") if "What was found\n" in block)
+    (complete,) = (block for block in blocks(MEASUREMENTS, "") if "Summary\n" in block)
     assert complete.endswith(verdict)
 
 

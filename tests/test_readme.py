@@ -81,6 +81,10 @@ def test_it_lists_every_deviation_from_the_paper():
     assert all(deviation in words(README) for deviation in marked)
 
 
+def numbers_in(text: str) -> list[float]:
+    return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+
+
 def test_its_snippet_computes_the_method(monkeypatch, capsys):
     """The AUROC, mask and frozen rows are those of minitox; the comments show what it prints."""
     (snippet,) = blocks(README, "python")
@@ -88,26 +92,27 @@ def test_its_snippet_computes_the_method(monkeypatch, capsys):
     names = {}
     exec(compile(snippet, "README.md", "exec"), names)
 
-    printed = [float(number.replace(",", "")) for number in NUMBER.findall(capsys.readouterr().out)]
-    neurons_found, *losses = (
-        float(number.replace(",", ""))
-        for comment in re.findall(r"print\(.*\)  # (.*)", snippet)
-        for number in NUMBER.findall(comment)
-    )
-    assert printed[0] == pytest.approx(neurons_found, abs=8)
+    # 1) what it prints
+    comments = re.findall(r"print\(.*\)  # (.*)", snippet)
+    count, *losses = numbers_in(" ".join(comments))
+    printed = numbers_in(capsys.readouterr().out)
+    assert printed[0] == pytest.approx(count, abs=8)
     assert printed[1:] == pytest.approx(losses, rel=0.02)
     assert losses[1] < losses[0]
 
+    # 2) the masks, and the rows that it tunes
     base = checkpoint.load(TOY / "model")
     is_toxic = np.repeat([True, False], [len(names["toxic"]), len(names["clean"])])
     for name, mask in names["mask"].items():
-        responses = torch.stack([row[name] for row in names["toxic"] + names["clean"]])
+        responses = torch.stack([row[name] for row in names["toxic"] + names["clean"]])  # (N, R)
         expected = auroc(responses.T.contiguous().numpy(), is_toxic) > 0.5
         assert np.array_equal(mask.numpy(), expected)
         tuned = names["model"].get_parameter(name)
         frozen = base.get_parameter(name)
         assert torch.equal(tuned[~mask], frozen[~mask])
         assert not torch.equal(tuned[mask], frozen[mask])
+
+    # 3) all other weights
     for name, weight in base.named_parameters():
         if name not in names["mask"]:
             assert torch.equal(names["model"].get_parameter(name), weight)
@@ -175,9 +180,10 @@ def test_its_results_are_the_report_s_and_the_paper_s(toy_run):
 
 
 def test_the_paper_s_counts_are_alike_for_two_models_that_have_little_in_common():
-    first, second = (
-        np.array([numbers["neurons"][language] for language in TUNED]) for numbers in PAPER.values()
-    )
+    counts = []
+    for numbers in PAPER.values():
+        counts.append([numbers["neurons"][language] for language in TUNED])
+    first, second = counts
     correlation = np.corrcoef(first, second)[0, 1]
     assert f"a correlation of {correlation:.2f}" in words(MEASUREMENTS)
 

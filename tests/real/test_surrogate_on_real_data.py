@@ -11,7 +11,10 @@ SEEDS = range(3)  # each holds out another fifth
 
 def mean_of(figures: list[dict]) -> dict:
     """The mean of each figure."""
-    return {name: np.mean([row[name] for row in figures]) for name in figures[0]}
+    mean = {}
+    for name in figures[0]:
+        mean[name] = np.mean([row[name] for row in figures])
+    return mean
 
 
 def held_out(path: Path) -> dict:

@@ -58,6 +58,8 @@ GARBLED = (
 )
 CLIENT = """
 import sys
+from pathlib import Path
+
 from minitox.run import cli
 from minitox.scorers import perspective
 from minitox.scorers.scores import Scores
@@ -70,9 +72,10 @@ for number, language in enumerate(languages * int(rounds)):
 
 def main():
     client = perspective.Perspective(url, 1e9, sleep=lambda seconds: None)
-    scores = Scores(path, client)
+    scores = Scores(Path(path), client)
     for language in texts:
         scores.of(texts[language], language)
+
 cli.run(main)
 """
 

@@ -187,7 +187,9 @@ def detect(args, config: Config, device, dtype) -> Work:
     tokens = sum(lengths)
     if args.contender == OURS:
         model = our_model(args, config, device, dtype)
-        groups = [[ids[i] for i in group] for group in batches(lengths, args.batch_tokens)]
+        groups = []
+        for group in batches(lengths, args.batch_tokens):
+            groups.append([ids[i] for i in group])
 
         def respond(group):
             return our_responses(model, group, special)
@@ -282,11 +284,11 @@ def prompts_of(args, config: Config) -> list[list[int]]:
     if args.random:
         return random_texts(config, args.prompts, args.mean_tokens, 512)
     tokenizer = Tokenizer(args.model, config)
-    each = -(-args.prompts // len(args.languages))  # rounded up
+    per_language = -(-args.prompts // len(args.languages))  # rounded up
     texts = []
     for language in args.languages:
         rows = read_jsonl(args.data / "prompts" / f"{language}.jsonl")
-        texts += [row["prompt"] for _, row in islice(rows, each)]
+        texts += [row["prompt"] for _, row in islice(rows, per_language)]
     return [tokenizer.prompt(text) for text in texts[: args.prompts]]
 
 

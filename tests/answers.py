@@ -14,8 +14,9 @@ from minitox.evaluate import metrics
 from minitox.scorers.scores import is_blank
 from minitox.train import interventions
 from minitox.train.loss import chunked_reply_loss
-from minitox.train.optim import MaskedAdamW, RowAdamW
+from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
+from minitox.train.row_optim import RowAdamW
 
 SOLUTIONS = {}
 MISTAKES = {}
@@ -85,7 +86,7 @@ def all_responses(model, sentences, special=(0,)):  # -> (N, K)
         responses.pooled_responses(model, [ids], set(special), responses.pool_max)
         for ids in sentences
     ]
-    return np.concatenate(pooled, axis=1).T
+    return torch.cat(pooled).half().numpy()
 
 
 def bos_is_a_word(model, sentences):
@@ -183,7 +184,7 @@ def pool_with(pool, keep=words):
 
     def pooled(output, lengths):
         kept = keep(torch.arange(output.shape[1]), lengths[:, None])  # (B, T)
-        return pool(output, kept, *responses.columns(kept))
+        return pool(output, kept, *responses.common_columns(kept))
 
     return pooled
 
@@ -414,13 +415,13 @@ MISTAKES["exercise_7_frozen_rows"] = {
 
 
 def minitox_difference(ours, theirs, rng, resamples=1_000):
-    draws = metrics.draws(len(ours), rng)
-    return metrics.interval(metrics.mean(ours, draws) - metrics.mean(theirs, draws))
+    resampled = metrics.resample(len(ours), rng)
+    return metrics.interval(metrics.mean(ours, drawn) - metrics.mean(theirs, draws))
 
 
 def unpaired(ours, theirs, rng, resamples=1_000):
-    a = metrics.mean(ours, metrics.draws(len(ours), rng))
-    b = metrics.mean(theirs, metrics.draws(len(theirs), rng))
+    a = metrics.mean(ours, metrics.resample(len(ours), rng))
+    b = metrics.mean(theirs, metrics.resample(len(theirs), rng))
     return metrics.interval(a - b)
 
 

@@ -30,6 +30,7 @@ from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
 from minitox.run.device import open_device
+from minitox.run.recording import as_stored
 from minitox.run.training import Procedure, Tuning
 from minitox.train.pairs import Pair
 from minitox.train.strategies import weight_rows
@@ -134,8 +135,8 @@ def our_model(args, config: Config, device, dtype) -> LanguageModel:
 
 
 def our_responses(model: LanguageModel, group: list[list[int]], special: set[int]):
-    """Max-pooled responses of every neuron to the sentences of a batch."""
-    return pooled_responses(model, group, special, POOL["max"])
+    """Max-pooled responses of every neuron to the sentences of a batch, as they are stored."""
+    return as_stored(pooled_responses(model, group, special, POOL["max"]))
 
 
 def training_step(

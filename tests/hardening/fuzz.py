@@ -33,7 +33,7 @@ import torch  # noqa: E402
 from kinds import KINDS, Kind  # noqa: E402
 from mutate import restore, spoil  # noqa: E402
 
-from minitox.run import cli  # noqa: E402
+from minitox.run import script  # noqa: E402
 
 # limits of a mutant
 SECONDS = 20  # of CPU time
@@ -80,7 +80,7 @@ def run_confined(work: Path, stderr: Path, action: Callable) -> int:
     redirect(work.with_name("stdout"), stderr)
     set_limits()
     try:
-        cli.run(action)
+        script.run(action)
         status = 0
     except SystemExit as stop:
         status = stop.code

@@ -72,7 +72,7 @@ def stopped(
     if number == signal.SIGKILL:
         assert (status, stderr) == (-signal.SIGKILL, "")
     else:
-        assert (status, stderr) == (130, "interrupted; the same command goes on from here\n")
+        assert (status, stderr) == (130, "interrupted; rerun the same command to resume\n")
     return True
 
 

@@ -14,7 +14,7 @@ import pytest
 from fuzz import Outcome, forked
 from runs import ARGUMENTS, MAINS, Small, files_in, small_runs, start
 
-from minitox.files import hold
+from minitox.run.outputs import lock
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_the_error_for_an_unwritable_folder_does_not_claim_that_another_run_has_
     def action() -> None:
         if os.geteuid() == 0:
             os.setuid(65_534)  # root may write anywhere
-        hold(Path("out"))
+        lock(Path("out"))
 
     assert_refused(forked(tmp_path / "work", action), "Permission denied: 'out/.lock'")
 
@@ -197,7 +197,7 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_has_ended(
     first = start(script, ARGUMENTS[script], work)
     first.send_signal(signal.SIGSTOP)  # it keeps the lock as long as this test needs
     before = files_in(work / "out")
-    assert_refused(forked(work, run.main), "out: another run is at work there")
+    assert_refused(forked(work, run.main), "out: another run is writing there")
     assert files_in(work / "out") == before
     first.send_signal(signal.SIGCONT)
     assert first.wait() == 0 and files_in(work / "out") == run.expected
@@ -209,7 +209,7 @@ def test_a_killed_run_releases_its_lock(small, tmp_path):
     work = run.begin(tmp_path / "work")
     first = start("detect", ARGUMENTS["detect"], work)
     first.send_signal(signal.SIGSTOP)
-    assert_refused(forked(work, run.main), "out: another run is at work there")
+    assert_refused(forked(work, run.main), "out: another run is writing there")
     first.kill()
     assert first.wait() == -signal.SIGKILL
     assert forked(work, run.main).status == 0

@@ -20,8 +20,7 @@ from worlds import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
-from fake_perspective import STALL, FakePerspective, score_of  # noqa: E402
-from test_perspective import TROUBLE, with_value  # noqa: E402
+from fake_perspective import STALL, TROUBLE, FakePerspective, score_of, with_value  # noqa: E402  # noqa: E402
 
 TEXTS = int(os.environ.get("TEXTS", 400))
 KILLS = 5
@@ -53,14 +52,14 @@ OF_ONE_TEXT = [
 STOPPING = [fake.BAD_KEY, fake.NOT_FOUND, fake.DISABLED, (301, b"", {"Location": "/"})]
 STOPPING = STOPPING[: TEXTS // 200]
 GARBLED = (
-    "failed: the answer holds no score",
-    "failed: the score is no number from 0 to 1",
+    "failed: the answer contains no score",
+    "failed: the score is not a number from 0 to 1",
 )
 CLIENT = """
 import sys
 from pathlib import Path
 
-from minitox.run import cli
+from minitox.run import script
 from minitox.scorers import perspective
 from minitox.scorers.scores import Scores
 
@@ -76,7 +75,7 @@ def main():
     for language in texts:
         scores.of(texts[language], language)
 
-cli.run(main)
+script.run(main)
 """
 
 

@@ -21,8 +21,8 @@ from minitox.lm import checkpoint  # noqa: E402
 
 LANGUAGES = ("de", "en")
 SHARED = "--model model --data data --languages de,en --device cpu --batch-tokens 64"
-DETECT = f"{SHARED} --out out --sentences 6 --sample 20 --max-tokens 8"
-TRAIN = f"{SHARED} --out out --pairs 6 --batch-size 3 --checkpoint-steps 1 --unseen 0.2 --strategy"
+DETECT = f"{SHARED} --out out --sentences 6 --control-neurons 20 --max-tokens 8"
+TRAIN = f"{SHARED} --out out --pairs 6 --batch-size 3 --checkpoint-steps 1 --validation-share 0.2 --strategy"
 EVALUATE = (
     f"{SHARED} --out out --max-new-tokens 2 --answer-tokens 2 --perplexity 3 --max-tokens 8 "
     "--show-text --models base --scorer surrogate:scorer.safetensors"
@@ -209,7 +209,7 @@ def evaluated(root: Path) -> None:
 
 def half_detected(root: Path) -> None:
     """A run of detect.py that was interrupted before it saved the first neuron file."""
-    interrupt(detect.neurons, "save", detect.main, DETECT)
+    interrupt(detect, "write_neurons", detect.main, DETECT)
 
 
 def half_tuned(root: Path) -> None:

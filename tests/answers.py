@@ -11,6 +11,7 @@ from minitox import neurons
 from minitox.detect import controls, responses
 from minitox.detect.auroc import auroc, midranks
 from minitox.evaluate import metrics
+from minitox.run import training
 from minitox.scorers.scores import is_blank
 from minitox.train import interventions
 from minitox.train.loss import chunked_reply_loss
@@ -142,7 +143,7 @@ def aura_amplifies(values):
 def fold_gate_into_down(model, factors):
     """Scales the columns that read the unit of gate_proj, as if silu(alpha x) = alpha silu(x)."""
     others = {name: values for name, values in factors.items() if "gate_proj" not in name}
-    interventions.fold(model, others)
+    training.fold(model, others)
     for name, values in factors.items():
         if "gate_proj" in name:
             down = model.get_submodule(name.replace("gate_proj", "down_proj"))
@@ -150,7 +151,7 @@ def fold_gate_into_down(model, factors):
 
 
 def fold_twice(model, factors):
-    interventions.fold(model, {name: values**2 for name, values in factors.items()})
+    training.fold(model, {name: values**2 for name, values in factors.items()})
 
 
 SOLUTIONS["exercise_3_aura"] = {"aura": aura, "fold": interventions.fold}
@@ -416,7 +417,7 @@ MISTAKES["exercise_7_frozen_rows"] = {
 
 def minitox_difference(ours, theirs, rng, resamples=1_000):
     resampled = metrics.resample(len(ours), rng)
-    return metrics.interval(metrics.mean(ours, drawn) - metrics.mean(theirs, draws))
+    return metrics.interval(metrics.mean(ours, resampled) - metrics.mean(theirs, resampled))
 
 
 def unpaired(ours, theirs, rng, resamples=1_000):

@@ -154,7 +154,7 @@ def fold_twice(model, factors):
     training.fold(model, {name: values**2 for name, values in factors.items()})
 
 
-SOLUTIONS["exercise_3_aura"] = {"aura": aura, "fold": interventions.fold}
+SOLUTIONS["exercise_3_aura"] = {"aura": aura, "fold": training.fold}
 MISTAKES["exercise_3_aura"] = {
     "aura": {"amplifies": aura_amplifies},
     "fold": {"gate into down": fold_gate_into_down, "twice": fold_twice},

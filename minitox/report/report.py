@@ -95,16 +95,16 @@ def pairs(folder: Path, show_text: bool) -> Section:
 def scorer_accuracy(scorer) -> Section:
     """How well the scorer does on sentences that it has not learned from."""
     text = f"{scorer.name}: {scorer.about}"
-    rows = []
-    for language, measured in getattr(scorer, "held_out", {}).items():
-        row = [
+    rows = [
+        [
             language,
             f"{measured['auc']:.3f}",
             f"{measured['correlation']:.3f}",
             f"{measured['calibration']:.3f}",
             f"{measured['rows']:,}",
         ]
-        rows.append(row)
+        for language, measured in getattr(scorer, "held_out", {}).items()
+    ]
     if not rows:
         note = "The accuracy of the scorer in these languages was not measured here."
         return Section("The scorer", text, notes=[note])

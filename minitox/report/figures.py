@@ -37,10 +37,11 @@ def stacked_bars(
 ) -> str:
     """A bar for each label; its parts are drawn as shares of their sum, or as counts."""
     # 1) the sum of each bar, without the bars of which a part has no data
-    totals = {}
-    for label, parts in rows.items():
-        if parts and known(*parts.values()):
-            totals[label] = sum(parts.values())
+    totals = {
+        label: sum(parts.values())
+        for label, parts in rows.items()
+        if parts and known(*parts.values())
+    }
 
     # 2) the axis, below a legend of three parts a line: up to 100 %, or to the largest sum
     form = "{:.0%}"
@@ -132,8 +133,10 @@ def heatmap(
         # 1) the label, beside its row and above its column
         y = 40 + 24 * i
         middle = 32 + width * (i + 0.5)
-        marks.append(text(26, y + 16, label, "end", most=4))
-        marks.append(text(middle, 34, label, "middle", most=4))
+        marks += [
+            text(26, y + 16, label, "end", most=4),
+            text(middle, 34, label, "middle", most=4),
+        ]
 
         # 2) the row's cells
         for j, (other, value) in enumerate(zip(labels, row, strict=True)):
@@ -147,8 +150,10 @@ def heatmap(
                 inside = number if width > 5.8 * len(number) else ""
                 depth = 0.75 * (value - low) / span
             tip = f"{label}, {other}: {number}"
-            marks.append(box(x, y, width, 24, "heat", tip, fill_opacity=depth))
-            marks.append(text(x + width / 2, y + 16, inside, "middle", "small"))
+            marks += [
+                box(x, y, width, 24, "heat", tip, fill_opacity=depth),
+                text(x + width / 2, y + 16, inside, "middle", "small"),
+            ]
 
     about = f"A number for each pair of {', '.join(labels)}."
     return figure(name, about, 44 + 24 * len(labels), marks)

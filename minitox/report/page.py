@@ -116,7 +116,7 @@ def markdown_table(section: Section) -> str:
     return "\n".join(f"| {' | '.join(padded(row, widths))} |" for row in rows)
 
 
-def literal(text: str, most: int = 500) -> str:
+def literal(text, most=500) -> str:
     """Markdown that shows the text as it is: without tags, links, emphasis, cells, or lists."""
     text = escape(shown(text, most).strip(), quote=False)
     # 1) characters of markup, and those that turn a bare address into a link
@@ -146,12 +146,12 @@ def html(title: str, sections: list[Section]) -> str:
 {body}"""
 
 
-def plain(text: str, most: int = 500) -> str:
+def plain(text, most=500) -> str:
     """HTML that shows the text as it is."""
     return escape(shown(text, most))
 
 
-def html_section(section: Section) -> str:
+def html_section(section) -> str:
     """The section's blocks in reading order; its table is collapsible if there is a figure."""
     blocks = [f"<h2>{plain(section.title)}</h2>"]
     blocks += [f"<p>{plain(paragraph, LONG)}</p>" for paragraph in section.paragraphs()]
@@ -169,7 +169,7 @@ def html_section(section: Section) -> str:
     return "".join(blocks)
 
 
-def html_table(section: Section) -> str:
+def html_table(section) -> str:
     """The section's table in a box that scrolls; HTML does not require end tags in it."""
     kind = "prose" if section.is_prose() else "numbers"
     head = "<th>".join(map(plain, section.columns))

@@ -1,7 +1,6 @@
 """The report: the summary, then every table, setting and failure, in three files."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from minitox.errors import InputError
@@ -57,7 +56,7 @@ def sections(
     ]
 
 
-def neuron_sections(results: Results, paper: dict) -> Iterator[Section]:
+def neuron_sections(results, paper):
     """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]"""
     if results.masks:
         yield neuron_tables.table2(results.masks, results.infos, paper.get("neurons"))
@@ -116,7 +115,7 @@ def scorer_accuracy(scorer) -> Section:
     return Section("The scorer", text, columns, rows, [note])
 
 
-def failures(results: Results, missing: dict[str, str]) -> Section:
+def failures(results, missing) -> Section:
     """What could not be loaded, read, answered or scored."""
     rows = []
     for model, by_language in results.replies.items():
@@ -136,7 +135,7 @@ def failures(results: Results, missing: dict[str, str]) -> Section:
     return Section("Missing data", "", columns, rows, notes)
 
 
-def replies(results: Results) -> Iterator[Section]:
+def replies(results):
     """Five replies of each model, the most toxic first; only on request."""
     columns = ["", "score", "prompt", "reply"]
     for model, by_language in results.rows.items():
@@ -155,7 +154,7 @@ def replies(results: Results) -> Iterator[Section]:
         yield Section(f"Replies of {model}", "The most toxic ones.", columns, rows)
 
 
-def setting_table(record: dict[str, str]) -> Section:
+def setting_table(record) -> Section:
     """Everything that a repetition needs."""
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rule = (
@@ -181,7 +180,7 @@ def numbers(results: Results) -> dict:
     return {measure: for_all(plain, by_model) for measure, by_model in estimates.items()}
 
 
-def plain(language, means) -> list:  # (1 + W,)
+def plain(language, means):  # (1 + W,)
     """An estimate and its interval, with None for NaN."""
     return [None if value != value else value for value in metrics.interval(means)]
 

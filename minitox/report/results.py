@@ -120,7 +120,7 @@ def gather(
     )
 
 
-def read_all(folder, models, languages, read) -> dict[str, dict]:
+def read_all(folder, models, languages, read):
     """What `read` gives for the file of each model and language."""
     results = {}
     for model in models:
@@ -129,12 +129,12 @@ def read_all(folder, models, languages, read) -> dict[str, dict]:
 
 
 def judge_all(
-    rows: dict[str, dict],  # the replies of each model and language
-    samples: int,
+    rows,  # the replies of each model and language
+    samples,
     scores,
     identify,
     advance,
-) -> dict[str, dict]:
+):
     """Score, status and language of all replies."""
     done = 0
     judged = {}
@@ -154,11 +154,11 @@ def judge_all(
 
 
 def judge(
-    rows: list[dict],
+    rows,
     answers,  # score and status of each reply that there is
-    samples: int,
+    samples,
     identify,
-) -> metrics.Replies:
+):
     """Score, status and language of each reply, as arrays (n, S)."""
     # 1) what is known of each row
     judged = []
@@ -175,10 +175,10 @@ def judge(
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 
-def grade(path: Path) -> dict:
+def grade(path):
     """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
     rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
-    rows = sorted(rows, key=lambda row: row["id"])
+    rows.sort(key=lambda row: row["id"])
     columns = {
         "generated": [row["generated"] == row["answer"] for row in rows],
         "likeliest": [row["likeliest"] == row["answer"] for row in rows],
@@ -187,7 +187,7 @@ def grade(path: Path) -> dict:
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 
-def toxic_neurons(folder: Path, base) -> tuple[dict, dict, dict]:
+def toxic_neurons(folder, base):
     """The base model's toxic neurons of each language, the metadata of their files, and the gaps.
 
     A file that is broken or of another model is no part of the report, but one of its gaps.

@@ -58,7 +58,7 @@ def summary(results: Results, paper: str = "") -> Section:
     return Section("Summary", "\n\n".join(text), *grid(columns, means), notes, panels)
 
 
-def warning(results: Results) -> list[str]:
+def warning(results) -> list[str]:
     """A paragraph, if too many replies have no score."""
     statuses = []
     for by_language in results.replies.values():
@@ -95,7 +95,7 @@ def compare(other: str, differences: dict) -> str:
     return f"Compared with {other}: {'; '.join(listed)}."
 
 
-def evidence(results: Results, means: dict) -> str:
+def evidence(results, means) -> str:
     """Whether toxic neurons did better than random ones, and how many of these are toxic too."""
     if "multilingual" in means and "random" in means:
         _, low, high = metrics.interval(means["multilingual"] - means["random"])

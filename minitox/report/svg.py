@@ -82,7 +82,7 @@ class Frame:
     @property
     def left(self) -> float:
         """Where the axis begins: right of the longest label."""
-        longest = max((len(shown(label)) for label in self.labels), default=0)
+        longest = max(map(len, map(shown, self.labels)), default=0)
         # 6.7 units for an average letter
         return 6 + 6.7 * min(MOST, longest)
 

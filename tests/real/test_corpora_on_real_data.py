@@ -57,7 +57,7 @@ def test_davidson(raw, tmp_path, capsys):
         > 5_000
     )  # they were there
     counts, again = run(capsys, tmp_path, "davidson", path)
-    assert again == rows and counts["en  0"]["there before"] == 1_430
+    assert again == rows and counts["en  0"]["already there"] == 1_430
     counts, rows = run(capsys, tmp_path, "davidson", path, "--offensive")
     assert (
         counts["en  1"]["written"] + counts["en  1"]["duplicate"] == 19_190 and len(rows) >= 20_619

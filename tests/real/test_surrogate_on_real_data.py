@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "data"))
-import prepare  # noqa: E402
+import fit_scorer  # noqa: E402
 
 SEEDS = range(3)  # each holds another fifth out
 
 
 def held_out(path: Path) -> dict:
     """The figures of a language, mean over SEEDS."""
-    found = [prepare.learn(path, seed)[1]["held_out"] for seed in SEEDS]
+    found = [fit_scorer.learn(path, seed)[1]["held_out"] for seed in SEEDS]
     mean = {name: np.mean([figures[name] for figures in found]) for name in found[0]}
     aucs = [figures["auc"] for figures in found]
     print(

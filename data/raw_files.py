@@ -22,13 +22,13 @@ def read(
 
     InputError names the place where a file is malformed.
     """
-    # 1) CSV files, whose errors have a line number
-    with open(path, "rb") as file:
-        is_array = path.suffix == ".json" and file.read(1) == b"["
+    # 1) CSV, whose errors have a line number
     if path.suffix not in (".parquet", ".json", ".jsonl"):
         yield from read_csv(path, encoding, separator)
         return
-    # 2) the others
+    # 2) the others; a .json file is either an array or, as RTP-LX's, JSON Lines
+    with open(path, "rb") as file:
+        is_array = path.suffix == ".json" and file.read(1) == b"["
     try:
         if path.suffix == ".parquet":
             yield from read_parquet(path, columns)

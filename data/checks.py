@@ -1,4 +1,8 @@
-"""What speaks against a pair before people see it: near copies, and the paper's four reasons.  [paper §3.2]"""
+"""Automatic checks that propose a verdict on each pair before people review it.  [paper §3.2]
+
+The verdict is to keep the pair, to drop it as a near copy of another, or one of the paper's four
+reasons to reject it: toxic, off topic, not fluent, wrong language.
+"""
 
 import math
 from collections import Counter, defaultdict
@@ -7,121 +11,158 @@ import numpy as np
 
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
+from minitox.run.candidates import Candidate
 from minitox.scorers import surrogate
 
-COPY = "near copy"  # of another pair
-SHINGLE, NEAR = (
-    5,
-    0.8,
-)  # characters; Jaccard's similarity of two texts' sets of shingles from which they are near copies
-OTHERS = 4  # prompts with which a reply's own is compared
+COPY = "near copy"  # the verdict on a pair whose prompt or reply is a near copy of another pair's
+SHINGLE = 5  # characters in a shingle
+NEAR = 0.8  # texts are near copies if the Jaccard similarity of their shingles is at least this
+OTHERS = 4  # other prompts that a reply is scored against
+LEAST_BYTES = 15  # of a reply; a character of a dense script, such as Chinese, has 3 bytes
+TOXIC = 0.5  # score from which a reply is toxic
+LEAST_VARIED = 0.6  # share of a reply's shingles that must differ from each other
+TIMES_MEDIAN = 5  # perplexity of a fluent reply, at most, relative to the language's median
 
 
-def likelihoods(candidate, pairs: list[dict], batch_tokens: int):
-    """(perplexity, topic) of each reply. The topic is log p(reply | prompt) less its mean after OTHERS other prompts, in nats.
+def likelihoods(
+    candidate: Candidate,
+    pairs: list[dict],  # "asked": the instruction and the hateful prompt; "response": the reply
+    batch_tokens: int,
+) -> list[tuple[float, float]]:
+    """Compute (perplexity, topic score) of each pair's reply.
 
-    This is pointwise mutual information: not above 0, the reply might as well answer another prompt. By SmolLM2-135M-Instruct, an
-    English model, the AUC of true pairs against shuffled ones is 0.88 in English, 0.69 in German, 0.65 in Arabic and Chinese,
-    0.60 in French (RTP-LX's benign completions, 40 pairs of each language, 14 Arabic); 0 rejects 8 % of the true English pairs
-    and 55 % of the shuffled ones, of the German 28 and 53 %. So it is a hint to reviewers, of use where the model speaks the
-    language well, and kinder than it should be to what that model wrote itself. Without the instruction before the prompts it is
+    The topic score is log p(reply | its prompt) minus the mean log p(reply | prompt) over OTHERS
+    other prompts, in nats. This is pointwise mutual information: at 0 or below, the reply fits
+    other prompts as well as its own.
+
+    With SmolLM2-135M-Instruct, an English model, the AUC of true pairs against shuffled ones is
+    0.88 in English, 0.69 in German, 0.65 in Arabic and Chinese, and 0.60 in French (RTP-LX's benign
+    completions, 40 pairs per language, 14 in Arabic). A threshold of 0 rejects 8 % of the true and
+    55 % of the shuffled English pairs, and 28 % and 53 % of the German ones. The score is therefore
+    only a hint to reviewers. It is useful where the model speaks the language well, and it is too
+    lenient on replies that the same model wrote. Without the instruction before the prompts it is
     worse in English (0.83) and German (0.63).
     """
+    # 1) token ids
+    prompts = [candidate.tokenizer.prompt(pair["asked"]) for pair in pairs]
+    replies = [candidate.tokenizer.reply(pair["response"]) for pair in pairs]
 
-    def nats(sequences: list[list[int]]):  # -> (sequences,), -log p
-        found, sequences = (
-            np.zeros(len(sequences)),
-            [ids[: candidate.config.longest] for ids in sequences],
-        )
-        for batch in batches([len(ids) for ids in sequences], batch_tokens):
-            found[batch] = perplexity.negative_log_likelihoods(
-                candidate.model, [sequences[i] for i in batch]
-            )
-        return found
+    # 2) -log p of each reply after its own prompt (step 0), and after those of the pairs before it
+    alone = nats(candidate, prompts, batch_tokens)  # (pairs,), each prompt's own share
+    surprises = []
+    for step in range(min(OTHERS + 1, len(pairs))):
+        joined = [prompts[i - step] + reply for i, reply in enumerate(replies)]
+        together = nats(candidate, joined, batch_tokens)
+        surprises.append(together - np.roll(alone, step))
+    own, *others = surprises  # (pairs,) each
 
-    prompts, written = (
-        [turn(pair[field]) for pair in pairs]
-        for turn, field in (
-            (candidate.tokenizer.prompt, "asked"),
-            (candidate.tokenizer.reply, "response"),
-        )
-    )
-    alone = nats(prompts)
-    own, *others = [
-        nats([prompts[i - step] + ids for i, ids in enumerate(written)]) - np.roll(alone, step)
-        for step in range(min(OTHERS + 1, len(pairs)))
-    ]  # each (pairs,): after the prompt so many places before
-    surprise = np.exp(np.minimum(own / [len(ids) for ids in written], 700))
-    return zip(
-        surprise.tolist(), (np.mean(others, axis=0) - own).tolist() if others else [math.inf]
-    )
+    # 3) per token for the perplexity, relative to the other prompts for the topic
+    per_token = own / [len(reply) for reply in replies]
+    perplexities = np.exp(np.minimum(per_token, 700))  # exp overflows above 709
+    if others:
+        topics = np.mean(others, axis=0) - own
+    else:
+        topics = np.array([math.inf])  # a single pair has no other prompts to be compared with
+    return list(zip(perplexities.tolist(), topics.tolist(), strict=True))
 
 
-def judge(pair: dict, language: str | None, median: float) -> tuple[str, str]:
-    """The first reason against a pair, or "keep", and what it rests on; `language` is what its reply seems to be written in."""
-    reply, parts = pair["response"], shingles(pair["response"])
-    reasons = [
-        (
-            len(reply.encode()) < 15,
-            "not fluent",
-            "(too short)",
-        ),  # a character of a dense script has 3 bytes
-        (
-            pair["toxicity"] is not None and pair["toxicity"] >= 0.5,
-            "toxic",
-            f"(score {pair['toxicity']})",
-        ),
-        (
-            language != pair["language"],
-            "wrong language",
-            f"(looks like {language})",
-        ),  # None: too little to tell by, or a mixture
-        (not pair["stopped"], "not fluent", "(cut off)"),
-        (len(set(parts)) < 0.6 * len(parts), "not fluent", "(repeats itself)"),
-        (
-            pair["perplexity"] > 5 * median,
-            "not fluent",
-            f"(perplexity {pair['perplexity']:,.0f}, median {median:,.0f})",
-        ),
-        (pair["topic"] <= 0, "off topic", f"(by {-pair['topic']:.1f} nats)"),
-    ]
-    return next(((verdict, why) for holds, verdict, why in reasons if holds), ("keep", ""))
+def nats(
+    candidate: Candidate,
+    sequences: list[list[int]],  # token ids
+    batch_tokens: int,
+) -> np.ndarray:  # (sequences,) float64
+    """Compute -log p of each sequence given its first token, cut at the model's longest input."""
+    cut = [ids[: candidate.config.longest] for ids in sequences]
+    lengths = [len(ids) for ids in cut]
+    losses = np.zeros(len(cut))
+    for batch in batches(lengths, batch_tokens):
+        part = [cut[i] for i in batch]
+        losses[batch] = perplexity.negative_log_likelihoods(candidate.model, part)
+    return losses
+
+
+def judge(
+    pair: dict,
+    language: str | None,  # detected in the reply; None if it is too short or mixed
+    median: float,  # perplexity of all replies in the pair's language
+) -> tuple[str, str]:
+    """Return (verdict, explanation): "keep", or the first reason to reject the pair."""
+    size = len(pair["response"].encode())
+    score = pair["toxicity"]  # None if the scorer failed
+    parts = shingles(pair["response"])
+    surprise = pair["perplexity"]
+    if size < LEAST_BYTES:
+        return "not fluent", "(too short)"
+    if score is not None and score >= TOXIC:
+        return "toxic", f"(score {score})"
+    if language != pair["language"]:
+        return "wrong language", f"(looks like {language})"
+    if not pair["stopped"]:  # the token limit came before the end-of-text token
+        return "not fluent", "(cut off)"
+    if len(set(parts)) < LEAST_VARIED * len(parts):
+        return "not fluent", "(repeats itself)"
+    if surprise > TIMES_MEDIAN * median:
+        return "not fluent", f"(perplexity {surprise:,.0f}, median {median:,.0f})"
+    if pair["topic"] <= 0:
+        return "off topic", f"(by {-pair['topic']:.1f} nats)"
+    return "keep", ""
 
 
 def shingles(text: str) -> list[str]:
+    """Return all substrings of SHINGLE characters of the normalised text."""
     text = surrogate.normalise(text)
     return [text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))]
 
 
-def near_copies(texts: list[str], known: list[str] = ()) -> list[bool]:
-    """Whether each text is a near copy of a known one, or of an earlier one that is none itself.
+def near_copies(
+    texts: list[str],
+    known: list[str] = (),  # texts that none of `texts` may resemble
+) -> list[bool]:
+    """Tell for each text whether it is a near copy of a known text or of an earlier original one.
 
-    Of two near copies, the rarest 1 - NEAR of the one's shingles and of the other's have one in common: only texts with a rare
-    shingle in common are compared, none is missed.
+    Prefix filtering finds every near copy without comparing all texts: if the shingles of two texts
+    are sorted from rare to frequent, near copies share a shingle among the first 1 - NEAR of both.
     """
     sets = [frozenset(shingles(text)) for text in (*known, *texts)]
-    count, seen, copies = (
-        Counter(shingle for each in sets for shingle in each),
-        defaultdict(set),
-        [],
-    )
-    for number, each in enumerate(sets):
-        rare = sorted(each, key=lambda shingle: (count[shingle], shingle))[
-            : len(each) - math.ceil(NEAR * len(each)) + 1
-        ]
-        others = set().union(*(seen[shingle] for shingle in rare))
-        copies.append(any(len(each & other) >= NEAR * len(each | other) for other in others))
-        for shingle in rare if number < len(known) or not copies[-1] else ():
-            seen[shingle].add(each)
+
+    # 1) how many texts contain each shingle
+    count = Counter()
+    for parts in sets:
+        count.update(parts)
+
+    # 2) compare each text with the originals before it that share one of its rare shingles
+    originals = defaultdict(set)  # rare shingle -> the shingle sets of originals
+    copies = []
+    for number, parts in enumerate(sets):
+        by_rarity = sorted(parts, key=lambda shingle: (count[shingle], shingle))
+        shared = math.ceil(NEAR * len(parts))  # shingles, at least, that a near copy has as well
+        rare = by_rarity[: len(parts) - shared + 1]
+        alike = set().union(*(originals[shingle] for shingle in rare))
+        is_copy = any(similar(parts, other) for other in alike)
+        copies.append(is_copy)
+        if number < len(known) or not is_copy:  # a copy of a known text is known as well
+            for shingle in rare:
+                originals[shingle].add(parts)
     return copies[len(known) :]
 
 
+def similar(parts: frozenset[str], other: frozenset[str]) -> bool:
+    """Tell whether the Jaccard similarity of two sets of shingles is at least NEAR."""
+    common = len(parts & other)
+    either = len(parts | other)
+    return common >= NEAR * either
+
+
 def drop_copies(pairs: list[dict]) -> None:
-    """Of pairs whose prompts, or whose replies, are near copies, leave one, rather one to keep."""
+    """Propose COPY for all but one of the pairs with nearly the same prompt or the same reply.
+
+    A pair that is proposed to be kept is preferred as the one that stays.
+    """
     for field in ("prompt", "response"):
-        left = sorted(
-            (pair for pair in pairs if pair["proposal"] != COPY),
-            key=lambda pair: pair["proposal"] != "keep",
-        )
-        for pair, copy in zip(left, near_copies([pair[field] for pair in left])):
-            pair |= {"proposal": COPY, "why": f"(of another {field})"} if copy else {}
+        left = [pair for pair in pairs if pair["proposal"] != COPY]
+        left.sort(key=lambda pair: pair["proposal"] != "keep")  # stable: those to keep come first
+        copies = near_copies([pair[field] for pair in left])
+        for pair, is_copy in zip(left, copies, strict=True):
+            if is_copy:
+                pair["proposal"] = COPY
+                pair["why"] = f"(of another {field})"

@@ -1,212 +1,119 @@
-"""What published corpora look like: one function each from a path to its rows, and for hate speech one line of a table each.
+"""Read the published corpora as they are: a reader for each layout, from a path to its rows.
 
-They yield (name, fate, row). The name is the language, and a label or locale after it; the fate says why a row is dropped, and
-is "" if it is not; the row is what to write, or None. Files are read row by row, except JSON arrays: Okapi's have some megabytes.
+A reader yields (name, fate, row). The name is the language, followed by a label or locale if there
+is one. The fate is the reason why the row is dropped, or "" if it is not. The row is what to write,
+or None if it is dropped. Files are read row by row, except for JSON arrays: Okapi's are a few
+megabytes.
 """
 
-import csv
 import html
-import json
 import re
 from pathlib import Path
 
-from minitox.errors import InputError
+from raw_files import cell, language_of, read, text_of
+
 from minitox.files import read_jsonl
 from minitox.languages import NAMES
 
-
-def read(
-    path: Path,
-    columns: list[str] | None = None,
-    encoding: str = "utf-8-sig",
-    separator: str | None = None,
-):
-    """Yield (where, row) for each row of a file: parquet, of which `columns` alone, JSON, JSON Lines, else CSV.
-
-    Without a `separator`, a CSV file's is what its header has most of. InputError says where a broken file breaks.
-    """
-    number = 0
-    try:
-        with open(path, "rb") as file:
-            array = path.suffix == ".json" and file.read(1) == b"["
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            for batch in parquet.ParquetFile(path).iter_batches(1_000, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}: row {number}", row
-        elif array:
-            for number, row in enumerate(json.loads(path.read_bytes()), start=1):
-                if not isinstance(row, dict):
-                    raise ValueError(
-                        f"item {number}: expected a JSON object, found {type(row).__name__}"
-                    )
-                yield f"{path}: item {number}", row
-        elif path.suffix in (".json", ".jsonl"):
-            yield from read_jsonl(path)
-        else:
-            with open(path, encoding=encoding, newline="") as file:
-                separator = separator or max(",;\t", key=file.readline().count)
-                file.seek(0)
-                rows = csv.DictReader(file, delimiter=separator, strict=True)
-                for row in rows:
-                    if None in row or None in row.values():
-                        raise csv.Error(
-                            f"the row that ends in line {rows.line_num} has not as many cells as the header"
-                        )
-                    number = rows.line_num
-                    yield f"{path}:{number}", row
-    except ImportError:
-        raise InputError(
-            f"{path}: reading parquet needs one more package: pip install pyarrow"
-        ) from None
-    except (csv.Error, LookupError, TypeError, ValueError, RecursionError) as error:
-        if path.suffix in (".parquet", ".json", ".jsonl"):
-            raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
-        raise InputError(
-            f"{path}: after line {number}: {error}; a quotation mark, --separator or --encoding is wrong"
-        ) from None
-
-
-def cell(
-    where: str, row: dict, column: str, advice: str = "is this the file that the command is for?"
-):
-    """The value in a column that the corpus must have."""
-    if column not in row:
-        raise InputError(f"{where}: no column {column!r} in {', '.join(map(str, row))}; {advice}")
-    return row[column]
-
-
-def text_of(value) -> str:
-    """The value if it is text that says something, without halves of characters, which no file can hold; else nothing."""
-    return (
-        value.encode("utf-8", "ignore").decode() if isinstance(value, str) and value.strip() else ""
-    )
-
-
-def files_of(source: Path, word: str) -> list[Path]:
-    """`source` itself if it is a file, else the data files in it with this word in their names, or in a folder of this name."""
-    found = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.suffix in (".parquet", ".json", ".jsonl", ".csv")
-        and word in (path.parent.name, *re.split(r"[-_.]", path.stem))
-    ]
-    if not found and not source.is_file():
-        raise InputError(
-            f"{source}: no data file here has {word!r} in its name, as the published ones have"
-        )
-    return found or [source]
-
-
-def language_of(path: Path) -> str | None:
-    """The language in a file's name, else its folder's, else the next folder's: ar_test.json, ptp-es, PT_BR/test, spanish-set."""
-    codes = {name.lower(): code for code, name in NAMES.items()}
-    for part in (path.stem, *path.parts[-2:-4:-1]):
-        words = re.split(
-            r"[-_. ]", re.split(r"-\d", part)[0].lower()
-        )  # after -0 come the shard's number and a hash
-        found = [
-            codes.get(word, word)
-            for word in words
-            if word in codes or len(words) < 4 and re.fullmatch("[a-z]{2}", word)
-        ]
-        if found:
-            return next(
-                (code for code in found if code in NAMES), found[0]
-            )  # of ES_LA, es; SW_KE is none of ours
-    return None
+# Sentences, prompts and questions
 
 
 def ptp(path: Path, score: str):
-    """PolygloToxicityPrompts, with the toxicity of the whole text, or of the prompt it begins with; wildchat has prompts alone.
+    """Read PolygloToxicityPrompts: `score` "text" for whole texts, "prompt" for their beginnings.
 
-    The fate of what could be used is "toxic", "clean" or "between".  [paper §3.1]
+    The fate of a usable row is its class: "toxic", "clean" or "between". The wildchat files have
+    prompts only.  [paper §3.1]
     """
-    scores = (
-        "toxicity"
-        if score == "text"
-        else "prompt_perspective.attributeScores.TOXICITY.summaryScore.value"
-    )
-    known = language_of(path)
-    for where, row in read(path, [score, scores, "meta_data.lang"]):
-        about = None if known else cell(where, row, "meta_data")
-        language = known or str(about.get("lang") if isinstance(about, dict) else None)
-        value, words = row, text_of(cell(where, row, score, "for wildchat, --score prompt"))
-        for key in scores.split("."):
+    column = "toxicity"
+    if score == "prompt":
+        column = "prompt_perspective.attributeScores.TOXICITY.summaryScore.value"
+    file_language = language_of(path)
+    for where, row in read(path, [score, column, "meta_data.lang"]):
+        # 1) the language of the file, or else of the row
+        language = file_language
+        if not language:
+            about = cell(where, row, "meta_data")
+            language = str(about.get("lang") if isinstance(about, dict) else None)
+
+        # 2) the text, and its score in a nested column
+        text = text_of(cell(where, row, score, "use --score prompt for the wildchat files"))
+        value = row
+        for key in column.split("."):
             value = value.get(key) if isinstance(value, dict) else None
-        scored = (
-            isinstance(value, (int, float)) and 0 <= value <= 1
-        )  # where Perspective failed stands -1, or nothing
-        fate = (
-            "no score"
-            if not scored
-            else "toxic"
-            if value > 0.5
-            else "clean"
-            if value < 0.2
-            else "between"
-        )
-        fate = fate if words else "no text"
-        yield (
-            language,
-            fate if language in NAMES else "other language",
-            {"text": words, "toxicity": value},
-        )
+
+        # 3) the class
+        fate = ptp_class(value) if text else "no text"
+        if language not in NAMES:
+            fate = "other language"
+        yield language, fate, {"text": text, "toxicity": value}
+
+
+def ptp_class(score) -> str:
+    """Return the class of a toxicity score; where Perspective failed there is -1 or nothing."""
+    if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+        return "no score"
+    if score > 0.5:
+        return "toxic"
+    return "clean" if score < 0.2 else "between"
 
 
 def rtp_lx(path: Path):
-    """RTP-LX, of which `Prompt` alone is the same in all releases; zh is ZH-Hans, and PT mixes two countries."""
+    """Read RTP-LX, of which only the column `Prompt` is the same in all releases.
+
+    zh is the file ZH-Hans. The file PT has prompts from Brazil and from Portugal.
+    """
     locale = path.stem.removeprefix("RTP_LX_")
     language = locale.lower().replace("zh-hans", "zh")
+    name = f"{language}  {locale}"
     for where, row in read_jsonl(path):
         prompt = text_of(cell(where, row, "Prompt"))
-        fate = (
-            "other language"
-            if language not in NAMES
-            else "NA or empty"
-            if prompt.strip() in ("", "NA")
-            else ""
-        )
-        yield f"{language}  {locale}", fate, None if fate else {"prompt": prompt, "locale": locale}
+        if language not in NAMES:
+            yield name, "other language", None
+        elif prompt.strip() in ("", "NA"):
+            yield name, "NA or empty", None
+        else:
+            yield name, "", {"prompt": prompt, "locale": locale}
 
 
 def mmlu(path: Path, asked: str):
-    """Questions of one subject from Okapi, m_mmlu, Global-MMLU or MMMLU; the columns' names differ, and Okapi's id has the subject."""
+    """Read the questions of one subject from Okapi, m_mmlu, Global-MMLU or MMMLU.
+
+    They name their columns differently; Okapi has the subject in the id.
+    """
     language = language_of(path) or path.name
     if language not in NAMES:
-        return (yield language, "other language", None)
+        yield language, "other language", None
+        return
     for where, row in read(path):
+        # 1) the columns under one name: option_a, A and a are the same
         row = {str(name).lower().removeprefix("option_"): value for name, value in row.items()}
-        subject = cell(
-            where, row, "subject" if "subject" in row else "id"
-        )  # MMMLU has some <subject>_test.csv_sw-KE.csv
-        choices = (
-            row["choices"] if "choices" in row else [cell(where, row, letter) for letter in "abcd"]
-        )
+        subject = cell(where, row, "subject" if "subject" in row else "id")
+        if "choices" in row:
+            choices = row["choices"]
+        else:
+            choices = [cell(where, row, letter) for letter in "abcd"]
         question = cell(where, row, "instruction" if "instruction" in row else "question")
-        texts = [
-            text_of(text) for text in (question, *(choices if isinstance(choices, list) else []))
-        ]
         answer = str(cell(where, row, "answer")).strip().upper()
-        whole = len(texts) == 5 and all(texts) and answer in [*"ABCD"]
-        fate = (
-            "other subject"
-            if re.split(r"/|_test[.-]", str(subject))[0] != asked
-            else ""
-            if whole
-            else "incomplete"
-        )
-        yield (
-            language,
-            fate,
-            None if fate else {"question": texts[0], "choices": texts[1:], "answer": answer},
-        )
+
+        # 2) the question, if it is of the subject and has all its parts
+        texts = [text_of(question)]
+        if isinstance(choices, list):
+            texts += map(text_of, choices)
+        is_whole = len(texts) == 5 and all(texts) and answer in ("A", "B", "C", "D")
+        # Okapi: subject/test/0; some in MMMLU: subject_test.csv_sw-KE.csv, subject_test-sw-KE.csv
+        if re.split(r"/|_test[.-]", str(subject))[0] != asked:
+            yield language, "other subject", None
+        elif not is_whole:
+            yield language, "incomplete", None
+        else:
+            yield language, "", {"question": texts[0], "choices": texts[1:], "answer": answer}
 
 
-# Hate-speech corpora: where the text is, where the labels are, and which of them mean hateful [paper §3.2]; the language, or the
-# column that tells it, if the file's name does not; the origin, a column that tells from which corpus a collection has a row.
+# Hate speech  [paper §3.2]
+
+# text: the column of the text; label: columns of labels, of which those in `hateful` mean hate
+# language: a code, or the column that has it; without one, the file's name has it
+# origin: a column that names the corpus from which a collection has a row
 HATE = {
     "davidson": {
         "about": "Davidson 2017",
@@ -246,71 +153,78 @@ HATE = {
     },
     "hate": {"about": "Any other corpus"},
 }
-MOOSA = dict(
-    zip(map(str, range(1, 14)), "ar en zh fr de ru tr hi-Latn ko it es pt id".split())
-)  # hi-Latn's labels are doubtful
+# Moosa's numbers of the languages; the labels of 8, Hindi in Latin letters, are doubtful
+MOOSA_LANGUAGES = "ar en zh fr de ru tr hi-Latn ko it es pt id".split()
+MOOSA = {str(number): language for number, language in enumerate(MOOSA_LANGUAGES, start=1)}
 
 
-def hate(path: Path, corpus):
-    """A corpus laid out as HATE or the command line says; of several labels, in columns or in a cell, one hateful one is enough."""
-    code_or_column, advice = (
-        corpus.language or language_of(path) or "language",
-        "--text, --label and --language name them",
-    )
-    for where, row in read(path, encoding=corpus.encoding, separator=corpus.separator):
-        labels = [
-            label
-            for column in corpus.label
-            for label in labels_of(cell(where, row, column, advice))
-        ]
-        language = code_or_column
-        if language not in NAMES:
-            language = (
-                "".join(labels_of(cell(where, row, language, advice))[:1]).strip().lower()
-                or "unknown"
-            )
-        language, prompt = (
-            MOOSA.get(language, language),
-            plain(text_of(cell(where, row, corpus.text, advice))),
-        )
-        unlabelled = all(
-            label in ("", "nan") or label.startswith("-") for label in labels
-        )  # one of Saitov's is -1
-        fate = (
-            "no label"
-            if unlabelled
-            else "not hateful"
-            if not {*labels} & {*corpus.hateful}
-            else ""
-            if prompt
-            else "no text"
-        )
-        fate = fate if language in NAMES else "other language"
-        source = f"{corpus.name}/{row[corpus.origin]}" if row.get(corpus.origin) else corpus.name
-        yield (
-            f"{language}  {','.join(labels)}",
-            fate,
-            None if fate else {"prompt": prompt, "source": source},
-        )
+def hate(
+    path: Path,
+    name: str,  # of the corpus
+    text: str,  # the column of the text
+    label: list[str],  # the columns of labels
+    hateful: list[str],  # labels of which any one makes a row hateful
+    language: str | None = None,  # a code, or the column that has it
+    origin: str | None = None,  # a column that names the corpus of each row
+    encoding: str = "utf-8-sig",
+    separator: str | None = None,
+):
+    """Read a hate-speech corpus that is laid out as HATE or the command line describes it."""
+    advice = "name the columns with --text, --label and --language"
+    code_or_column = language or language_of(path) or "language"
+    for where, row in read(path, encoding=encoding, separator=separator):
+        # 1) what the row has in its columns
+        labels = []
+        for column in label:
+            labels += labels_of(cell(where, row, column, advice))
+        code = code_or_column
+        if code not in NAMES:
+            cells = labels_of(cell(where, row, code_or_column, advice))
+            code = "".join(cells[:1]).strip().lower() or "unknown"
+            code = MOOSA.get(code, code)
+        prompt = plain(text_of(cell(where, row, text, advice)))
+
+        # 2) whether it is used; a label that is empty, NaN or negative (Saitov has a -1) is none
+        unlabelled = all(label in ("", "nan") or label.startswith("-") for label in labels)
+        fate = ""
+        if code not in NAMES:
+            fate = "other language"
+        elif unlabelled:
+            fate = "no label"
+        elif not {*labels} & {*hateful}:
+            fate = "not hateful"
+        elif not prompt:
+            fate = "no text"
+
+        source = f"{name}/{row[origin]}" if row.get(origin) else name
+        used = None if fate else {"prompt": prompt, "source": source}
+        yield f"{code}  {','.join(labels)}", fate, used
 
 
 def labels_of(value) -> list[str]:
-    """The labels in a cell: 1.0 and "1.0" are 1; a list, and text such as "hate,offensive" or "['hate']", are several."""
-    cells = (
-        value
-        if isinstance(value, list)
-        else re.split("[,;|]", "" if value is None else str(value).strip("[] "))
-    )
-    return [re.sub(r"^(-?\d+)\.0+$", r"\1", str(part).strip(" '\"")) for part in cells]
+    """Return the labels in a cell: a list, or text such as "hate,offensive" or "['hate']".
+
+    The numbers 1.0 and "1.0" become "1".
+    """
+    if isinstance(value, list):
+        cells = value
+    else:
+        text = "" if value is None else str(value)
+        cells = re.split("[,;|]", text.strip("[] "))
+    labels = [str(part).strip(" '\"") for part in cells]
+    return [re.sub(r"^(-?\d+)\.0+$", r"\1", label) for label in labels]
 
 
 def plain(text: str) -> str:
-    """On one line, with character references (&amp;) and literal escapes (\\n, \\xc3\\xa9) decoded, or dropped if cut short."""
+    """Return a text on one line, with character references and written-out escapes decoded.
 
-    def decode(escapes):
+    Such are &amp;, \\n and \\xc3\\xa9; an escape that was cut short is dropped.
+    """
+
+    def decode(escapes: re.Match) -> str:
         return bytes.fromhex(escapes[1].replace("\\x", "")).decode("utf-8", "ignore")
 
-    text = re.sub(
-        r"((?:\\x[0-9a-fA-F]{2})+)(?:\\x?[0-9a-fA-F]?(?=\W*$))?", decode, html.unescape(text)
-    )
-    return " ".join(re.sub(r"\\[nrt]", " ", text).split())
+    text = html.unescape(text)
+    text = re.sub(r"((?:\\x[0-9a-fA-F]{2})+)(?:\\x?[0-9a-fA-F]?(?=\W*$))?", decode, text)
+    text = re.sub(r"\\[nrt]", " ", text)
+    return " ".join(text.split())

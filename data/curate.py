@@ -1,4 +1,4 @@
-"""Hateful prompts become instruction pairs: a model replies politely, checks propose, people decide.  [paper §3.2]
+"""Turn hateful prompts into instruction pairs: a model replies, checks propose, people decide.
 
     python data/curate.py generate --data data/paper --out data/paper --model Qwen2.5-3B-Instruct
     python data/curate.py check    --data data/paper --out data/paper --model Qwen2.5-3B-Instruct
@@ -6,14 +6,13 @@
     python data/curate.py agreement --out data/paper
     python data/curate.py export   --data data/paper --out data/paper
 
-Reads DATA/hateful/<lang>.jsonl, {"prompt": ...} a line, and writes OUT/instructions, without what is nearly a test prompt of
-DATA/prompts. OUT/curation holds what lies between, so that each command, killed at any moment, goes on where it was.
+Reads DATA/hateful/<lang>.jsonl, {"prompt": ...} a line, and writes OUT/instructions/<lang>.jsonl
+without near copies of the test prompts in DATA/prompts. The steps keep their own results in
+OUT/curation; rerun the same command to resume an interrupted step.  [paper §3.2]
 """
 
-import json
 import sys
-from collections import Counter
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,351 +21,209 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import checks  # noqa: E402
 import review  # noqa: E402
+from export import export  # noqa: E402
+from pair_files import present, read_checked, read_replies, tally, write_jsonl  # noqa: E402
 
-from minitox import files  # noqa: E402
 from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
-from minitox.evaluate import language_id  # noqa: E402
+from minitox.files import file_hash  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import candidates, cli, evaluation, journal  # noqa: E402
-from minitox.scorers import scores  # noqa: E402
+from minitox.run import outputs, script  # noqa: E402
+from minitox.run.candidates import Candidate, open_one  # noqa: E402
+from minitox.run.device import open_device  # noqa: E402
+from minitox.run.evaluation import Asking, plan_replies  # noqa: E402
+from minitox.run.journal import append_batches  # noqa: E402
+from minitox.run.language_detector import open_detector  # noqa: E402
+from minitox.run.progress import Progress  # noqa: E402
+from minitox.run.settings import Settings, batch_tokens, option, parse, positive  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
+from minitox.scorers.scores import Scores  # noqa: E402
 
-# DEVIATION: the paper tells neither its instruction nor its decoding; the instruction is ours, the decoding Qwen2.5's own
+# DEVIATION: the paper does not publish its instruction or its decoding settings; these are ours
 INSTRUCTION = (
-    "Somebody wrote the message below. Reply to it in {}, in one to three polite sentences that fit what it says, "
-    "without repeating its insults. Write nothing but the reply.\n\n"
+    "Somebody wrote the message below. Reply to it in {}, in one to three polite sentences "
+    "that fit what it says, without repeating its insults. Write nothing but the reply.\n\n"
 )
+TOP_P = 0.8  # Qwen2.5's default, as is the temperature
+
+STEPS = ["generate", "check", "review", "agreement", "export"]
 
 
-def parse_arguments(argv):
-    parser = cli.common_arguments(__doc__.splitlines()[0])
-    parser.set_defaults(samples=1, top_p=0.8, perspective_url=GOOGLE_URL, per_minute=60)
-    add = parser.add_argument
-    add(
-        "step", choices=["generate", "check", "review", "agreement", "export"], help="in this order"
+@dataclass(frozen=True)
+class CurateSettings(Settings):
+    """Settings of curate.py."""
+
+    step: str = option("", "the steps, in this order", flag="step", choices=STEPS)
+    sample: int = option(2_000, "generate: prompts of each language, drawn at random", "generate")
+    max_new_tokens: int = option(
+        128, "generate: longest reply; a longer one is cut", "generate", "tokens"
     )
-    add(
-        "--sample",
-        type=cli.positive(int),
-        default=2_000,
-        metavar="N",
-        help="generate: prompts of a language, drawn at random",
+    temperature: float = option(
+        0.7,
+        "generate: 0: always the most likely token",
+        "generate",
+        kind=positive(float, or_zero=True),
     )
-    add(
-        "--max-new-tokens",
-        type=cli.positive(int),
-        default=128,
-        metavar="N",
-        help="generate: of a reply; the rest is cut off",
+    batch_tokens: int | str = batch_tokens(
+        "generate, check: size of a batch", "generate check", 8_192, 65_536
     )
-    add(
-        "--temperature",
-        type=cli.positive(float, or_zero=True),
-        default=0.7,
-        metavar="F",
-        help="generate; 0: likeliest token",
+    scorer: str | None = option(
+        None,
+        "check: surrogate:FILE, encoder:DIR or perspective; "
+        "default: surrogate:DATA/scorer.safetensors",
     )
-    add(
-        "--batch-tokens",
-        type=cli.auto_or(cli.positive(int)),
-        default="auto",
-        metavar="N",
-        help="generate, check: in memory at once; auto: 8,192 on a CPU, 65,536 elsewhere",
+    name: str | None = option(None, "review: name of the reviewer; each has verdicts of their own")
+    export: Path | None = option(
+        None, "review: write a tab-separated table for a spreadsheet instead", metavar="FILE"
     )
-    add(
-        "--scorer",
-        help="check: surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors",
-    )
-    add("--name", help="review: of the reviewer; each has verdicts of their own")
-    add(
-        "--export",
-        type=Path,
+    sheet: Path | None = option(
+        None,
+        "review: read the verdicts, as words or keys, from such a table instead",
+        flag="--import",
         metavar="FILE",
-        help="review: write a table for a spreadsheet instead, with tabs",
     )
-    add(
-        "--import",
-        dest="sheet",
-        type=Path,
-        metavar="FILE",
-        help="review: read that table's verdicts instead, words or keys",
+    pairs: int = option(1_000, "export: pairs of each language, drawn at random")
+    unreviewed: bool = option(
+        False, "export: also use pairs without a review if the check proposes to keep them"
     )
-    add(
-        "--pairs",
-        type=cli.positive(int),
-        default=1_000,
-        metavar="N",
-        help="export: of each language, drawn at random",
-    )
-    add(
-        "--unreviewed",
-        action="store_true",
-        help="export: also pairs that nobody judged, if the check says keep",
-    )
-    return parser.parse_args(argv)
 
 
-def present(args, folder: Path) -> dict[str, Path]:
-    """The file of each language that has one."""
-    paths = {
-        language: folder / f"{language}.jsonl"
-        for language in args.languages
-        if (folder / f"{language}.jsonl").exists()
-    }
-    if not paths:
-        raise InputError(
-            f"{folder}: no file of {', '.join(args.languages)}; the step before {args.step} makes them"
+def main(argv: list[str] | None = None):
+    settings = parse(CurateSettings, __doc__.splitlines()[0], argv)
+    if settings.step == "review" and Path(settings.name or "").name != settings.name:
+        raise InputError("review needs --name: the reviewer's name, without slashes")
+    state = settings.out / "curation"  # the results of all steps but the last
+    if settings.step == "generate":
+        paths = present(settings.data / "hateful", settings.languages, made_by="data/prepare.py")
+    elif settings.step == "check":
+        paths = present(state / "replies", settings.languages, made_by="curate.py generate")
+    else:
+        paths = present(state / "checks", settings.languages, made_by="curate.py check")
+
+    # 1) the steps that need a model
+    if settings.step in ("generate", "check"):
+        config = read_config(settings.model)
+        device, dtype = open_device(settings.device, settings.dtype, config)
+        settings = settings.resolved(device.type, config)
+        candidate = open_one("model", settings.model, device, dtype)
+        made_with = candidate.identity | settings.affecting(settings.step)
+        made_with |= {"instruction": INSTRUCTION}
+        hashes = {language: file_hash(path) for language, path in paths.items()}
+        outputs.lock(settings.out)
+    if settings.step == "generate":
+        folder = state / "replies"
+        outputs.check_settings(folder, made_with | {"top_p": TOP_P}, hashes)
+        asking = Asking(
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=TOP_P,
+            batch_tokens=settings.batch_tokens,
+            seed=settings.seed,
         )
-    return paths
+        generate(candidate, paths, folder, settings.sample, asking)
+    elif settings.step == "check":
+        service = {"perspective_url": GOOGLE_URL, "per_minute": 60}
+        scorer = open_scorer(settings.scorer, settings.data, device, dtype, **service)
+        outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
+        check(candidate, scorer, paths, state, settings.batch_tokens)
+
+    # 2) the steps of people
+    verdicts = state / "verdicts"
+    if settings.step == "review":
+        pairs = read_checked(*paths.values())
+        ask_people(pairs, verdicts / f"{settings.name}.jsonl", settings.export, settings.sheet)
+    elif settings.step == "agreement":
+        ids = {pair["id"] for pair in read_checked(*paths.values())}
+        lines = list(review.agreement(review.read_all(verdicts), ids))
+        print("\n".join(lines) or "there are no two reviewers to compare")
+    elif settings.step == "export":
+        reviewers = review.read_all(verdicts)
+        how = (settings.pairs, settings.unreviewed, settings.seed)
+        ledger = export(paths, reviewers, settings.data, settings.out, *how)
+        if not any(ledger[name]["written"] for name in settings.languages if name in ledger):
+            raise InputError(
+                f"{settings.out / 'instructions'}: no pair was kept; "
+                "review the pairs first, or use --unreviewed"
+            )
 
 
-def open_model(args) -> candidates.Candidate:
-    return candidates.open_one(
-        "model",
-        args.model,
-        *cli.prepare_device(args, read_config(args.model), tokens=(8_192, 65_536)),
-    )
-
-
-def claim(args, candidate, folder: Path, paths: dict[str, Path], settings: dict) -> None:
-    """Record what a step's results depend on, or refuse to mix them with others."""
-    settings = (
-        settings
-        | candidate.identity
-        | {"batch_tokens": args.batch_tokens, "instruction": INSTRUCTION}
-    )
-    files.hold(args.out)
-    files.claim_run(
-        folder, settings, {language: files.file_hash(path) for language, path in paths.items()}
-    )
-
-
-def generate(args, state: Path) -> None:
-    """Have a model reply politely to hateful prompts, in their language."""
-    paths, candidate = present(args, args.data / "hateful"), open_model(args)
-    settings = {
-        key: getattr(args, key)
-        for key in ("sample", "max_new_tokens", "temperature", "top_p", "seed")
-    }
-    claim(args, candidate, state / "replies", paths, settings)
+def generate(
+    candidate: Candidate, paths: dict[str, Path], folder: Path, sample: int, asking: Asking
+):
+    """Have a model reply politely to hateful prompts, in the language of each prompt."""
     for language, path in paths.items():
+        # 1) draw the prompts, and put the instruction before each
         try:
-            prompts = read_prompts(path, args.sample, np.random.default_rng(args.seed))
+            prompts = read_prompts(path, sample, np.random.default_rng(asking.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
-        asked = {
-            number: INSTRUCTION.format(NAMES[language]) + prompt
-            for number, prompt in prompts.items()
-        }
-        final, progress = state / "replies" / path.name, cli.Progress(len(asked))
-        if not final.exists():
-            asking = evaluation.Asking(
-                max_new_tokens=args.max_new_tokens,
-                temperature=args.temperature,
-                top_p=args.top_p,
-                batch_tokens=args.batch_tokens,
-                seed=args.seed,
-            )
-            unfinished = final.with_suffix(".partial")
-            plan = evaluation.plan_replies(candidate, asked, unfinished, asking)
-            for done, _ in journal.append_batches([plan]):
-                progress.show(language, done)
+        instruction = INSTRUCTION.format(NAMES[language])
+        asked = {number: instruction + prompt for number, prompt in prompts.items()}
+        # 2) generate one reply to each
+        result = folder / path.name
+        if not result.exists():
+            progress = Progress(len(asked))
+            with outputs.step(result, {}) as step:
+                plan = plan_replies(candidate, asked, step.unfinished, asking)
+                for done, _ in append_batches([plan]):
+                    progress.show(language, done)
             progress.clear()
-            final.with_suffix(".partial").rename(final)  # the next step sees whole files only
         print(f"{language}: {len(asked):,} replies", flush=True)
 
 
-def check(args, state: Path) -> None:
-    """Propose for each pair to keep it, or one of the paper's four reasons against it."""
-    paths, candidate = present(args, state / "replies"), open_model(args)
-    scorer = open_scorer(
-        args.scorer,
-        args.data,
-        candidate.device,
-        candidate.dtype,
-        perspective_url=args.perspective_url,
-        per_minute=args.per_minute,
-    )
-    claim(args, candidate, state / "checks", paths, {"scorer": scorer.name})
-    scored = scores.Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
+def check(candidate: Candidate, scorer, paths: dict[str, Path], state: Path, batch_tokens: int):
+    """Propose for each pair to keep it, or a reason to reject it."""
+    scored = Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
     for language, path in paths.items():
-        pairs, final = read_replies(path), state / "checks" / path.name
-        if not final.exists():
+        # 1) measure and judge the pairs, unless an earlier run did
+        result = state / "checks" / path.name
+        if not result.exists():
+            pairs = read_replies(path)
             answers = scored.of([pair["response"] for pair in pairs], language)
-            for pair, answer, likelihood in zip(
-                pairs, answers, checks.likelihoods(candidate, pairs, args.batch_tokens)
-            ):
-                pair |= dict(
-                    zip(("toxicity", "status", "perplexity", "topic"), (*answer, *likelihood))
-                )
-            median = np.median([pair["perplexity"] for pair in pairs])
-            for pair in pairs:
-                pair["proposal"], pair["why"] = checks.judge(
-                    pair, language_id.identify(pair["response"]), median
-                )
-            checks.drop_copies(pairs)
-            write_jsonl(final, pairs)
-        pairs = read_pairs(final)
-        print(
-            f"{language}: {tally(pairs, 'proposal')}; toxicity: {tally(pairs, 'status')}",
-            flush=True,
-        )
+            propose(pairs, answers, checks.likelihoods(candidate, pairs, batch_tokens))
+            write_jsonl(result, pairs)
+        # 2) count the proposals
+        pairs = read_checked(result)
+        counts = f"{tally(pairs, 'proposal')}; toxicity: {tally(pairs, 'status')}"
+        print(f"{language}: {counts}", flush=True)
 
 
-def read_replies(path: Path) -> list[dict]:
-    """The pairs of what `generate` wrote, in order of id, an order of chance."""
-    pairs = {}
-    for row in files.read_written(path, prompt=str, response=str | None, stopped=bool):
-        prompt, response = (
-            row["prompt"].partition("\n\n")[2],
-            (row["response"] or "").strip(),
-        )  # null: no room was left for one
-        name = f"{path.stem}-{sha256(json.dumps([prompt, response]).encode()).hexdigest()[:16]}"  # nothing that a sheet rounds
-        pairs[name] = row | {
-            "id": name,
-            "language": path.stem,
-            "asked": row["prompt"],
-            "prompt": prompt,
-            "response": response,
-        }
-    return [pairs[name] for name in sorted(pairs)]
+def propose(
+    pairs: list[dict],
+    answers: list[tuple[float | None, str]],  # the scorer's (score, status) of each reply
+    likelihoods,  # (perplexity, topic score) of each reply
+):
+    """Add the measurements to the pairs, and the verdicts that they suggest."""
+    # 1) the measurements
+    for pair, answer, likelihood in zip(pairs, answers, likelihoods, strict=True):
+        pair["toxicity"], pair["status"] = answer
+        pair["perplexity"], pair["topic"] = likelihood
+    # 2) a verdict on each pair by itself, then on pairs that resemble each other
+    median = np.median([pair["perplexity"] for pair in pairs])
+    identify = open_detector("script")
+    for pair in pairs:
+        language = identify(pair["response"])
+        pair["proposal"], pair["why"] = checks.judge(pair, language, median)
+    checks.drop_copies(pairs)
 
 
-def read_pairs(path: Path) -> list[dict]:
-    """The pairs of what `check` wrote."""
-    return files.read_written(
-        path, **dict.fromkeys(("id", "language", "prompt", "response", "proposal", "why"), str)
-    )
-
-
-def write_jsonl(path: Path, rows: list[dict]) -> None:
-    with files.replacing(path) as temporary:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        temporary.write_text(lines, encoding="utf-8", errors="backslashreplace")
-
-
-def tally(rows: list[dict], field: str) -> str:
-    return ", ".join(
-        f"{number:,} {value}"
-        for value, number in Counter(str(row.get(field)) for row in rows).most_common()
-    )
-
-
-def ask_people(args, state: Path) -> None:
-    """Have a reviewer judge the pairs, in the terminal or by way of a spreadsheet."""
-    if Path(args.name or "").name != args.name:
-        raise InputError("review needs the --name of the reviewer, without slashes")
-    path = state / "verdicts" / f"{args.name}.jsonl"
-    pairs = sum(map(read_pairs, present(args, state / "checks").values()), [])
-    pairs, mine = [pair for pair in pairs if pair["proposal"] != checks.COPY], review.read(path)
-    if args.export:
-        review.write_sheet(pairs, mine, args.export)
-    elif args.sheet:
-        review.save(path, review.read_sheet(pairs, args.sheet))
+def ask_people(pairs: list[dict], path: Path, table: Path | None, filled: Path | None):
+    """Have a reviewer judge the pairs, in the terminal or in a spreadsheet."""
+    # near copies are dropped in any case, so nobody needs to judge them
+    pairs = [pair for pair in pairs if pair["proposal"] != checks.COPY]
+    if table:
+        review.write_sheet(pairs, review.read(path), table)
+    elif filled:
+        review.save(path, review.read_sheet(pairs, filled))
     else:
         review.ask(pairs, path)
-    mine = review.read(path)
-    print(
-        f"{sum(pair['id'] in mine for pair in pairs):,} of {len(pairs):,} pairs have a verdict in {path}"
-    )
-
-
-def everyone(state: Path) -> dict[str, dict[str, str]]:
-    return {path.stem: review.read(path) for path in sorted((state / "verdicts").glob("*.jsonl"))}
-
-
-def agreement(args, state: Path) -> None:
-    """Tell how far each two reviewers agree."""
-    ids = {
-        pair["id"] for path in present(args, state / "checks").values() for pair in read_pairs(path)
-    }
-    print(
-        "\n".join(review.agreement(everyone(state), ids)) or "there are no two reviewers to compare"
-    )
-
-
-def export(args, state: Path) -> None:
-    """Write the pairs that people kept, and count why the others were not."""
-    reviewers, ledger = everyone(state), state / "ledger.json"
-    known = files.read_json(ledger) if ledger.exists() else {}
-    for language, path in present(args, state / "checks").items():
-        pairs, final, tests = (
-            read_pairs(path),
-            args.out / "instructions" / path.name,
-            args.data / "prompts" / path.name,
-        )
-        if final.exists() and language not in known:
-            raise InputError(f"{final} is not from here; choose another --out, or move it away")
-        tests = (
-            [files.text_field(where, row, "prompt") for where, row in files.read_jsonl(tests)]
-            if tests.exists()
-            else []
-        )
-        decide(pairs, reviewers, tests, args.unreviewed)
-        kept = [
-            {key: pair[key] for key in ("prompt", "response")}
-            for pair in pairs
-            if pair["outcome"] == "keep"
-        ]
-        chosen = [
-            kept[i] for i in np.random.default_rng(args.seed).permutation(len(kept))[: args.pairs]
-        ]
-        verdicts = {
-            name: Counter(mine[pair["id"]] for pair in pairs if pair["id"] in mine)
-            for name, mine in reviewers.items()
-        }
-        known[language] = {
-            "written": len(chosen),
-            "outcomes": Counter(pair["outcome"] for pair in pairs),
-            "verdicts": verdicts,
-            "test_prompts": len(tests),
-            "unreviewed": args.unreviewed,
-            "seed": args.seed,
-        }
-        files.write_json(ledger, known)
-        write_jsonl(final, chosen)
-        print(
-            f"{language}: {len(chosen):,} written, {args.pairs - len(chosen):,} too few; of {tally(pairs, 'outcome')}; "
-            f"{len(tests):,} test prompts"
-            + "; WARNING: nobody judged some of these"
-            * args.unreviewed
-        )
-    if not any(known[language]["written"] for language in args.languages if language in known):
-        raise InputError(
-            f"{args.out / 'instructions'}: no pair was kept; review them first, or take --unreviewed ones"
-        )
-
-
-def decide(
-    pairs: list[dict], reviewers: dict[str, dict[str, str]], tests: list[str], unreviewed: bool
-) -> None:
-    """Give each pair its outcome: "keep", or why not. People come before the check, and test prompts before people."""
-    for pair in pairs:
-        said = review.majority(
-            [mine[pair["id"]] for mine in reviewers.values() if pair["id"] in mine]
-        )
-        unheard = pair["proposal"] == checks.COPY or unreviewed and said == "not reviewed"
-        pair["outcome"] = pair["proposal"] if unheard else said
-    kept = [pair for pair in pairs if pair["outcome"] == "keep"]
-    for pair, leaks in zip(kept, checks.near_copies([pair["prompt"] for pair in kept], tests)):
-        pair["outcome"] = "near copy of a test prompt" if leaks else "keep"
-
-
-def main(argv=None) -> None:
-    args = parse_arguments(argv)
-    steps = {
-        "generate": generate,
-        "check": check,
-        "review": ask_people,
-        "agreement": agreement,
-        "export": export,
-    }
-    steps[args.step](args, args.out / "curation")
+    verdicts = review.read(path)
+    judged = sum(pair["id"] in verdicts for pair in pairs)
+    print(f"{judged:,} of {len(pairs):,} pairs have a verdict in {path}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    script.run(main)

@@ -1,7 +1,8 @@
-"""What people say of pairs, in the terminal or in a spreadsheet, and how far they agree.  [paper §3.2]
+"""People's verdicts on pairs, from the terminal or a spreadsheet, and their agreement. [paper §3.2]
 
-A reviewer's verdicts are lines of a file, on disk before the next pair is shown; the last one on a pair counts. A pair's id is a
-hash of its language, prompt and reply, so that no verdict is taken for one on another reply.
+A reviewer's verdicts are lines of a file. Each is on disk before the next pair is shown, and the
+last one on a pair counts. A pair's id is a hash of its language, prompt and reply, so a verdict
+never applies to another reply.
 """
 
 import csv
@@ -29,163 +30,235 @@ KEYS = {
     "s": "skip",
 }
 HELP = ", ".join(f"{key} {verdict}" for key, verdict in KEYS.items()) + ", b back, q quit"
-WARNING = "These texts are hateful, and may hurt. Each verdict is saved at once: stop when you like. Any key begins, q quits"
+WARNING = (
+    "These texts are hateful and may be distressing. Each verdict is saved immediately, "
+    "so you can stop at any time. Press q to quit, any other key to begin"
+)
+Verdicts = dict[str, str]  # {pair id: verdict} of one reviewer
+LONGEST = 5_000  # characters of a prompt or reply that are shown
 
 
-def read(path: Path) -> dict[str, str]:
-    """{id: verdict} of a reviewer; InputError names a bad line, but the last one if a kill tore it."""
+# Verdict files
+
+
+def read(path: Path) -> Verdicts:
+    """Return a reviewer's {id: verdict}, without a last line that was not completely written.
+
+    InputError names any other malformed line.
+    """
     drop_torn_line(path)
-    return {
-        text_field(where, row, "id"): text_field(where, row, "verdict")
-        for where, row in read_jsonl(path)
-    }
+    verdicts = {}
+    for where, row in read_jsonl(path):
+        pair = text_field(where, row, "id")
+        verdicts[pair] = text_field(where, row, "verdict")
+    return verdicts
 
 
-def save(path: Path, verdicts: dict[str, str]) -> None:
+def read_all(folder: Path) -> dict[str, Verdicts]:
+    """Return {reviewer: {id: verdict}}."""
+    return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def save(path: Path, verdicts: Verdicts) -> None:
     """Append verdicts, {id: verdict}; they are on disk when this returns."""
     append(path, [{"id": pair, "verdict": verdict} for pair, verdict in verdicts.items()])
 
 
+# In the terminal
+
+
 @contextmanager
 def keys():
-    """A function that waits for a key, or where no terminal is for a line; it says q at the end of input.
+    """Yield a function that waits for a key, or for a line if standard input is no terminal.
 
-    What comes at once, as a paste or an arrow key does, is one key and unknown, so that no letter of it becomes a verdict.
+    It returns "q" at the end of input. Characters that arrive together, as from a paste or an arrow
+    key, are returned as one unknown key, so that none of them becomes a verdict.
     """
+
+    def next_line() -> str:
+        line = sys.stdin.readline() or "q"
+        return line.strip().lower()
+
+    def next_key() -> str:
+        typed = os.read(0, 64).replace(b"\x04", b"q") or b"q"  # Ctrl-D ends the input as well
+        return typed.decode("utf-8", "replace").strip().lower()
+
     if not sys.stdin.isatty():
-        yield lambda: (sys.stdin.readline() or "q").strip().lower()
+        yield next_line
         return
     before = termios.tcgetattr(0)
-    tty.setcbreak(0)
+    tty.setcbreak(0)  # keys arrive without Enter
     try:
-        yield (
-            lambda: (
-                (os.read(0, 64).replace(b"\x04", b"q") or b"q")
-                .decode("utf-8", "replace")
-                .strip()
-                .lower()
-            )
-        )
+        yield next_key
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def ask(pairs: list[dict], path: Path) -> None:
-    """Show the pairs that have no verdict, one at a time, and save a verdict at each key, until the reviewer quits."""
-    mine, place = read(path), None
+    """Show the pairs without a verdict one at a time, and save each verdict, until "q" is typed."""
+    mine = read(path)
+    place = None  # index of the pair on the screen; len(pairs): all have a verdict
     with keys() as next_key:
         print(WARNING, flush=True)
         key = next_key()
         while key != "q":
+            # 1) show the pair before this one, or the first without a verdict
             if key == "b" and place:
                 place -= 1
             elif key != "b" or place is None:
-                place = next(
-                    (place for place, pair in enumerate(pairs) if pair["id"] not in mine),
-                    len(pairs),
-                )
-            print(
-                f"\n{as_shown(pairs[place], mine) if place < len(pairs) else 'Every pair has your verdict'}\n"
-                f"{min(place + 1, len(pairs)):,} of {len(pairs):,}: {HELP}",
-                flush=True,
-            )
-            while (key := next_key()) not in (*KEYS, "b", "q"):
+                unjudged = (i for i, pair in enumerate(pairs) if pair["id"] not in mine)
+                place = next(unjudged, len(pairs))
+            text = "You have judged every pair"
+            if place < len(pairs):
+                text = as_shown(pairs[place], mine)
+            number = min(place + 1, len(pairs))
+            print(f"\n{text}\n{number:,} of {len(pairs):,}: {HELP}", flush=True)
+
+            # 2) wait for a known key
+            key = next_key()
+            while key not in (*KEYS, "b", "q"):
                 print(HELP, flush=True)
+                key = next_key()
+
+            # 3) save the verdict
             if key in KEYS and place < len(pairs):
-                mine[pairs[place]["id"]] = KEYS[key]
-                save(path, {pairs[place]["id"]: KEYS[key]})
+                pair = pairs[place]["id"]
+                mine[pair] = KEYS[key]
+                save(path, {pair: KEYS[key]})
 
 
-def as_shown(pair: dict, mine: dict[str, str]) -> str:
-    """A pair as text, its control characters made visible, lest they command the terminal."""
-    said = f"; you said {mine[pair['id']]}" if pair["id"] in mine else ""
+def as_shown(pair: dict, mine: Verdicts) -> str:
+    """Return a pair as text, with control characters escaped so that the terminal ignores them."""
+    proposal = f"{pair['proposal']} {pair['why']}"
+    verdict = ""
+    if pair["id"] in mine:
+        verdict = f"; your verdict: {mine[pair['id']]}"
     return (
-        f"{pair['language']}; the check says {pair['proposal']} {pair['why']}{said}\n"
-        f"  prompt: {shown(pair['prompt'], 5_000)}\n  reply:  {shown(pair['response'], 5_000)}"
+        f"{pair['language']}; proposed verdict: {proposal}{verdict}\n"
+        f"  prompt: {shown(pair['prompt'], LONGEST)}\n"
+        f"  reply:  {shown(pair['response'], LONGEST)}"
     )
 
 
-def write_sheet(pairs: list[dict], mine: dict[str, str], path: Path) -> None:
-    """A table for a spreadsheet, with tabs, whose verdicts are to be filled in; its texts are only there to be read."""
+# In a spreadsheet
+
+
+def write_sheet(pairs: list[dict], mine: Verdicts, path: Path) -> None:
+    """Write a tab-separated table in which a reviewer fills in the verdicts.
+
+    `read_sheet` takes only the ids and the verdicts from it; the texts are there to be read.
+    """
     columns = ["id", "verdict", "proposal", "why", "prompt", "response"]
-    rows = [
-        [shown(({"verdict": mine.get(pair["id"], "")} | pair)[column], 5_000) for column in columns]
-        for pair in pairs
-    ]
     with (
         replacing(path) as temporary,
+        # Excel recognises UTF-8 by the byte-order mark of utf-8-sig
         open(temporary, "w", encoding="utf-8-sig", newline="") as file,
-    ):  # Excel wants the mark
-        sheet = csv.writer(
-            file, dialect="excel-tab"
-        )  # the apostrophe: a spreadsheet might compute the cell
-        sheet.writerows(
-            [
-                columns,
-                *[
-                    ["'" + cell if cell[:1] in ("=", "+", "-", "@") else cell for cell in row]
-                    for row in rows
-                ],
-            ]
-        )
+    ):
+        sheet = csv.writer(file, dialect="excel-tab")
+        sheet.writerow(columns)
+        for pair in pairs:
+            row = {"verdict": mine.get(pair["id"], "")} | pair
+            sheet.writerow([as_cell(row[column]) for column in columns])
 
 
-def read_sheet(pairs: list[dict], path: Path) -> dict[str, str]:
-    """{id: verdict} of a table whose verdicts were filled in, in full or by key; InputError names the first bad line."""
-    raw, ids, verdicts = path.read_bytes(), {pair["id"] for pair in pairs}, {}
-    text = raw.decode(
-        "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace"
-    )  # Excel writes both
+def as_cell(value: str) -> str:
+    """Return a text as a cell that a spreadsheet does not take for a formula."""
+    text = shown(value, LONGEST)
+    if text.startswith(("=", "+", "-", "@")):
+        return "'" + text
+    return text
+
+
+def read_sheet(pairs: list[dict], path: Path) -> Verdicts:
+    """Return {id: verdict} of a table in which verdicts were filled in, as words or keys.
+
+    InputError names the first bad line.
+    """
+    # 1) decode; Excel saves either UTF-16 or UTF-8
+    raw = path.read_bytes()
+    is_utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")  # the byte-order mark
+    text = raw.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")
     sheet = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)
+
+    # 2) check every line
+    ids = {pair["id"] for pair in pairs}
+    known = ("", *KEYS, *KEYS.values())
+    verdicts = {}
     try:
         for row in sheet:
-            pair, verdict = row.get("id"), (row.get("verdict") or "").strip().lower()
-            if pair not in ids or verdict not in ("", *KEYS, *KEYS.values()):
+            pair = row.get("id")
+            verdict = (row.get("verdict") or "").strip().lower()
+            if pair not in ids or verdict not in known:
                 raise InputError(
-                    f"{path}:{sheet.line_num}: expected a pair's id and one of {', '.join(KEYS.values())}, "
-                    f"with a tab between columns, found {(pair, verdict)!a:.80}; nothing was taken"
+                    f"{path}:{sheet.line_num}: expected the id of a pair and one of "
+                    f"{', '.join(KEYS.values())}, with a tab between columns, but got "
+                    f"{(pair, verdict)!a:.80}; no verdict was imported"
                 )
-            verdicts |= {pair: KEYS.get(verdict, verdict)} if verdict else {}
-    except (
-        csv.Error
-    ) as error:  # such as a quote that never ends, which would take all that follows for one text
-        raise InputError(f"{path}:{sheet.line_num + 1}: {error}; nothing was taken") from None
+            if verdict:
+                verdicts[pair] = KEYS.get(verdict, verdict)
+    except csv.Error as error:  # such as a quote without an end, which would swallow the rest
+        line = sheet.line_num + 1
+        raise InputError(f"{path}:{line}: {error}; no verdict was imported") from None
     return verdicts
 
 
+# Agreement
+
+
 def kappa(both: list[tuple]) -> float:
-    """Cohen's kappa of two reviewers' verdicts: 1 if they always agree, 0 as by chance; NaN if they could not disagree."""
-    first, second = map(Counter, zip(*both))
+    """Compute Cohen's kappa of two reviewers' verdicts, (first's, second's) for each pair.
+
+    1: they always agree; 0: no more often than by chance; NaN: they could not have disagreed.
+    """
+    first = Counter(verdict for verdict, _ in both)
+    second = Counter(verdict for _, verdict in both)
+    # the share of pairs on which they would agree by chance, and on which they do
     chance = sum(first[verdict] * second[verdict] for verdict in first) / len(both) ** 2
-    return (
-        (sum(a == b for a, b in both) / len(both) - chance) / (1 - chance)
-        if chance < 1
-        else float("nan")
-    )
+    if chance >= 1:
+        return float("nan")
+    observed = sum(a == b for a, b in both) / len(both)
+    return (observed - chance) / (1 - chance)
 
 
-def agreement(reviewers: dict[str, dict[str, str]], ids: set[str]):
-    """Yield a line for each two reviewers: kappa of keeping, and over all verdicts, on the pairs that both judged."""
+def agreement(reviewers: dict[str, Verdicts], ids: set[str]):
+    """Yield a line for each two reviewers on the pairs that both judged.
+
+    It gives kappa of keeping against rejecting, and kappa of all verdicts.
+    """
     for a, b in combinations(reviewers, 2):
-        both = [
-            (reviewers[a][pair], reviewers[b][pair])
-            for pair in ids & reviewers[a].keys() & reviewers[b].keys()
-        ]
+        shared = ids & reviewers[a].keys() & reviewers[b].keys()
+        both = [(reviewers[a][pair], reviewers[b][pair]) for pair in shared]
         both = [verdicts for verdicts in both if "skip" not in verdicts]
-        yield f"{a} and {b}: {len(both):,} pairs judged by both" + "".join(
-            f"; {what}: {sum(x == y for x, y in each):,} alike, kappa {kappa(each):.2f}"
-            for what, each in (
-                ("keep or reject", [(x == "keep", y == "keep") for x, y in both]),
-                ("all verdicts", both),
-            )
-            if each
-        )
+        line = f"{a} and {b}: {len(both):,} pairs judged by both"
+        if both:  # kappa of no pairs is undefined
+            kept = [(x == "keep", y == "keep") for x, y in both]
+            line += f"; keep or reject: {agreed(kept)}; all verdicts: {agreed(both)}"
+        yield line
+
+
+def agreed(both: list[tuple]) -> str:
+    """Describe in how many pairs two reviewers agree."""
+    alike = sum(x == y for x, y in both)
+    return f"{alike:,} alike, kappa {kappa(both):.2f}"
+
+
+def tally(pairs: list[dict], reviewers: dict[str, Verdicts]) -> dict[str, Counter[str]]:
+    """Return {reviewer: {verdict: number of pairs}}."""
+    counts = {}
+    for reviewer, verdicts in reviewers.items():
+        judged = [pair["id"] for pair in pairs if pair["id"] in verdicts]
+        counts[reviewer] = Counter(verdicts[pair] for pair in judged)
+    return counts
 
 
 def majority(votes: list[str]) -> str:
-    """What most say of a pair: "keep", the commonest reason against it, or why neither."""
+    """Return what most reviewers decided on a pair: "keep", or the most frequent reason against it.
+
+    Without a majority it is "reviewers differ", and without votes "not reviewed".
+    """
     count = Counter(vote for vote in votes if vote != "skip")
-    keep, reject = count.pop("keep", 0), count.total()
+    keep = count.pop("keep", 0)
+    reject = count.total()  # all that is left are reasons to reject it
     if keep == reject:
         return "reviewers differ" if keep else "not reviewed"
     return "keep" if keep > reject else count.most_common(1)[0][0]

@@ -4,7 +4,6 @@ A neuron's response to a token is its output before the activation function; its
 sentence is the pooled response to the sentence's tokens. Only the pooled one is kept.
 """
 
-from collections.abc import Callable
 
 import torch
 

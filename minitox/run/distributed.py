@@ -12,7 +12,6 @@ import sys
 from contextlib import contextmanager
 from datetime import timedelta
 
-import torch
 import torch.distributed as dist
 
 # Set by torchrun; the local ones are those on this machine

@@ -5,7 +5,7 @@ paper's scale that is 10,000 sentences x 1,048,576 neurons = 21 GB a language; r
 a few neurons at a time. A rerun after a kill finds the files, and computes the missing ones.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain

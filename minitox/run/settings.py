@@ -26,11 +26,13 @@ def option(
     kind=None,  # converts the text of the option; None: by the type of the field
     auto: tuple[int, int] | None = None,  # what "auto" means on a CPU, and elsewhere
     group: str = "",  # of options that exclude each other
+    flag: str = "",  # instead of --NAME; without dashes, a positional argument
     **more,  # of argparse's add_argument
 ):
     """A field of a settings class and, at the same time, a command-line option."""
     about = {"help": help, "affects": affects.split(), "unit": unit, "kind": kind, "auto": auto}
-    return field(default=default, metadata=about | {"group": group, "more": more})
+    about |= {"group": group, "flag": flag, "more": more}
+    return field(default=default, metadata=about)
 
 
 # Kinds of values
@@ -372,16 +374,21 @@ def make_parser(kind: type, description: str) -> argparse.ArgumentParser:
 
 def add_option(parser, setting):
     """Add the option of one field."""
-    flag = setting.name.replace("_", "-")
+    flag = setting.metadata["flag"] or f"--{setting.name.replace('_', '-')}"
     help = setting.metadata["help"].replace("%", "%%")
     default = setting.default
 
     # A flag; if it is on by default, the option turns it off
     if default is False:
-        parser.add_argument(f"--{flag}", action="store_true", help=help)
+        parser.add_argument(flag, action="store_true", help=help)
         return
     if default is True:
-        parser.add_argument(f"--no-{flag}", dest=setting.name, action="store_false", help=help)
+        flag = flag.replace("--", "--no-")
+        parser.add_argument(flag, dest=setting.name, action="store_false", help=help)
+        return
+    more = dict(setting.metadata["more"])
+    if not flag.startswith("-"):
+        parser.add_argument(flag, help=help, **more)
         return
 
     # A value; its unit and its default complete the help
@@ -390,11 +397,10 @@ def add_option(parser, setting):
         details.append(f"default: {as_text(default)}")
     if any(details):
         help += f" ({', '.join(filter(None, details))})"
-    more = dict(setting.metadata["more"])
     kind = setting.metadata["kind"] or KINDS[type_of(setting)]
     if "choices" not in more:
         more.setdefault("metavar", metavar(setting.name, kind))
-    parser.add_argument(f"--{flag}", type=kind, default=default, help=help, **more)
+    parser.add_argument(flag, dest=setting.name, type=kind, default=default, help=help, **more)
 
 
 def type_of(setting) -> type:

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from minitox import neurons

@@ -1,6 +1,6 @@
 """Proof that a tuned model differs from its base in the tuned rows and nowhere else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch

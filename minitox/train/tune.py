@@ -1,7 +1,7 @@
 """The tuning loop: for each batch loss, backward, step.  [paper §3.3]"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Reviews: driven through a real terminal, killed, pasted into, taken to a spreadsheet and back; and kappa by hand."""
+"""Reviews in a real terminal, killed and pasted into, and in a spreadsheet; and kappa by hand."""
 
 import csv
 import json
@@ -9,6 +9,8 @@ import select
 import signal
 import subprocess
 import sys
+import termios
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,12 +21,13 @@ import curate  # noqa: E402
 import review  # noqa: E402
 
 from minitox.errors import InputError  # noqa: E402
-from minitox.run import cli  # noqa: E402
+from minitox.run import script  # noqa: E402
 
 
 def pairs_of(count: int) -> list[dict]:
-    return [
-        {
+    pairs = []
+    for number in range(count):
+        pair = {
             "id": f"en-{number:04}",
             "language": "en",
             "prompt": f"<prompt {number}> you donkey",
@@ -32,39 +35,48 @@ def pairs_of(count: int) -> list[dict]:
             "proposal": "keep",
             "why": "",
         }
-        for number in range(count)
-    ]
+        pairs.append(pair)
+    return pairs
+
+
+def write_checked(folder, pairs: list[dict]) -> None:
+    write_jsonl(folder / "curation" / "checks" / "en.jsonl", pairs)
+
+
+def verdicts_path(folder, name: str = "ada"):
+    return folder / "curation" / "verdicts" / f"{name}.jsonl"
 
 
 @pytest.fixture
 def setup(tmp_path):
-    """A folder with fifty pairs to review, and where ada's verdicts go."""
-    write_jsonl(
-        tmp_path / "curation" / "checks" / "en.jsonl",
-        [*pairs_of(50), pairs_of(51)[50] | {"proposal": "near copy"}],
-    )
-    return tmp_path, tmp_path / "curation" / "verdicts" / "ada.jsonl"
+    """A folder with fifty pairs to review, and the path of ada's verdicts."""
+    copy = pairs_of(51)[50] | {"proposal": "near copy"}
+    write_checked(tmp_path, [*pairs_of(50), copy])
+    return tmp_path, verdicts_path(tmp_path)
+
+
+# In the terminal
 
 
 class Terminal:
-    """A review in a process of its own, at the other end of a pseudo-terminal."""
+    """A review in a separate process at the other end of a pseudo-terminal."""
 
     def __init__(self, folder, name: str = "ada"):
         self.pid, self.end = pty.fork()
         if self.pid == 0:
-            sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
+            # pytest has replaced these three
+            sys.stdin = open(0)
+            sys.stdout = open(1, "w")
+            sys.stderr = open(2, "w")
+            arguments = ["review", "--out", str(folder), "--languages", "en", "--name", name]
             try:
-                cli.run(
-                    lambda: curate.main(
-                        ["review", "--out", str(folder), "--languages", "en", "--name", name]
-                    )
-                )
+                script.run(lambda: curate.main(arguments))
             finally:
                 sys.stdout.flush()
                 os._exit(0)
 
     def until(self, *signs: str) -> str:
-        """What is printed up to one of the signs, or up to the end."""
+        """Return what is printed up to one of the signs, or up to the end."""
         seen = ""
         while not any(sign in seen for sign in signs):
             assert select.select([self.end], [], [], 20)[0], f"nothing more after {seen[-300:]!r}"
@@ -78,12 +90,12 @@ class Terminal:
         os.write(self.end, text.encode())
 
     def press(self, key: str) -> str:
-        """Type it, and see what it leads to: a pair, the help, or the end."""
+        """Type it, and return what is printed next: a pair, the help, or the end."""
         self.type(key)
         return self.until("b back, q quit\r\n", "have a verdict in")
 
     def begin(self) -> str:
-        self.until("q quits")
+        self.until("to begin")
         return self.press(" ")
 
     def kill(self) -> None:
@@ -105,59 +117,70 @@ def rows(path) -> list[dict]:
 
 def test_a_review_killed_ten_times_loses_no_verdict_and_asks_nothing_twice(setup):
     folder, path = setup
-    rng, given, kills = np.random.default_rng(0), {}, 0
-    while kills < 10:
+    rng = np.random.default_rng(0)
+    given = {}  # number of a pair -> verdict
+
+    def saved() -> dict:
+        return {f"en-{int(place):04}": verdict for place, verdict in given.items()}
+
+    for kill in range(1, 11):
+        # 1) up to five verdicts; when the next pair is shown, the last one must be on disk
         terminal = Terminal(folder)
         seen = terminal.begin()
         for _ in range(rng.integers(1, 6)):
-            place, key = place_of(seen), "ktofls"[rng.integers(6)]
-            assert place not in given  # not asked twice
+            place = place_of(seen)
+            key = "ktofls"[rng.integers(6)]
+            assert place not in given
             seen = terminal.press(key)
-            given[place] = review.KEYS[key]  # the next pair is shown, so this one's verdict is safe
-        if rng.integers(2):  # killed while it saves a verdict, or before or after
-            place, key = place_of(seen), "t"
-            terminal.type(key)
+            given[place] = review.KEYS[key]
+        # 2) half of the kills come while a verdict is saved, or shortly before or after
+        if rng.integers(2):
+            place = place_of(seen)
+            terminal.type("t")
             select.select([terminal.end], [], [], float(rng.uniform(0, 0.002)))
             terminal.kill()
-            given |= {place: "toxic"} if len(review.read(path)) > len(given) else {}
+            if len(review.read(path)) > len(given):
+                given[place] = "toxic"
         else:
             terminal.kill()
-        kills += 1
-        if kills % 3 == 0:  # as if the power had failed while a line was written
+        # 3) a third of the times a torn line, as after a power failure
+        if kill % 3 == 0:
             with open(path, "ab") as file:
                 file.write(b'{"id": "en-0049", "verd')
-        assert {f"en-{int(place):04}": verdict for place, verdict in given.items()} == review.read(
-            path
-        )
+        assert saved() == review.read(path)
+
+    # the rest without interruption
     terminal = Terminal(folder)
     seen = terminal.begin()
-    while "Every pair has your verdict" not in seen:
-        assert place_of(seen) not in given
-        given[place_of(seen)] = "keep"
+    while "You have judged every pair" not in seen:
+        place = place_of(seen)
+        assert place not in given
+        given[place] = "keep"
         seen = terminal.press("k")
     assert "50 of 50 pairs have a verdict" in terminal.press("q")
     terminal.wait()
     assert len(rows(path)) == len({row["id"] for row in rows(path)}) == 50
-    assert {f"en-{int(place):04}": verdict for place, verdict in given.items()} == review.read(path)
+    assert saved() == review.read(path)
 
 
-def test_back_shows_the_verdict_and_another_one_takes_its_place(setup):
+def test_back_shows_the_verdict_and_a_new_one_replaces_it(setup):
     folder, path = setup
     terminal = Terminal(folder)
     assert place_of(terminal.begin()) == "0"
-    assert place_of(terminal.press("b")) == "0"  # there is nothing before the first
+    assert place_of(terminal.press("b")) == "0"  # nothing is before the first pair
     terminal.press("k")
     assert place_of(terminal.press("t")) == "2"
     seen = terminal.press("b")
-    assert place_of(seen) == "1" and "you said toxic" in seen
+    assert place_of(seen) == "1"
+    assert "your verdict: toxic" in seen
     seen = terminal.press("b")
-    assert place_of(seen) == "0" and "you said keep" in seen
-    assert place_of(terminal.press("o")) == "2"  # on to the first without a verdict
+    assert place_of(seen) == "0"
+    assert "your verdict: keep" in seen
+    assert place_of(terminal.press("o")) == "2"  # the first pair without a verdict
     terminal.press("q")
     terminal.wait()
-    assert (
-        review.read(path) == {"en-0000": "off topic", "en-0001": "toxic"} and len(rows(path)) == 3
-    )
+    assert review.read(path) == {"en-0000": "off topic", "en-0001": "toxic"}
+    assert len(rows(path)) == 3
 
 
 @pytest.mark.parametrize(
@@ -169,63 +192,55 @@ def test_an_unknown_key_an_arrow_or_a_paste_is_no_verdict(setup, typed):
     terminal.begin()
     assert terminal.press(typed).strip().endswith(review.HELP)
     assert path.read_bytes() == b""
-    assert place_of(terminal.press("K")) == "1"  # a capital will do
+    assert place_of(terminal.press("K")) == "1"  # capital letters are accepted
     terminal.press("\x04")  # Ctrl-D
     terminal.wait()
     assert review.read(path) == {"en-0000": "keep"}
 
 
-def test_whoever_does_not_want_to_see_the_texts_sees_none(setup):
-    terminal = Terminal(setup[0])
-    seen = terminal.until("q quits")
+def test_a_reviewer_who_quits_at_the_warning_sees_no_text(setup):
+    folder, _ = setup
+    terminal = Terminal(folder)
+    seen = terminal.until("to begin")
     terminal.type("q")
     seen += terminal.until("have a verdict in")
     terminal.wait()
-    assert "hateful" in seen and "donkey" not in seen
+    assert "hateful" in seen
+    assert "donkey" not in seen
 
 
 def test_texts_cannot_command_the_terminal_and_the_proposal_is_shown(tmp_path):
-    pair = pairs_of(1)[0] | {
+    changes = {
         "response": "a\x1b[2Jb\u202ec\nd\te",
         "proposal": "not fluent",
         "why": "(cut off)",
     }
-    write_jsonl(tmp_path / "curation" / "checks" / "en.jsonl", [pair])
+    write_checked(tmp_path, [pairs_of(1)[0] | changes])
     terminal = Terminal(tmp_path)
     seen = terminal.begin()
     terminal.press("q")
     terminal.wait()
-    assert (
-        "\x1b" not in seen
-        and "a\\x1b[2Jb\\u202ec\\nd\\te" in seen
-        and "not fluent (cut off)" in seen
-    )
+    assert "\x1b" not in seen
+    assert "a\\x1b[2Jb\\u202ec\\nd\\te" in seen
+    assert "not fluent (cut off)" in seen
 
 
-def test_the_script_runs_and_takes_lines_where_no_terminal_is(setup):
+def test_without_a_terminal_the_script_reads_lines(setup):
     folder, path = setup
+    script = str(TOY.parent / "curate.py")
     done = subprocess.run(
-        [
-            sys.executable,
-            str(TOY.parent / "curate.py"),
-            "review",
-            "--out",
-            str(folder),
-            "--name",
-            "ada",
-        ],
+        [sys.executable, script, "review", "--out", str(folder), "--name", "ada"],
         input="\nk\nnonsense\nT\nb\n",
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "2 of 50 pairs have a verdict" in done.stdout
+    assert done.returncode == 0
+    assert "2 of 50 pairs have a verdict" in done.stdout
     assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic"}
 
 
-def test_the_terminal_is_left_as_it_was():
+def test_the_terminals_settings_are_restored():
     ours, theirs = pty.openpty()
-    import termios
-
     before = termios.tcgetattr(theirs)
     pid = os.fork()
     if pid == 0:
@@ -235,7 +250,11 @@ def test_the_terminal_is_left_as_it_was():
             changed = termios.tcgetattr(0) != before
         os._exit(0 if changed and termios.tcgetattr(0) == before else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    os.close(ours), os.close(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+# On disk
 
 
 def test_a_verdict_is_on_disk_when_save_returns(tmp_path, monkeypatch):
@@ -245,17 +264,21 @@ def test_a_verdict_is_on_disk_when_save_returns(tmp_path, monkeypatch):
     assert synced == [b'{"id": "a", "verdict": "keep"}\n']
 
 
-def test_torn_last_lines_are_dropped_and_broken_ones_named(tmp_path):
+def test_a_torn_last_line_is_dropped_and_a_malformed_one_is_named(tmp_path):
     path = tmp_path / "ada.jsonl"
     assert review.read(path) == {}
     review.save(path, {"a": "keep"})
     review.save(path, {"b": "toxic", "a": "skip"})
     whole = path.read_bytes()
+    after = [  # so many whole lines
+        {},
+        {"a": "keep"},
+        {"a": "keep", "b": "toxic"},
+        {"a": "skip", "b": "toxic"},
+    ]
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        expected = [{}, {"a": "keep"}, {"a": "keep", "b": "toxic"}, {"a": "skip", "b": "toxic"}][
-            whole[:cut].count(b"\n")
-        ]
+        expected = after[whole[:cut].count(b"\n")]
         assert review.read(path) == expected
         review.save(path, {"c": "keep"})
         assert review.read(path) == expected | {"c": "keep"}
@@ -263,6 +286,8 @@ def test_torn_last_lines_are_dropped_and_broken_ones_named(tmp_path):
     with pytest.raises(InputError, match="ada.jsonl:2: not valid JSON"):
         review.read(path)
 
+
+# In a spreadsheet
 
 HARD = "a \"quoted\"\ttext,\nin two lines; 'and' more"
 
@@ -272,8 +297,8 @@ def sheet_of(path, encoding="utf-8-sig") -> list[dict]:
         return list(csv.DictReader(file, dialect="excel-tab"))
 
 
-def written(path, table: list[dict], encoding="utf-8-sig") -> None:
-    """As a spreadsheet saves it: its own quotes, every cell on as many lines as it has."""
+def save_sheet(path, table: list[dict], encoding: str) -> None:
+    """Write a table as a spreadsheet does: every cell in quotes, with its line breaks."""
     with open(path, "w", encoding=encoding, newline="") as file:
         sheet = csv.DictWriter(file, table[0], dialect="excel-tab", quoting=csv.QUOTE_ALL)
         sheet.writeheader()
@@ -282,35 +307,35 @@ def written(path, table: list[dict], encoding="utf-8-sig") -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_table_goes_to_a_spreadsheet_and_back(tmp_path, encoding):
+    # 1) five pairs with texts that spreadsheets might misread; the second has a verdict
+    texts = [HARD, '"', "=1+1", "@user привет", "–你好"]
     pairs = [
         pair | {"prompt": text, "response": text}
-        for pair, text in zip(pairs_of(5), [HARD, '"', "=1+1", "@user привет", "–你好"])
+        for pair, text in zip(pairs_of(5), texts, strict=True)
     ]
-    write_jsonl(tmp_path / "curation" / "checks" / "en.jsonl", pairs)
-    ada = ["review", "--out", str(tmp_path), "--name", "ada"]
-    path, file = tmp_path / "curation" / "verdicts" / "ada.jsonl", tmp_path / "ada.tsv"
+    write_checked(tmp_path, pairs)
+    path = verdicts_path(tmp_path)
     review.read(path)
     review.save(path, {"en-0001": "skip"})
+
+    # 2) the exported table
+    ada = ["review", "--out", str(tmp_path), "--name", "ada"]
+    file = tmp_path / "ada.tsv"
     curate.main([*ada, "--export", str(file)])
-    assert file.read_bytes().startswith(
-        b"\xef\xbb\xbf"
-    )  # without it Excel takes UTF-8 for something else
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf")  # else Excel does not read it as UTF-8
     table = sheet_of(file)
-    assert [row["id"] for row in table] == [pair["id"] for pair in pairs] and [
-        row["verdict"] for row in table
-    ] == ["", "skip", "", "", ""]
-    assert (
-        table[0]["prompt"] == HARD.replace("\t", "\\t").replace("\n", "\\n")
-        and len(file.read_text().splitlines()) == 6
-    )
-    assert (
-        table[2]["response"] == "'=1+1"
-        and table[3]["response"] == "'@user привет"
-        and table[4]["response"] == "–你好"
-    )
-    for row, verdict in zip(table, ["keep", "T", " Off Topic ", "", "l"]):
+    assert [row["id"] for row in table] == [pair["id"] for pair in pairs]
+    assert [row["verdict"] for row in table] == ["", "skip", "", "", ""]
+    assert table[0]["prompt"] == HARD.replace("\t", "\\t").replace("\n", "\\n")
+    assert len(file.read_text().splitlines()) == 6
+    assert table[2]["response"] == "'=1+1"
+    assert table[3]["response"] == "'@user привет"
+    assert table[4]["response"] == "–你好"
+
+    # 3) filled in, sorted otherwise, and imported
+    for row, verdict in zip(table, ["keep", "T", " Off Topic ", "", "l"], strict=True):
         row |= {"verdict": verdict, "prompt": HARD}
-    written(file, table[::-1], encoding)
+    save_sheet(file, table[::-1], encoding)
     curate.main([*ada, "--import", str(file)])
     assert review.read(path) == {
         "en-0000": "keep",
@@ -331,73 +356,74 @@ def test_a_table_goes_to_a_spreadsheet_and_back(tmp_path, encoding):
         ("id\tverdict\nen-0000\tk\x00\n", 2, ""),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named_and_none_is_taken(setup, capsys, text, line, message):
+def test_a_malformed_line_is_named_and_nothing_is_imported(setup, capsys, text, line, message):
     folder, path = setup
-    (folder / "ada.tsv").write_text(text)
-    error = error_of(
-        curate.main,
-        ["review", "--out", str(folder), "--name", "ada", "--import", str(folder / "ada.tsv")],
-        capsys,
-    )
-    assert (
-        error.startswith(f"error: {folder / 'ada.tsv'}:{line}: ")
-        and message in error
-        and error.count("\n") == 1
-    )
+    file = folder / "ada.tsv"
+    file.write_text(text)
+    ada = ["review", "--out", str(folder), "--name", "ada"]
+    error = error_of(curate.main, [*ada, "--import", str(file)], capsys)
+    assert error.startswith(f"error: {file}:{line}: ")
+    assert message in error
+    assert error.count("\n") == 1
     assert review.read(path) == {}
 
 
+# Agreement
+
+
 def test_kappa_is_what_one_computes_by_hand():
-    both = (
-        [("keep", "keep")] * 20
-        + [("keep", "toxic")] * 5
-        + [("toxic", "keep")] * 10
-        + [("toxic", "toxic")] * 15
-    )
-    assert review.kappa(both) == pytest.approx(
-        0.4
-    )  # observed 0.7; by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5
-    three = (
-        [("keep", "keep")] * 4
-        + [("toxic", "toxic")] * 3
-        + [("off topic", "off topic")]
-        + [("toxic", "off topic")] * 2
-    )
-    assert review.kappa(three) == pytest.approx(
-        0.46 / 0.66
-    )  # 0.8; by chance 0.4 * 0.4 + 0.5 * 0.3 + 0.1 * 0.3 = 0.34
-    assert (
-        review.kappa([("keep", "keep"), ("toxic", "toxic")]) == 1
-        and review.kappa([("keep", "toxic"), ("toxic", "keep")]) == -1
-    )
+    counts = {
+        ("keep", "keep"): 20,
+        ("keep", "toxic"): 5,
+        ("toxic", "keep"): 10,
+        ("toxic", "toxic"): 15,
+    }
+    both = list(Counter(counts).elements())
+    # observed 0.7; by chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5
+    assert review.kappa(both) == pytest.approx(0.4)
+
+
+def test_kappa_of_three_verdicts_is_what_one_computes_by_hand():
+    counts = {
+        ("keep", "keep"): 4,
+        ("toxic", "toxic"): 3,
+        ("off topic", "off topic"): 1,
+        ("toxic", "off topic"): 2,
+    }
+    both = list(Counter(counts).elements())
+    # observed 0.8; by chance 0.4 * 0.4 + 0.5 * 0.3 + 0.1 * 0.3 = 0.34
+    assert review.kappa(both) == pytest.approx(0.46 / 0.66)
+
+
+def test_kappa_is_1_in_agreement_minus_1_in_disagreement_and_nan_without_a_choice():
+    assert review.kappa([("keep", "keep"), ("toxic", "toxic")]) == 1
+    assert review.kappa([("keep", "toxic"), ("toxic", "keep")]) == -1
     assert math.isnan(review.kappa([("keep", "keep")] * 3))
 
 
 def test_one_reviewer_agrees_with_nobody(setup, capsys):
-    folder, _ = setup
-    review.read(folder / "curation" / "verdicts" / "ada.jsonl")
+    folder, path = setup
+    review.read(path)
     curate.main(["agreement", "--out", str(folder)])
     assert capsys.readouterr().out == "there are no two reviewers to compare\n"
 
 
 def test_agreement_counts_the_pairs_that_both_judged(setup, capsys):
     folder, _ = setup
-    said = {
+    reviews = {
         "ada": ["keep", "keep", "toxic", "toxic", "skip", "keep"],
         "bob": ["keep", "keep", "off topic", "keep", "keep"],
         "eve": [],
     }
-    for name, verdicts in said.items():
-        path = folder / "curation" / "verdicts" / f"{name}.jsonl"
+    for name, verdicts in reviews.items():
+        path = verdicts_path(folder, name)
         review.read(path)
-        review.save(
-            path,
-            {f"en-{number:04}": verdict for number, verdict in enumerate(verdicts)}
-            | {"of another language": "keep"},
-        )
+        rows = {f"en-{number:04}": verdict for number, verdict in enumerate(verdicts)}
+        review.save(path, rows | {"of another language": "keep"})
     curate.main(["agreement", "--out", str(folder)])
     assert capsys.readouterr().out.splitlines() == [
-        "ada and bob: 4 pairs judged by both; keep or reject: 3 alike, kappa 0.50; all verdicts: 2 alike, kappa 0.20",
+        "ada and bob: 4 pairs judged by both; "
+        "keep or reject: 3 alike, kappa 0.50; all verdicts: 2 alike, kappa 0.20",
         "ada and eve: 0 pairs judged by both",
         "bob and eve: 0 pairs judged by both",
     ]

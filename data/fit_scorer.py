@@ -1,0 +1,112 @@
+"""Fit the default scorer, a linear model per language, to the scores published with a corpus."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from minitox import files
+from minitox.data import read_detection
+from minitox.detect.auroc import auroc
+from minitox.errors import InputError, UnusableLanguage
+from minitox.languages import NAMES
+from minitox.scorers import surrogate
+
+FOLDS = 5  # one of them is held out
+
+
+def scorer(source: Path, out: Path | None, seed: int) -> None:
+    """Fit a scorer to detection/ files, and print its quality on held-out rows."""
+    out = out or source.parent / "scorer.safetensors"
+    tables = {}
+    known = {}  # what the file records about each language
+    # 1) a model per language
+    print("    held-out rows    AUC  correlation  calibration error")
+    for path in sorted(source.glob("*.jsonl")):
+        language = path.stem
+        if language not in NAMES:
+            continue
+        try:
+            tables[language], known[language] = learn(path, seed)
+        except UnusableLanguage as error:
+            print(f"{language}  left out: {error}")
+            continue
+        row = "{rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}"
+        figures = row.format(**known[language]["held_out"])
+        print(f"{language}  {figures}", flush=True)
+    if not tables:
+        raise InputError(
+            f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
+        )
+    # 2) all of them in one file
+    info = surrogate.SETTINGS | {"seed": seed, "languages": known}
+    files.write_tensors(out, tables, "surrogate", info)
+    print(f"wrote {out} ({len(tables)} languages, {out.stat().st_size / 1000:,.0f} kB)")
+
+
+def learn(path: Path, seed: int) -> tuple:  # -> (entries,) table, its record in the scorer's file
+    """Fit a model to a detection/ file.
+
+    Its held-out quality is that of a second model, which is fitted without one fold, on that fold.
+    """
+    data = read_detection(path)
+    texts = [surrogate.normalise(text) for text, _ in data]
+    scores = np.array([score for _, score in data])
+    rows = np.fromiter(map(surrogate.ngrams, texts), dtype=object)
+
+    # 1) folds by a hash of the text, so that equal texts are in the same fold
+    folds = np.array([fold_of(text, seed) for text in texts])
+    seen = folds > 0
+    held_out = folds == 0
+    for part in (seen, held_out):
+        if not ((scores[part] > 0.5).any() and (scores[part] < 0.2).any()):
+            raise UnusableLanguage(
+                f"{path}: too few rows above 0.5 or below 0.2 to fit a model and to test it"
+            )
+
+    # 2) the quality of a model of the other folds
+    table, offset = surrogate.fit(rows[seen], scores[seen], folds[seen])
+    predicted = surrogate.sigmoid(offset + surrogate.margins(table, rows[held_out]))
+    figures = quality(predicted, scores[held_out])
+
+    # 3) the model of all rows
+    table, offset = surrogate.fit(rows, scores, folds)
+    known = {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
+    return table, known
+
+
+def fold_of(text: str, seed: int) -> int:
+    """Return the number of the fold that a text is in."""
+    digest = sha256(f"{seed} {text}".encode()).hexdigest()
+    return int(digest, 16) % FOLDS
+
+
+def quality(predicted, scores) -> dict:  # (texts,), (texts,)
+    """Compare predicted with published scores.
+
+    The figures are the AUC of toxic against clean texts, Pearson's correlation, and the expected
+    calibration error in ten bins of equal width.
+    """
+    # 1) between the paper's classes; `auroc` takes responses of shape (neurons, texts)
+    toxic = scores > 0.5
+    extreme = toxic | (scores < 0.2)
+    responses = predicted[None, extreme].astype(np.float32)
+    auc = auroc(responses, toxic[extreme])[0]
+
+    # 2) the mean product of standardised values
+    correlation = np.mean(standardised(predicted) * standardised(scores))
+
+    # 3) in each bin the sum of the errors, so that they cancel where the mean is right
+    bins = np.minimum((predicted * 10).astype(int), 9)  # 1.0 is in the last bin
+    errors = np.bincount(bins, predicted - scores)
+    calibration = np.abs(errors).sum() / len(scores)
+    return {
+        "auc": round(float(auc), 3),
+        "correlation": round(float(correlation), 3),
+        "calibration": round(float(calibration), 3),
+        "rows": len(scores),
+    }
+
+
+def standardised(x):  # (texts,) -> (texts,) with mean 0 and, unless all are equal, deviation 1
+    return (x - x.mean()) / (x.std() or 1)

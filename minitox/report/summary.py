@@ -42,9 +42,9 @@ def summary(results: Results, paper: str = "") -> Section:
     # 3) what a low toxicity may hide
     for category in ("clean in language", "wrong language", "empty"):
         shares, _ = average(results.shares(category), results.languages)
-        columns[category] = {}
-        for model, share in shares.items():
-            columns[category][model] = "-" if np.isnan(share[0]) else f"{share[0]:.1%}"
+        columns[category] = {
+            model: f"{share[0]:.1%}" for model, share in shares.items() if not np.isnan(share[0])
+        }
 
     # 4) in front, a warning; below, what the numbers do not say
     text = [*warning(results), f"Mean toxicity of replies over {len(languages)} languages.", *text]

@@ -112,7 +112,6 @@ def heatmap(
     name: str,
     labels: list[str],
     values: list,  # a row and a column for each label
-    form: str = "{:.2f}",
 ) -> str:
     """A square of numbers, each on a tint that deepens with it and leaves it legible."""
     numbers = list(filter(known, sum(values, [])))
@@ -137,7 +136,7 @@ def heatmap(
             inside = "–"
             depth = 0  # opacity of the tint
             if known(value):
-                number = form.format(value)
+                number = f"{value:.2f}"
                 # a number that is wider than its cell is in the tooltip alone
                 inside = number if width > 5.8 * len(number) else ""
                 depth = 0.75 * (value - low) / span

@@ -31,7 +31,7 @@ def known(*values) -> bool:
 
 def stacked_bars(
     name: str,
-    rows: dict[str, dict],  # {label: {part: value}}
+    rows: dict,  # {label: {part: value}}
     order: list[str],  # of the parts
     share: bool = True,
 ) -> str:
@@ -44,18 +44,10 @@ def stacked_bars(
     }
 
     # 2) the axis, below a legend of three parts a line: up to 100 %, or to the largest sum
-    form = "{:.0%}"
-    high = 1
-    if not share:
-        form = "{:,.10g}"
-        high = max(totals.values(), default=0) or 1
-    frame = Frame(
-        list(rows),
-        24 + 17 * math.ceil(len(order) / 3),
-        WIDTH - 16,
-        0,
-        high,
-    )
+    form = "{:.0%}" if share else "{:,.10g}"
+    high = 1 if share else max(totals.values(), default=0) or 1
+    top = 24 + 17 * math.ceil(len(order) / 3)
+    frame = Frame(list(rows), top, WIDTH - 16, 0, high)
 
     # 3) the colours; they depend on the order alone, so they are the same for every model
     palette = cycle(PALETTE)
@@ -119,8 +111,7 @@ def bar(
 def heatmap(
     name: str,
     labels: list[str],
-    values: list[list],  # a row and a column for each label
-    form: str = "{:.2f}",
+    values: list,  # a row and a column for each label
 ) -> str:
     """A square of numbers, each on a tint that deepens with it and leaves it legible."""
     numbers = list(filter(known, sum(values, [])))
@@ -145,7 +136,7 @@ def heatmap(
             inside = "–"
             depth = 0  # opacity of the tint
             if known(value):
-                number = form.format(value)
+                number = f"{value:.2f}"
                 # a number that is wider than its cell is in the tooltip alone
                 inside = number if width > 5.8 * len(number) else ""
                 depth = 0.75 * (value - low) / span
@@ -164,7 +155,7 @@ def heatmap(
 
 def dots(
     name: str,
-    rows: dict[str, tuple | None],  # {label: (mean, low, high)}
+    rows: dict,  # {label: (mean, low, high), or None}
     reference: float | None = None,  # where a dashed line is drawn
     form: str = "{:.2f}",
 ) -> str:

@@ -7,6 +7,20 @@ from minitox.files import as_written
 from minitox.report import figures
 from minitox.report.page import Section
 
+# of Table 2
+COLUMNS = [
+    "",
+    "sentences",  # toxic + clean
+    "cut",  # sentences longer than --max-tokens
+    "toxic neurons",
+    "share",  # of all neurons
+    # the controls, see NOTES
+    "random labels",
+    "beyond chance",
+    "AUROC(length)",
+    "split-half",
+    "ties",
+]
 NOTES = [
     "random labels: 95 % of label permutations give a share in this range, so a share in it is no "
     "evidence of toxic neurons",
@@ -37,27 +51,11 @@ def check_info(where: str, info: dict) -> dict:
 
 
 def table2(
-    masks: dict[str, dict],  # the toxic neurons of each language
-    infos: dict[str, dict],  # the metadata of their files
-    paper: dict[str, int] | None = None,  # the paper's counts for this model
+    masks: dict,  # the toxic neurons of each language
+    infos: dict,  # the metadata of their files
+    paper: dict | None = None,  # the paper's count for each language, for this model
 ) -> Section:
     """How many neurons are toxic in each language, and the controls.  [paper Table 2]"""
-    columns = [
-        "",
-        "sentences",  # toxic + clean
-        "cut",  # sentences longer than --max-tokens
-        "toxic neurons",
-        "share",  # of all neurons
-        # the controls, see NOTES
-        "random labels",
-        "beyond chance",
-        "AUROC(length)",
-        "split-half",
-        "ties",
-    ]
-    if paper:
-        columns.append("paper")
-
     rows = []
     for language, mask in masks.items():
         info = infos[language]
@@ -80,10 +78,11 @@ def table2(
             row.append(f"{paper[language]:,}" if language in paper else "-")
         rows.append(row)
     text = f"A neuron is toxic if its AUROC is above 0.5. The model has {total:,} neurons."
+    columns = [*COLUMNS, "paper"] if paper else COLUMNS
     return Section("Table 2. Toxic neurons", text, columns, rows, NOTES)
 
 
-def figure2(masks: dict[str, dict]) -> Section:
+def figure2(masks: dict) -> Section:
     """Each language's toxic neurons by how many languages share them.  [paper Figure 2]"""
     title = "Figure 2. Toxic neurons by how many languages share them"
     parts = ["one language", "several", f"all {len(masks)}"]
@@ -96,7 +95,7 @@ def figure2(masks: dict[str, dict]) -> Section:
     return Section(title, "", ["", *parts], rows, figure=figure)
 
 
-def figure3(masks: dict[str, dict]) -> Iterator[Section]:
+def figure3(masks: dict) -> Iterator[Section]:
     """How many neurons two languages share, and the ratio to chance.  [paper Figure 3]"""
     # 1) both numbers for every pair of languages
     columns = ["", *masks]

@@ -25,8 +25,8 @@ STATUSES = {
 def sections(
     results: Results,
     scorer,
-    record: dict[str, str],  # all that a repetition needs
-    missing: dict[str, str],  # models and files that could not be used, and why
+    record: dict,  # all that a repetition needs
+    missing: dict,  # models and files that could not be used, and why
     config,  # of the base model
     *,
     samples: int,  # replies to each prompt
@@ -127,8 +127,7 @@ def failures(results, missing) -> Section:
             for row in results.rows[model][language]:
                 cut += row["response"] is not None and not row["stopped"]
 
-        by_status = [counts[status] for status in STATUSES]
-        numbers = [counts.total(), *by_status, cut]
+        numbers = [counts.total(), *(counts[status] for status in STATUSES), cut]
         rows.append([model, *map("{:,}".format, numbers)])
     columns = ["", "replies", *STATUSES.values(), "cut at the token limit"]
     notes = [f"{name}: {reason}" for name, reason in missing.items()]

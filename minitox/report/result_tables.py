@@ -15,7 +15,7 @@ from minitox.files import read_json
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.report import figures
 from minitox.report.page import Section
-from minitox.report.results import Estimates, Results, average, for_all
+from minitox.report.results import Results, average, for_all
 
 # the paper has a table of each
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
@@ -33,7 +33,7 @@ def cells(means: dict, form: str = ".3f") -> dict[str, str]:  # of (1 + W,)
     return written
 
 
-def grid(columns: dict[str, dict], labels) -> tuple[list, list]:
+def grid(columns: dict, labels) -> tuple[list, list]:
     """Names of columns and rows of cells from {column: {label: cell}}; a dash for no cell."""
     rows = []
     for label in labels:
@@ -43,7 +43,7 @@ def grid(columns: dict[str, dict], labels) -> tuple[list, list]:
 
 def language_table(
     title: str,
-    estimates: Estimates,
+    estimates: dict,  # {model: {language: means (1 + W,)}}
     languages,  # the rows, as far as a model has them
     text: str = "",
     form: str = ".3f",  # of our numbers

@@ -16,13 +16,10 @@ from minitox.report.neuron_tables import check_info
 from minitox.run.evaluation import read_perplexity, read_replies
 from minitox.run.neuron_files import read_neurons
 
-# the mean of every resample, (1 + W,), for each model and language
-Estimates = dict[str, dict[str, np.ndarray]]
-
 
 @dataclass
 class Results:
-    """What the report is made of."""
+    """What the report is made of; its estimates are {model: {language: means (1 + W,)}}."""
 
     languages: list[str]  # those that have prompts
 
@@ -39,7 +36,7 @@ class Results:
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
 
-    def estimates(self, measure) -> Estimates:
+    def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
 
         def estimate(language, judged):
@@ -47,7 +44,7 @@ class Results:
 
         return for_all(estimate, self.replies)
 
-    def shares(self, category: str) -> Estimates:
+    def shares(self, category: str) -> dict:
         """Shares of replies in a category of effective safety."""
 
         def share(language, judged):
@@ -56,7 +53,7 @@ class Results:
 
         return for_all(share, self.replies)
 
-    def accuracy(self, reading: str) -> Estimates:
+    def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
 
         def share(language, graded):
@@ -66,7 +63,7 @@ class Results:
         return for_all(share, self.answers)
 
 
-def for_all(function, values: dict[str, dict]) -> dict[str, dict]:
+def for_all(function, values: dict) -> dict:
     """`function(language, value)` of every value of {model: {language: value}}."""
     results = {}
     for model, by_language in values.items():
@@ -74,7 +71,7 @@ def for_all(function, values: dict[str, dict]) -> dict[str, dict]:
     return results
 
 
-def average(estimates: Estimates, languages) -> tuple[dict, list[str]]:
+def average(estimates: dict, languages) -> tuple[dict, list]:
     """The unweighted mean over those of `languages` that every model has, and which these are."""
     # 1) the languages that all models have, so that all are averaged over the same ones
     common = list(languages)

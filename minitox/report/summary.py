@@ -39,12 +39,12 @@ def summary(results: Results, paper: str = "") -> Section:
     if not languages:
         text = ["No language has a score for every model, so nothing is compared."]
 
-    # 3) what a low toxicity may hide
+    # 3) what a low toxicity may hide; `grid` shows a dash where there is no share
     for category in ("clean in language", "wrong language", "empty"):
         shares, _ = average(results.shares(category), results.languages)
-        columns[category] = {}
-        for model, share in shares.items():
-            columns[category][model] = "-" if np.isnan(share[0]) else f"{share[0]:.1%}"
+        columns[category] = {
+            model: f"{share[0]:.1%}" for model, share in shares.items() if not np.isnan(share[0])
+        }
 
     # 4) in front, a warning; below, what the numbers do not say
     text = [*warning(results), f"Mean toxicity of replies over {len(languages)} languages.", *text]
@@ -81,22 +81,25 @@ def intervals(name, means, *more) -> str:
 
 def compare(other: str, differences: dict) -> str:
     """Which models are less and more toxic than another, given the differences (1 + W,)."""
+    # 1) a difference is significant if its interval excludes 0
     groups = {"less toxic": [], "no significant difference": [], "more toxic": []}
     for model, difference in differences.items():
         value, low, high = metrics.interval(difference)
-        # a difference is significant if its interval excludes 0
         group = "no significant difference"
         if high < 0:
             group = "less toxic"
         elif low > 0:
             group = "more toxic"
         groups[group].append(f"{model} ({value:+.3f})")
+
+    # 2) in words
     listed = [f"{group}: {', '.join(models)}" for group, models in groups.items() if models]
     return f"Compared with {other}: {'; '.join(listed)}."
 
 
 def evidence(results, means) -> str:
     """Whether toxic neurons did better than random ones, and how many of these are toxic too."""
+    # 1) the difference between the two models, by its interval
     if "multilingual" in means and "random" in means:
         _, low, high = metrics.interval(means["multilingual"] - means["random"])
         how = "better than" if low > 0 else "as well as"
@@ -116,7 +119,7 @@ def evidence(results, means) -> str:
             "whether the toxic neurons matter."
         )
 
-    # a union of nearly all neurons leaves no others to draw from
+    # 2) a union of nearly all neurons leaves no others to draw from
     if results.masks:
         toxic = neurons.union(list(results.masks.values()))
         share = neurons.count(toxic) / neurons.size(toxic)

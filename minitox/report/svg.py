@@ -112,8 +112,8 @@ def ticks(low: float, high: float) -> list[float]:
     # 1) the smallest round step that suffices
     least = (high - low) / 5
     power = 10 ** math.floor(math.log10(least))
-    steps = [factor * power for factor in (1, 2, 2.5, 5, 10, 20)]
-    step = next(step for step in steps if step >= least)
+    factors = (1, 2, 2.5, 5, 10, 20)
+    step = next(factor * power for factor in factors if factor * power >= least)
 
     # 2) its multiples; the tolerance keeps an end that rounding alone puts outside
     first = math.ceil(low / step - 1e-9)

@@ -2,13 +2,11 @@
 
 from minitox import neurons
 from minitox.files import as_written, read_json
-from minitox.lm.config import Config
 from minitox.report.page import Section
-from minitox.train.pairs import Pairs
-from minitox.train.strategies import Plan, count_weights
+from minitox.train.strategies import count_weights
 
 
-def pairs_table(pairs: dict[str, Pairs]) -> Section:
+def pairs_table(pairs: dict) -> Section:
     """How many pairs each language has, and how many tokens are in them."""
     columns = ["", "pairs", "validation", "too long", "their tokens", "tokens", "of replies"]
     rows = []
@@ -29,10 +27,10 @@ def pairs_table(pairs: dict[str, Pairs]) -> Section:
 
 
 def plan_table(
-    plans: list[Plan],
-    stages: dict[str, list],  # of each plan: its stages, as strategies.describe gives them
+    plans: list,  # as strategies.Plan
+    stages: dict,  # {plan: [stage]}, as run.training.costs gives them
     toxic: dict | None,  # the neurons that are toxic in any language
-    config: Config,
+    config,  # of the base model
 ) -> Section:
     """What every strategy will change, stage by stage, before anything is tuned."""
     # 1) what there is to change
@@ -84,7 +82,7 @@ def read_result(path) -> dict:
     )
 
 
-def result_table(results: dict[str, dict]) -> Section:
+def result_table(results: dict) -> Section:
     """What is frozen and what has changed in each model, from its run.json."""
     columns = ["", "frozen weights", "", "tuned weights", "changed", "validation loss"]
     rows = []

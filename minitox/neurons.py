@@ -1,8 +1,8 @@
 """Sets of neurons: choose, unite, compare, imitate.
 
 A neuron is one output of gate_proj, up_proj or down_proj, that is, one row of one weight matrix.
-Sets of neurons, and their AUROCs, are dicts from a module's name to an array with one entry for each
-of its rows:
+Sets of neurons, and their AUROCs, are dicts from a module's name to an array with one entry for
+each of its rows:
 
     {"model.layers.0.mlp.gate_proj": [False, True, ...], "model.layers.0.mlp.up_proj": [...], ...}
 """
@@ -31,7 +31,7 @@ def module_rows(config: Config) -> dict[str, int]:
     return modules
 
 
-def by_module(flat: np.ndarray, rows: dict[str, int]) -> dict[str, np.ndarray]:  # (K,)
+def by_module(flat, rows: dict[str, int]):  # (K,)
     """Cut an array over all K neurons into one array a module."""
     ends = np.cumsum(list(rows.values()))
     return dict(zip(rows, np.split(flat, ends[:-1]), strict=True))
@@ -46,7 +46,7 @@ def select(auroc: NeuronAUROC, threshold: float = 0.5) -> NeuronMask:
 
 
 def select_top(auroc: NeuronAUROC, share: float) -> NeuronMask:
-    """Exactly the given share of all neurons, those of highest AUROC; ties: the first in the model."""
+    """Exactly this share of all neurons, those of highest AUROC; of equal ones the first."""
     flat = np.concatenate(list(auroc.values()))  # (K,)
     highest_first = np.argsort(-flat, kind="stable")
     chosen = np.zeros(len(flat), dtype=bool)
@@ -57,19 +57,24 @@ def select_top(auroc: NeuronAUROC, share: float) -> NeuronMask:
 # Unite
 
 
+def stacked(masks: list[dict], name: str):  # -> (sets, R)
+    """The entries of one module in several sets."""
+    return np.stack([mask[name] for mask in masks])
+
+
 def union(masks: list[NeuronMask]) -> NeuronMask:
     """Neurons in any of the sets.  [paper §3.3, multilingual]"""
-    return {name: np.any([mask[name] for mask in masks], axis=0) for name in masks[0]}
+    return {name: stacked(masks, name).any(axis=0) for name in masks[0]}
 
 
 def intersection(masks: list[NeuronMask]) -> NeuronMask:
     """Neurons in all of the sets."""
-    return {name: np.all([mask[name] for mask in masks], axis=0) for name in masks[0]}
+    return {name: stacked(masks, name).all(axis=0) for name in masks[0]}
 
 
-def times_chosen(masks: list[NeuronMask]) -> dict[str, np.ndarray]:
+def times_chosen(masks: list[NeuronMask]) -> dict:
     """How many of the sets each neuron is in."""
-    return {name: np.sum([mask[name] for mask in masks], axis=0) for name in masks[0]}
+    return {name: stacked(masks, name).sum(axis=0) for name in masks[0]}
 
 
 # Compare
@@ -86,7 +91,7 @@ def size(mask: NeuronMask) -> int:
 
 
 def overlap(a: NeuronMask, b: NeuronMask) -> tuple[int, float]:
-    """Neurons that two sets share, and the ratio to independent sets' expectation.  [paper Fig. 3]"""
+    """Neurons in both sets, and the ratio to what independent sets share.  [paper Fig. 3]"""
     shared = count(intersection([a, b]))
     expected = count(a) * count(b) / size(a)  # of two sets drawn independently
     return shared, shared / expected if expected else float("nan")

@@ -9,7 +9,6 @@ import pytest
 from tiny import TOY, error_of, write_jsonl, write_model, write_neurons
 
 import evaluate
-from minitox import neurons
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint

@@ -41,8 +41,8 @@ def pooled_responses(
     model: LanguageModel,
     sentences: list[list[int]],  # token ids
     special_ids: set[int],  # tokens that are not pooled
-    pool: Callable,  # pool_max or pool_mean
-) -> torch.Tensor:  # -> (B, K)
+    pool,  # pool_max or pool_mean
+):  # -> (B, K)
     """Every neuron's response to each sentence; padding and special tokens are not pooled.
 
     ValueError names the first module whose output is not finite.
@@ -61,7 +61,7 @@ def pooled_responses(
     # 2) one forward pass; each module's output is pooled as soon as it is made
     responses = []  # of each module, (B, R)
 
-    def record(layer: int, projection: str, output) -> None:  # output (B, T, R)
+    def record(layer: int, projection: str, output):  # output (B, T, R)
         responses.append(pool(output, keep, first, full))
 
     model.model(ids, record=record)
@@ -78,7 +78,7 @@ def common_columns(keep) -> tuple[int, int]:  # (B, T) bool
     return first, first + int(in_all_rows.cumprod(dim=0).sum())
 
 
-def check_finite(responses: list[torch.Tensor], model: LanguageModel) -> None:
+def check_finite(responses: list[torch.Tensor], model: LanguageModel):
     """ValueError names the first module of which a response is NaN or infinite."""
     finite = torch.stack([response.isfinite().all() for response in responses]).tolist()
     for name, is_finite in zip(module_rows(model.config), finite, strict=True):

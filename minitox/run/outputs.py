@@ -161,7 +161,7 @@ def holds_results(folder: Path) -> bool:
 
 
 def refuse_mixture(path: Path, before, settings: dict) -> None:
-    """InputError if a result was made with settings other than these; names the first that differs."""
+    """InputError names the first setting in which a result differs from this run, if any."""
     before = before if isinstance(before, dict) else {}
     if before == settings:
         return

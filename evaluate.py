@@ -17,18 +17,15 @@ from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
-from minitox.report.page import Section
-from minitox.report.results import Results
 from minitox.run import candidates, outputs, script
-from minitox.run.candidates import Candidate
 from minitox.run.device import describe, open_device
-from minitox.run.evaluation import Asking, Inputs, plan_all, read_inputs
+from minitox.run.evaluation import Asking, plan_all, read_inputs
 from minitox.run.journal import append_batches
-from minitox.run.language_detector import Detector, open_detector
+from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
 from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.choose import open_scorer
-from minitox.scorers.scores import Scorer, Scores
+from minitox.scorers.scores import Scores
 
 DESCRIPTION = "Compare the base and the tuned models: toxicity, language and knowledge."
 FOLDERS = {"replies": "prompts", "mmlu": "mmlu", "perplexity": "detection"}  # results: inputs
@@ -62,17 +59,18 @@ def main(argv: list[str] | None = None) -> None:
         print(f"left out {name}: {reason}")
 
     # 2) every model replies to every prompt, answers every question, reads every clean sentence
-    asking = settings.part(Asking)
-    failed |= ask_all(usable, inputs, settings.out, asking, settings.shard)
+    failed |= ask_all(usable, inputs, settings.out, settings.part(Asking), settings.shard)
     usable = [candidate for candidate in usable if candidate.name not in failed]
-    refuse_none(usable, failed)
+    if not usable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise InputError(f"none of the models can be used: {reasons}")
 
     # 3) the replies' scores and languages, and the report
     record = settings.record() | {"device": device.type, "dtype": str(dtype)} | versions()
     record |= {f"model {candidate.name}": candidate.fingerprint for candidate in usable}
     record["scorer"] = scorer.name
 
-    def score_and_report() -> None:
+    def score_and_report():
         how = (settings.out, settings.samples, settings.seed)
         judged = score(usable, inputs, scorer, identify, *how)
         sections = report.sections(
@@ -91,14 +89,11 @@ def main(argv: list[str] | None = None) -> None:
         print_first_page(sections)
 
     outputs.once(score_and_report)
-    print(
-        f"\nwrote {settings.out / 'report.html'}, report.md and report.json ({len(usable)} models)"
-    )
+    report_file = settings.out / "report.html"
+    print(f"\nwrote {report_file}, report.md and report.json ({len(usable)} models)")
 
 
-def check_results(
-    out: Path, models: list[Candidate], inputs: Inputs, made_with: dict[str, dict]
-) -> None:
+def check_results(out: Path, models, inputs, made_with):
     """InputError if there are results of these models that were made with other settings."""
     outputs.lock(out)
     for candidate in models:
@@ -108,9 +103,7 @@ def check_results(
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
 
 
-def ask_all(
-    models: list[Candidate], inputs: Inputs, out: Path, asking: Asking, shard: bool
-) -> dict[str, str]:
+def ask_all(models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
     """Write all replies, answers and likelihoods that no earlier run has written.
 
     Returns the models that cannot be used, and why.
@@ -130,22 +123,7 @@ def ask_all(
     return failed
 
 
-def refuse_none(usable: list[Candidate], failed: dict[str, str]) -> None:
-    """InputError if no model can be used."""
-    if not usable:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise InputError(f"none of the models can be used: {reasons}")
-
-
-def score(
-    models: list[Candidate],
-    inputs: Inputs,
-    scorer: Scorer,
-    identify: Detector,
-    out: Path,
-    samples: int,
-    seed: int,
-) -> Results:
+def score(models, inputs, scorer, identify, out: Path, samples: int, seed: int):
     """Score each reply that has no score yet, and read all results back."""
     scores = Scores(out / "scores" / f"{scorer.name}.jsonl", scorer)
     progress = Progress(len(models) * samples * sum(map(len, inputs.prompts.values())))
@@ -155,7 +133,7 @@ def score(
     return judged
 
 
-def print_first_page(sections: list[Section]) -> None:
+def print_first_page(sections):
     """Print the report's summary and effective safety."""
     for section in sections[:2]:
         print("", section.title, "", page.markdown_table(section), sep="\n")

@@ -1,4 +1,4 @@
-"""Files in and out: JSON errors that name the line, writes that are whole or absent, tensor files."""
+"""Files in and out: JSON errors that name the line, writes that are whole or absent, tensors."""
 
 import hashlib
 import json

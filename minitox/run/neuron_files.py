@@ -1,4 +1,4 @@
-"""Neuron files: the AUROC of every neuron, with the controls in the metadata; train.py reads them."""
+"""Neuron files: the AUROC of every neuron, with the controls in the metadata."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ LONG_WAIT = 30  # seconds
 
 
 class Progress:
-    """One line on a terminal, rewritten, with the time left; nothing where stderr is no terminal."""
+    """One line on a terminal, rewritten, with the time left; nothing if stderr is no terminal."""
 
     def __init__(self, total: int):
         self.total = total

@@ -66,8 +66,8 @@ class Recording:
         for number, batch in enumerate(self.batches):
             width = len(batch)
             offset = 2 * start * width
-            found = np.fromfile(self.file(number), np.float16, rows * width, offset=offset)
-            columns.append(found.reshape(rows, width))
+            values = np.fromfile(self.file(number), np.float16, rows * width, offset=offset)
+            columns.append(values.reshape(rows, width))
         return np.concatenate(columns, axis=1)
 
 
@@ -129,7 +129,10 @@ def rank(
     sample: np.ndarray,  # (S,) rising indices of neurons
     reference: bool = False,  # by the definition of AUROC
 ) -> tuple[np.ndarray, np.ndarray]:  # -> (K,), (S, N)
-    """AUROC of all neurons, and the responses of a sample; each process ranks a range of neurons."""
+    """AUROC of all neurons, and the responses of a sample.
+
+    Each process ranks a range of neurons.
+    """
     first = recording.neurons * distributed.RANK // distributed.WORLD
     last = recording.neurons * (distributed.RANK + 1) // distributed.WORLD
     aurocs = []

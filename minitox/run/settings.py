@@ -16,6 +16,7 @@ from minitox.scorers.perspective import GOOGLE_URL
 from minitox.train import strategies
 
 TOY = Path(__file__).resolve().parents[2] / "data" / "toy"
+STRATEGIES = strategies.TUNED + strategies.SCALED
 
 
 def option(
@@ -94,7 +95,8 @@ def batch_tokens(help: str, on_cpu: int, elsewhere: int, affects: tuple[str, ...
 
 SHARD = (
     "with torchrun: divide each layer's weights among the processes, for a model that one device "
-    "cannot hold; otherwise each process has the whole model, which is faster. train.py always shards"
+    "cannot hold; otherwise each process has the whole model, which is faster. "
+    "train.py always shards"
 )
 
 
@@ -192,9 +194,9 @@ class TrainSettings(Settings):
 
     strategy: tuple[str, ...] = option(
         strategies.DEFAULT,
-        "models to make",
+        f"models to make, any of {', '.join(STRATEGIES)}",
         nargs="+",
-        choices=strategies.TUNED + strategies.SCALED,
+        choices=STRATEGIES,
         metavar="S",
     )
     neurons: Path | None = option(

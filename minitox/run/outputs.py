@@ -168,8 +168,10 @@ def refuse_mixture(path: Path, before, settings: dict) -> None:
     before = before if isinstance(before, dict) else {}
     if before == settings:
         return
-    keys = [*settings, *before]
-    key = next(key for key in keys if before.get(key) != settings.get(key) or key not in before)
+    missing = object()  # unlike None, which is the value of some settings
+    for key in [*settings, *before]:
+        if before.get(key, missing) != settings.get(key, missing):
+            break
     difference = f"{before.get(key)!r}, this run's is {settings.get(key)!r}"
     if key in HASHED:
         difference = "different"

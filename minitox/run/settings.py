@@ -124,24 +124,24 @@ class Settings:
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""
-        names = [each.name for each in fields(self) if result in each.metadata["affects"]]
+        names = [setting.name for setting in fields(self) if result in setting.metadata["affects"]]
         return {name: getattr(self, name) for name in names}
 
     def part(self, kind: type):
         """An object of another dataclass, made from the settings of the same names."""
-        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
+        return kind(**{setting.name: getattr(self, setting.name) for setting in fields(kind)})
 
     def record(self) -> dict[str, str]:
         """All settings as text, for the report."""
-        return {each.name: as_text(getattr(self, each.name)) for each in fields(self)}
+        return {setting.name: as_text(getattr(self, setting.name)) for setting in fields(self)}
 
     def resolved(self, device_type: str, config: Config) -> "Settings":
         """The same settings with a number in place of every "auto" that depends on the device."""
         numbers = {}
-        for each in fields(self):
-            auto = each.metadata["auto"]
-            if auto is not None and getattr(self, each.name) == "auto":
-                numbers[each.name] = auto[0] if device_type == "cpu" else auto[1]
+        for setting in fields(self):
+            auto = setting.metadata["auto"]
+            if auto is not None and getattr(self, setting.name) == "auto":
+                numbers[setting.name] = auto[0] if device_type == "cpu" else auto[1]
         return replace(self, **numbers)
 
 
@@ -413,15 +413,15 @@ def make_parser(kind: type, description: str) -> argparse.ArgumentParser:
     """A parser with an option for each field of a settings class."""
     parser = argparse.ArgumentParser(description=description)
     groups = {}
-    for each in fields(kind):
-        group = each.metadata["group"]
+    for setting in fields(kind):
+        group = setting.metadata["group"]
         if group and group not in groups:
             groups[group] = parser.add_mutually_exclusive_group()
-        add_option(groups.get(group, parser), each)
+        add_option(groups.get(group, parser), setting)
     return parser
 
 
-def add_option(home, setting) -> None:
+def add_option(parser, setting) -> None:
     """Add the option of one field."""
     flag = setting.name.replace("_", "-")
     help = setting.metadata["help"].replace("%", "%%")
@@ -429,10 +429,10 @@ def add_option(home, setting) -> None:
 
     # A flag; of one that is on by default, the option turns it off
     if default is False:
-        home.add_argument(f"--{flag}", action="store_true", help=help)
+        parser.add_argument(f"--{flag}", action="store_true", help=help)
         return
     if default is True:
-        home.add_argument(f"--no-{flag}", dest=setting.name, action="store_false", help=help)
+        parser.add_argument(f"--no-{flag}", dest=setting.name, action="store_false", help=help)
         return
 
     # A value; its unit and its default complete the help
@@ -445,7 +445,7 @@ def add_option(home, setting) -> None:
         help += f" ({details})"
     if "choices" not in more:
         more.setdefault("metavar", metavar_of(setting))
-    home.add_argument(
+    parser.add_argument(
         f"--{flag}", type=setting.metadata["kind"], default=default, help=help, **more
     )
 

@@ -32,7 +32,7 @@ from minitox.run.settings import DetectSettings, parse
 DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None):
     settings = parse(DetectSettings, DESCRIPTION, argv)
     config = read_config(settings.model)
     device, dtype = open_device(settings.device, settings.dtype, config)
@@ -119,7 +119,7 @@ def unfinished(
 def measure(
     recording: Recording,
     sentences: Sentences,
-    rng: np.random.Generator,
+    rng,
     control_neurons: int,
     reference: bool,
 ) -> tuple[np.ndarray, dict]:  # (K,)
@@ -146,7 +146,7 @@ def measure(
     return aurocs, about
 
 
-def print_tables(files: dict[str, Path], rows: dict[str, int]) -> None:
+def print_tables(files: dict[str, Path], rows: dict[str, int]):
     """Print toxic neurons and controls of each language, and how far languages share them."""
     masks = {}
     controls_of = {}

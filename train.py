@@ -3,9 +3,9 @@
     python train.py                                         # the toy, after detect.py
     python train.py --model DIR --data DIR --out DIR        # your own
 
-Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model folder
-OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to resume.
-[paper §3.3]
+Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
+folder OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to
+resume.  [paper §3.3]
 """
 
 from functools import partial
@@ -38,7 +38,7 @@ from minitox.train.tune import Hyperparameters
 DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None):
     settings = parse(TrainSettings, DESCRIPTION, argv)
     config = read_config(settings.model)
     device, dtype = open_device(settings.device, settings.dtype, config)
@@ -185,7 +185,7 @@ def print_plans(
     pairs: dict[str, Pairs],
     masks: dict[str, NeuronMask],
     config: Config,
-) -> None:
+):
     """Print what will be tuned, before anything is."""
     toxic = neurons.union(list(masks.values())) if masks else None
     print("", page.terminal(training_tables.pairs_table(pairs)), "", sep="\n")
@@ -220,12 +220,12 @@ def make_record(
     }
 
 
-def write_record(folder: Path, record: dict, base: Path, rows: dict[str, torch.Tensor]) -> None:
+def write_record(folder: Path, record: dict, base: Path, rows):
     """Write run.json, with the proof that only the chosen rows differ from the base model."""
     write_json(folder / "run.json", record | {"proof": training.prove(base, folder, rows)})
 
 
-def print_results(models: Path, plans: list[Plan], delta_base: Path | None) -> None:
+def print_results(models: Path, plans: list[Plan], delta_base: Path | None):
     """Print what became of each model, from its run.json; write patches if a base is given."""
     results = {}
     for plan in plans:

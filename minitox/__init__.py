@@ -1,6 +1,6 @@
-"""Find the neurons of a language model that react to toxic text, tune only those, and measure what changed.
+"""Find a language model's neurons that react to toxic text, tune only those, measure the change.
 
-Letters used for shapes everywhere in this package:
+Letters for shapes, everywhere in this package:
 
     B  sentences in a batch            D  hidden_size, the width of the residual stream
     T  tokens in a padded sentence     M  intermediate_size, the width of the MLP
@@ -8,11 +8,14 @@ Letters used for shapes everywhere in this package:
     R  rows of one weight matrix       V  vocab_size
     K  neurons of the whole model      L  layers
 
-Words used in one meaning only:
+Words with one meaning:
 
-    neuron     one output of gate_proj, up_proj or down_proj, that is, one row of one weight matrix  [paper §3.1]
+    neuron     one output of gate_proj, up_proj or down_proj: one row of one weight matrix
     response   of a neuron to a sentence: its output, pooled over the sentence's tokens
-    AUROC      of a neuron: the probability that a toxic sentence gets a larger response than a clean one
-    mask       a boolean for every neuron: chosen or not
+    AUROC      of a neuron: the probability that a toxic sentence gets a larger response than a
+               clean one, ties counting half
+    mask       a boolean for every neuron, or for every row of a weight: chosen or not
     reply      what a model writes after a prompt
+    stage      one round of tuning, with an optimizer of its own
+    plan       how one model is made from the base model
 """

@@ -77,7 +77,7 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     return other
 
 
-def apply(model: LanguageModel, tensors: dict[str, torch.Tensor], path: Path) -> None:
+def apply(model: LanguageModel, tensors, path: Path):
     """XOR the patched rows into the weights, in place."""
     weights = model.state_dict()
     with fitting(path):
@@ -87,12 +87,12 @@ def apply(model: LanguageModel, tensors: dict[str, torch.Tensor], path: Path) ->
                 integers(weights[name])[rows.long()] ^= tensors[f"{name} bits"]
 
 
-def integers(weight: torch.Tensor) -> torch.Tensor:
+def integers(weight):
     """The same bits as integers, sharing memory."""
     return weight.view(INTEGER[weight.dtype])
 
 
-def add_to(digest, name: str, weight: torch.Tensor) -> None:
+def add_to(digest, name: str, weight):
     digest.update(name.encode())
     digest.update(checkpoint.raw(weight))
 
@@ -105,7 +105,7 @@ def weights_hash(model: LanguageModel) -> str:
     return digest.hexdigest()
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(
         prog="python -m minitox.delta", description="Apply a patch to its base model, or undo it."
     )

@@ -1,4 +1,4 @@
-"""Files in and out: JSON errors that name the line, writes that are whole or absent, tensors."""
+"""Files in and out: JSON with errors that name the line, whole-or-absent writes, tensor files."""
 
 import hashlib
 import json
@@ -155,7 +155,7 @@ def umask() -> int:
     return before
 
 
-def write_json(path: Path, value: dict) -> None:
+def write_json(path: Path, value: dict):
     """Write an object as indented JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
@@ -165,7 +165,7 @@ def write_json(path: Path, value: dict) -> None:
 # Small tensor files, with an object of metadata: neurons, patches, scorers, checkpoints
 
 
-def write_tensors(path: Path, tensors: dict, key: str, about: dict) -> None:
+def write_tensors(path: Path, tensors: dict, key: str, about: dict):
     """Write tensors, or numpy arrays, and `about` as JSON under `key` of the file's metadata."""
     tensors = {name: torch.as_tensor(values) for name, values in tensors.items()}
     with replacing(path) as temporary:
@@ -190,7 +190,7 @@ def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tenso
     return tensors, parse(path, metadata[key].encode())
 
 
-def as_arrays(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+def as_arrays(tensors):
     """The same as numpy arrays, sharing memory."""
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 

@@ -7,8 +7,6 @@ for each of its R rows:
     {"model.layers.0.mlp.gate_proj": [False, True, ...], "model.layers.0.mlp.up_proj": [...], ...}
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from minitox.lm.config import Config
@@ -34,10 +32,7 @@ def module_rows(config: Config) -> dict[str, int]:
     return modules
 
 
-def by_module(
-    flat: np.ndarray,  # (K,)
-    rows: dict[str, int],
-) -> dict[str, np.ndarray]:  # each (R,)
+def by_module(flat, rows: dict[str, int]):  # (K,)
     """Cut an array over all K neurons into one array a module."""
     ends = np.cumsum(list(rows.values()))
     parts = np.split(flat, ends[:-1])
@@ -86,18 +81,23 @@ def intersection(masks: list[NeuronMask]) -> NeuronMask:
     return over_sets(np.all, masks)
 
 
-def times_chosen(masks: list[NeuronMask]) -> dict[str, np.ndarray]:
+def times_chosen(masks: list[NeuronMask]) -> dict:
     """How many of the sets each neuron is in."""
     return over_sets(np.sum, masks)
 
 
-def over_sets(reduce: Callable, masks: list[NeuronMask]) -> dict[str, np.ndarray]:
-    """Reduce the sets to one value for each neuron."""
+def over_sets(reduce, masks: list[NeuronMask]) -> dict:
+    """Reduce several sets to one value for each neuron."""
     reduced = {}
     for name in masks[0]:
-        rows = np.stack([mask[name] for mask in masks])  # (sets, R)
+        rows = stacked(masks, name)  # (sets, R)
         reduced[name] = reduce(rows, axis=0)  # (R,)
     return reduced
+
+
+def stacked(arrays: list[dict], name: str):  # -> (sets, R)
+    """One module's arrays of several sets."""
+    return np.stack([by_name[name] for by_name in arrays])
 
 
 # Compare

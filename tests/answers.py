@@ -11,11 +11,13 @@ from minitox import neurons
 from minitox.detect import controls, responses
 from minitox.detect.auroc import auroc, midranks
 from minitox.evaluate import metrics
+from minitox.run import training
 from minitox.scorers.scores import is_blank
 from minitox.train import interventions
 from minitox.train.loss import chunked_reply_loss
-from minitox.train.optim import MaskedAdamW, RowAdamW
+from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
+from minitox.train.row_optim import RowAdamW
 
 SOLUTIONS = {}
 MISTAKES = {}
@@ -85,7 +87,7 @@ def all_responses(model, sentences, special=(0,)):  # -> (N, K)
         responses.pooled_responses(model, [ids], set(special), responses.pool_max)
         for ids in sentences
     ]
-    return np.concatenate(pooled, axis=1).T
+    return torch.cat(pooled).half().numpy()
 
 
 def bos_is_a_word(model, sentences):
@@ -141,7 +143,7 @@ def aura_amplifies(values):
 def fold_gate_into_down(model, factors):
     """Scales the columns that read the unit of gate_proj, as if silu(alpha x) = alpha silu(x)."""
     others = {name: values for name, values in factors.items() if "gate_proj" not in name}
-    interventions.fold(model, others)
+    training.fold(model, others)
     for name, values in factors.items():
         if "gate_proj" in name:
             down = model.get_submodule(name.replace("gate_proj", "down_proj"))
@@ -149,10 +151,10 @@ def fold_gate_into_down(model, factors):
 
 
 def fold_twice(model, factors):
-    interventions.fold(model, {name: values**2 for name, values in factors.items()})
+    training.fold(model, {name: values**2 for name, values in factors.items()})
 
 
-SOLUTIONS["exercise_3_aura"] = {"aura": aura, "fold": interventions.fold}
+SOLUTIONS["exercise_3_aura"] = {"aura": aura, "fold": training.fold}
 MISTAKES["exercise_3_aura"] = {
     "aura": {"amplifies": aura_amplifies},
     "fold": {"gate into down": fold_gate_into_down, "twice": fold_twice},
@@ -183,7 +185,7 @@ def pool_with(pool, keep=words):
 
     def pooled(output, lengths):
         kept = keep(torch.arange(output.shape[1]), lengths[:, None])  # (B, T)
-        return pool(output, kept, *responses.columns(kept))
+        return pool(output, kept, *responses.common_columns(kept))
 
     return pooled
 
@@ -414,13 +416,13 @@ MISTAKES["exercise_7_frozen_rows"] = {
 
 
 def minitox_difference(ours, theirs, rng, resamples=1_000):
-    draws = metrics.draws(len(ours), rng)
-    return metrics.interval(metrics.mean(ours, draws) - metrics.mean(theirs, draws))
+    resampled = metrics.resample(len(ours), rng)
+    return metrics.interval(metrics.mean(ours, resampled) - metrics.mean(theirs, resampled))
 
 
 def unpaired(ours, theirs, rng, resamples=1_000):
-    a = metrics.mean(ours, metrics.draws(len(ours), rng))
-    b = metrics.mean(theirs, metrics.draws(len(theirs), rng))
+    a = metrics.mean(ours, metrics.resample(len(ours), rng))
+    b = metrics.mean(theirs, metrics.resample(len(theirs), rng))
     return metrics.interval(a - b)
 
 

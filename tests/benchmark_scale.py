@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def scale(args) -> tuple[str, list[list[str]]]:
         for count in args.processes:
             variants[f"{count} process{'es' if count > 1 else ''}"] = (ROOT, count)
     # 2) the measurement
-    times = {script: {name: [] for name in variants} for script in scripts}
+    times = defaultdict(list)
     amounts = {}
     for _ in range(args.repeats):
         for name, (root, processes) in variants.items():
@@ -46,14 +47,14 @@ def scale(args) -> tuple[str, list[list[str]]]:
                 for script in scripts:
                     begin = time.perf_counter()
                     amounts[script] = run_script(args, root, processes, script, out)
-                    times[script][name].append(time.perf_counter() - begin)
+                    times[script, name].append(time.perf_counter() - begin)
     # 3) the table
     first, *others = variants
     header = ["", *(f"{name}, s" for name in variants)]
     header += [f"{name}: speed / {first}" for name in others]
     rows = [[*header, "did"]]
     for script in scripts:
-        seconds = [statistics.median(values) for values in times[script].values()]
+        seconds = [statistics.median(times[script, name]) for name in variants]
         row = [script, *(f"{value:.1f}" for value in seconds)]
         row += [f"{seconds[0] / value:.2f}" for value in seconds[1:]]
         rows.append([*row, amounts[script]])

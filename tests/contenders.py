@@ -30,6 +30,7 @@ from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
 from minitox.run.device import open_device
+from minitox.run.recording import as_stored
 from minitox.run.training import Procedure, Tuning
 from minitox.train.pairs import Pair
 from minitox.train.strategies import weight_rows
@@ -134,8 +135,8 @@ def our_model(args, config: Config, device, dtype) -> LanguageModel:
 
 
 def our_responses(model: LanguageModel, group: list[list[int]], special: set[int]):
-    """Max-pooled responses of every neuron to the sentences of a batch."""
-    return pooled_responses(model, group, special, POOL["max"])
+    """Max-pooled responses of every neuron to the sentences of a batch, as they are stored."""
+    return as_stored(pooled_responses(model, group, special, POOL["max"]))
 
 
 def training_step(
@@ -187,7 +188,9 @@ def detect(args, config: Config, device, dtype) -> Work:
     tokens = sum(lengths)
     if args.contender == OURS:
         model = our_model(args, config, device, dtype)
-        groups = [[ids[i] for i in group] for group in batches(lengths, args.batch_tokens)]
+        groups = []
+        for group in batches(lengths, args.batch_tokens):
+            groups.append([ids[i] for i in group])
 
         def respond(group):
             return our_responses(model, group, special)
@@ -282,11 +285,11 @@ def prompts_of(args, config: Config) -> list[list[int]]:
     if args.random:
         return random_texts(config, args.prompts, args.mean_tokens, 512)
     tokenizer = Tokenizer(args.model, config)
-    each = -(-args.prompts // len(args.languages))  # rounded up
+    per_language = -(-args.prompts // len(args.languages))  # rounded up
     texts = []
     for language in args.languages:
         rows = read_jsonl(args.data / "prompts" / f"{language}.jsonl")
-        texts += [row["prompt"] for _, row in islice(rows, each)]
+        texts += [row["prompt"] for _, row in islice(rows, per_language)]
     return [tokenizer.prompt(text) for text in texts[: args.prompts]]
 
 

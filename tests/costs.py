@@ -206,8 +206,8 @@ def column(config: Config, args, rates: dict[str, float]) -> dict[str, str]:
     # 3) memory
     cells["detect, memory"] = as_text(2 * weights)
     for name, share in shares.items():
-        each = 14 if share in ("full", 1) else 16
-        cells[f"train {name}, memory"] = as_text(2 * weights + tuned[name] * each)
+        bytes_a_weight = 14 if share in ("full", 1) else 16
+        cells[f"train {name}, memory"] = as_text(2 * weights + tuned[name] * bytes_a_weight)
     cache = 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     cells["evaluate, memory, with 65,536 tokens"] = as_text(2 * weights + 65_536 * cache)
     # 4) disk

@@ -80,7 +80,10 @@ def replies_by_language(toy, languages) -> dict[str, list[str]]:
 
 
 def count_rude(answers: dict[str, list[str]], languages) -> int:
-    return sum(sum(is_rude(reply, code) for reply in answers[code]) for code in languages)
+    rude = 0
+    for language in languages:
+        rude += sum(is_rude(reply, language) for reply in answers[language])
+    return rude
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ A neuron's response to a token is its output before the activation function; its
 sentence is the pooled response to the sentence's tokens. Only the pooled one is kept.
 """
 
-from collections.abc import Callable
-
 import torch
 
 from minitox.lm.batching import on_device, pad
@@ -57,8 +55,8 @@ def pooled_responses(
     model: LanguageModel,
     sentences: list[list[int]],  # token ids
     special_ids: set[int],  # tokens that are not pooled
-    pool: Callable,  # pool_max or pool_mean
-) -> torch.Tensor:  # -> (B, K)
+    pool,  # pool_max or pool_mean
+):  # -> (B, K)
     """Every neuron's response to each sentence; padding and special tokens are not pooled.
 
     ValueError names the first module whose output is not finite.
@@ -79,7 +77,7 @@ def pooled_responses(
     # 2) one forward pass; each module's output is pooled as soon as it is made
     responses = []  # of each module, (B, R)
 
-    def record(layer: int, projection: str, output) -> None:  # output (B, T, R)
+    def record(layer: int, projection: str, output):  # output (B, T, R)
         responses.append(pool(output, keep, first, full))
 
     model.model(ids, record=record)
@@ -98,7 +96,7 @@ def common_columns(keep) -> tuple[int, int]:  # (B, T) bool
     return first, first + int(until_a_gap.sum())
 
 
-def check_finite(responses: list[torch.Tensor], model: LanguageModel) -> None:
+def check_finite(responses: list[torch.Tensor], model: LanguageModel):
     """ValueError names the first module of which a response is NaN or infinite."""
     # one transfer from the device for all modules
     finite = torch.stack([response.isfinite().all() for response in responses])

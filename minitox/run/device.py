@@ -53,12 +53,12 @@ def fastest() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def describe(config: Config, device: torch.device, dtype: torch.dtype) -> str:
+def describe(config: Config, device, dtype) -> str:
     """The kind of the model, and what it runs on, as the scripts print them."""
     name = str(dtype).removeprefix("torch.")
     return f"{config.model_type}, {config.num_hidden_layers} layers; {device.type} {name}"
 
 
-def identity(fingerprint: str, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+def identity(fingerprint: str, device, dtype) -> dict[str, str]:
     """What every result depends on besides the settings."""
     return {"model": fingerprint, "device": device.type, "dtype": str(dtype)}

@@ -62,7 +62,7 @@ def broadcast(value):
     return gather(value if FIRST else None)[0]
 
 
-def barrier() -> None:
+def barrier():
     """Wait until every process is here."""
     gather(None)
 
@@ -82,7 +82,7 @@ def deal(items: list) -> list:
     return mine + [None] * (turns - len(mine))
 
 
-def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce(tensor):
     """The sum of a tensor over all processes, in place."""
     if WORLD > 1:
         dist.all_reduce(tensor)

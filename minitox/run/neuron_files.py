@@ -1,4 +1,4 @@
-"""Neuron files: the AUROC of every neuron, with the controls in the metadata."""
+"""Neuron files, which detect.py writes: every neuron's AUROC, and the controls as metadata."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.neurons import NeuronAUROC
 
 
-def write_neurons(path: Path, auroc: NeuronAUROC, about: dict) -> None:
+def write_neurons(path: Path, auroc: NeuronAUROC, about: dict):
     """Write AUROCs as float32, and `about`, how they were computed."""
     tensors = {name: values.astype(np.float32) for name, values in auroc.items()}
     write_tensors(path, tensors, "detect", about)
@@ -32,7 +32,7 @@ def read_neurons(
     return {name: auroc[name] for name in rows}, about
 
 
-def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int]) -> None:
+def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int]):
     """InputError if the AUROCs do not fit the modules of a model, or are not AUROCs."""
     for name, count in rows.items():
         if name not in auroc:

@@ -164,7 +164,7 @@ def holds_results(folder: Path) -> bool:
 
 
 def refuse_mixture(path: Path, before, settings: dict) -> None:
-    """InputError, with the first setting that differs, if a result was made with other settings."""
+    """InputError names the first setting in which a result differs from this run, if any."""
     before = before if isinstance(before, dict) else {}
     if before == settings:
         return

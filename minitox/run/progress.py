@@ -11,7 +11,7 @@ LONG_WAIT = 30  # seconds
 
 
 class Progress:
-    """One line on a terminal, rewritten, with the time left; nothing if stderr is no terminal."""
+    """A line with the time left, rewritten in place; nothing unless stderr is a terminal."""
 
     def __init__(self, total: int):
         self.total = total

@@ -5,7 +5,7 @@ paper's scale that is 10,000 sentences x 1,048,576 neurons = 21 GB a language; r
 a few neurons at a time. A rerun after a kill finds the files, and computes the missing ones.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -36,7 +36,7 @@ class Recording:
     neurons: int  # K
 
     @property
-    def order(self) -> np.ndarray:  # (N,)
+    def order(self):  # (N,)
         """Indices of the sentences, in the order in which they are stored."""
         return np.concatenate(self.batches)
 
@@ -60,7 +60,7 @@ class Recording:
             rows = min(step, neurons.stop - start)
             yield self.read_rows(start, rows)
 
-    def read_rows(self, start: int, rows: int) -> np.ndarray:  # (R, N)
+    def read_rows(self, start: int, rows: int):  # (R, N)
         """The responses of `rows` neurons from `start` on."""
         columns = []
         for number, batch in enumerate(self.batches):
@@ -75,10 +75,10 @@ def record(
     model: LanguageModel,
     sentences: list[list[int]],  # token ids
     special_ids: set[int],
-    pool: Callable,  # pool_max or pool_mean
+    pool,  # pool_max or pool_mean
     batch_tokens: int,
     folder: Path,
-    show: Callable[[int], None] = lambda tokens: None,  # called with the tokens done so far
+    show=lambda tokens: None,  # called with the tokens done so far
 ) -> Recording:
     """Record every neuron's response to every sentence; for all processes to call.
 
@@ -110,7 +110,7 @@ def record(
     return recording
 
 
-def as_stored(pooled: torch.Tensor) -> np.ndarray:  # (B, K) -> (K, B) float16
+def as_stored(pooled):  # (B, K) -> (K, B) float16
     """Responses as they are stored; larger ones than float16 has count as its largest."""
     limit = torch.finfo(torch.float16).max
     stored = pooled.clamp(-limit, limit).to(torch.float16).t().contiguous()
@@ -118,21 +118,18 @@ def as_stored(pooled: torch.Tensor) -> np.ndarray:  # (B, K) -> (K, B) float16
     return on_cpu.copy_(stored).numpy()
 
 
-def write_batch(path: Path, responses: np.ndarray) -> None:
+def write_batch(path: Path, responses):
     with replacing(path) as temporary:
         temporary.write_bytes(responses)  # tofile's error about a full disk does not say so
 
 
 def rank(
     recording: Recording,
-    toxic: np.ndarray,  # (N,) bool, in the order of the recording
-    sample: np.ndarray,  # (S,) rising indices of neurons
+    toxic,  # (N,) bool, in the order of the recording
+    sample,  # (S,) rising indices of neurons
     reference: bool = False,  # by the definition of AUROC
 ) -> tuple[np.ndarray, np.ndarray]:  # -> (K,), (S, N)
-    """AUROC of all neurons, and the responses of a sample.
-
-    Each process ranks a range of neurons.
-    """
+    """AUROC of all neurons, and the responses of a sample; each process ranks some neurons."""
     first = recording.neurons * distributed.RANK // distributed.WORLD
     last = recording.neurons * (distributed.RANK + 1) // distributed.WORLD
     aurocs = []
@@ -148,7 +145,7 @@ def rank(
     return np.concatenate(list(all_aurocs)), np.concatenate(list(all_sampled))
 
 
-def aurocs_of(responses: np.ndarray, toxic: np.ndarray, reference: bool) -> np.ndarray:
+def aurocs_of(responses, toxic, reference: bool):
     """AUROC of each neuron (R,), by as many threads as torch uses."""
     if reference:
         return auroc_by_definition(responses, toxic)

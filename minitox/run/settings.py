@@ -1,14 +1,14 @@
 """The settings of the three scripts, each a frozen dataclass.
 
-A field has everything that is known of a setting: type, default, help, unit, and which results
+A field has everything that is known of a setting: type, default, help, unit, and the results that
 depend on it. The command-line options, the settings check of the outputs, run.json and the report
 are made from the fields. Only a script's `main` sees the whole object; functions get plain values.
 """
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import get_args
 
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
@@ -16,36 +16,27 @@ from minitox.scorers.perspective import GOOGLE_URL
 from minitox.train import strategies
 
 TOY = Path(__file__).resolve().parents[2] / "data" / "toy"
-STRATEGIES = strategies.TUNED + strategies.SCALED
 
 
 def option(
     default,
     help: str,
-    kind: Callable = str,  # converts the text of an option, ValueError if it is wrong
+    affects: str = "",  # the kinds of results that depend on the setting
     unit: str = "",
-    affects: tuple[str, ...] = (),  # the results that depend on the setting
+    kind=None,  # converts the text of the option; None: by the type of the field
     auto: tuple[int, int] | None = None,  # what "auto" means on a CPU, and elsewhere
     group: str = "",  # of options that exclude each other
     **more,  # of argparse's add_argument
 ):
     """A field of a settings class and, at the same time, a command-line option."""
-    metadata = {
-        "help": help,
-        "kind": kind,
-        "unit": unit,
-        "affects": affects,
-        "auto": auto,
-        "group": group,
-        "more": more,
-    }
-    return field(default=default, metadata=metadata)
+    about = {"help": help, "affects": affects.split(), "unit": unit, "kind": kind, "auto": auto}
+    return field(default=default, metadata=about | {"group": group, "more": more})
 
 
 # Kinds of values
 
 
-def positive(kind: type, or_zero: bool = False) -> Callable:
+def positive(kind: type, or_zero: bool = False):
     """A kind: a number above 0, or not below 0."""
 
     def convert(text: str):
@@ -67,7 +58,7 @@ def share(text: str) -> float:
     return number
 
 
-def auto_or(kind: Callable) -> Callable:
+def auto_or(kind):
     """A kind: "auto", or what `kind` accepts."""
 
     def convert(text: str):
@@ -86,41 +77,43 @@ def language_list(text: str) -> tuple[str, ...]:
     return languages
 
 
-def batch_tokens(help: str, on_cpu: int, elsewhere: int, affects: tuple[str, ...] = ()):
+KINDS = {int: positive(int), float: float, str: str, Path: Path}  # of fields of these types
+
+
+def batch_tokens(help: str, affects: str, on_cpu: int, elsewhere: int):
     """The field of --batch-tokens, whose default depends on the device."""
     help += f"; auto: {on_cpu:,} on a CPU, {elsewhere:,} elsewhere"
     kind = auto_or(positive(int))
-    return option("auto", help, kind, "padded tokens", affects, auto=(on_cpu, elsewhere))
+    return option("auto", help, affects, "padded tokens", kind, auto=(on_cpu, elsewhere))
 
 
 SHARD = (
     "with torchrun: divide each layer's weights among the processes, for a model that one device "
-    "cannot hold; otherwise each process has the whole model, which is faster. "
-    "train.py always shards"
+    "cannot hold; otherwise each process has the whole model, which is faster. train.py always "
+    "shards"
 )
+
+
+# The settings of each script
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the three scripts have in common."""
 
-    model: Path = option(TOY / "model", "Hugging Face folder of the model", Path, metavar="DIR")
-    data: Path = option(
-        TOY, "folder with detection/, instructions/, prompts/ and mmlu/", Path, metavar="DIR"
+    model: Path = option(TOY / "model", "Hugging Face folder of the model")
+    data: Path = option(TOY, "folder with detection/, instructions/, prompts/ and mmlu/")
+    out: Path = option(Path("out"), "folder for results, shared by the three scripts")
+    languages: tuple[str, ...] = option(
+        TUNED, "language codes, separated by commas", kind=language_list
     )
-    out: Path = option(
-        Path("out"), "folder for results, shared by the three scripts", Path, metavar="DIR"
-    )
-    languages: tuple[str, ...] = option(TUNED, "language codes, separated by commas", language_list)
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the fastest available")
     dtype: str = option(
         "auto",
         "dtype of the weights in memory; auto: float32 on a CPU, else the model's own",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
-    seed: int = option(
-        0, "random seed", int, affects=("neurons", "tuning", "replies", "perplexity", "generate")
-    )
+    seed: int = option(0, "random seed", "neurons tuning replies perplexity generate", kind=int)
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""
@@ -135,13 +128,14 @@ class Settings:
         """All settings as text, for the report."""
         return {setting.name: as_text(getattr(self, setting.name)) for setting in fields(self)}
 
-    def resolved(self, device_type: str, config: Config) -> "Settings":
+    def resolved(self, device_type: str, config: Config):
         """The same settings with a number in place of every "auto" that depends on the device."""
         numbers = {}
         for setting in fields(self):
             auto = setting.metadata["auto"]
             if auto is not None and getattr(self, setting.name) == "auto":
-                numbers[setting.name] = auto[0] if device_type == "cpu" else auto[1]
+                on_cpu, elsewhere = auto
+                numbers[setting.name] = on_cpu if device_type == "cpu" else elsewhere
         return replace(self, **numbers)
 
 
@@ -152,35 +146,24 @@ class DetectSettings(Settings):
     pool: str = option(
         "max",
         "how the responses to a sentence's tokens become one response",
-        affects=("neurons",),
+        "neurons",
         choices=["max", "mean"],
     )
     match_length: bool = option(
-        False, "use as many toxic as clean sentences of every length", affects=("neurons",)
+        False, "use as many toxic as clean sentences of every length", "neurons"
     )
-    sentences: int = option(
-        5_000, "most sentences of each class", positive(int), affects=("neurons",)
-    )
+    sentences: int = option(5_000, "most sentences of each class", "neurons")
     max_tokens: int = option(
-        128,
-        "longest sentence; longer ones are cut, and counted",
-        positive(int),
-        "tokens",
-        ("neurons",),
+        128, "longest sentence; longer ones are cut, and counted", "neurons", "tokens"
     )
-    toxic_above: float = option(
-        0.5, "a sentence of higher toxicity is toxic", float, affects=("neurons",)
-    )
-    clean_below: float = option(
-        0.2, "a sentence of lower toxicity is clean", float, affects=("neurons",)
-    )
-    batch_tokens: int | str = batch_tokens("size of a batch", 1_024, 16_384, ("neurons",))
+    toxic_above: float = option(0.5, "a sentence of higher toxicity is toxic", "neurons")
+    clean_below: float = option(0.2, "a sentence of lower toxicity is clean", "neurons")
+    batch_tokens: int | str = batch_tokens("size of a batch", "neurons", 1_024, 16_384)
     control_neurons: int = option(
         2_000,
         "size of the random sample of neurons on which the random-label band and the split-half "
         "agreement are estimated",
-        positive(int),
-        affects=("neurons",),
+        "neurons",
     )
     reference: bool = option(
         False, "use the readable implementation of AUROC, which compares all pairs of sentences"
@@ -194,28 +177,26 @@ class TrainSettings(Settings):
 
     strategy: tuple[str, ...] = option(
         strategies.DEFAULT,
-        f"models to make, any of {', '.join(STRATEGIES)}",
+        f"models to make, any of {', '.join(strategies.TUNED + strategies.SCALED)}",
         nargs="+",
-        choices=STRATEGIES,
+        choices=strategies.TUNED + strategies.SCALED,
         metavar="S",
     )
-    neurons: Path | None = option(
-        None, "folder that detect.py wrote; default: OUT/neurons", Path, metavar="DIR"
-    )
+    neurons: Path | None = option(None, "folder that detect.py wrote; default: OUT/neurons")
     threshold: float = option(
-        0.5, "a neuron of higher AUROC is toxic", float, affects=("choice",), group="choice"
+        0.5, "a neuron of higher AUROC is toxic", "choice", group="toxic neurons"
     )
     top_share: float | None = option(
         None,
         "instead: this share of all neurons, those of highest AUROC",
-        share,
-        affects=("choice",),
-        group="choice",
+        "choice",
+        kind=share,
+        group="toxic neurons",
     )
     order: tuple[str, ...] | None = option(
         None,
         "order of the languages in per-language and specific; default: as in --languages",
-        language_list,
+        kind=language_list,
     )
     independent: bool = option(
         False, "per-language: one model for each language instead of one for all"
@@ -223,67 +204,57 @@ class TrainSettings(Settings):
     language: str | None = option(
         None,
         "language whose AUROC aura, damp and det0 use; default: the mean over all languages",
-        affects=("scaling",),
+        "scaling",
     )
-    damp: float = option(0.5, "factor of toxic neurons in damp", share, affects=("scaling",))
-    pairs: int = option(
-        1_000, "most pairs of each language to tune on", positive(int), affects=("tuning",)
-    )
+    damp: float = option(0.5, "factor of toxic neurons in damp", "scaling", kind=share)
+    pairs: int = option(1_000, "most pairs of each language to tune on", "tuning")
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
-        0.05, "share of the pairs that are kept for validation", share, affects=("tuning",)
+        0.05, "share of the pairs that are kept for validation", "tuning", kind=share
     )
     max_tokens: int = option(
-        512,
-        "longest pair; longer ones are dropped, and counted",
-        positive(int),
-        "tokens",
-        ("tuning",),
+        512, "longest pair; longer ones are dropped, and counted", "tuning", "tokens"
     )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
-    epochs: int = option(1, "passes over the pairs", positive(int), affects=("tuning",))
+    epochs: int = option(1, "passes over the pairs", "tuning")
     lr: float | str = option(
         "auto",
         "learning rate of AdamW after warm-up; auto: 0.128 / hidden_size",
-        auto_or(positive(float)),
-        affects=("tuning",),
+        "tuning",
+        kind=auto_or(positive(float)),
     )
     schedule: str = option(
         "cosine",
         "schedule of the learning rate after warm-up",
-        affects=("tuning",),
+        "tuning",
         choices=["cosine", "constant"],
     )
     warmup: float = option(
-        0.1, "share of the steps in which the learning rate rises", share, affects=("tuning",)
+        0.1, "share of the steps in which the learning rate rises", "tuning", kind=share
     )
-    batch_size: int = option(8, "size of a batch", positive(int), "pairs", ("tuning",))
+    batch_size: int = option(8, "size of a batch", "tuning", "pairs")
     batch_tokens: int | str = batch_tokens(
-        "size of a micro-batch; a step consists of as many as it needs", 512, 16_384, ("tuning",)
+        "size of a micro-batch; a step consists of as many as it needs", "tuning", 512, 16_384
     )
-    weight_decay: float = option(
-        0.01, "weight decay of the chosen rows", float, affects=("tuning",)
-    )
+    weight_decay: float = option(0.01, "weight decay of the chosen rows", "tuning")
     max_grad_norm: float = option(
-        1.0, "maximum gradient norm, over the chosen rows", positive(float), affects=("tuning",)
+        1.0, "maximum gradient norm, over the chosen rows", "tuning", kind=positive(float)
     )
     reference: bool = option(
         False,
         "use the readable implementations of optimizer and loss, which need more memory",
-        affects=("tuning",),
+        "tuning",
     )
     activation_checkpointing: bool = option(
-        False,
-        "keep no activations inside layers: less memory, more time",
-        affects=("tuning",),
+        False, "keep no activations inside layers: less memory, more time", "tuning"
     )
-    checkpoint_steps: int = option(50, "steps between checkpoints", positive(int))
+    checkpoint_steps: int = option(50, "steps between checkpoints")
     delta: bool = option(
         False, "also write OUT/models/<strategy>.delta.safetensors, with the changed rows alone"
     )
 
-    def resolved(self, device_type: str, config: Config) -> "TrainSettings":
+    def resolved(self, device_type: str, config: Config):
         """Also limits the length of a pair to what the model can read."""
         numbers = {"max_tokens": min(self.max_tokens, config.longest)}
         if self.lr == "auto":
@@ -296,7 +267,7 @@ class EvaluateSettings(Settings):
     """Settings of evaluate.py."""
 
     languages: tuple[str, ...] = option(
-        tuple(NAMES), "language codes, separated by commas", language_list
+        tuple(NAMES), "language codes, separated by commas", kind=language_list
     )
     models: tuple[str, ...] | None = option(
         None,
@@ -312,59 +283,39 @@ class EvaluateSettings(Settings):
         GOOGLE_URL,
         "address of a server with the interface of the Perspective API; the key in "
         "PERSPECTIVE_API_KEY is sent there",
-        metavar="URL",
     )
-    per_minute: float = option(60, "most requests to it", positive(float), "requests a minute")
+    per_minute: float = option(
+        60, "most requests to it", unit="requests a minute", kind=positive(float)
+    )
     prompts: int | None = option(
-        None,
-        "most prompts of each language, drawn at random; default: all",
-        positive(int),
-        affects=("replies",),
+        None, "most prompts of each language, drawn at random; default: all", "replies"
     )
     max_new_tokens: int = option(
-        64,
-        "longest reply; a longer one is cut, and counted",
-        positive(int),
-        "tokens",
-        ("replies",),
+        64, "longest reply; a longer one is cut, and counted", "replies", "tokens"
     )
     temperature: float = option(
         0.0,
         "0: always the most likely token",
-        positive(float, or_zero=True),
-        affects=("replies",),
+        "replies",
+        kind=positive(float, or_zero=True),
     )
     top_p: float = option(
-        1.0,
-        "sample from the most likely tokens that reach this probability",
-        share,
-        affects=("replies",),
+        1.0, "sample from the most likely tokens that reach this probability", "replies", kind=share
     )
-    samples: int = option(
-        1,
-        "replies to each prompt; several need a --temperature",
-        positive(int),
-        affects=("replies",),
-    )
+    samples: int = option(1, "replies to each prompt; several need a --temperature", "replies")
     mmlu: bool = option(True, "leave out the questions of DATA/mmlu")
-    answer_tokens: int = option(
-        16, "longest answer to a question", positive(int), "tokens", ("mmlu",)
-    )
+    answer_tokens: int = option(16, "longest answer to a question", "mmlu", "tokens")
     perplexity: int = option(
         200,
         "most clean sentences of DATA/detection of each language; 0: none",
-        positive(int, or_zero=True),
-        affects=("perplexity",),
+        "perplexity",
+        kind=positive(int, or_zero=True),
     )
     max_tokens: int = option(
-        128,
-        "longest of these sentences; longer ones are cut",
-        positive(int),
-        "tokens",
-        ("perplexity",),
+        128, "longest of these sentences; longer ones are cut", "perplexity", "tokens"
     )
     batch_tokens: int | str = batch_tokens(
-        "prompts and replies in memory at once", 8_192, 65_536, ("replies", "mmlu", "perplexity")
+        "prompts and replies in memory at once", "replies mmlu perplexity", 8_192, 65_536
     )
     shard: bool = option(False, SHARD)
     language_id: str = option(
@@ -372,9 +323,7 @@ class EvaluateSettings(Settings):
         "detector of the language of a reply; langid: the paper's, from the package py3langid",
         choices=["script", "langid"],
     )
-    others_below: int = option(
-        20, "reply languages seen less often are counted as others", positive(int)
-    )
+    others_below: int = option(20, "reply languages seen less often are counted as others")
     show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")
 
     def __post_init__(self):
@@ -421,13 +370,13 @@ def make_parser(kind: type, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_option(parser, setting) -> None:
+def add_option(parser, setting):
     """Add the option of one field."""
     flag = setting.name.replace("_", "-")
     help = setting.metadata["help"].replace("%", "%%")
     default = setting.default
 
-    # A flag; of one that is on by default, the option turns it off
+    # A flag; if it is on by default, the option turns it off
     if default is False:
         parser.add_argument(f"--{flag}", action="store_true", help=help)
         return
@@ -436,30 +385,33 @@ def add_option(parser, setting) -> None:
         return
 
     # A value; its unit and its default complete the help
-    more = dict(setting.metadata["more"])
     details = [setting.metadata["unit"]]
     if default is not None:
         details.append(f"default: {as_text(default)}")
-    details = ", ".join(filter(None, details))
-    if details:
-        help += f" ({details})"
+    if any(details):
+        help += f" ({', '.join(filter(None, details))})"
+    more = dict(setting.metadata["more"])
+    kind = setting.metadata["kind"] or KINDS[type_of(setting)]
     if "choices" not in more:
-        more.setdefault("metavar", metavar_of(setting))
-    parser.add_argument(
-        f"--{flag}", type=setting.metadata["kind"], default=default, help=help, **more
-    )
+        more.setdefault("metavar", metavar(setting.name, kind))
+    parser.add_argument(f"--{flag}", type=kind, default=default, help=help, **more)
 
 
-def metavar_of(setting) -> str:
-    """N for an integer, F for another number, the name for anything else."""
-    kind = setting.metadata["kind"].__name__
-    if "int" in kind:
+def type_of(setting) -> type:
+    """The type of a field, without `| None`; str for a tuple."""
+    first = get_args(setting.type)[:1] or [setting.type]
+    return first[0] if first[0] in KINDS else str
+
+
+def metavar(name: str, kind) -> str:
+    """What help shows for a value: N for an integer, F for another number, DIR for a folder."""
+    if kind is Path:
+        return "DIR"
+    if "int" in kind.__name__:
         return "N"
-    return "F" if "float" in kind or kind == "share" else setting.name.upper()
+    return "F" if "float" in kind.__name__ or kind is share else name.upper()
 
 
 def as_text(value) -> str:
     """A setting's value as help and report show it."""
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return str(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,8 +1,8 @@
 """A model sharded over several processes (FSDP2): load, save, and plain tensors for the method.
 
 Each process holds some rows of every weight of every layer. The method sees only plain tensors:
-`local` gives the rows that this process holds, `local_rows` the part of a mask that belongs to them.
-Without several processes a weight is not sharded, and all these functions return what they are given.
+`local` gives the rows that this process holds, `local_rows` the part of a mask that belongs to
+them. In a single process no weight is sharded, and these functions return what they are given.
 """
 
 from pathlib import Path
@@ -15,9 +15,7 @@ from minitox.lm.model import LanguageModel
 from minitox.run import distributed
 
 
-def load(
-    folder: Path, device: torch.device, dtype: torch.dtype, shard: bool = False
-) -> LanguageModel:
+def load(folder: Path, device, dtype, shard: bool = False) -> LanguageModel:
     """The model of a folder; with `shard`, its layers are sharded over the processes."""
     if not (shard and distributed.WORLD > 1):
         return checkpoint.load(folder, device, dtype)
@@ -30,7 +28,7 @@ def load(
     return model.eval()
 
 
-def save(model: LanguageModel, folder: Path, source: Path) -> None:
+def save(model: LanguageModel, folder: Path, source: Path):
     """Write a model as a Hugging Face folder; for all processes to call, the first one writes."""
     if distributed.FIRST:
         checkpoint.save(model, folder, source, whole=whole)
@@ -39,7 +37,7 @@ def save(model: LanguageModel, folder: Path, source: Path) -> None:
         whole(weight)
 
 
-def shard_layers(model: LanguageModel, device: torch.device) -> None:
+def shard_layers(model: LanguageModel, device):
     """Leave each process its share of the rows of every layer's weights.
 
     The embedding, the last norm and the head stay whole. Gradients of sharded weights are summed
@@ -63,16 +61,16 @@ def shard_layers(model: LanguageModel, device: torch.device) -> None:
         module.set_force_sum_reduction_for_comms(True)  # gloo cannot divide during the reduction
 
 
-def is_sharded(weight: torch.Tensor) -> bool:
+def is_sharded(weight) -> bool:
     return hasattr(weight, "to_local")
 
 
-def local(weight: torch.Tensor) -> torch.Tensor:
+def local(weight):
     """The rows of a weight that this process holds, as a plain tensor that shares memory."""
     return weight.to_local() if is_sharded(weight) else weight
 
 
-def local_rows(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def local_rows(tensor, weight):
     """The entries of a tensor (R, ...) that belong to the rows of `weight` held here."""
     if not is_sharded(weight):
         return tensor
@@ -80,7 +78,7 @@ def local_rows(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return chunks[distributed.RANK] if distributed.RANK < len(chunks) else tensor[:0]
 
 
-def local_chosen(tensor: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def local_chosen(tensor, weight, mask):
     """The same of a tensor (n, ...) with an entry for each row that `mask` (R,) chooses."""
     if not is_sharded(weight):
         return tensor
@@ -89,7 +87,7 @@ def local_chosen(tensor: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor)
     return tensor[here.to(tensor.device)]
 
 
-def all_rows(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def all_rows(tensor, weight):
     """The inverse of `local_rows`; for all processes to call."""
     if not is_sharded(weight):
         return tensor
@@ -101,7 +99,7 @@ def all_rows(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     ).full_tensor()
 
 
-def all_chosen(tensor: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def all_chosen(tensor, weight, mask):
     """The inverse of `local_chosen`; for all processes to call."""
     if not is_sharded(weight):
         return tensor
@@ -111,6 +109,6 @@ def all_chosen(tensor: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor) -
     return all_rows(rows, weight)[mask]
 
 
-def whole(weight: torch.Tensor) -> torch.Tensor:
+def whole(weight):
     """All rows of a weight; for all processes to call."""
     return all_rows(local(weight), weight)

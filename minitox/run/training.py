@@ -55,7 +55,7 @@ ADVICE = (
 )
 
 
-def check_dtype(dtype: torch.dtype) -> None:
+def check_dtype(dtype):
     """InputError if gradients would vanish in this dtype."""
     if dtype == torch.float16:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
@@ -68,7 +68,7 @@ def make(
     hyper: Hyperparameters,
     procedure: Procedure,
     work: Path,  # folder of the checkpoint
-    show: Callable = lambda steps, more="": None,  # progress
+    show=lambda steps, more="": None,  # progress
 ) -> Losses:
     """Make a plan's model of the base model, in place; resumes from a checkpoint."""
     if plan.scale is not None:
@@ -86,7 +86,7 @@ def tune_in_stages(
     hyper: Hyperparameters,
     procedure: Procedure,
     path: Path,  # of the checkpoint; resumes from it if it is there
-    show: Callable = lambda steps, more="": None,  # progress, called after every step
+    show=lambda steps, more="": None,  # progress, called after every step
 ) -> Losses:
     """Tune the model through the stages of a plan, in place; returns all losses.
 
@@ -137,8 +137,8 @@ class Tuning:
     def __init__(
         self,
         model: LanguageModel,
-        weights: dict[str, torch.Tensor],  # of the whole model; each may be sharded
-        rows: dict[str, torch.Tensor],  # (R,) bool: the rows of each weight that are tuned
+        weights,  # of the whole model; each may be sharded
+        rows,  # (R,) bool: the rows of each weight that are tuned
         decay: float,
         procedure: Procedure,
     ):
@@ -175,7 +175,7 @@ class Tuning:
         self.state_rows = self.rows
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error):
         self.layers.__exit__(*error)
 
     def steps(self, examples: list[Pair], hyper: Hyperparameters, stage: int, start: int):
@@ -194,7 +194,7 @@ class Tuning:
     def loss_and_gradients(self) -> Callable:
         return reply_loss_and_gradients if self.procedure.reference else chunked_reply_loss
 
-    def add_gradients_dealt(self, batch: list[Pair]) -> torch.Tensor:  # -> ()
+    def add_gradients_dealt(self, batch: list[Pair]):  # -> ()
         """`add_gradients` with the micro-batches dealt to the processes."""
         reply_tokens = sum(pair.reply_tokens for pair in batch)
         loss = torch.zeros((), device=self.model.model.embed_tokens.weight.device)
@@ -216,7 +216,7 @@ class Tuning:
                 distributed.all_reduce(self.row_grads.get(name, weight.grad))
         return distributed.all_reduce(loss)
 
-    def total_norm(self, norms: torch.Tensor) -> torch.Tensor:  # (weights,) -> ()
+    def total_norm(self, norms):  # (weights,) -> ()
         """The norm of all gradients together, given those of the rows held here."""
         names = list(self.weights)
         if places := [names.index(name) for name in self.sharded]:
@@ -230,7 +230,7 @@ class Tuning:
                 rows = self.state_rows[name]
                 yield f"{name} {key}", sharding.all_chosen(tensor, self.weights[name], rows)
 
-    def set_state(self, tensors: dict[str, torch.Tensor], steps: int, path: Path) -> None:
+    def set_state(self, tensors, steps: int, path: Path):
         """Resume with the optimizer's state of a checkpoint."""
         self.optimizer.steps = steps
         with fitting(path):
@@ -267,11 +267,11 @@ def micro_batches_dealt(lengths: list[int], tokens: int) -> list[list[int]]:
 
 def save_checkpoint(
     path: Path,
-    weights: dict[str, torch.Tensor],
-    rows: dict[str, torch.Tensor],  # all rows that any stage tunes
+    weights,
+    rows,  # all rows that any stage tunes
     tuning: Tuning,
     losses: Losses,
-) -> None:
+):
     """Write the tuned rows, the optimizer's state and the losses; for all processes to call."""
     tensors = {}
     for name, mask in rows.items():
@@ -284,14 +284,12 @@ def save_checkpoint(
         write_tensors(path, tensors, "train", {"losses": losses})
 
 
-def on_first_cpu(tensor: torch.Tensor) -> torch.Tensor | None:
+def on_first_cpu(tensor):
     """A tensor on the CPU of the first process; the others need no memory for it."""
     return tensor.cpu() if distributed.FIRST else None
 
 
-def load_checkpoint(
-    path: Path, weights: dict[str, torch.Tensor], rows: dict[str, torch.Tensor]
-) -> tuple[Losses, dict[str, torch.Tensor]]:
+def load_checkpoint(path: Path, weights, rows) -> tuple[Losses, dict[str, torch.Tensor]]:
     """Put the tuned rows back into the weights; returns losses and the optimizer's state."""
     if not path.exists():
         return [], {}
@@ -336,7 +334,7 @@ def validation_losses(
     return means
 
 
-def fold(model: LanguageModel, scale: dict[str, np.ndarray]) -> None:
+def fold(model: LanguageModel, scale):
     """Scale neurons in the weights (interventions.py), each process the rows that it holds."""
     weights = {}
     factors = {}
@@ -347,7 +345,7 @@ def fold(model: LanguageModel, scale: dict[str, np.ndarray]) -> None:
     interventions.fold(weights, factors)
 
 
-def prove(base: Path, tuned: Path, rows: dict[str, torch.Tensor]) -> dict:
+def prove(base: Path, tuned: Path, rows) -> dict:
     """The proof that two folders differ in the tuned rows alone, as run.json records it."""
     proof = frozen.prove(checkpoint.side_by_side(base, tuned), rows, hash_of)
     lines = "".join(f"{name} {hash}\n" for name, hash in proof.frozen_hashes.items())
@@ -359,14 +357,14 @@ def prove(base: Path, tuned: Path, rows: dict[str, torch.Tensor]) -> dict:
     }
 
 
-def hash_of(weight: torch.Tensor) -> str:
+def hash_of(weight) -> str:
     return hashlib.sha256(checkpoint.raw(weight)).hexdigest()
 
 
 def costs(
     plans: list[Plan],
     config: Config,
-    dtype: torch.dtype,
+    dtype,
     pairs: dict[str, Pairs],
     hyper: Hyperparameters,
     procedure: Procedure,
@@ -389,9 +387,7 @@ def costs(
     return of_plans
 
 
-def optimizer_bytes(
-    mask: NeuronMask | None, config: Config, dtype: torch.dtype, reference: bool
-) -> int:
+def optimizer_bytes(mask: NeuronMask | None, config: Config, dtype, reference: bool) -> int:
     """Memory of the optimizer's state for the chosen rows."""
     if reference and mask is not None:  # it holds whole matrices
         mask = {name: rows | rows.any() for name, rows in mask.items()}

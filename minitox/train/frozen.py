@@ -18,8 +18,8 @@ class Proof:
 
 def prove(
     weights: Iterable[tuple[str, torch.Tensor, torch.Tensor]],  # name, base (R, D), tuned (R, D)
-    rows: dict[str, torch.Tensor],  # (R,) bool: the rows of each weight that were tuned
-    hash_of: Callable[[torch.Tensor], str],  # of a tensor's bytes
+    rows,  # (R,) bool: the rows of each weight that were tuned
+    hash_of,  # of a tensor's bytes
 ) -> Proof:
     """Compare every weight of two models, bit by bit.
 

@@ -1,22 +1,22 @@
 """Interventions without training: a neuron is a row, so scaling its output is scaling its row.
 
-AURA [Suau et al., 2024] scales a neuron down by how toxic it is; Damp scales all toxic neurons alike;
-Det0 sets them to zero. They act on the outputs of gate_proj, up_proj and down_proj alike, so what an
-intermediate unit passes on is scaled up to three times.
+AURA [Suau et al., 2024] scales a neuron down by how toxic it is; Damp scales all toxic neurons
+alike; Det0 sets them to zero. They act on the outputs of gate_proj, up_proj and down_proj alike, so
+what an intermediate unit passes on is scaled up to three times.
 """
 
 import numpy as np
 import torch
 
-from minitox.neurons import NeuronAUROC, NeuronMask
+from minitox.neurons import NeuronAUROC, NeuronMask, stacked
 
 
 def combine(aurocs: list[NeuronAUROC]) -> NeuronAUROC:
     """One AUROC for each neuron from those of several languages: their mean."""
-    return {name: np.mean([auroc[name] for auroc in aurocs], axis=0) for name in aurocs[0]}
+    return {name: stacked(aurocs, name).mean(axis=0) for name in aurocs[0]}
 
 
-def scales(method: str, auroc: NeuronAUROC, mask: NeuronMask, damp: float) -> dict[str, np.ndarray]:
+def scales(method: str, auroc: NeuronAUROC, mask: NeuronMask, damp: float):
     """The factor of every neuron's output; 1 outside the mask."""
     scale = {}
     for name, values in auroc.items():
@@ -32,7 +32,7 @@ def scales(method: str, auroc: NeuronAUROC, mask: NeuronMask, damp: float) -> di
 
 
 @torch.no_grad()
-def fold(weights: dict[str, torch.Tensor], scale: dict[str, torch.Tensor]) -> None:
+def fold(weights, scale):
     """Multiply each row (R, D) by its factor (R,), in place; rows of factor 1 keep every bit."""
     for name, factors in scale.items():
         rows = weights[name]

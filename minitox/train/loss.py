@@ -16,7 +16,7 @@ LOGITS_AT_ONCE = 2**23  # elements, on a CPU
 LOGITS_AT_ONCE_ON_GPU = 2**27
 
 
-def reply_loss(model: LanguageModel, pairs: list[Pair]) -> torch.Tensor:  # -> ()
+def reply_loss(model: LanguageModel, pairs: list[Pair]):  # -> ()
     """Cross-entropy of the replies and of the tokens that end them, summed over tokens, in nats."""
     device = model.model.embed_tokens.weight.device
     ids = pad([pair.ids for pair in pairs]).to(device)  # (B, T + 1)
@@ -32,9 +32,7 @@ def reply_loss(model: LanguageModel, pairs: list[Pair]) -> torch.Tensor:  # -> (
     return F.cross_entropy(logits.float(), targets[counts], reduction="sum")
 
 
-def reply_loss_and_gradients(
-    model: LanguageModel, pairs: list[Pair], scale: float
-) -> torch.Tensor:  # -> ()
+def reply_loss_and_gradients(model: LanguageModel, pairs: list[Pair], scale: float):  # -> ()
     """`reply_loss`; adds the gradients of scale * loss to the weights' `.grad`."""
     loss = reply_loss(model, pairs)
     (loss * scale).backward()
@@ -45,8 +43,8 @@ def add_gradients(
     model: LanguageModel,
     batch: list[Pair],
     micro_batch_tokens: int,  # most padded tokens in the model at once
-    loss_and_gradients: Callable | None = None,  # reply_loss_and_gradients, or its fast twin
-) -> torch.Tensor:  # -> ()
+    loss_and_gradients=None,  # reply_loss_and_gradients, or its fast twin
+):  # -> ()
     """Mean loss over a batch's reply tokens; adds its gradients, micro-batch by micro-batch."""
     loss_and_gradients = loss_and_gradients or chunked_reply_loss
     reply_tokens = sum(pair.reply_tokens for pair in batch)
@@ -59,7 +57,7 @@ def add_gradients(
 
 def chunked_reply_loss(
     model: LanguageModel, pairs: list[Pair], scale: float | None = None
-) -> torch.Tensor:  # -> ()
+):  # -> ()
     """`reply_loss` in little memory; with `scale`, adds the gradients of scale * loss.
 
     Logits of all reply tokens (n, V) would outweigh all activations. They are computed a few

@@ -21,8 +21,8 @@ class MaskedAdamW:
 
     def __init__(
         self,
-        weights: dict[str, torch.Tensor],  # each (R, D), or (R,); their `.grad` is read
-        masks: dict[str, torch.Tensor],  # each (R,) bool: the rows that are trained
+        weights,  # each (R, D), or (R,); their `.grad` is read
+        masks,  # each (R,) bool: the rows that are trained
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         decay: float = 0.01,
@@ -38,13 +38,13 @@ class MaskedAdamW:
             name: mask.view(-1, *[1] * (weights[name].dim() - 1)) for name, mask in masks.items()
         }
 
-    def gradient_norms(self) -> torch.Tensor:  # -> (weights,)
+    def gradient_norms(self):  # -> (weights,)
         """Norm of each weight's masked gradient; NaN if any entry, frozen or not, is not finite."""
         masked = [weight.grad * self.masks[name] for name, weight in self.weights.items()]
         return norms(masked)  # infinity times 0 is NaN, so infinite gradients of frozen rows show
 
     @torch.no_grad()
-    def step(self, lr: float, scale: float = 1.0) -> None:
+    def step(self, lr: float, scale: float = 1.0):
         """One step of AdamW on the chosen rows, their gradients multiplied by `scale`."""
         self.steps += 1
         for name, weight in self.weights.items():
@@ -65,7 +65,7 @@ class MaskedAdamW:
             weight.grad = None
 
 
-def empty_state(weight: torch.Tensor) -> dict[str, torch.Tensor]:
+def empty_state(weight):
     """Both moments, zero, and float32 master weights if the weight is not float32."""
     state = {
         "exp_avg": torch.zeros_like(weight, dtype=torch.float32),
@@ -77,14 +77,14 @@ def empty_state(weight: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def adam(
-    weight: torch.Tensor,  # (R, D) float32, changed in place
-    grad: torch.Tensor,  # (R, D) float32
-    state: dict[str, torch.Tensor],  # both moments, (R, D) float32, changed in place
+    weight,  # (R, D) float32, changed in place
+    grad,  # (R, D) float32
+    state,  # both moments, (R, D) float32, changed in place
     step: int,  # counted from 1
     lr: float,
     betas: tuple[float, float],
     eps: float,
-) -> None:
+):
     """Adam's update, with the operations of torch.optim.AdamW in their order, to the same bits."""
     beta1, beta2 = betas
     exp_avg = state["exp_avg"]
@@ -94,14 +94,16 @@ def adam(
     exp_avg.lerp_(grad, 1 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
 
-    # Both averages start at 0; dividing by 1 - beta^step corrects that bias
-    root = (exp_avg_sq.sqrt() / math.sqrt(1 - beta2**step)).add_(eps)
+    # Both averages start at 0, and are too small in the first steps
+    bias1 = 1 - beta1**step
+    bias2 = 1 - beta2**step
 
-    # w = w - lr m / sqrt(v)
-    weight.addcdiv_(exp_avg, root, value=-lr / (1 - beta1**step))
+    # w = w - lr m / (sqrt(v) + eps), with both corrected
+    root = (exp_avg_sq.sqrt() / math.sqrt(bias2)).add_(eps)
+    weight.addcdiv_(exp_avg, root, value=-lr / bias1)
 
 
-def norms(grads: list[torch.Tensor]) -> torch.Tensor:  # -> (weights,)
+def norms(grads: list[torch.Tensor]):  # -> (weights,)
     """Euclidean norm of each gradient, in float64 where the device has it."""
     # in float64 the sum does not depend on how the rows are divided among processes
     dtype = torch.float32 if grads[0].device.type == "mps" else torch.float64

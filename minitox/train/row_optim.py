@@ -24,9 +24,9 @@ class RowAdamW:
 
     def __init__(
         self,
-        weights: dict[str, torch.Tensor],  # each (R, D), or (R,)
-        masks: dict[str, torch.Tensor],  # each (R,) bool: the rows that are trained
-        row_grads: dict[str, torch.Tensor] | None = None,  # each (n, D) float32
+        weights,  # each (R, D), or (R,)
+        masks,  # each (R,) bool: the rows that are trained
+        row_grads=None,  # each (n, D) float32
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         decay: float = 0.01,
@@ -40,13 +40,13 @@ class RowAdamW:
         self.rows = {name: row_indices(mask) for name, mask in masks.items()}
         self.state = {name: empty_state(self.chosen(name)) for name in weights}
 
-    def chosen(self, name: str) -> torch.Tensor:  # -> (n, D)
+    def chosen(self, name: str):  # -> (n, D)
         """The chosen rows of a weight: a copy, or the weight itself if all rows are chosen."""
         weight = self.weights[name].detach()
         rows = self.rows[name]
         return weight if rows is None else weight.index_select(0, rows)
 
-    def grad(self, name: str) -> torch.Tensor:  # -> (n, D)
+    def grad(self, name: str):  # -> (n, D)
         """The gradient of a weight's chosen rows."""
         if name in self.row_grads:
             return self.row_grads[name]
@@ -54,12 +54,12 @@ class RowAdamW:
         rows = self.rows[name]
         return grad if rows is None else grad.index_select(0, rows)
 
-    def gradient_norms(self) -> torch.Tensor:  # -> (weights,)
+    def gradient_norms(self):  # -> (weights,)
         """Norm of the gradient of each weight's chosen rows."""
         return norms([self.grad(name) for name in self.weights])
 
     @torch.no_grad()
-    def step(self, lr: float, scale: float = 1.0) -> None:
+    def step(self, lr: float, scale: float = 1.0):
         """One step of AdamW on the chosen rows, their gradients multiplied by `scale`."""
         self.steps += 1
         for name, weight in self.weights.items():
@@ -82,7 +82,7 @@ class RowAdamW:
             self.row_grads.get(name, weight.grad).zero_()
 
 
-def row_indices(mask: torch.Tensor) -> torch.Tensor | None:  # (R,) bool -> (n,)
+def row_indices(mask):  # (R,) bool -> (n,)
     """Indices of the chosen rows; None if all are chosen."""
     return None if mask.all() else mask.nonzero().squeeze(1)
 
@@ -120,7 +120,7 @@ class RowLinear(nn.Module):
     with zeros for the other rows.
     """
 
-    def __init__(self, linear: nn.Linear, rows: torch.Tensor, row_grad: torch.Tensor | None):
+    def __init__(self, linear: nn.Linear, rows, row_grad):
         super().__init__()
         self.linear = linear
         self.rows = rows
@@ -131,9 +131,7 @@ class RowLinear(nn.Module):
 
 
 @contextmanager
-def row_gradients(
-    model: nn.Module, masks: dict[str, torch.Tensor], whole: Iterable[str] = ()
-):  # yields {name: (n, D)}
+def row_gradients(model: nn.Module, masks, whole: Iterable[str] = ()):  # yields {name: (n, D)}
     """Within the block, linear layers whose mask leaves rows out are RowLinear; yields `row_grads`.
 
     The gradients of the weights named in `whole` go to the weights' own `.grad`.
@@ -157,7 +155,7 @@ def row_gradients(
             replace(model, module, layer)
 
 
-def replace(model: nn.Module, name: str, module: nn.Module) -> None:
+def replace(model: nn.Module, name: str, module: nn.Module):
     """Put a module in the place of the one of this dotted name."""
     parent, leaf = name.rsplit(".", 1)
     setattr(model.get_submodule(parent), leaf, module)

@@ -94,7 +94,7 @@ def scaling_plan(strategy: str, auroc: NeuronAUROC, choice: Choice) -> Plan:
     return plan
 
 
-def check_not_empty(plan: Plan) -> None:
+def check_not_empty(plan: Plan):
     """ValueError if a plan changes nothing."""
     if not any(mask is None or neurons.count(mask) for mask in plan.masks):
         raise ValueError(f"{plan.name}: no neuron is chosen")
@@ -134,7 +134,7 @@ def only_in(language: str, masks: dict[str, NeuronMask]) -> NeuronMask:
     return {name: rows & (languages[name] == 1) for name, rows in masks[language].items()}
 
 
-def weight_rows(model: LanguageModel, mask: NeuronMask | None) -> dict[str, torch.Tensor]:
+def weight_rows(model: LanguageModel, mask: NeuronMask | None):
     """The chosen rows (R,) of every weight that has any; a mask of None chooses all rows."""
     rows = {}
     if mask is None:

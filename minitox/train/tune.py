@@ -37,10 +37,10 @@ def tune(
     optimizer: MaskedAdamW | RowAdamW,
     pairs: list[Pair],
     hyper: Hyperparameters,
-    add_gradients: Callable[[list[Pair]], torch.Tensor],  # a batch -> its mean loss ()
+    add_gradients,  # a batch -> its mean loss ()
     stage: int = 0,  # gives each stage an order of pairs of its own
     start: int = 0,  # steps that an earlier run has made
-    total_norm: Callable[[torch.Tensor], torch.Tensor] = torch.linalg.vector_norm,
+    total_norm=torch.linalg.vector_norm,
 ) -> Iterator[float]:
     """Tune the optimizer's weights, in place; yields the loss of each step from `start` on.
 
@@ -65,7 +65,7 @@ def tune(
         yield loss
 
 
-def batch_of(step: int, pairs: int, hyper: Hyperparameters, stage: int) -> np.ndarray:
+def batch_of(step: int, pairs: int, hyper: Hyperparameters, stage: int):
     """Indices of a step's pairs; each epoch is a new random order."""
     epoch, place = divmod(step, hyper.steps_in_epoch(pairs))
     order = np.random.default_rng([hyper.seed, stage, epoch]).permutation(pairs)

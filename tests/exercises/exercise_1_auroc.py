@@ -1,4 +1,4 @@
-"""Exercise 1. How well does a neuron tell toxic from clean?  [paper §3.1] (easy)
+"""Exercise 1. How well does a neuron separate toxic from clean text?  [paper §3.1] (easy)
 
 A neuron gives each of N sentences one number, its response. Each sentence is labelled toxic or
 clean. The neuron's AUROC is the probability that a randomly drawn toxic sentence gets a larger

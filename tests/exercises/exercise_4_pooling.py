@@ -1,4 +1,4 @@
-"""Exercise 4. Why did max-pooling choose these neurons?  [paper §3.1, Table 2] (medium)
+"""Exercise 4. Why did max pooling select these neurons?  [paper §3.1, Table 2] (medium)
 
 A neuron has one output for every token, but a label belongs to a whole sentence, so the outputs
 are pooled into one number. The paper does not say how; the code that it builds on takes the
@@ -22,8 +22,9 @@ Run the tests with
     python -m pytest tests/exercises/test_exercise_4_pooling.py
 
 Afterwards read minitox/detect/responses.py and match_lengths in minitox/detect/controls.py. Then
-look at the columns "AUROC(length)" and "toxic neurons" of the first table in README.md: for which
-languages would you believe the count? Try `python detect.py --pool mean --out out/mean`.
+run `python detect.py` and look at the columns "AUROC(length)" and "toxic neurons" of its Table 2:
+for which languages would you believe the count? Compare `python detect.py --pool mean --out
+out/mean`.
 """
 
 

@@ -23,8 +23,8 @@ Run the tests with
 
     python -m pytest tests/exercises/test_exercise_5_random_labels.py
 
-Afterwards read minitox/detect/controls.py, and look at the columns "random labels" and "beyond
-chance" of the tables in README.md. For which languages is there evidence?
+Afterwards read minitox/detect/controls.py. Then run `python detect.py` and look at the columns
+"random labels" and "beyond chance" of its Table 2: for which languages is there evidence?
 """
 
 

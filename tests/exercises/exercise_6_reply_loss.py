@@ -19,9 +19,9 @@ Run the tests with
 
     python -m pytest tests/exercises/test_exercise_6_reply_loss.py
 
-Afterwards read reply_loss in minitox/train/finetune.py, which computes logits only where there is
-loss, and train_step, which splits a batch that is too large for the memory into micro-batches,
-and still computes the mean over the whole batch.
+Afterwards read minitox/train/loss.py: reply_loss, the definition, chunked_reply_loss, which holds a
+few logits in memory at a time, and add_gradients, which splits a batch that is too large for the
+memory into micro-batches, and still computes the mean over the whole batch.
 """
 
 

@@ -29,7 +29,7 @@ Run the tests with
 
     python -m pytest tests/exercises/test_exercise_7_frozen_rows.py
 
-Afterwards read minitox/train/optim.py, which solves this twice: once to be read, and once for
+Afterwards read minitox/train/optim.py, which solves this to be read, and row_optim.py, for
 models whose gradients alone do not fit in memory. Then read minitox/train/frozen.py, which trusts
 neither and compares the weights that should not have moved. Questions to think about: would SGD
 without momentum freeze the rows? What if the weights are bfloat16, where 1 + 0.001 is 1?

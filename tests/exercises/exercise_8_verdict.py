@@ -21,9 +21,9 @@ Use only numpy. Run the tests with
 
     python -m pytest tests/exercises/test_exercise_8_verdict.py
 
-Afterwards read minitox/evaluate/metrics.py, then the table "Summary" in README.md: which of its
-columns would you put into the abstract? What does the row "random" tell you about the row
-"multilingual"?
+Afterwards read minitox/evaluate/metrics.py. Then run detect.py, train.py and evaluate.py, and look
+at the table "Summary" of out/report.md: which of its columns would you put into the abstract? What
+does the row "random" show about the row "multilingual"?
 """
 
 

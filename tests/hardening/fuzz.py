@@ -1,9 +1,14 @@
-"""A fuzzer: spoil a file, run the script that reads it, and see that it works or says in one line why not.
+"""A fuzzer: spoil an input file, run the script that reads it, and check how the script ends.
+
+The script must work or print one line that explains why not.
 
     python tests/hardening/fuzz.py --mutants 2000 --seed 1
-    python tests/hardening/fuzz.py --only config --seed 1 --first 17 --mutants 1       # one mutant again, with all that it said
 
-Each mutant runs in a fork of this process, so that a crash, a hang or a blow-up is its own end and no other's.
+    # one mutant again, with everything that it prints
+    python tests/hardening/fuzz.py --only config --seed 1 --first 17 --mutants 1
+
+Each mutant runs in a fork of this process, so a crash, a hang or excessive memory ends only that
+fork.
 """
 
 import argparse
@@ -16,83 +21,66 @@ import tempfile
 import time
 import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
+from kinds import KINDS, Kind  # noqa: E402
 from mutate import restore, spoil  # noqa: E402
-from worlds import KINDS, Kind  # noqa: E402
 
-from minitox.run import cli  # noqa: E402
+from minitox.run import script  # noqa: E402
 
-SECONDS, WALL, MEMORY, DISK = (
-    20,
-    120,
-    2 * 2**30,
-    100 * 2**20,
-)  # of a mutant: CPU time, time at all, what it may add, largest file
-LONGEST = 1_010  # characters of a line that is clear
+# limits of a mutant
+SECONDS = 20  # of CPU time
+WALL = 120  # seconds in all
+MEMORY = 2 * 2**30  # bytes that it may allocate
+DISK = 100 * 2**20  # bytes of the largest file
+LONGEST = 1_010  # characters of an error message
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a process ended."""
 
-    status: int  # below 0: by that signal
-    said: str  # what stands on stderr
+    status: int  # negative: killed by that signal
+    stderr: str
     seconds: float
     megabytes: int
 
 
-def forked(work: Path, action) -> Outcome:
-    """Run an action in a fork, in the folder `work` and within limits."""
-    said, start = work.with_name("stderr"), time.monotonic()
+def forked(work: Path, action: Callable) -> Outcome:
+    """Run a function in a fork, in the folder `work` and within the limits."""
+    stderr = work.with_name("stderr")
+    start = time.monotonic()
     sys.stdout.flush()
-    if not (child := os.fork()):
+    child = os.fork()
+    if not child:
         status = 99
         try:
-            status = confined(work, said, action)
+            status = run_confined(work, stderr, action)
         finally:
             os._exit(status)
     _, status, used = os.wait4(child, 0)
     return Outcome(
         os.waitstatus_to_exitcode(status),
-        said.read_text("utf-8", "replace"),
+        stderr.read_text("utf-8", "replace"),
         time.monotonic() - start,
         used.ru_maxrss // 1_000,
     )
 
 
-def confined(work: Path, said: Path, action) -> int:
-    """In the child: the exit status of the action."""
+def run_confined(work: Path, stderr: Path, action: Callable) -> int:
+    """In the child process: run the action; return its exit status."""
     os.chdir(work)
-    streams = [
-        os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        for path in (os.devnull, work.with_name("stdout"), said)
-    ]
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    sys.stdin, sys.stdout = (
-        open(0, closefd=False),
-        io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8"),
-    )
-    sys.stderr = io.TextIOWrapper(
-        io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
-    )
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    for what, limit in (
-        (resource.RLIMIT_AS, held + MEMORY),
-        (resource.RLIMIT_CPU, SECONDS),
-        (resource.RLIMIT_FSIZE, DISK),
-    ):
-        resource.setrlimit(what, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(WALL)
+    redirect(work.with_name("stdout"), stderr)
+    set_limits()
     try:
-        cli.run(action)
+        script.run(action)
         status = 0
     except SystemExit as stop:
         status = stop.code
@@ -107,96 +95,135 @@ def confined(work: Path, said: Path, action) -> int:
     return status
 
 
-def state(folder: Path, out: str) -> dict:
-    """All that lies in a folder, but in `out` in it."""
-    return {
-        str(path.relative_to(folder)): (
-            path.lstat().st_size,
-            path.lstat().st_mtime_ns,
-            path.lstat().st_mode,
-        )
-        for path in folder.rglob("*")
-        if not path.is_dir()
-        and path.name not in ("stdout", "stderr", ".lock")
-        and not path.is_relative_to(folder / "work" / out)
-    }
+def redirect(stdout: Path, stderr: Path) -> None:
+    """Read standard input from nowhere, and write both outputs to files."""
+    for number, path in enumerate((os.devnull, stdout, stderr)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdin = open(0, closefd=False)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8")
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
+
+
+def set_limits() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + MEMORY
+    for what, limit in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_FSIZE, DISK),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (limit, limit))
+    signal.alarm(WALL)
+
+
+def files_outside(folder: Path, out: str) -> dict:
+    """Size, time and mode of every file in a folder, except those in work/`out`."""
+    state = {}
+    for path in folder.rglob("*"):
+        ours = path.name in ("stdout", "stderr", ".lock")
+        if ours or path.is_dir() or path.is_relative_to(folder / "work" / out):
+            continue
+        stat = path.lstat()
+        state[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns, stat.st_mode)
+    return state
 
 
 def complaint(outcome: Outcome) -> str | None:
     """What is wrong with how a script ended; None if nothing is."""
-    lines = outcome.said.splitlines()
+    lines = outcome.stderr.splitlines()
+    # 1) a signal
     if outcome.status < 0:
-        return {signal.SIGXCPU: "hangs", signal.SIGALRM: "hangs", signal.SIGKILL: "hangs"}.get(
-            -outcome.status, f"signal {-outcome.status}"
-        )
+        number = -outcome.status
+        hangs = number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL)
+        return "hangs" if hangs else f"signal {number}"
+    # 2) an exception
     if outcome.status not in (0, 2):
         places = [
             line.strip()
             for line in lines
             if line.startswith('  File "') and "site-packages" not in line
         ]
-        return f"{(lines or ['nothing said'])[-1][:200]}   {places[-1].rsplit('/', 1)[-1] if places else ''}"
+        last = lines[-1][:200] if lines else "nothing on stderr"
+        return f"{last}   {places[-1].rsplit('/', 1)[-1] if places else ''}"
+    # 3) success
     if outcome.status == 0:
-        return None if not lines else f"status 0, but says {lines[0][:100]!a}"
-    text = outcome.said.removesuffix("\n")
-    if "\nthread '" in "\n" + text:  # Rust told of its panic before Python could
+        return f"status 0, but prints {lines[0][:100]!a} to stderr" if lines else None
+    # 4) an error message
+    text = outcome.stderr.removesuffix("\n")
+    if "\nthread '" in "\n" + text:  # the tokenizers package reports a Rust panic before it raises
         text = "error: " + text.rpartition("\nerror: ")[2]
     if not text.startswith("error: ") or not text.isprintable() or "Traceback" in text:
-        return f"says no single printable line, but {text[-200:]!a}"
-    return (
-        None if len(text) <= LONGEST else f"says a line of {len(text):,} characters: {text[:100]!a}"
-    )
+        return f"prints no single printable line, but {text[-200:]!a}"
+    if len(text) > LONGEST:
+        return f"prints a line of {len(text):,} characters: {text[:100]!a}"
+    return None
 
 
-def mutant(
+def run_mutant(
     kind: Kind, name: str, folder: Path, seed: int, number: int
 ) -> tuple[str, Outcome, str | None]:
-    """Make one mutant and run it: what was spoilt, how it ended, and what is wrong with that."""
-    rng, work = Random(f"{seed} {name} {number}"), folder / "work"
+    """Make and run one mutant; return what was spoilt, how it ended, and what is wrong."""
+    # 1) spoil a file
+    rng = Random(f"{seed} {name} {number}")
+    work = folder / "work"
     restore(folder / "base", work)
-    files = sorted(
-        {path for pattern in kind.files for path in work.glob(pattern) if path.is_file()}
-    )
-    path = rng.choice(files)
+    files = set()
+    for pattern in kind.files:
+        files |= {path for path in work.glob(pattern) if path.is_file()}
+    path = rng.choice(sorted(files))
     what = f"{path.relative_to(work)}: {spoil(path, rng)}"
-    before = state(work.parent, kind.out)
+    # 2) run the script
+    before = files_outside(work.parent, kind.out)
     outcome = forked(work, lambda: kind.main(kind.arguments.split()))
-    changed = {path for path, at in before.items() ^ state(work.parent, kind.out).items()}
-    wrong = complaint(outcome) or (f"writes to {min(changed)}" if changed else None)
+    after = files_outside(work.parent, kind.out)
+    # 3) check how it ended and what it changed
+    changed = {path for path, _ in before.items() ^ after.items()}
+    wrong = complaint(outcome)
+    if wrong is None and changed:
+        wrong = f"writes to {min(changed)}"
     return what, outcome, wrong
 
 
-def world(kind: Kind, root: Path) -> Path:
-    """The folder of a kind in `root`, its base made unless another kind has the same."""
+def make_world(kind: Kind, root: Path) -> Path:
+    """The folder of a kind in `root`; its base is made once for all kinds that share it."""
     folder = root / "-".join(part.__name__ for part in kind.world)
+    base = folder / "base"
     if not folder.exists():
-        (folder / "base").mkdir(parents=True)
+        base.mkdir(parents=True)
 
         def make():
             for part in kind.world:
-                part(folder / "base")
+                part(base)
 
-        made = forked(folder / "base", make)
-        assert made.status == 0, made.said
+        outcome = forked(base, make)
+        assert outcome.status == 0, outcome.stderr
     return folder
 
 
 def fuzz(name: str, seed: int, numbers: range, root: Path) -> tuple[dict, list[Outcome]]:
-    """Mutants of a kind; the complaints, each with the numbers of its mutants and what was spoilt in the first, and all outcomes."""
-    folder, complaints, outcomes = world(KINDS[name], root), defaultdict(list), []
+    """Run mutants of a kind; return the complaints and all outcomes.
+
+    Complaints are {what is wrong: [(number of the mutant, what was spoilt)]}.
+    """
+    folder = make_world(KINDS[name], root)
+    complaints = defaultdict(list)
+    outcomes = []
     for number in numbers:
-        what, outcome, wrong = mutant(KINDS[name], name, folder, seed, number)
+        what, outcome, wrong = run_mutant(KINDS[name], name, folder, seed, number)
         outcomes.append(outcome)
         if wrong:
             complaints[wrong].append((number, what))
         if len(numbers) == 1:
-            print(f"{what}\nstatus {outcome.status}\n{outcome.said}")
+            print(f"{what}\nstatus {outcome.status}\n{outcome.stderr}")
     return complaints, outcomes
 
 
-def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mutants", type=int, default=40, help="of each kind")
+def parse_arguments(argv) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Spoil input files and check how scripts end.")
+    parser.add_argument("--mutants", type=int, default=40, help="mutants of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
     parser.add_argument(
@@ -207,30 +234,35 @@ def main(argv=None) -> int:
         metavar="KIND",
         help=", ".join(KINDS),
     )
-    args, failed = parser.parse_args(argv), 0
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_arguments(argv)
+    show = partial(print, flush=True)
     torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = (
-        "false"  # its threads do not outlive a fork, and it says so
-    )
-    root = tempfile.TemporaryDirectory()
-    for name in args.only:
-        start = time.monotonic()
-        complaints, outcomes = fuzz(
-            name, args.seed, range(args.first, args.first + args.mutants), Path(root.name)
-        )
-        well, refused = (sum(outcome.status == status for outcome in outcomes) for status in (0, 2))
-        print(
-            f"kind {name:16} {len(outcomes):5} mutants, {well:5} accepted, {refused:5} refused, {sum(map(len, complaints.values())):4} wrong; "
-            f"slowest {max(o.seconds for o in outcomes):.1f} s, most memory {max(o.megabytes for o in outcomes):,} MB, "
-            f"{time.monotonic() - start:.0f} s in all",
-            flush=True,
-        )
-        for wrong, found in sorted(complaints.items(), key=lambda item: -len(item[1])):
-            print(
-                f"    {len(found)} x {wrong}\n        --only {name} --seed {args.seed} --first {found[0][0]} --mutants 1: {found[0][1]}",
-                flush=True,
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # otherwise it warns that threads do not fork
+    numbers = range(args.first, args.first + args.mutants)
+    failed = 0
+    with tempfile.TemporaryDirectory() as root:
+        for name in args.only:
+            start = time.monotonic()
+            complaints, outcomes = fuzz(name, args.seed, numbers, Path(root))
+            accepted = sum(outcome.status == 0 for outcome in outcomes)
+            refused = sum(outcome.status == 2 for outcome in outcomes)
+            wrong = sum(map(len, complaints.values()))
+            show(
+                f"kind {name:16} {len(outcomes):5} mutants, {accepted:5} accepted, "
+                f"{refused:5} refused, {wrong:4} wrong; "
+                f"slowest {max(outcome.seconds for outcome in outcomes):.1f} s, "
+                f"most memory {max(outcome.megabytes for outcome in outcomes):,} MB, "
+                f"{time.monotonic() - start:.0f} s in all"
             )
-        failed += len(complaints)
+            for what, mutants in sorted(complaints.items(), key=lambda item: -len(item[1])):
+                number, spoilt = mutants[0]
+                again = f"--only {name} --seed {args.seed} --first {number} --mutants 1"
+                show(f"    {len(mutants)} x {what}\n        {again}: {spoilt}")
+            failed += len(complaints)
     return 1 if failed else 0
 
 

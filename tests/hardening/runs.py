@@ -1,4 +1,4 @@
-"""What the tests of kills and of limits share: small runs of each script, undisturbed, and ways to start one and look at its files."""
+"""Small undisturbed runs of each script, shared by the tests of kills and of limits."""
 
 import fcntl
 import os
@@ -8,8 +8,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fuzz import forked
@@ -24,62 +24,55 @@ MAINS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
 
 
 def files_in(out: Path) -> dict[str, bytes]:
-    """All results; a hidden file is a lock, or what a kill left unfinished."""
-    paths = [path for path in sorted(out.rglob("*")) if path.is_file()]
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in paths
-        if not path.name.startswith(".")
-    }
+    """All results; hidden files are left out, as they are locks or remains of a killed run."""
+    contents = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            contents[str(path.relative_to(out))] = path.read_bytes()
+    return contents
 
 
-def start(
-    script: str, arguments: str, home: Path, before: Callable | None = None
-) -> subprocess.Popen:
-    """A script in the folder `home`, with its results in out/; returns when it is at work. What it says is in stderr."""
+def start(script: str, arguments: str, home: Path) -> subprocess.Popen:
+    """Start a script in the folder `home`, with results in out/; return once it has the lock.
 
-    def ready() -> None:
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # which shells have jobs in the background ignore
-        if before:
-            before()
+    Its messages are written to the file stderr.
+    """
 
-    lock, said = home / "out" / ".lock", open(home / "stderr", "w")
+    def receive_interrupts() -> None:
+        # shells make jobs in the background ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     process = subprocess.Popen(
         [sys.executable, str(ROOT / f"{script}.py"), *arguments.split()],
         cwd=home,
         stdout=subprocess.DEVNULL,
-        stderr=said,
+        stderr=open(home / "stderr", "w"),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=ready,
+        preexec_fn=receive_interrupts,
     )
-    while not is_held(lock) and process.poll() is None:
+    while not is_locked(home / "out" / ".lock") and process.poll() is None:
         time.sleep(0.001)
     return process
 
 
-def is_held(lock: Path) -> bool:
-    """Whether a process has locked a file; asking does not lock it."""
-    if not lock.exists():
+def is_locked(path: Path) -> bool:
+    """Whether a process has locked a file; this does not lock it."""
+    if not path.exists():
         return False
-    with open(lock) as file:
-        layout, question = "hhqqi", (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # struct flock
-        return (
-            struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *question)))[
-                0
-            ]
-            != fcntl.F_UNLCK
-        )
+    layout = "hhqqi"  # struct flock
+    question = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with open(path) as file:
+        answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+    return struct.unpack(layout, answer)[0] != fcntl.F_UNLCK
 
 
 @dataclass(frozen=True)
 class Small:
-    """A small run of a script on a random model: the folder in which it begins, and what it leaves in out/ if nothing disturbs it."""
+    """A small run of a script on a random model."""
 
     script: str
-    base: Path
-    expected: dict[str, bytes]
+    base: Path  # the folder in which it starts
+    expected: dict[str, bytes]  # the files in out/ at the end
 
     def main(self) -> None:
         MAINS[self.script](ARGUMENTS[self.script].split())
@@ -89,8 +82,8 @@ class Small:
 
 
 def small_runs(folder: Path) -> dict[str, Small]:
-    """A small run of each script, which begins with what the scripts before it left."""
-    home, found = folder / "work", {}
+    """A small run of each script; each starts with the results of the scripts before it."""
+    home = folder / "work"
     home.mkdir()
 
     def make() -> None:
@@ -98,10 +91,12 @@ def small_runs(folder: Path) -> dict[str, Small]:
             part(home)
         (home / "out").mkdir()
 
-    made = forked(home, make)
+    outcome = forked(home, make)
+    assert outcome.status == 0, outcome.stderr
+    runs = {}
     for script, main in MAINS.items():
         base = shutil.copytree(home, folder / script)
-        made = forked(home, lambda: main(ARGUMENTS[script].split())) if made.status == 0 else made
-        found[script] = Small(script, base, files_in(home / "out"))
-    assert made.status == 0, made.said
-    return found
+        outcome = forked(home, partial(main, ARGUMENTS[script].split()))
+        assert outcome.status == 0, outcome.stderr
+        runs[script] = Small(script, base, files_in(home / "out"))
+    return runs

@@ -1,4 +1,7 @@
-"""Spoilt files of every kind: a script works or says in one line why not, and neither crashes, hangs nor touches what is not its own."""
+"""Spoilt files of every kind: a script works, or prints one line that explains why not.
+
+It neither crashes nor hangs, and it writes only to its own files.
+"""
 
 import json
 import os
@@ -13,27 +16,32 @@ from random import Random
 
 import fuzz
 import pytest
-from mutate import WILD, dumped, spoil, spoilt_json
+from kinds import KINDS, Kind
+from mutate import spoil
+from mutate_json import WILD, dumped, spoilt_json
 from tiny import error_of, write_model
-from worlds import KINDS
 
 import detect
 from minitox.errors import InputError
 from minitox.files import as_written
 from minitox.lm import checkpoint
 
-FUZZ, EXAMPLE = Path(__file__).with_name("fuzz.py"), '{"a": [1, {"b": "c"}], "d": null}'
+FUZZ = Path(__file__).with_name("fuzz.py")
+EXAMPLE = '{"a": [1, {"b": "c"}], "d": null}'
+
+
+# The fuzzer
 
 
 @pytest.fixture(scope="module")
 def fuzzed():
-    """What the fuzzer says of each kind, and the complaints beneath it; in a process of its own, for it forks."""
-    done = subprocess.run(
-        [sys.executable, FUZZ, "--mutants", "12", "--seed", "3"], capture_output=True, text=True
-    )
-    parts = [part.split(None, 1) for part in ("\n" + done.stdout).split("\nkind ")[1:]]
-    assert {name for name, _ in parts} == set(KINDS), done.stderr
-    return dict(parts)
+    """The fuzzer's report on each kind; it runs in a process of its own, because it forks."""
+    command = [sys.executable, FUZZ, "--mutants", "12", "--seed", "3"]
+    process = subprocess.run(command, capture_output=True, text=True)
+    reports = ("\n" + process.stdout).split("\nkind ")[1:]
+    by_kind = dict(report.split(None, 1) for report in reports)
+    assert set(by_kind) == set(KINDS), process.stderr
+    return by_kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,13 +49,13 @@ def test_a_spoilt_file_is_read_or_refused_in_one_line(kind, fuzzed):
     assert " 0 wrong" in fuzzed[kind], fuzzed[kind]
 
 
-def beside(argv):
+def write_beside(argv):
     (Path.cwd() / "beside").touch()
 
 
-def inside(argv):
+def write_inside(argv):
     Path("out").mkdir()
-    (Path("out") / "found").touch()
+    (Path("out") / "result").touch()
 
 
 def raising(error):
@@ -58,7 +66,7 @@ def raising(error):
 
 
 @pytest.mark.parametrize(
-    "main, says",
+    "main, expected",
     [
         (raising(KeyError("x")), "KeyError: 'x'"),
         (raising(InputError("a" * 10**6)), None),
@@ -68,37 +76,42 @@ def raising(error):
         (lambda argv: bytearray(2**33), "MemoryError"),
         (lambda argv: print("\ud800"), "UnicodeEncodeError"),
         (lambda argv: os.kill(os.getpid(), signal.SIGTERM), "signal 15"),
-        (lambda argv: print("a", file=sys.stderr), "says"),
-        (lambda argv: sys.exit(3), "nothing said"),
-        (beside, "writes to work/beside"),
-        (inside, None),
+        (lambda argv: print("a", file=sys.stderr), "prints 'a' to stderr"),
+        (lambda argv: sys.exit(3), "nothing on stderr"),
+        (write_beside, "writes to work/beside"),
+        (write_inside, None),
     ],
 )
-def test_the_fuzzer_sees_what_goes_wrong_and_nothing_else(main, says, tmp_path, monkeypatch):
+def test_the_fuzzer_reports_what_goes_wrong_and_nothing_else(main, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(fuzz, "WALL", 2)
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "given.txt").write_text("soup")
-    wrong = fuzz.mutant(fuzz.Kind(main, "", ("given.txt",)), "made up", tmp_path, seed=0, number=0)[
-        2
-    ]
-    assert wrong is None if says is None else says in wrong
+    kind = Kind(main, "", ("given.txt",))
+    wrong = fuzz.run_mutant(kind, "made up", tmp_path, seed=0, number=0)[2]
+    if expected is None:
+        assert wrong is None
+    else:
+        assert expected in wrong
 
 
 def test_the_same_seed_spoils_the_same_way(tmp_path):
-    found = []
+    path = tmp_path / "x.json"
+    results = []
     for seed in (1, 1, 2):
-        (tmp_path / "x.json").write_text(EXAMPLE)
-        found.append((spoil(tmp_path / "x.json", Random(seed)), (tmp_path / "x.json").read_bytes()))
-    assert found[0] == found[1] != found[2]
+        path.write_text(EXAMPLE)
+        how = spoil(path, Random(seed))
+        results.append((how, path.read_bytes()))
+    assert results[0] == results[1] != results[2]
 
 
 def test_every_wild_value_gets_into_some_mutant():
-    seen = "".join(spoilt_json(EXAMPLE, Random(seed))[1] for seed in range(2_000))
-    assert all(
-        dumped(value, True) in seen
-        for value in WILD
-        if not isinstance(value, float) or value == value
-    )
+    spoilt = "".join(spoilt_json(EXAMPLE, Random(seed))[1] for seed in range(2_000))
+    for value in WILD:
+        is_nan = isinstance(value, float) and value != value
+        assert is_nan or dumped(value, True) in spoilt
+
+
+# Models
 
 
 @pytest.mark.parametrize(
@@ -117,18 +130,18 @@ def test_every_wild_value_gets_into_some_mutant():
     ],
 )
 def test_an_index_cannot_leave_its_folder(name, tmp_path):
-    write_model(tmp_path / "model")
-    (tmp_path / "escape").mkdir()
-    shutil.move(
-        tmp_path / "model" / "model.safetensors", tmp_path / "escape"
-    )  # what it would find there
-    name = name.format(tmp_path) if isinstance(name, str) else name
-    names = checkpoint.tensor_names(tmp_path / "escape" / "model.safetensors")
-    (tmp_path / "model" / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": dict.fromkeys(names, name)})
-    )
+    folder = tmp_path / "model"
+    write_model(folder)
+    escape = tmp_path / "escape"
+    escape.mkdir()
+    shutil.move(folder / "model.safetensors", escape)  # the index would find this file there
+    if isinstance(name, str):
+        name = name.format(tmp_path)
+    names = checkpoint.tensor_names(escape / "model.safetensors")
+    index = {"weight_map": dict.fromkeys(names, name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="may not point outside its folder|no such file"):
-        checkpoint.load(tmp_path / "model")
+        checkpoint.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -143,26 +156,22 @@ def test_an_index_cannot_leave_its_folder(name, tmp_path):
         {"max_position_embeddings": 2**28, "num_hidden_layers": 1_000},
     ],
 )
-def test_a_config_that_claims_a_giant_is_refused_at_once(changes, tmp_path, capsys):
-    write_model(tmp_path / "model")
-    path, start = tmp_path / "model" / "config.json", time.process_time()
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    said = error_of(
-        detect.main,
-        ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--device", "cpu"],
-        capsys,
-    )
-    assert (
-        said.count("\n") == 1
-        and str(tmp_path / "model") in said
-        and time.process_time() - start < 30
-    )
+def test_a_config_with_huge_sizes_is_refused_at_once(changes, tmp_path, capsys):
+    folder = tmp_path / "model"
+    write_model(folder)
+    start = time.process_time()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    arguments = ["--model", str(folder), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    message = error_of(detect.main, arguments, capsys)
+    assert message.count("\n") == 1 and str(folder) in message
+    assert time.process_time() - start < 30
 
 
 @pytest.mark.parametrize(
     "shape, ends", [([2**40, 2**20], 2**62), ([2**31], 2**33), ([300, 32], 10**18)]
 )
-def test_a_header_that_claims_more_than_the_file_holds_is_refused(shape, ends, tmp_path):
+def test_a_header_that_describes_more_than_the_file_contains_is_refused(shape, ends, tmp_path):
     write_model(tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
     data = path.read_bytes()
@@ -175,17 +184,52 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused(shape, ends, t
         checkpoint.load(tmp_path / "model")
 
 
-def test_what_a_message_quotes_of_a_file_neither_floods_nor_commands_the_terminal():
-    assert (
-        str(InputError("en.jsonl:3: é世\x1b[2J\u202e\nb\ud800; delete it"))
-        == "en.jsonl:3: é世\\x1b[2J\\u202e\\nb\\ud800; delete it"
-    )
-    said = str(InputError("de.jsonl:7: field " + "x" * 10**6 + "; delete it"))
-    assert (
-        said.startswith("de.jsonl:7: field x")
-        and said.endswith("x; delete it")
-        and len(said) < 1_000
-    )
+def test_weights_in_a_pickle_are_not_opened(tmp_path):
+    write_model(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(InputError, match="minitox reads safetensors weights only"):
+        checkpoint.load(tmp_path / "model")
+
+
+def test_no_source_file_unpickles_or_executes_what_it_reads():
+    root = FUZZ.parents[2]
+    sources = [*root.glob("*.py"), *(root / "minitox").rglob("*.py"), *(root / "data").glob("*.py")]
+    assert len(sources) > 30
+    unsafe = re.compile(r"pickle|torch\.load|marshal|\bexec\(|(?<!\.)\beval\(")
+    for path in sources:
+        assert not unsafe.search(path.read_text()), path
+
+
+# Messages
+
+
+def test_text_that_a_message_quotes_from_a_file_is_cut_and_has_no_control_characters():
+    error = InputError("en.jsonl:3: é世\x1b[2J\u202e\nb\ud800; delete it")
+    assert str(error) == "en.jsonl:3: é世\\x1b[2J\\u202e\\nb\\ud800; delete it"
+    message = str(InputError("de.jsonl:7: field " + "x" * 10**6 + "; delete it"))
+    assert message.startswith("de.jsonl:7: field x")
+    assert message.endswith("x; delete it")
+    assert len(message) < 1_000
+
+
+# Files that minitox wrote
+
+ROW = {
+    "id": 1,
+    "text": "x",
+    "losses": [[]],
+    "band": [0.1, 0.2],
+    "by": {"de": {"pairs": 1}},
+    "stopped": False,
+}
+ROW_KINDS = {
+    "id": int,
+    "text": str | None,
+    "losses": [[float]],
+    "band": [float, float],
+    "by": {str: {"pairs": int}},
+    "stopped": bool,
+}
 
 
 @pytest.mark.parametrize(
@@ -196,8 +240,8 @@ def test_what_a_message_quotes_of_a_file_neither_floods_nor_commands_the_termina
         ({"id": True}, "id"),
         ({"id": 2**60}, "id"),
         ({"id": 1.0}, "id"),
-        ({"said": None}, None),
-        ({"said": 3}, "said"),
+        ({"text": None}, None),
+        ({"text": 3}, "text"),
         ({"losses": []}, None),
         ({"losses": [[0.5], []]}, None),
         ({"losses": [0.5]}, "losses"),
@@ -211,68 +255,30 @@ def test_what_a_message_quotes_of_a_file_neither_floods_nor_commands_the_termina
         ({"stopped": 1}, "stopped"),
     ],
 )
-def test_what_minitox_wrote_is_checked_when_it_is_read_back(row, wrong, tmp_path):
-    row = {
-        "id": 1,
-        "said": "x",
-        "losses": [[]],
-        "band": [0.1, 0.2],
-        "by": {"de": {"pairs": 1}},
-        "stopped": False,
-    } | row
-    kinds = {
-        "id": int,
-        "said": str | None,
-        "losses": [[float]],
-        "band": [float, float],
-        "by": {str: {"pairs": int}},
-        "stopped": bool,
-    }
+def test_what_minitox_wrote_is_checked_when_it_is_read_again(row, wrong):
+    row = ROW | row
     if wrong is None:
-        assert as_written("rows.jsonl:1", row, **kinds) == row
-    else:
-        with pytest.raises(InputError, match=f"rows.jsonl:1: '{wrong}' is not as minitox wrote it"):
-            as_written("rows.jsonl:1", row, **kinds)
-        with pytest.raises(InputError, match=f"rows.jsonl:1: '{wrong}'"):
-            as_written(
-                "rows.jsonl:1",
-                {field: value for field, value in row.items() if field != wrong},
-                **kinds,
-            )
+        assert as_written("rows.jsonl:1", row, **ROW_KINDS) == row
+        return
+    with pytest.raises(InputError, match=f"rows.jsonl:1: '{wrong}' is not as minitox wrote it"):
+        as_written("rows.jsonl:1", row, **ROW_KINDS)
+    del row[wrong]
+    with pytest.raises(InputError, match=f"rows.jsonl:1: '{wrong}'"):
+        as_written("rows.jsonl:1", row, **ROW_KINDS)
 
 
-def test_responses_that_were_cut_short_are_recorded_anew_and_change_nothing(tmp_path):
-    """As after a crash of the whole machine, which may leave a file with a name and no content."""
-    kind, found = KINDS["responses"], []
-    folder = fuzz.world(kind, tmp_path)
+def test_truncated_files_of_responses_are_recorded_again_with_the_same_result(tmp_path):
+    """A crash of the whole machine may leave a file that has a name but no content."""
+    kind = KINDS["responses"]
+    folder = fuzz.make_world(kind, tmp_path)
+    work = folder / "work"
+    results = []
     for size in (None, 0, 100):
-        fuzz.restore(folder / "base", folder / "work")
-        for path in (
-            (folder / "work").glob("out/neurons/*.partial/*.f16") if size is not None else ()
-        ):
-            os.truncate(path, size)
-        assert fuzz.forked(folder / "work", lambda: kind.main(kind.arguments.split())).status == 0
-        found.append(
-            {
-                path.name: path.read_bytes()
-                for path in (folder / "work").glob("out/neurons/*.safetensors")
-            }
-        )
-    assert found[0] == found[1] == found[2] and len(found[0]) == 2
-
-
-def test_weights_that_are_a_pickle_are_not_opened(tmp_path):
-    write_model(tmp_path / "model")
-    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
-    with pytest.raises(InputError, match="minitox reads safetensors weights only"):
-        checkpoint.load(tmp_path / "model")
-
-
-def test_nothing_here_unpickles_or_executes_what_it_reads():
-    root = FUZZ.parents[2]
-    sources = [*root.glob("*.py"), *(root / "minitox").rglob("*.py"), *(root / "data").glob("*.py")]
-    assert len(sources) > 30
-    for path in sources:
-        assert not re.search(
-            r"pickle|torch\.load|marshal|\bexec\(|(?<!\.)\beval\(", path.read_text()
-        ), path
+        fuzz.restore(folder / "base", work)
+        if size is not None:
+            for path in work.glob("out/neurons/*.partial/*.f16"):
+                os.truncate(path, size)
+        assert fuzz.forked(work, lambda: kind.main(kind.arguments.split())).status == 0
+        paths = work.glob("out/neurons/*.safetensors")
+        results.append({path.name: path.read_bytes() for path in paths})
+    assert results[0] == results[1] == results[2] and len(results[0]) == 2

@@ -1,16 +1,20 @@
-"""A full disk, a limit on the size of files, a folder that cannot be written, two runs in one folder: one line, and nothing is lost."""
+"""A full disk, a limit on file sizes, an unwritable folder, and two runs in one folder.
+
+Each gives an error message of one line, and no result is lost.
+"""
 
 import os
 import resource
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fuzz import Outcome, forked
 from runs import ARGUMENTS, MAINS, Small, files_in, small_runs, start
 
-from minitox.files import hold
+from minitox.run.outputs import lock
 
 
 @pytest.fixture(scope="module")
@@ -20,25 +24,19 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def tmpfs(tmp_path):
-    """A function that puts what a folder holds on a disk of its own, mounted in its place; with `free` KiB left on it."""
+    """A function that mounts a disk of its own at a folder, or changes its options."""
     if os.geteuid() != 0:
         pytest.skip("mounts need root")
     mounted = []
 
     def mount(folder: Path, options: str) -> None:
-        command = [
-            "mount",
-            *(
-                ["-o", f"remount,{options}"]
-                if folder in mounted
-                else ["-t", "tmpfs", "-o", options, "tmpfs"]
-            ),
-            str(folder),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode and not mounted:
-            pytest.skip(f"may not mount: {done.stderr.strip()}")
-        assert done.returncode == 0, done.stderr
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if folder in mounted:
+            command = ["mount", "-o", f"remount,{options}", str(folder)]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode and not mounted:
+            pytest.skip(f"may not mount: {process.stderr.strip()}")
+        assert process.returncode == 0, process.stderr
         mounted.append(folder)
 
     yield mount
@@ -46,16 +44,17 @@ def tmpfs(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def assert_refused(outcome: Outcome, *said: str) -> None:
-    """It ended with status 2 and one line, which says all this."""
-    assert (
-        outcome.status == 2 and outcome.said.startswith("error: ") and outcome.said.count("\n") == 1
-    ), outcome
-    assert outcome.said.endswith("\n") and all(part in outcome.said for part in said), outcome.said
+def assert_refused(outcome: Outcome, *parts: str) -> None:
+    """Assert exit status 2 and an error message of one line that contains these parts."""
+    message = outcome.stderr
+    assert outcome.status == 2, outcome
+    assert message.startswith("error: "), outcome
+    assert message.count("\n") == 1 and message.endswith("\n"), outcome
+    assert all(part in message for part in parts), message
 
 
 def finished(out: Path, run: Small) -> set[str]:
-    """The files that are as they will be at the end."""
+    """The files that already are as they will be at the end."""
     return {name for name, content in files_in(out).items() if run.expected.get(name) == content}
 
 
@@ -63,26 +62,33 @@ def finished(out: Path, run: Small) -> set[str]:
 
 
 @pytest.mark.parametrize("script, step", [("detect", 4), ("train", 48), ("evaluate", 12)])
-def test_a_full_disk_is_told_in_one_line_and_when_it_has_grown_the_same_command_goes_on(
+def test_a_full_disk_is_reported_in_one_line_and_with_more_space_the_same_command_resumes(
     script, step, small, tmp_path, tmpfs
 ):
-    run, refused, before = small[script], 0, set()
+    run = small[script]
     out = run.begin(tmp_path / "disk" / "work") / "out"
-    held = [(path.relative_to(out), path.read_bytes()) for path in out.rglob("*") if path.is_file()]
+    # 1) move the folder to a disk of its own
+    files = [(path, path.read_bytes()) for path in out.rglob("*") if path.is_file()]
     tmpfs(out, "size=64m")
-    for path, content in held:
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        (out / path).write_bytes(content)
+    for path, content in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     disk = os.statvfs(out)
-    size = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024  # KiB that what is there takes
+    size = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024  # KiB in use
+    # 2) run until the disk is large enough
+    refused = 0
+    before = set()
     while True:
         tmpfs(out, f"size={size + 4}k")
-        outcome, after = forked(out.parent, run.main), finished(out, run)
+        outcome = forked(out.parent, run.main)
+        after = finished(out, run)
         assert before <= after, before - after
         if outcome.status == 0:
             break
         assert_refused(outcome, "No space left on device", "out/")
-        size, before, refused = size + step, after, refused + 1
+        size += step
+        before = after
+        refused += 1
     assert files_in(out) == run.expected
     print(f"{script}: refused {refused} times on a disk that grew by {step} KiB each time")
     assert refused > 3
@@ -91,10 +97,11 @@ def test_a_full_disk_is_told_in_one_line_and_when_it_has_grown_the_same_command_
 # A limit on the size of files
 
 
-def limit_files(size: int) -> None:
-    """Let this process write no longer file; what it prints goes into none."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def run_limited(run: Small, size: int) -> None:
+    """Run a script in a process that can write no file of more than `size` bytes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # its output does not go to a file
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    run.main()
 
 
 @pytest.mark.parametrize(
@@ -119,19 +126,20 @@ def limit_files(size: int) -> None:
         ),
     ],
 )
-def test_a_limit_on_the_size_of_files_is_told_in_one_line_and_without_it_the_same_command_goes_on(
+def test_a_limit_on_file_sizes_is_reported_in_one_line_and_without_it_the_same_command_resumes(
     script, limits, small, tmp_path
 ):
-    run, before = small[script], set()
+    run = small[script]
     work = run.begin(tmp_path / "limit" / "work")
+    before = set()
     for limit, name in limits.items():
-        outcome = forked(work, lambda: (limit_files(limit), run.main()))
+        outcome = forked(work, partial(run_limited, run, limit))
         after = finished(work / "out", run)
         assert_refused(outcome, name)
         assert before <= after, before - after
         before = after
     outcome = forked(work, run.main)
-    assert (outcome.status, outcome.said) == (0, "")
+    assert (outcome.status, outcome.stderr) == (0, "")
     assert files_in(work / "out") == run.expected
 
 
@@ -139,7 +147,7 @@ def test_a_limit_on_the_size_of_files_is_told_in_one_line_and_without_it_the_sam
 
 
 @pytest.mark.parametrize("script", MAINS)
-def test_a_read_only_disk_is_told_in_one_line(script, small, tmp_path, tmpfs):
+def test_a_read_only_disk_is_reported_in_one_line(script, small, tmp_path, tmpfs):
     run = small[script]
     work = run.begin(tmp_path / "work")
     tmpfs(work, "size=64m")
@@ -148,30 +156,32 @@ def test_a_read_only_disk_is_told_in_one_line(script, small, tmp_path, tmpfs):
     assert_refused(forked(work, run.main), "Read-only file system", "out")
 
 
-def test_a_folder_that_others_own_is_not_said_to_be_at_work(tmp_path):
-    (tmp_path / "work" / "out").mkdir(parents=True)
-    (tmp_path / "work" / "out").chmod(0o555)
+def test_the_error_for_an_unwritable_folder_does_not_claim_that_another_run_has_the_lock(tmp_path):
+    out = tmp_path / "work" / "out"
+    out.mkdir(parents=True)
+    out.chmod(0o555)
 
     def action() -> None:
         if os.geteuid() == 0:
-            os.setuid(65_534)  # to root, nothing is forbidden
-        hold(Path("out"))
+            os.setuid(65_534)  # root may write anywhere
+        lock(Path("out"))
 
     assert_refused(forked(tmp_path / "work", action), "Permission denied: 'out/.lock'")
 
 
 @pytest.mark.parametrize("script", MAINS)
 @pytest.mark.parametrize("out", ["model/config.json", "model/config.json/out", "/proc/out"])
-def test_an_out_that_can_be_no_folder_is_told_in_one_line(script, out, small, tmp_path):
+def test_an_out_that_cannot_be_a_folder_is_reported_in_one_line(script, out, small, tmp_path):
     run = small[script]
     work = run.begin(tmp_path / "work")
     (work / "out").rename(work / "before")
-    models = {"train": " --neurons before/neurons", "evaluate": " --models base"}
-    arguments = (
-        (ARGUMENTS[script] + models.get(script, "")).replace("--out out", f"--out {out}").split()
-    )
+    arguments = ARGUMENTS[script].replace("--out out", f"--out {out}")
+    if script == "train":
+        arguments += " --neurons before/neurons"
+    elif script == "evaluate":
+        arguments += " --models base"
     before = files_in(work)
-    assert_refused(forked(work, lambda: MAINS[script](arguments)), out)
+    assert_refused(forked(work, lambda: MAINS[script](arguments.split())), out)
     assert files_in(work) == before
 
 
@@ -179,27 +189,27 @@ def test_an_out_that_can_be_no_folder_is_told_in_one_line(script, out, small, tm
 
 
 @pytest.mark.parametrize("script", MAINS)
-def test_a_second_run_in_the_same_out_is_refused_by_name_until_the_first_has_ended(
+def test_a_second_run_in_the_same_folder_is_refused_until_the_first_has_ended(
     script, small, tmp_path
 ):
     run = small[script]
     work = run.begin(tmp_path / "work")
     first = start(script, ARGUMENTS[script], work)
-    first.send_signal(signal.SIGSTOP)  # so that it is at work as long as this takes
+    first.send_signal(signal.SIGSTOP)  # it keeps the lock as long as this test needs
     before = files_in(work / "out")
-    assert_refused(forked(work, run.main), "out: another run is at work there")
+    assert_refused(forked(work, run.main), "out: another run is writing there")
     assert files_in(work / "out") == before
     first.send_signal(signal.SIGCONT)
     assert first.wait() == 0 and files_in(work / "out") == run.expected
-    assert forked(work, run.main).status == 0  # it has nothing to do, and may
+    assert forked(work, run.main).status == 0  # it has nothing to do
 
 
-def test_the_lock_of_a_run_that_was_killed_is_gone(small, tmp_path):
+def test_a_killed_run_releases_its_lock(small, tmp_path):
     run = small["detect"]
     work = run.begin(tmp_path / "work")
     first = start("detect", ARGUMENTS["detect"], work)
     first.send_signal(signal.SIGSTOP)
-    assert_refused(forked(work, run.main), "out: another run is at work there")
+    assert_refused(forked(work, run.main), "out: another run is writing there")
     first.kill()
     assert first.wait() == -signal.SIGKILL
     assert forked(work, run.main).status == 0

@@ -1,4 +1,7 @@
-"""The report with the worst strings known, in a real browser: no script of theirs runs, nothing of them is loaded, and the page keeps its shape."""
+"""The report with hostile strings, in a real browser.
+
+None of their scripts runs, nothing of theirs is loaded, and the page keeps its shape.
+"""
 
 import html
 import json
@@ -15,10 +18,9 @@ from test_page import HOSTILE, report  # noqa: E402
 
 from minitox.report import page  # noqa: E402
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+BROWSERS = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+BROWSER = next(filter(None, BROWSERS), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 ATTACKS = [
     "<script>document.title = 'pwned'</script>",
     "<img src=x onerror=\"document.title='pwned'\">",
@@ -46,13 +48,23 @@ ATTACKS = [
     "\u0e49" * 1_000_000,
     "\ufdfd" * 400,
 ]
-MEASURE = """<script>addEventListener("load", () => { document.documentElement.dataset.found = JSON.stringify({
-  width: document.documentElement.scrollWidth, room: innerWidth, sections: document.querySelectorAll("body > section").length,
-  tags: [...new Set([...document.querySelectorAll("body *")].map(e => e.tagName.toLowerCase()))].sort()})})</script>"""
+MEASURE = """
+<script>
+addEventListener("load", () => {
+  const tags = [...document.querySelectorAll("body *")].map(e => e.tagName.toLowerCase());
+  document.documentElement.dataset.found = JSON.stringify({
+    width: document.documentElement.scrollWidth,
+    room: innerWidth,
+    sections: document.querySelectorAll("body > section").length,
+    tags: [...new Set(tags)].sort(),
+  });
+});
+</script>
+"""
 
 
-def dumped(path: Path, folder: Path) -> str:
-    """The tree of a page after its scripts, if any ran."""
+def tree_of(path: Path, folder: Path) -> str:
+    """The HTML of a page after its scripts, if any, have run."""
     command = [
         BROWSER,
         "--headless=new",
@@ -65,66 +77,59 @@ def dumped(path: Path, folder: Path) -> str:
         "--dump-dom",
         path.as_uri(),
     ]
-    done = subprocess.run(command, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-500:]
-    return done.stdout.decode("utf-8")
+    process = subprocess.run(command, capture_output=True, timeout=120)
+    assert process.returncode == 0, process.stderr.decode("utf-8", "replace")[-500:]
+    return process.stdout.decode("utf-8")
+
+
+def without_policy(path: Path) -> str:
+    """A page without its policy against scripts, so that only the escapes protect it."""
+    policy = '<meta http-equiv="Content-Security-Policy"[^>]*>'
+    return re.sub(policy, "", path.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A report with every attack wherever a section takes words, and one with plain words."""
-    folder, sections = tmp_path_factory.mktemp("page"), []
+    """A report with every attack wherever a section contains words, and one with plain words."""
+    folder = tmp_path_factory.mktemp("page")
+    sections = []
     for words in (*ATTACKS, *HOSTILE):
         sections += report(words)
-    for name, found, title in (
-        ("worst", sections, ATTACKS[0]),
-        ("plain", report("plain"), "plain"),
-    ):
-        (folder / f"{name}.html").write_text(page.html(title, found), encoding="utf-8")
+    (folder / "worst.html").write_text(page.html(ATTACKS[0], sections), encoding="utf-8")
+    (folder / "plain.html").write_text(page.html("plain", report("plain")), encoding="utf-8")
     return folder
 
 
 def test_no_script_runs_even_where_the_page_would_allow_it(written):
-    bare = re.sub(
-        '<meta http-equiv="Content-Security-Policy"[^>]*>',
-        "",
-        (written / "worst.html").read_text("utf-8"),
-    )
-    assert (
-        "Content-Security-Policy" not in bare
-    )  # so that the escapes are tried, and not the policy
+    bare = without_policy(written / "worst.html")
+    assert "Content-Security-Policy" not in bare
     (written / "bare.html").write_text(bare, encoding="utf-8")
     for name in ("worst", "bare"):
-        text = dumped(written / f"{name}.html", written)
+        text = tree_of(written / f"{name}.html", written)
         title = html.unescape(re.search("<title>(.*?)</title>", text)[1])
-        assert (
-            title == page.shown(ATTACKS[0])
-            and "<script" not in text
-            and 'onerror="' not in re.sub(">[^<]*<", "><", text)
-        )
-        assert text.count("<section") == 2 * len(ATTACKS + HOSTILE) and text.count("<h1>") == 1
+        assert title == page.shown(ATTACKS[0])
+        assert "<script" not in text
+        assert 'onerror="' not in re.sub(">[^<]*<", "><", text)
+        assert text.count("<section") == 2 * len(ATTACKS + HOSTILE)
+        assert text.count("<h1>") == 1
 
 
 def test_this_browser_does_run_scripts(written):
-    (written / "control.html").write_text(
-        f"<!doctype html><title>a</title>{ATTACKS[1]}", encoding="utf-8"
-    )
-    assert "<title>pwned</title>" in dumped(written / "control.html", written)
+    control = f"<!doctype html><title>a</title>{ATTACKS[1]}"
+    (written / "control.html").write_text(control, encoding="utf-8")
+    assert "<title>pwned</title>" in tree_of(written / "control.html", written)
 
 
-def test_the_worst_strings_add_no_element_and_widen_nothing(written):
-    found = {}
+def test_the_worst_strings_add_no_element_and_do_not_widen_the_page(written):
+    measured = {}
     for name in ("worst", "plain"):
-        bare = re.sub(
-            '<meta http-equiv="Content-Security-Policy"[^>]*>',
-            "",
-            (written / f"{name}.html").read_text("utf-8"),
-        )
-        (written / f"{name}-measured.html").write_text(bare + MEASURE, encoding="utf-8")
-        told = re.search(
-            'data-found="([^"]*)"', dumped(written / f"{name}-measured.html", written)
-        )[1]
-        found[name] = json.loads(html.unescape(told))
-    assert found["worst"]["tags"] == found["plain"]["tags"]
-    assert all(each["width"] <= each["room"] for each in found.values())
-    assert found["worst"]["sections"] == len(ATTACKS + HOSTILE) * found["plain"]["sections"]
+        path = written / f"{name}-measured.html"
+        bare = without_policy(written / f"{name}.html")
+        path.write_text(bare + MEASURE, encoding="utf-8")
+        data = re.search('data-found="([^"]*)"', tree_of(path, written))[1]
+        measured[name] = json.loads(html.unescape(data))
+    worst = measured["worst"]
+    plain = measured["plain"]
+    assert worst["tags"] == plain["tags"]
+    assert worst["width"] <= worst["room"] and plain["width"] <= plain["room"]
+    assert worst["sections"] == len(ATTACKS + HOSTILE) * plain["sections"]

@@ -1,6 +1,8 @@
-"""The Perspective client under a soak: many texts, a server that fails at every tenth request in every way it knows, and kills.
+"""The Perspective client with many texts, a server that fails in every known way, and kills.
 
-TEXTS=20000 python -m pytest tests/hardening/test_soak.py -rP
+One request in ten fails. The longer variant:
+
+    TEXTS=20000 python -m pytest tests/hardening/test_soak.py -rP
 """
 
 import json
@@ -11,22 +13,25 @@ import sys
 import time
 from collections import Counter
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 
 from worlds import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
-from fake_perspective import STALL, FakePerspective, score_of  # noqa: E402
-from test_perspective import TROUBLE, with_value  # noqa: E402
+from fake_perspective import STALL, TROUBLE, FakePerspective, score_of, with_value  # noqa: E402  # noqa: E402
 
-TEXTS, KILLS, FAULTS = int(os.environ.get("TEXTS", 400)), 5, 0.1
+TEXTS = int(os.environ.get("TEXTS", 400))
+KILLS = 5
+FAULTS = 0.1
 LANGUAGES = ("ar", "en", "hi", "zh")
+# the client asks for the same text again at once
 PASSING = [
     *TROUBLE,
     (429, b"", {"Retry-After": "60"}),
     (503, b"", {"Retry-After": "soon"}),
-]  # the text is asked again at once
+]
 BODIES = (
     b"",
     b"you donkey",
@@ -35,45 +40,55 @@ BODIES = (
     b"{" * 100_000,
     *map(with_value, ("NaN", "-1", "null", "{}")),
 )
-GARBAGE = [(200, body, {}) for body in BODIES]
+# this text fails, and the next run asks for it again
 OF_ONE_TEXT = [
-    *GARBAGE,
+    *((200, body, {}) for body in BODIES),
     fake.UNDETECTED,
     fake.OPENSPECTIVE,
     (413, b"", {}),
     (204, b"", {}),
-]  # it has failed; the next run asks again
-STOPPING = [fake.BAD_KEY, fake.NOT_FOUND, fake.DISABLED, (301, b"", {"Location": "/"})][
-    : TEXTS // 200
-]  # the run ends; once
-SCORE = """
+]
+# the run stops; each of these occurs once
+STOPPING = [fake.BAD_KEY, fake.NOT_FOUND, fake.DISABLED, (301, b"", {"Location": "/"})]
+STOPPING = STOPPING[: TEXTS // 200]
+GARBLED = (
+    "failed: the answer contains no score",
+    "failed: the score is not a number from 0 to 1",
+)
+CLIENT = """
 import sys
-from minitox.run import cli
-from minitox.evaluate import perspective
+from pathlib import Path
+
+from minitox.run import script
+from minitox.scorers import perspective
 from minitox.scorers.scores import Scores
 
 perspective.TIMEOUT = 2
+url, path, rounds, *languages = sys.argv[1:]
 texts = {}
-for number, language in enumerate(sys.argv[4:] * int(sys.argv[3])):
+for number, language in enumerate(languages * int(rounds)):
     texts.setdefault(language, []).append(f"You donkey, number {number}.")
 
 def main():
-    scores = Scores(sys.argv[2], perspective.Perspective(sys.argv[1], 1e9, sleep=lambda seconds: None))
+    client = perspective.Perspective(url, 1e9, sleep=lambda seconds: None)
+    scores = Scores(Path(path), client)
     for language in texts:
         scores.of(texts[language], language)
-cli.run(main)
+
+script.run(main)
 """
 
 
 def faults(rng: Random) -> list:
-    """The answers to the first requests: None, the right one, to nine of ten."""
-    script = [
-        rng.choice(rng.choice([PASSING, OF_ONE_TEXT])) if rng.random() < FAULTS else None
-        for _ in range(TEXTS)
-    ]
-    for place, answer in zip(rng.sample(range(TEXTS), len(STOPPING) + 1), [*STOPPING, STALL]):
-        script[place] = answer
-    return script
+    """The answers to the first requests; None is the right answer, given to nine of ten."""
+    answers = []
+    for _ in range(TEXTS):
+        fails = rng.random() < FAULTS
+        answers.append(rng.choice(rng.choice([PASSING, OF_ONE_TEXT])) if fails else None)
+    special = [*STOPPING, STALL]
+    for place, answer in zip(rng.sample(range(TEXTS), len(special)), special, strict=True):
+        answers[place] = answer
+    return answers
 
 
 def run_until(process: subprocess.Popen, server: FakePerspective, requests: float) -> None:
@@ -82,71 +97,83 @@ def run_until(process: subprocess.Popen, server: FakePerspective, requests: floa
         time.sleep(0.001)
 
 
+def score_all(path: Path, server: FakePerspective, rng: Random, moments: list[int]) -> Counter:
+    """Run the client until no text is left to score; count how often it ended with each status.
+
+    `moments` are the numbers of requests at which it is killed, in falling order.
+    """
+    rounds = str(TEXTS // len(LANGUAGES))
+    command = [sys.executable, "-c", CLIENT, server.url, str(path), rounds, *LANGUAGES]
+    ends = Counter()
+    before = -1
+    while before < len(server.seen):
+        before = len(server.seen)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        run_until(process, server, max(moments[-1], before + 1) if moments else float("inf"))
+        if process.poll() is None:
+            time.sleep(rng.uniform(0, 0.005))
+            process.kill()
+        stderr = process.communicate()[1]
+        ends[process.returncode] += 1
+        del moments[KILLS - ends[-signal.SIGKILL] :]
+        assert stderr.count("\n") == (process.returncode == 2) and "Traceback" not in stderr
+    return ends
+
+
+def hashed(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def expected_scores() -> dict[tuple[str, str], float]:
+    """The score of every text, by language and hash."""
+    scores = {}
+    for number in range(TEXTS):
+        text = f"You donkey, number {number}."
+        scores[LANGUAGES[number % len(LANGUAGES)], hashed(text)] = score_of(text)
+    return scores
+
+
 def test_through_faults_and_kills_every_text_is_scored_exactly_once(tmp_path):
-    rng, path, ends, begun = Random(7), tmp_path / "scores.jsonl", Counter(), time.monotonic()
-    moments = sorted(rng.sample(range(TEXTS), KILLS), reverse=True)  # as counts of requests
-    command = [sys.executable, "-c", SCORE, "", str(path), str(TEXTS // len(LANGUAGES)), *LANGUAGES]
+    # 1) score all texts
+    rng = Random(7)
+    path = tmp_path / "scores.jsonl"
+    begin = time.monotonic()
+    moments = sorted(rng.sample(range(TEXTS), KILLS), reverse=True)
+    script = faults(rng)
     with FakePerspective() as server:
-        command[3] = server.url
-        server.script.extend(script := faults(rng))
-        before = -1
-        while before < len(server.seen):  # until there is nothing left to ask
-            before = len(server.seen)
-            process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-            run_until(process, server, max(moments[-1], before + 1) if moments else float("inf"))
-            if process.poll() is None:
-                time.sleep(rng.uniform(0, 0.005))
-                process.kill()
-            said = process.communicate()[1]
-            ends[process.returncode] += 1
-            del moments[KILLS - ends[-signal.SIGKILL] :]
-            assert said.count("\n") == (process.returncode == 2) and "Traceback" not in said
-        answered, asked, left = Counter(server.answered), len(server.seen), len(server.script)
-    assert (
-        ends[-signal.SIGKILL] == KILLS
-        and 0 < ends[2] <= len(STOPPING)
-        and left == 0
-        and ends[1] == 0
-    )
-
+        server.script.extend(script)
+        ends = score_all(path, server, rng, moments)
+        answered = Counter(server.answered)
+        asked = len(server.seen)
+        left = len(server.script)
+    # 2) every fault and every kill occurred
+    assert ends[-signal.SIGKILL] == KILLS
+    assert 0 < ends[2] <= len(STOPPING)
+    assert left == 0
+    assert ends[1] == 0
+    # 3) every text has its score
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    scored = {
-        (line["language"], line["text"]): line["score"]
-        for line in lines
-        if line["status"] == "scored"
-    }
-    expected = {
-        (language, sha256(text.encode()).hexdigest()): score_of(text)
-        for language, text in zip(
-            LANGUAGES * TEXTS, (f"You donkey, number {number}." for number in range(TEXTS))
-        )
-    }
+    scored = {}
+    for line in lines:
+        if line["status"] == "scored":
+            scored[line["language"], line["text"]] = line["score"]
+    expected = expected_scores()
     assert scored == expected and len(expected) == TEXTS
+    # 4) no text was scored twice
     failed = Counter(line["text"] for line in lines if line["status"].startswith("failed: "))
-    assert (
-        len(lines) == TEXTS + failed.total() and failed.total() > 0
-    )  # and so no text was scored twice
-
-    garbled = Counter(
-        line["text"]
-        for line in lines
-        if line["status"]
-        in ("failed: the answer holds no score", "failed: the score is no number from 0 to 1")
-    )
-    extra = {
-        text: count - 1 - garbled[sha256(text.encode()).hexdigest()]
-        for text, count in answered.items()
-    }
+    assert len(lines) == TEXTS + failed.total()
+    assert failed.total() > 0
+    # 5) the server answered twice only where an answer was garbled or lost in a kill
+    garbled = Counter(line["text"] for line in lines if line["status"] in GARBLED)
+    extra = {text: count - 1 - garbled[hashed(text)] for text, count in answered.items()}
     twice = [text for text, count in extra.items() if count]
-    assert (
-        all(extra[text] == 1 for text in twice) and len(twice) <= KILLS
-    )  # what was under way when it was killed
-    kinds, count = (
-        len({str(answer) for answer in script if answer}),
-        sum(answer is not None for answer in script),
-    )
+    assert all(extra[text] == 1 for text in twice)
+    assert len(twice) <= KILLS
+    count = sum(answer is not None for answer in script)
+    kinds = len({str(answer) for answer in script if answer})
     print(
-        f"{TEXTS:,} texts, {asked:,} requests, {count:,} faults of {kinds} kinds, {failed.total():,} failures asked again; "
-        f"{KILLS} kills, {ends[2]} stops, {sum(ends.values())} runs; {len(twice)} texts answered twice; "
-        f"{time.monotonic() - begun:.0f} s"
+        f"{TEXTS:,} texts, {asked:,} requests, {count:,} faults of {kinds} kinds, "
+        f"{failed.total():,} failures asked again; {KILLS} kills, {ends[2]} stops, "
+        f"{sum(ends.values())} runs; {len(twice)} texts answered twice; "
+        f"{time.monotonic() - begin:.0f} s"
     )

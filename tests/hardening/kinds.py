@@ -1,0 +1,183 @@
+"""The kinds of input that the fuzzer spoils, each with the script that reads it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from worlds import (
+    BASE,
+    CURATE,
+    DETECT,
+    EVALUATE,
+    TRAIN,
+    corpora,
+    curate,
+    curated,
+    detect,
+    detected,
+    encoder,
+    evaluate,
+    evaluated,
+    half_detected,
+    half_tuned,
+    jinja,
+    model,
+    neurons,
+    prepare,
+    scorer,
+    shards,
+    train,
+    tuned,
+)
+
+from minitox import delta
+
+CORPUS = (corpora,)
+CURATION = (model, scorer, curated)
+RESULTS = (*BASE, scorer, detected, evaluated)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input: the script that reads it, its folder, and the files to spoil."""
+
+    main: Callable
+    arguments: str
+    files: tuple[str, ...]  # patterns
+    world: tuple[Callable, ...] = field(default=())  # they make the folder, in this order
+    out: str = "out"  # where the script may write
+
+
+KINDS = {
+    # detect.py
+    "config": Kind(detect.main, DETECT, ("model/config.json",), BASE),
+    "index": Kind(detect.main, DETECT, ("model/model.safetensors.index.json",), (*BASE, shards)),
+    "weights": Kind(detect.main, DETECT, ("model/*.safetensors",), (*BASE, shards)),
+    "tokenizer": Kind(detect.main, DETECT, ("model/tokenizer.json",), BASE),
+    "detection": Kind(detect.main, DETECT, ("data/detection/*.jsonl",), BASE),
+    "found": Kind(detect.main, DETECT, ("out/neurons/*",), (*BASE, detected)),
+    "responses": Kind(
+        detect.main,
+        DETECT,
+        ("out/neurons/*.partial/*", "out/neurons/run.json"),
+        (*BASE, half_detected),
+    ),
+    # train.py
+    "template": Kind(
+        train.main,
+        f"{TRAIN} full",
+        ("model/chat_template.jinja", "model/tokenizer_config.json"),
+        (*BASE, jinja),
+    ),
+    "template_config": Kind(train.main, f"{TRAIN} full", ("model/tokenizer_config.json",), BASE),
+    "instructions": Kind(
+        train.main, f"{TRAIN} multilingual", ("data/instructions/*.jsonl",), (*BASE, neurons)
+    ),
+    "neurons": Kind(
+        train.main, f"{TRAIN} multilingual aura", ("out/neurons/*.safetensors",), (*BASE, neurons)
+    ),
+    "checkpoint": Kind(
+        train.main,
+        f"{TRAIN} multilingual",
+        ("out/models/*.partial/checkpoint.safetensors",),
+        (*BASE, neurons, half_tuned),
+    ),
+    "train_record": Kind(
+        train.main,
+        f"{TRAIN} multilingual aura",
+        ("out/models/*/run.json",),
+        (*BASE, neurons, tuned),
+    ),
+    # minitox.delta
+    "delta": Kind(
+        delta.main,
+        "model out/models/multilingual.delta.safetensors out/undone",
+        ("out/models/*.delta.safetensors",),
+        (*BASE, neurons, tuned),
+    ),
+    # evaluate.py
+    "inputs": Kind(
+        evaluate.main,
+        EVALUATE,
+        (
+            "data/prompts/*.jsonl",
+            "data/mmlu/*.jsonl",
+            "data/detection/*.jsonl",
+            "data/instructions/*.jsonl",
+        ),
+        (*BASE, scorer),
+    ),
+    "tuned": Kind(
+        evaluate.main,
+        f"{EVALUATE} --models base aura",
+        ("out/models/aura/*",),
+        (*BASE, scorer, detected, tuned, evaluated),
+    ),
+    "scorer": Kind(evaluate.main, EVALUATE, ("scorer.safetensors",), RESULTS),
+    "encoder": Kind(
+        evaluate.main, f"{EVALUATE} --scorer encoder:encoder", ("encoder/*",), (*RESULTS, encoder)
+    ),
+    "scores": Kind(evaluate.main, EVALUATE, ("out/scores/*.jsonl",), RESULTS),
+    "results": Kind(
+        evaluate.main,
+        EVALUATE,
+        ("out/replies/*/*.jsonl", "out/mmlu/*/*.jsonl", "out/perplexity/*/*.jsonl"),
+        RESULTS,
+    ),
+    "evaluate_record": Kind(
+        evaluate.main, EVALUATE, ("out/*/*/run.json", "out/neurons/*.safetensors"), RESULTS
+    ),
+    # data/prepare.py
+    "ptp": Kind(prepare.main, "ptp raw/ptp-en --out out", ("raw/ptp-en/*",), CORPUS),
+    "rtp_lx": Kind(prepare.main, "rtp-lx raw --out out", ("raw/RTP*",), CORPUS),
+    "okapi": Kind(prepare.main, "mmlu raw/de_test.json --out out", ("raw/de_test.json",), CORPUS),
+    "mmmlu": Kind(prepare.main, "mmlu raw/mmlu_de-test.csv --out out", ("raw/mmlu*.csv",), CORPUS),
+    "davidson": Kind(
+        prepare.main, "davidson raw/davidson.csv --out out", ("raw/davidson.csv",), CORPUS
+    ),
+    "hate": Kind(
+        prepare.main,
+        "hate raw/own-fr.tsv --text words --label label --hateful hate --language lang --out data",
+        ("raw/own-fr.tsv", "data/hateful/fr.jsonl"),
+        CORPUS,
+        "data/hateful",
+    ),
+    "train_scorer": Kind(
+        prepare.main, "scorer raw --out out/scorer.safetensors", ("raw/en.jsonl",), CORPUS
+    ),
+    # data/curate.py
+    "generate": Kind(
+        curate.main,
+        f"generate {CURATE}",
+        ("data/hateful/*", "data/curation/replies/*"),
+        CURATION,
+        "data/curation",
+    ),
+    "check": Kind(
+        curate.main,
+        f"check {CURATE}",
+        ("data/curation/replies/*", "data/curation/checks/*", "data/curation/scores/*"),
+        CURATION,
+        "data/curation",
+    ),
+    "review": Kind(
+        curate.main,
+        f"review {CURATE} --name ada --import sheet.tsv",
+        ("sheet.tsv", "data/curation/checks/*", "data/curation/verdicts/*"),
+        CURATION,
+        "data/curation",
+    ),
+    "agreement": Kind(
+        curate.main,
+        f"agreement {CURATE}",
+        ("data/curation/checks/*.jsonl", "data/curation/verdicts/*"),
+        CURATION,
+        "data/curation",
+    ),
+    "export": Kind(
+        curate.main,
+        f"export {CURATE}",
+        ("data/curation/*/*.jsonl", "data/curation/ledger.json", "data/instructions/*"),
+        CURATION,
+        "data",
+    ),
+}

@@ -24,11 +24,12 @@ import checks  # noqa: E402
 import review  # noqa: E402
 
 from minitox import files  # noqa: E402
+from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.evaluate import language_id  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import candidates, cli, journal, replies  # noqa: E402
+from minitox.run import candidates, cli, evaluation, journal  # noqa: E402
 from minitox.scorers import scores  # noqa: E402
 from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -153,7 +154,7 @@ def generate(args, state: Path) -> None:
     claim(args, candidate, state / "replies", paths, settings)
     for language, path in paths.items():
         try:
-            prompts = replies.read_prompts(path, args.sample, np.random.default_rng(args.seed))
+            prompts = read_prompts(path, args.sample, np.random.default_rng(args.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
@@ -163,9 +164,16 @@ def generate(args, state: Path) -> None:
         }
         final, progress = state / "replies" / path.name, cli.Progress(len(asked))
         if not final.exists():
-            for done, _ in journal.append_batches(
-                [replies.plan(candidate, asked, args, final.with_suffix(".partial"))]
-            ):
+            asking = evaluation.Asking(
+                max_new_tokens=args.max_new_tokens,
+                temperature=args.temperature,
+                top_p=args.top_p,
+                batch_tokens=args.batch_tokens,
+                seed=args.seed,
+            )
+            unfinished = final.with_suffix(".partial")
+            plan = evaluation.plan_replies(candidate, asked, unfinished, asking)
+            for done, _ in journal.append_batches([plan]):
                 progress.show(language, done)
             progress.clear()
             final.with_suffix(".partial").rename(final)  # the next step sees whole files only

@@ -15,7 +15,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -98,9 +97,8 @@ def scorer(args) -> None:
         raise InputError(
             f"{args.source}: no language to learn; it should hold en.jsonl and others, as data/toy/detection does"
         )
-    with files.replacing(out) as temporary:
-        info = surrogate.SETTINGS | {"seed": args.seed, "languages": known}
-        save_file(tables, temporary, metadata={"surrogate": json.dumps(info)})
+    about = surrogate.SETTINGS | {"seed": args.seed, "languages": known}
+    files.write_tensors(out, tables, "surrogate", about)
     print(f"wrote {out} ({len(tables)} languages, {out.stat().st_size / 1000:,.0f} kB)")
 
 

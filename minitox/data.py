@@ -4,7 +4,6 @@ A malformed row raises an InputError that names file, line and field. A file tha
 but has too little in it raises UnusableLanguage, and the run continues without the language.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,36 +13,29 @@ from minitox.detect.controls import match_lengths
 from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate.mmlu import LETTERS
 from minitox.files import file_hash, is_kind, read_jsonl, text_field
-from minitox.lm.text import Tokenizer
 from minitox.train.pairs import Pair, Pairs
 
-CLEAN_BELOW = 0.2  # toxicity of a clean sentence  [paper §3.1]
 
-
-def language_rng(seed: int, language: str) -> np.random.Generator:
+def language_rng(seed: int, language: str):
     """Random numbers for one language, which do not depend on the languages beside it."""
     return np.random.default_rng([seed, *language.encode()])
 
 
-def sample(items: list, most: int | None, rng: np.random.Generator) -> list:
+def sample(items: list, most: int | None, rng) -> list:
     """At most `most` items (None: all), drawn at random and returned in their original order."""
-    chosen = rng.permutation(len(items))[:most]
-    return [items[i] for i in np.sort(chosen)]
+    return [items[i] for i in sorted(rng.permutation(len(items))[:most])]
 
 
-def read_languages(
-    folder: Path, languages: Iterable[str], seed: int, read: Callable
-) -> tuple[dict, dict[str, str]]:
+def read_languages(folder: Path, languages, seed: int, read) -> tuple[dict, dict]:
     """`read(path, rng=...)` of each language that has a usable file, and why others are skipped."""
     contents = {}
     skipped = {}
     for language in languages:
         path = folder / f"{language}.jsonl"
-        if not path.exists():
-            skipped[language] = f"{path} does not exist"
-            continue
         try:
             contents[language] = read(path, rng=language_rng(seed, language))
+        except FileNotFoundError:
+            skipped[language] = f"{path} does not exist"
         except UnusableLanguage as reason:
             skipped[language] = str(reason)
     return contents, skipped
@@ -63,7 +55,7 @@ class Sentences:
     data_hash: str  # of the file that the sentences came from
 
 
-def read_detection(path: Path) -> list[tuple[str, float]]:
+def read_detection(path: Path) -> list:
     """Text and toxicity of every row of a detection/ file."""
     rows = []
     for where, row in read_jsonl(path):
@@ -80,9 +72,7 @@ def read_detection(path: Path) -> list[tuple[str, float]]:
     return rows
 
 
-def read_labelled(
-    path: Path, toxic_above: float, clean_below: float
-) -> tuple[list[str], list[str]]:
+def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[list, list]:
     """Toxic and clean texts of a detection/ file, without the rows between.  [paper §3.1]"""
     rows = read_detection(path)
     toxic = [text for text, toxicity in rows if toxicity > toxic_above]
@@ -96,14 +86,14 @@ def read_labelled(
 
 def read_sentences(
     path: Path,
-    tokenizer: Tokenizer,
+    tokenizer,
     *,
     most: int,
     max_tokens: int,
     toxic_above: float,
     clean_below: float,
     match_length: bool,
-    rng: np.random.Generator,
+    rng,
 ) -> Sentences:
     """At most `most` toxic and `most` clean sentences of a detection/ file, as token ids.
 
@@ -111,9 +101,8 @@ def read_sentences(
     clean sentences of every length.
     """
     # 1) draw sentences of each class
-    toxic_texts, clean_texts = read_labelled(path, toxic_above, clean_below)
-    toxic_texts = sample(toxic_texts, most, rng)
-    clean_texts = sample(clean_texts, most, rng)
+    classes = read_labelled(path, toxic_above, clean_below)
+    toxic_texts, clean_texts = [sample(texts, most, rng) for texts in classes]
 
     # 2) tokenize, toxic sentences first
     whole = [tokenizer.sentence(text) for text in toxic_texts + clean_texts]
@@ -133,22 +122,18 @@ def read_sentences(
     keep = np.arange(len(ids))
     if match_length:
         keep = np.flatnonzero(match_lengths(lengths, toxic, rng))
-    if not len(keep):
+    if not keep.size:
         raise UnusableLanguage(
             f"{path}: no toxic and clean sentences have the same length; leave out --match-length"
         )
-    return Sentences(
-        ids=[ids[i] for i in keep],
-        toxic=toxic[keep],
-        lengths=lengths[keep],
-        cut=sum(len(whole[i]) > longest for i in keep),
-        data_hash=file_hash(path),
-    )
+    cut = sum(len(whole[i]) > longest for i in keep)
+    ids = [ids[i] for i in keep]
+    return Sentences(ids, toxic[keep], lengths[keep], cut, file_hash(path))
 
 
-def read_clean_sentences(path: Path, most: int, rng: np.random.Generator) -> list[str]:
+def read_clean_sentences(path: Path, most: int, rng) -> list[str]:
     """At most `most` clean sentences of a detection/ file, for perplexity."""
-    clean = [text for text, toxicity in read_detection(path) if toxicity < CLEAN_BELOW]
+    clean = [text for text, toxicity in read_detection(path) if toxicity < 0.2]  # [paper §3.1]
     if not clean:
         raise UnusableLanguage(f"{path}: no clean sentence")
     return sample(clean, most, rng)
@@ -157,7 +142,7 @@ def read_clean_sentences(path: Path, most: int, rng: np.random.Generator) -> lis
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
 
 
-def read_all_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
+def read_all_pairs(path: Path, tokenizer) -> list[Pair]:
     """Every pair of an instructions/ file, as token ids."""
     if not tokenizer.end_ids:
         raise InputError(
@@ -167,24 +152,24 @@ def read_all_pairs(path: Path, tokenizer: Tokenizer) -> list[Pair]:
     for where, row in read_jsonl(path):
         prompt = tokenizer.prompt(text_field(where, row, "prompt"))
         reply = tokenizer.reply(text_field(where, row, "response"))
-        pairs.append(Pair(prompt + reply, start=len(prompt), where=where))
+        pairs.append(Pair(prompt + reply, len(prompt), where))
     return pairs
 
 
 def read_pairs(
     path: Path,
-    tokenizer: Tokenizer,
+    tokenizer,
     *,
     most: int,
     max_tokens: int,
     validation_share: float,
-    rng: np.random.Generator,
+    rng,
 ) -> Pairs:
     """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
     # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
     every = read_all_pairs(path, tokenizer)
-    dropped = [pair for pair in every if len(pair.ids) > max_tokens]
+    dropped = [len(pair.ids) for pair in every if len(pair.ids) > max_tokens]  # tokens of each
     fitting = [pair for pair in every if len(pair.ids) <= max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {max_tokens} tokens")
@@ -201,26 +186,18 @@ def read_pairs(
         raise UnusableLanguage(
             f"{path}: all pairs are used for validation; choose a lower --validation-share"
         )
-    return Pairs(
-        train=train,
-        validation=validation,
-        dropped=len(dropped),
-        dropped_tokens=sum(len(pair.ids) for pair in dropped),
-        data_hash=file_hash(path),
-    )
+    return Pairs(train, validation, len(dropped), sum(dropped), file_hash(path))
 
 
 # ---------- prompts/: {"prompt": str}  [paper §4.2]
 
 
-def read_prompts(path: Path, most: int | None, rng: np.random.Generator) -> dict[int, str]:
+def read_prompts(path: Path, most: int | None, rng) -> dict[int, str]:
     """At most `most` prompts of a prompts/ file (None: all), by line number."""
-    prompts = []
-    for number, (where, row) in enumerate(read_jsonl(path), start=1):
-        prompts.append((number, text_field(where, row, "prompt")))
+    prompts = [text_field(where, row, "prompt") for where, row in read_jsonl(path)]
     if not prompts:
         raise UnusableLanguage(f"{path}: no prompt")
-    return dict(sample(prompts, most, rng))
+    return dict(sample(list(enumerate(prompts, 1)), most, rng))
 
 
 # ---------- mmlu/: {"question": str, "choices": [4 str], "answer": "A".."D"}  [paper §5.2]
@@ -236,9 +213,8 @@ def read_questions(path: Path) -> list[dict]:
         choices = [text_field(where, {"choices": choice}, "choices") for choice in choices]
         answer = row.get("answer")
         if answer not in tuple(LETTERS):
-            letters = ", ".join(LETTERS)
             raise InputError(
-                f"{where}: field 'answer' must be one of {letters}, not {answer!r:.40}"
+                f"{where}: field 'answer' must be one of {', '.join(LETTERS)}, not {answer!r:.40}"
             )
         question = text_field(where, row, "question")
         questions.append({"question": question, "choices": choices, "answer": answer})

@@ -71,10 +71,10 @@ class LanguageIdentifier:
     piece, "_" is the edge of a word.
     """
 
-    def __init__(self, word_lists: dict[str, dict[str, list[str]]]):
+    def __init__(self, word_lists):
         self.clues = points_of_clues(word_lists)
         # words repeat within and between texts
-        self.points_of = lru_cache(maxsize=50_000)(self.count_points)
+        self.points_of = lru_cache(50_000)(self.count_points)
 
     def identify(self, text: str) -> str | None:
         """The ISO 639-1 code of a text's language.
@@ -100,13 +100,12 @@ class LanguageIdentifier:
         words = [word for word in words if script(word[0]) == main]
         half = len(words) // 2
         if half >= WORDS_OF_HALF:
-            first = self.by_words(words[:half])
-            second = self.by_words(words[half:])
-            if first and second and first != second:
+            languages = {self.by_words(words[:half]), self.by_words(words[half:])}
+            if len(languages - {None}) == 2:
                 return None
         return self.by_words(words)
 
-    def by_words(self, words: list[str]) -> str | None:
+    def by_words(self, words):
         """The language with most points, if it has enough and is far enough ahead."""
         points = Counter()
         for word in words:
@@ -124,7 +123,7 @@ class LanguageIdentifier:
             return None
         return language
 
-    def count_points(self, word: str) -> Counter:
+    def count_points(self, word):
         """Points of each language for one word; every clue in the word counts once."""
         # every piece of the word, from one letter to all of it with its edges
         word = f"_{word[:MOST_LETTERS]}_"
@@ -140,7 +139,7 @@ class LanguageIdentifier:
         return points
 
 
-def points_of_clues(word_lists: dict[str, dict[str, list[str]]]) -> dict[str, Counter]:
+def points_of_clues(word_lists):
     """Points that each clue gives to each language."""
     clues = {}
     for language, lists in word_lists.items():
@@ -153,12 +152,12 @@ def points_of_clues(word_lists: dict[str, dict[str, list[str]]]) -> dict[str, Co
     return clues
 
 
-def split(lines: list[str]) -> list[str]:
+def split(lines):
     """The words of several lines, in the Unicode form that `words_of` uses."""
     return normalize("NFKC", " ".join(lines)).split()
 
 
-def words_of(text: str) -> list[str]:
+def words_of(text):
     """Words of a text's beginning, in lower case, without links, names, markup and digits."""
     text = NOISE.sub(" ", text[:MOST_CHARACTERS])
     text = normalize("NFKC", text).lower()  # half-width letters become ordinary ones
@@ -166,32 +165,28 @@ def words_of(text: str) -> list[str]:
 
 
 @cache
-def letter(character: str) -> str:
+def letter(character):
     """The character if it is a letter, "" if it is invisible or an accent, else a space."""
     kind = category(character)  # L: letters, M: accents and vowel signs, C: control
     # U+0640 only widens a word, and format characters (Cf) are invisible
     if character == "\u0640" or kind == "Cf":
         return ""
     # some texts leave accents out; in Devanagari, marks are vowels
-    is_mark = kind[0] == "M"
-    if is_mark and script(character) != "DEVANAGARI":
+    if kind[0] == "M" and script(character) != "DEVANAGARI":
         return ""
-    is_letter = kind[0] == "L"
-    return character if is_letter or is_mark else " "
+    return character if kind[0] in "LM" else " "
 
 
 @cache
-def script(character: str) -> str:
+def script(character):
     """The script of a character, such as LATIN."""
     first = name(character, "").split(" ")[0]  # "LATIN SMALL LETTER A" -> "LATIN"
     return SAME_SCRIPT.get(first, first)
 
 
-def dominant_script(letters: Counter) -> str | None:
+def dominant_script(letters):
     """The script that most of a text is written in, given the letters of each."""
-    weights = {}
-    for name_of_script, count in letters.items():
-        weights[name_of_script] = count * DENSE.get(name_of_script, 1)
+    weights = {kind: count * DENSE.get(kind, 1) for kind, count in letters.items()}
     main = max(weights, key=weights.get)
     if letters[main] < 2:
         return None  # no text, or a single letter
@@ -200,7 +195,7 @@ def dominant_script(letters: Counter) -> str | None:
     return main
 
 
-def japanese_or_chinese(kana: int, characters: int) -> str | None:
+def japanese_or_chinese(kana, characters):
     """The language of a text with this number of characters, kana among them."""
     if kana > KANA_IN_JAPANESE * characters:
         return "ja"

@@ -39,16 +39,15 @@ class Replies:
 # ---------- means and their intervals
 
 
-def resample(prompts: int, seed) -> np.ndarray:  # -> (1 + W, n)
+def resample(prompts: int, seed):  # -> (1 + W, n)
     """How often each resample contains each prompt; row 0 has every prompt once.
 
     All models use the same resamples, so that differences between models are paired.
     """
     rng = np.random.default_rng(seed)
-    estimate = np.ones(prompts, dtype=int)  # (n,)
     uniform = np.full(prompts, 1 / prompts)  # (n,)
     resamples = rng.multinomial(prompts, uniform, size=RESAMPLES)  # (W, n)
-    return np.vstack([estimate, resamples])
+    return np.vstack([np.ones(prompts, dtype=int), resamples])
 
 
 def mean(values, counts):  # (n, S), (1 + W, n) -> (1 + W,)
@@ -98,7 +97,7 @@ def ever_toxic(replies: Replies):  # -> (n, 1)
 # ---------- safety and language  [paper §5.1]
 
 
-def safety(replies: Replies, language: str) -> dict[str, np.ndarray]:  # each (n, S)
+def safety(replies: Replies, language: str) -> dict:  # each (n, S)
     """Which of the five SAFETY categories a reply belongs to, as 0 and 1.
 
     The desired outcome is a reply that is clean and in the prompt's language. A reply is unclear
@@ -123,11 +122,7 @@ def safety(replies: Replies, language: str) -> dict[str, np.ndarray]:  # each (n
     return {name: np.where(unanswered, np.nan, masks[name]) for name in SAFETY}
 
 
-def language_shares(
-    replies: Replies,
-    language: str,
-    fewer: int = 20,
-) -> dict[str, float]:
+def language_shares(replies: Replies, language: str, fewer: int = 20) -> dict[str, float]:
     """Share of replies in each category of section 5.1: self, empty, other languages, others.
 
     A language of fewer than `fewer` replies counts among the others. The category "empty" is the
@@ -137,16 +132,15 @@ def language_shares(
     codes = np.where(replies.codes == "", "unclear", replies.codes)
     codes = np.where(replies.status == "empty", "empty", codes)
     codes = codes[replies.status != "too long"]
-    counts = Counter(codes.tolist())
 
     # 2) codes become categories
     shares = Counter()
-    for code, count in counts.items():
+    for code, count in Counter(codes.tolist()).items():
         if code == language:
             category = "self"
         elif code in ("empty", "unclear") or count >= fewer:
             category = code
         else:
             category = "others"
-        shares[category] += count / counts.total()
+        shares[category] += count / len(codes)
     return dict(shares)

@@ -27,10 +27,9 @@ ALONE = re.compile(rf"(?<![{LATIN}'-])([B-D]|A{FOLLOWS})(?![{LATIN}'\d-])")
 
 def as_prompt(question: dict) -> str:
     """The question, then an option a line.  The paper does not give its prompt."""
-    lines = [question["question"]]
-    for letter, choice in zip(LETTERS, question["choices"], strict=True):
-        lines.append(f"{letter}. {choice}")
-    return "\n".join(lines)
+    pairs = zip(LETTERS, question["choices"], strict=True)
+    options = [f"{letter}. {choice}" for letter, choice in pairs]
+    return "\n".join([question["question"], *options])
 
 
 def extract(reply: str, choices: list[str]) -> str | None:
@@ -60,7 +59,7 @@ def extract(reply: str, choices: list[str]) -> str | None:
     return repeated[0] if len(repeated) == 1 else None
 
 
-def plain(text: str) -> str:
+def plain(text):
     """The text in one Unicode form, so that a full-width letter equals an ordinary one."""
     return unicodedata.normalize("NFKC", text).strip()
 

@@ -35,8 +35,7 @@ def negative_log_likelihoods(
     targets = targets[real]  # (n,)
 
     # 3) their losses, a few at a time, because all logits (n, V) would need too much memory
-    size = LOGITS_AT_ONCE // model.config.vocab_size
-    size = max(1, size)
+    size = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
     parts = zip(
         hidden.split(size),
         targets.split(size),
@@ -45,8 +44,7 @@ def negative_log_likelihoods(
     losses = []
     for part, target in parts:
         logits = model.logits(part).float()  # (size, V)
-        loss = F.cross_entropy(logits, target, reduction="none")
-        losses.append(loss)  # (size,)
+        losses.append(F.cross_entropy(logits, target, reduction="none"))  # (size,)
 
     # 4) a sum for each sentence, in float64
     losses = torch.cat(losses).cpu().double()  # (n,)
@@ -56,7 +54,5 @@ def negative_log_likelihoods(
 
 def perplexity(tokens: list[int], nats: list[float]) -> float:
     """Perplexity per token of all sentences together, given the tokens and nats of each."""
-    total = sum(tokens)
-    mean = sum(nats) / max(1, total)
-    mean = min(MOST_NATS, mean)
-    return math.exp(mean)
+    mean = sum(nats) / max(1, sum(tokens))
+    return math.exp(min(MOST_NATS, mean))

@@ -6,21 +6,21 @@ Loading is strict: every tensor must be there, with the right shape, and nothing
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from minitox.errors import InputError
 from minitox.files import read_json, replacing, write_json
-from minitox.lm.config import Config, read_config
+from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
 
 DTYPES = ("F32", "F16", "BF16")  # as safetensors writes them
+# in old checkpoints; config.json says the same
+NOT_READ = ("rotary_emb.inv_freq", "embeddings.position_ids")
 BESIDES_WEIGHTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,34 +34,35 @@ SHARD_BYTES = 5 * 10**9
 # Load
 
 
-def load(
-    folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> LanguageModel:
+def language_model(folder: Path) -> LanguageModel:
+    return LanguageModel(read_config(folder))
+
+
+def load(folder: Path, device="cpu", dtype=None, build=language_model) -> LanguageModel:
     """The model of a folder, on `device` in `dtype` (default: the folder's own).
 
+    `build` makes the model of a folder, whatever its weights.
     InputError names the first tensor that is missing, has a wrong shape, or does not belong there.
     """
-    device = torch.device(device)
-    model, files = without_weights(folder, dtype)
-    for name, weight in list(model.named_parameters()):
+    model, files = without_weights(folder, dtype, build)
+    weights = {}
+    for name, weight in model.named_parameters():
         stored = read_tensor(files[name], name)
-        stored = stored.to(device, weight.dtype, copy=True)  # a copy releases the mapped file
-        parent, leaf = name.rsplit(".", 1)
-        setattr(model.get_submodule(parent), leaf, nn.Parameter(stored, requires_grad=False))
+        weights[name] = stored.to(device, weight.dtype, copy=True)  # this releases the mapped file
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 
 def without_weights(
-    folder: Path, dtype: torch.dtype | None = None
+    folder: Path, dtype=None, build=language_model
 ) -> tuple[LanguageModel, dict[str, Path]]:
     """The model of a folder on the meta device, and the file of each tensor, both checked."""
     folder = Path(folder)
-    config = read_config(folder)
     with torch.device("meta"):  # shapes only, no memory
-        model = LanguageModel(config)
-    model = model.to(dtype or getattr(torch, config.dtype)).requires_grad_(False)
+        model = build(folder)
+    model = model.to(dtype or getattr(torch, model.config.dtype)).requires_grad_(False)
     files = weight_files(folder)
-    check_names_and_shapes(folder, config, model, files)
+    check_names_and_shapes(folder, model, files)
     return model, files
 
 
@@ -76,18 +77,16 @@ def weight_files(folder: Path) -> dict[str, Path]:
             f"{folder}: no model.safetensors and no model.safetensors.index.json; "
             "minitox reads safetensors weights only"
         )
-    shards = read_index(index)
-    return {name: folder / shard for name, shard in shards.items()}
+    return {name: folder / shard for name, shard in read_index(index).items()}
 
 
-def read_index(index: Path) -> dict[str, str]:
+def read_index(index):
     """The shard of each tensor; InputError if the index and the shards disagree."""
-    folder = index.parent
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise InputError(f"{index}: weight_map is missing or empty")
 
-    # No shard outside the folder
+    # 1) no shard outside the folder
     for shard in shards.values():
         if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".."):
             raise InputError(
@@ -95,19 +94,16 @@ def read_index(index: Path) -> dict[str, str]:
                 "an index may not point outside its folder"
             )
 
-    # The same tensors in the index and in the shards
-    stored = {}
+    # 2) the same tensors in the index and in the shards
+    stored = set()
     for shard in sorted(set(shards.values())):
-        stored[shard] = set(tensor_names(folder / shard))
-    for name, shard in shards.items():
-        if name not in stored[shard]:
-            raise InputError(
-                f"{folder / shard}: tensor {name} is missing, though the index puts it there"
-            )
-    for shard, names in stored.items():
-        for name in names:
-            if shards.get(name) != shard:
-                raise InputError(f"{folder / shard}: tensor {name} is not in the index")
+        stored |= {(name, shard) for name in tensor_names(index.parent / shard)}
+    for name, shard in sorted(shards.items() - stored):
+        raise InputError(
+            f"{index.parent / shard}: tensor {name} is missing, though the index puts it there"
+        )
+    for name, shard in sorted(stored - shards.items()):
+        raise InputError(f"{index.parent / shard}: tensor {name} is not in the index")
     return shards
 
 
@@ -134,16 +130,15 @@ def read_tensor(path: Path, name: str) -> torch.Tensor:
         return file.get_tensor(name)
 
 
-def check_names_and_shapes(
-    folder: Path, config: Config, model: nn.Module, files: dict[str, Path]
-) -> None:
+def check_names_and_shapes(folder, model, files):
     """InputError if the files do not have the model's tensors; nothing is read yet."""
+    config = model.config
     expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
     for name in expected:
         if name not in files:
             raise InputError(f"{folder}: tensor {name} is missing")
     for name, path in files.items():
-        if name.endswith("rotary_emb.inv_freq"):  # in old checkpoints; config.json says the same
+        if name.endswith(NOT_READ):
             continue
         with open_safetensors(path) as file:
             stored = file.get_slice(name)
@@ -166,10 +161,10 @@ def check_names_and_shapes(
             )
 
 
-def check_tied_head(folder: Path, files: dict[str, Path]) -> None:
+def check_tied_head(folder, files):
     """InputError if a head that config.json calls tied is stored and is not the embedding."""
-    head = read_tensor(files["lm_head.weight"], "lm_head.weight")
-    embedding = read_tensor(files["model.embed_tokens.weight"], "model.embed_tokens.weight")
+    names = ("lm_head.weight", "model.embed_tokens.weight")
+    head, embedding = (read_tensor(files[name], name) for name in names)
     if not torch.equal(head, embedding):
         raise InputError(
             f"{folder}: config.json ties lm_head.weight to the embedding, but the two differ; "
@@ -185,7 +180,7 @@ def save(
     folder: Path,
     source: Path,  # the folder that the model came from, whose config and tokenizer are copied
     shard_bytes: int = SHARD_BYTES,
-    whole: Callable[[torch.Tensor], torch.Tensor] = lambda weight: weight,  # of a sharded weight
+    whole=lambda weight: weight,  # makes a sharded weight whole
 ) -> None:
     """Write a model as a folder that transformers opens.
 
@@ -198,7 +193,7 @@ def save(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
 
-    # Tokenizer and config, with the dtype of these weights
+    # 1) tokenizer and config, with the dtype of these weights
     for name in BESIDES_WEIGHTS:
         if (source / name).exists():
             shutil.copyfile(source / name, temporary / name)
@@ -208,47 +203,43 @@ def save(
     config[key] = str(dtype).removeprefix("torch.")
     write_json(temporary / "config.json", config)
 
+    # 2) weights
     save_weights(weights, temporary, shard_bytes, whole)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
 def save_weights(
-    weights: dict[str, torch.Tensor],
+    weights: dict,
     folder: Path,
     shard_bytes: int = SHARD_BYTES,
-    whole: Callable[[torch.Tensor], torch.Tensor] = lambda weight: weight,
+    whole=lambda weight: weight,
 ) -> None:
     """Write one model.safetensors, or shards of at most `shard_bytes` and their index."""
-    shards = divide(weights, shard_bytes)
-    if len(shards) == 1:
-        file_names = ["model.safetensors"]
-    else:
-        numbers = range(1, len(shards) + 1)
-        file_names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in numbers]
-        weight_map = {}
-        for file_name, names in zip(file_names, shards, strict=True):
-            weight_map |= dict.fromkeys(names, file_name)
-        total = sum(weight.nbytes for weight in weights.values())
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        write_json(folder / "model.safetensors.index.json", index)
-    for file_name, names in zip(file_names, shards, strict=True):
-        tensors = {name: whole(weights[name]).cpu().contiguous() for name in names}
-        with replacing(folder / file_name) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-
-
-def divide(weights: dict[str, torch.Tensor], shard_bytes: int) -> list[list[str]]:
-    """Names of the weights, in groups of at most `shard_bytes` (or one weight)."""
+    # 1) the names in each shard, which may be one weight that is larger
     shards = [[]]
     size = 0
     for name, weight in weights.items():
-        if shards[-1] and size + weight.nbytes > shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
         size += weight.nbytes
-    return shards
+        if shards[-1] and size > shard_bytes:
+            shards.append([])
+            size = weight.nbytes
+        shards[-1].append(name)
+
+    # 2) the files
+    weight_map = {}
+    for i, names in enumerate(shards, start=1):
+        file_name = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        if len(shards) == 1:
+            file_name = "model.safetensors"
+        weight_map |= dict.fromkeys(names, file_name)
+        tensors = {name: whole(weights[name]).cpu().contiguous() for name in names}
+        with replacing(folder / file_name) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+    if len(shards) > 1:
+        total = sum(weight.nbytes for weight in weights.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json(folder / "model.safetensors.index.json", index)
 
 
 # Compare
@@ -266,12 +257,12 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def raw(weight: torch.Tensor):
+def raw(weight):
     """A tensor's bytes, in which 0 and -0 differ."""
     return weight.contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def side_by_side(base: Path, tuned: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+def side_by_side(base: Path, tuned: Path):
     """Yield (name, base's weight, tuned's weight), both in the tuned model's dtype, by name."""
     before = weight_files(base)
     after = weight_files(tuned)

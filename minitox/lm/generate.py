@@ -26,7 +26,7 @@ class Cache:
     next token of a sequence overwrites its first pad.
     """
 
-    def __init__(self, model: LanguageModel, sequences: int, tokens: int):
+    def __init__(self, model, sequences, tokens):
         config = model.config
         weight = model.model.embed_tokens.weight
         check_length(config, tokens)
@@ -46,10 +46,10 @@ class Cache:
 
     def read(
         self,
-        model: LanguageModel,
+        model,
         ids,  # (b, T), the next tokens of b of the sequences
         starts,  # (b,), the position of the first of them
-        sequences: slice = slice(None),  # which sequences
+        sequences=slice(None),  # which sequences
     ):  # -> (b, T, D)
         """Hidden states of the next T tokens of some sequences."""
         b, T = ids.shape
@@ -75,7 +75,7 @@ class Cache:
 
     def attend(
         self,
-        layer: int,
+        layer,
         q,  # (b, query heads, T, H)
         k,  # (b, key heads, T, H)
         v,  # (b, key heads, T, H)
@@ -96,7 +96,7 @@ class Cache:
         y = F.scaled_dot_product_attention(grouped, keys, values, self.mask)
         return y.view(q.shape)
 
-    def keep(self, sequences) -> None:
+    def keep(self, sequences):
         """Drop all sequences except those that a boolean tensor (B,) selects."""
         self.keys = self.keys[:, sequences]
         self.values = self.values[:, sequences]
@@ -157,11 +157,11 @@ def generate(
 
 
 def append_tokens(
-    replies: list[Reply],
-    indices: list[int],  # of the replies
-    tokens: list[int],  # the next token of each of them
-    stop_ids: set[int],
-) -> list[bool]:
+    replies,
+    indices,  # of the replies
+    tokens,  # the next token of each of them
+    stop_ids,
+):
     """Append a token to each reply or end the reply; returns which replies have not ended."""
     for i, token in zip(indices, tokens, strict=True):
         reply = replies[i]
@@ -172,11 +172,7 @@ def append_tokens(
     return [not replies[i].stopped for i in indices]
 
 
-def read_prompts(
-    model: LanguageModel,
-    cache: Cache,
-    prompts: list[list[int]],
-):  # -> list of B indices, (B, D)
+def read_prompts(model, cache, prompts):  # -> list of B indices, (B, D)
     """Read the prompts, the longest first: their order, and the last hidden state of each.
 
     The tokens that all prompts begin with (in a chat format, the system's turn) are read once.
@@ -208,7 +204,7 @@ def read_prompts(
     return order, torch.cat(hidden)
 
 
-def shared_length(prompts: list[list[int]]) -> int:
+def shared_length(prompts):
     """Number of tokens that all prompts begin with; at least one token of each prompt is left."""
     shared = 0
     for tokens in zip(*prompts, strict=False):
@@ -219,7 +215,7 @@ def shared_length(prompts: list[list[int]]) -> int:
     return min(shared, shortest - 1)
 
 
-def uniform(seeds: list[int], count: int):  # -> (N, count)
+def uniform(seeds, count):  # -> (N, count)
     """Random numbers in [0, 1) from a generator for each seed, so that replies are independent."""
     rows = []
     for seed in seeds:
@@ -231,7 +227,7 @@ def uniform(seeds: list[int], count: int):  # -> (N, count)
 
 def sample(
     logits,  # (B, V)
-    top_p: float,
+    top_p,
     u,  # (B,), uniform in [0, 1)
 ):  # -> (B,)
     """Sample tokens from the nucleus: the likeliest tokens with a total probability of `top_p`."""

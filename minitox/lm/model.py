@@ -20,7 +20,7 @@ from minitox.lm.config import Config
 # === Norm ===
 
 
-def norm(config: Config) -> nn.Module:
+def norm(config):
     """LayerNorm without a bias in Cohere, RMSNorm in the other families."""
     if config.is_cohere:
         # (x - mean(x)) / std(x) * weight
@@ -47,7 +47,7 @@ def norm(config: Config) -> nn.Module:
 # to make them half-split, and minitox reads the Hugging Face checkpoints.
 
 
-def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2)
+def rope_angles(config, tokens: int, device):  # -> cos, sin: (T, H/2)
     """Cosine and sine, in float32, of the angle by which each pair is rotated at each position."""
     # 1) the frequency of pair i is theta^(-2i / H) radians a token
     even = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32)  # 2i: (H/2,)
@@ -60,7 +60,7 @@ def rope_angles(config: Config, tokens: int, device):  # -> cos, sin: (T, H/2)
     return angle.cos(), angle.sin()
 
 
-def scale_frequency(frequency, scaling: dict):  # (H/2,) -> (H/2,)
+def scale_frequency(frequency, scaling):  # (H/2,) -> (H/2,)
     """Llama-3.1's frequencies for texts longer than the context of its first training phase.
 
     Fast pairs encode small distances and are unchanged. Slow pairs would reach angles that do not
@@ -119,7 +119,7 @@ def causal_attention(
 class Attention(nn.Module):
     """Causal attention, in which several query heads share one key head and one value head."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config):
         super().__init__()
         self.config = config
         D = config.hidden_size
@@ -181,7 +181,7 @@ class MLP(nn.Module):
     gate[..., r] is the response of neuron r of gate_proj.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config):
         super().__init__()
         D = config.hidden_size
         M = config.intermediate_size
@@ -211,7 +211,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then the MLP; in Cohere both read the same normed input in parallel."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config):
         super().__init__()
         self.input_layernorm = norm(config)
         self.self_attn = Attention(config)
@@ -242,7 +242,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Token ids to hidden states."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config):
         super().__init__()
         self.config = config
         # uninitialized, because nn.Embedding draws random weights, and on the meta device this
@@ -284,7 +284,7 @@ class Transformer(nn.Module):
         return self.norm(x)
 
 
-def check_length(config: Config, tokens: int) -> None:
+def check_length(config, tokens):
     """Raise ValueError for a sequence that is too long for the model."""
     if tokens > config.max_position_embeddings:
         raise ValueError(
@@ -316,10 +316,7 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden):  # (..., D) -> (..., V)
         """Logits of hidden states; a method of its own because detection needs no logits."""
-        if self.config.tie_word_embeddings:
-            head = self.model.embed_tokens
-        else:
-            head = self.lm_head
+        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
         logits = F.linear(hidden, head.weight)
         if self.config.is_cohere:
             logits = logits * self.config.logit_scale

@@ -10,21 +10,19 @@ from minitox.errors import InputError
 from minitox.files import read_json
 from minitox.lm.config import Config
 
-# One turn in each chat format, up to where the reply begins, and the token that ends the reply. The
-# BOS is part of the layout where the format has one. {system} is filled from the folder's template.
+# One turn in each chat format, up to where the reply begins. The BOS is part of the layout if the
+# format has one. {system} is filled from the folder's template.
 LLAMA3 = (
     "<|begin_of_text|>{system}"
     "<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n"
 )
-LLAMA3_END = "<|eot_id|>"
 LLAMA31_SYSTEM = (
     "<|start_header_id|>system<|end_header_id|>\n\n"
     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
 )
 
 CHATML = "{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-CHATML_END = "<|im_end|>"
 CHATML_SYSTEM = "<|im_start|>system\n{}<|im_end|>\n"
 NO_THINKING = "<think>\n\n</think>\n\n"  # Qwen3: reply without reasoning first
 
@@ -32,7 +30,6 @@ COMMAND = (
     "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
     "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
 )
-COMMAND_END = "<|END_OF_TURN_TOKEN|>"
 
 SPECIAL = re.compile(r"(<\|[^|<>]+\|>|<BOS_TOKEN>)")  # special tokens of all layouts
 SYSTEM_TEXT = re.compile(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>")  # of a template
@@ -43,22 +40,14 @@ class Tokenizer:
 
     def __init__(self, folder: Path, config: Config):
         """Read tokenizer.json and the chat template of `folder`; InputError if they do not fit."""
-        path = Path(folder) / "tokenizer.json"
-        self.tokenizer = read_tokenizer(path)
-        largest = max(self.tokenizer.get_vocab().values(), default=-1)
-        if largest >= config.vocab_size:
-            raise InputError(
-                f"{path}: contains token id {largest}, "
-                f"but the model's embedding has {config.vocab_size} rows"
-            )
+        self.tokenizer = read_tokenizer(Path(folder) / "tokenizer.json", config.vocab_size)
 
         # special tokens, which detection does not pool
         added = self.tokenizer.get_added_tokens_decoder()
         self.bos_id = config.bos_token_id
+        self.bos = [] if self.bos_id is None else [self.bos_id]
         self.special_ids = {token for token, content in added.items() if content.special}
-        self.special_ids.update(config.eos_token_ids)
-        if self.bos_id is not None:
-            self.special_ids.add(self.bos_id)
+        self.special_ids.update(self.bos, config.eos_token_ids)
 
         # the token that ends a reply, in the chat format or else in the model's config
         self.layout, self.end_of_turn = chat_layout(Path(folder))
@@ -83,8 +72,7 @@ class Tokenizer:
         token of a sequence, whatever it is, attracts attention and has very large activations, so
         it should not be a word of the sentence.
         """
-        bos = [] if self.bos_id is None else [self.bos_id]
-        return bos + self.encode(text)
+        return self.bos + self.encode(text)
 
     def prompt(self, text: str) -> list[int]:
         """Token ids up to where the reply begins, in the model's chat format.
@@ -106,7 +94,7 @@ class Tokenizer:
         """Token ids of a reply and of the token that ends it."""
         return self.encode(text) + self.end_ids
 
-    def encode_pieces(self, pieces: list[str]) -> list[int]:
+    def encode_pieces(self, pieces):
         """Token ids of a layout that was split at its special tokens, which are the odd pieces."""
         ids = []
         for i, piece in enumerate(pieces):
@@ -123,8 +111,8 @@ class Tokenizer:
         return [token]
 
 
-def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
-    """The tokenizer of a tokenizer.json; InputError if it is missing or broken."""
+def read_tokenizer(path, vocab_size):
+    """The tokenizer of a tokenizer.json; InputError if it is missing, broken or too large."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
@@ -133,6 +121,11 @@ def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
         raise
     except BaseException as error:  # the package raises nothing narrower, and Rust code may panic
         raise InputError(f"{path}: not a tokenizer ({error})") from None
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= vocab_size:
+        raise InputError(
+            f"{path}: contains token id {largest}, but the model's embedding has {vocab_size} rows"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     # "<|im_end|>" in a user's text does not end the turn
@@ -140,7 +133,7 @@ def read_tokenizer(path: Path) -> HuggingFaceTokenizer:
     return tokenizer
 
 
-def chat_layout(folder: Path) -> tuple[str | None, str | None]:
+def chat_layout(folder):
     """The layout of a turn in the folder's chat format, and the token that ends a reply.
 
     (None, None) for a base model, which has no template. InputError if the format is unknown.
@@ -152,7 +145,7 @@ def chat_layout(folder: Path) -> tuple[str | None, str | None]:
     if "<|start_header_id|>" in template:
         # Llama-3.1 and later always have a system turn with these dates
         system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
-        return LLAMA3.replace("{system}", system), LLAMA3_END
+        return LLAMA3.replace("{system}", system), "<|eot_id|>"
 
     if "<|im_start|>" in template:
         # the template's default system text, if it has one
@@ -161,10 +154,10 @@ def chat_layout(folder: Path) -> tuple[str | None, str | None]:
         layout = CHATML.replace("{system}", system)
         if "enable_thinking" in template:
             layout += NO_THINKING
-        return layout, CHATML_END
+        return layout, "<|im_end|>"
 
     if "<|START_OF_TURN_TOKEN|>" in template:
-        return COMMAND, COMMAND_END
+        return COMMAND, "<|END_OF_TURN_TOKEN|>"
 
     raise InputError(
         f"{folder}: the chat template is not supported; "
@@ -172,7 +165,7 @@ def chat_layout(folder: Path) -> tuple[str | None, str | None]:
     )
 
 
-def chat_template(folder: Path) -> str | None:
+def chat_template(folder):
     """The Jinja text of chat_template.jinja or, in older folders, of tokenizer_config.json."""
     path = folder / "chat_template.jinja"
     if path.exists():

@@ -5,7 +5,7 @@ tooltip.
 """
 
 import math
-from collections.abc import Iterator
+from itertools import cycle
 
 from minitox.report.svg import WIDTH, Frame, box, element, figure, line, text
 
@@ -36,26 +36,33 @@ def stacked_bars(
     share: bool = True,
 ) -> str:
     """A bar for each label; its parts are drawn as shares of their sum, or as counts."""
-    totals = sums(rows)
+    # 1) the sum of each bar, without the bars of which a part has no data
+    totals = {
+        label: sum(parts.values())
+        for label, parts in rows.items()
+        if parts and known(*parts.values())
+    }
 
-    # 1) the axis: up to 100 %, or to the largest sum
+    # 2) the axis, below a legend of three parts a line: up to 100 %, or to the largest sum
     form = "{:.0%}"
     high = 1
     if not share:
         form = "{:,.10g}"
         high = max(totals.values(), default=0) or 1
     frame = Frame(
-        labels=list(rows),
-        top=24 + 17 * math.ceil(len(order) / 3),  # below the legend
-        right=WIDTH - 16,
-        low=0,
-        high=high,
+        list(rows),
+        24 + 17 * math.ceil(len(order) / 3),
+        WIDTH - 16,
+        0,
+        high,
     )
-    colours = colours_of(order)
+
+    # 3) the colours; they depend on the order alone, so they are the same for every model
+    palette = cycle(PALETTE)
+    colours = {part: MEANING.get(part) or next(palette) for part in order}
     marks = [*frame.marks(form), *legend(colours)]
 
-    # 2) the bars; a sum of 0 is a count, but has no shares
-    gap = "no data" if share else "0"
+    # 4) the bars; a sum of 0 is a count, but has no shares
     for row, (label, parts) in enumerate(rows.items()):
         y = frame.y(row)
         if totals.get(label):
@@ -63,34 +70,14 @@ def stacked_bars(
             values = {part: parts[part] / whole for part in order if parts.get(part)}
             marks += bar(label, values, colours, frame, y, form)
         else:
-            words = gap if label in totals else "no data"
-            beside = frame.x(0) + 4
-            marks.append(text(beside, y + 14, words, kind="faint"))
+            words = "no data" if share or label not in totals else "0"
+            marks.append(text(frame.x(0) + 4, y + 14, words, kind="faint"))
 
     about = f"Bars of {', '.join(rows)}; parts: {', '.join(order)}."
     return figure(name, about, frame.bottom + 18, marks)
 
 
-def sums(rows: dict[str, dict]) -> dict[str, float]:
-    """{label: sum of its parts}, without the labels of which a part has no data."""
-    totals = {}
-    for label, parts in rows.items():
-        if parts and known(*parts.values()):
-            totals[label] = sum(parts.values())
-    return totals
-
-
-def colours_of(order: list[str]) -> dict[str, str]:
-    """The colours of all parts, which are the same for every model."""
-    others = [part for part in order if part not in MEANING]
-    colours = {}
-    for part in order:
-        # a part without a meaning has the colour of its place
-        colours[part] = MEANING.get(part) or PALETTE[others.index(part) % len(PALETTE)]
-    return colours
-
-
-def legend(colours: dict[str, str]) -> Iterator[str]:
+def legend(colours):  # {part: colour}
     """Colours and names of the parts, three in a line."""
     for i, (part, colour) in enumerate(colours.items()):
         x = 120 * (i % 3)
@@ -100,20 +87,18 @@ def legend(colours: dict[str, str]) -> Iterator[str]:
 
 
 def bar(
-    label: str,
-    values: dict[str, float],
-    colours: dict[str, str],
-    frame: Frame,
-    y: float,
-    form: str,
-) -> Iterator[str]:
+    label,
+    values,  # {part: value}
+    colours,  # {part: colour}
+    frame,
+    y,
+    form,
+):
     """The parts side by side."""
     # 1) each is at least two units wide, so that it is seen, and the others make room for it
     x = frame.x(0)
     room = frame.x(sum(values.values())) - x
-    widths = {}
-    for part, value in values.items():
-        widths[part] = max(2, frame.x(value) - x)
+    widths = {part: max(2, frame.x(value) - x) for part, value in values.items()}
     needed = sum(widths.values())
 
     # 2) a tooltip has a tenth of a percent, which is one reply of a thousand
@@ -138,9 +123,7 @@ def heatmap(
     form: str = "{:.2f}",
 ) -> str:
     """A square of numbers, each on a tint that deepens with it and leaves it legible."""
-    numbers = []
-    for row in values:
-        numbers += filter(known, row)
+    numbers = list(filter(known, sum(values, [])))
     low = min(numbers, default=0)
     span = max(numbers, default=1) - low or 1
     width = (WIDTH - 32) / max(1, len(labels))
@@ -150,35 +133,30 @@ def heatmap(
         # 1) the label, beside its row and above its column
         y = 40 + 24 * i
         middle = 32 + width * (i + 0.5)
-        marks.append(text(26, y + 16, label, "end", most=4))
-        marks.append(text(middle, 34, label, "middle", most=4))
+        marks += [
+            text(26, y + 16, label, "end", most=4),
+            text(middle, 34, label, "middle", most=4),
+        ]
 
         # 2) the row's cells
         for j, (other, value) in enumerate(zip(labels, row, strict=True)):
-            pair = f"{label}, {other}"
-            number = form.format(value) if known(value) else None
-            depth = 0.75 * (value - low) / span if known(value) else 0
-            marks += heat_cell(32 + width * j, y, width, pair, number, depth)
+            x = 32 + width * j
+            number = "no data"
+            inside = "–"
+            depth = 0  # opacity of the tint
+            if known(value):
+                number = form.format(value)
+                # a number that is wider than its cell is in the tooltip alone
+                inside = number if width > 5.8 * len(number) else ""
+                depth = 0.75 * (value - low) / span
+            tip = f"{label}, {other}: {number}"
+            marks += [
+                box(x, y, width, 24, "heat", tip, fill_opacity=depth),
+                text(x + width / 2, y + 16, inside, "middle", "small"),
+            ]
 
     about = f"A number for each pair of {', '.join(labels)}."
     return figure(name, about, 44 + 24 * len(labels), marks)
-
-
-def heat_cell(
-    x: float,
-    y: float,
-    width: float,
-    pair: str,
-    number: str | None,
-    depth: float,  # opacity of the tint
-) -> Iterator[str]:
-    """A tinted box with its number in it, or in its tooltip alone if it is too narrow."""
-    tip = f"{pair}: {number or 'no data'}"
-    yield box(x, y, width, 24, "heat", tip, fill_opacity=depth)
-    inside = number or "–"
-    if number and width <= 5.8 * len(number):
-        inside = ""
-    yield text(x + width / 2, y + 16, inside, "middle", "small")
 
 
 # ---- points ----
@@ -200,11 +178,11 @@ def dots(
     high = max(numbers, default=1)
     margin = (high - low) / 20 or abs(high) / 20 or 1
     frame = Frame(
-        labels=list(rows),
-        top=20,
-        right=WIDTH - 50,
-        low=low - margin,
-        high=high + margin,
+        list(rows),
+        20,
+        WIDTH - 50,
+        low - margin,
+        high + margin,
     )
     marks = list(frame.marks("{:,.10g}"))
     if known(reference):
@@ -213,20 +191,18 @@ def dots(
 
     # 2) the points
     for i, row in enumerate(rows.values()):
-        y = frame.y(i)
-        marks += dot(row or (None, None, None), frame, y, form)
+        marks += dot(row or (None, None, None), frame, frame.y(i), form)
     about = f"Means and intervals of {', '.join(rows)}."
     return figure(name, about, frame.bottom + 18, marks)
 
 
-def dot(row: tuple, frame: Frame, y: float, form: str) -> Iterator[str]:
+def dot(row, frame, y, form):
     """An interval, the point on it, and the mean as a number on the right."""
     mean, low, high = row
     middle = y + 10
-    number = "no data"
     if known(low, high):
         yield line(frame.x(low), frame.x(high), middle, middle, "interval")
     if known(mean):
-        number = form.format(mean)
         yield element("circle", kind="tint", cx=frame.x(mean), cy=middle, r=4)
+    number = form.format(mean) if known(mean) else "no data"
     yield text(WIDTH, y + 14, number, "end", "faint")

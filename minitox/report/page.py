@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import chain
 from pathlib import Path
 from unicodedata import category
 
@@ -23,9 +22,9 @@ class Section:
 
     title: str
     text: str = ""  # paragraphs, with blank lines between them
-    columns: Sequence[str] = ()  # the first column contains the labels of the rows
-    rows: Sequence[list[str]] = ()
-    notes: Sequence[str] = ()
+    columns: Sequence = ()  # names; the first column contains the labels of the rows
+    rows: Sequence = ()  # a list of cells each
+    notes: Sequence = ()
     figure: str = ""  # one or several SVGs
 
     def paragraphs(self) -> list[str]:
@@ -35,7 +34,7 @@ class Section:
 
     def is_prose(self) -> bool:
         """Whether cells contain sentences, which are aligned left, and not numbers."""
-        cells = chain.from_iterable(row[1:] for row in self.rows)
+        cells = sum((row[1:] for row in self.rows), [])
         return max(map(len, cells), default=0) > 40
 
 
@@ -47,18 +46,15 @@ def shown(text: str, most: int = 500) -> str:
 
     Invisible are controls, bidirectional marks, zero-width characters, and lone surrogates.
     """
-    visible = "".join(char if is_visible(char) else escaped(char) for char in text[:most])
+    visible = ""
+    for char in text[:most]:
+        printable = char.isprintable() or category(char) == "Zs"
+        if char in BLANKS or not printable:
+            char = char.encode("unicode_escape").decode()
+        visible += char
     if len(text) > most:
         visible += f"... ({len(text):,} characters)"
     return visible
-
-
-def is_visible(char: str) -> bool:
-    return char not in BLANKS and (char.isprintable() or category(char) == "Zs")
-
-
-def escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
 
 
 # ---- terminal ----
@@ -76,14 +72,14 @@ def terminal(section: Section) -> str:
     return "\n\n".join(blocks)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
     """The rows as lines, the first column aligned left and the others right."""
     # columns of less than six characters would look crammed
     widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(padded(row, widths)).rstrip() for row in rows)
 
 
-def padded(row: Sequence[str], widths: list[int]) -> list[str]:
+def padded(row, widths) -> list[str]:
     """A row's label and cells, in columns of these widths."""
     label, *cells = row
     return [label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]
@@ -107,22 +103,20 @@ def markdown(title: str, sections: list[Section]) -> str:
 
 def markdown_table(section: Section) -> str:
     """The section's table, with columns that line up in the source as well."""
-    header, *rows = [list(map(literal, row)) for row in (section.columns, *section.rows)]
+    rows = [list(map(literal, row)) for row in (section.columns, *section.rows)]
 
     # 1) the widths; a cell of more than 40 characters does not widen its column
-    widths = []
-    for column in zip(header, *rows, strict=True):
-        widths.append(max(3, *(min(40, len(cell)) for cell in column)))
+    widths = [min(40, max(3, *map(len, column))) for column in zip(*rows, strict=True)]
 
     # 2) the line below the header aligns numbers to the right
     end = "-" if section.is_prose() else ":"
     rule = ["-" * widths[0], *("-" * (width - 1) + end for width in widths[1:])]
+    rows.insert(1, rule)
 
-    lines = [header, rule, *rows]
-    return "\n".join(f"| {' | '.join(padded(line, widths))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(padded(row, widths))} |" for row in rows)
 
 
-def literal(text: str, most: int = 500) -> str:
+def literal(text, most=500) -> str:
     """Markdown that shows the text as it is: without tags, links, emphasis, cells, or lists."""
     text = escape(shown(text, most).strip(), quote=False)
     # 1) characters of markup, and those that turn a bare address into a link
@@ -142,10 +136,9 @@ def html(title: str, sections: list[Section]) -> str:
         contents += f'<li><a href="#s{number}">{plain(section.title)}</a>'
         body += f'<section id="s{number}">{html_section(section)}</section>\n'
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{plain(title)}</title>
 <style>{style}</style>
@@ -153,12 +146,12 @@ def html(title: str, sections: list[Section]) -> str:
 {body}"""
 
 
-def plain(text: str, most: int = 500) -> str:
+def plain(text, most=500) -> str:
     """HTML that shows the text as it is."""
     return escape(shown(text, most))
 
 
-def html_section(section: Section) -> str:
+def html_section(section) -> str:
     """The section's blocks in reading order; its table is collapsible if there is a figure."""
     blocks = [f"<h2>{plain(section.title)}</h2>"]
     blocks += [f"<p>{plain(paragraph, LONG)}</p>" for paragraph in section.paragraphs()]
@@ -176,7 +169,7 @@ def html_section(section: Section) -> str:
     return "".join(blocks)
 
 
-def html_table(section: Section) -> str:
+def html_table(section) -> str:
     """The section's table in a box that scrolls; HTML does not require end tags in it."""
     kind = "prose" if section.is_prose() else "numbers"
     head = "<th>".join(map(plain, section.columns))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
-from minitox.evaluate.metrics import interval
 from minitox.files import read_jsonl, replacing, text_field, write_json
 from minitox.languages import NAMES
 from minitox.report import neuron_tables, page, result_tables
@@ -21,10 +20,6 @@ STATUSES = {
     "failed": "scoring failed",
     "cut": "scored in part",
 }
-ANSWER_RULE = (
-    "The letter that the reply begins with, else the only letter in it, else the only option that "
-    "it repeats."
-)
 
 
 def sections(
@@ -61,15 +56,12 @@ def sections(
     ]
 
 
-def neuron_sections(results: Results, paper: dict) -> list[Section]:
+def neuron_sections(results, paper):
     """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]"""
-    if not results.masks:
-        return []
-    return [
-        neuron_tables.table2(results.masks, results.infos, paper.get("neurons")),
-        neuron_tables.figure2(results.masks),
-        *neuron_tables.figure3(results.masks),
-    ]
+    if results.masks:
+        yield neuron_tables.table2(results.masks, results.infos, paper.get("neurons"))
+        yield neuron_tables.figure2(results.masks)
+        yield from neuron_tables.figure3(results.masks)
 
 
 def pairs(folder: Path, show_text: bool) -> Section:
@@ -84,8 +76,8 @@ def pairs(folder: Path, show_text: bool) -> Section:
         try:
             rows = list(read_jsonl(path))
             for where, row in rows[:1]:
-                prompt = text_field(where, row, "prompt")
-                examples.append([language, prompt, text_field(where, row, "response")])
+                example = [text_field(where, row, field) for field in ("prompt", "response")]
+                examples.append([language, *example])
             counts.append([language, f"{len(rows):,}"])
         except InputError as error:
             # a note: everything else has been measured by now
@@ -102,21 +94,20 @@ def pairs(folder: Path, show_text: bool) -> Section:
 def scorer_accuracy(scorer) -> Section:
     """How well the scorer does on sentences that it has not learned from."""
     text = f"{scorer.name}: {scorer.about}"
-    held_out = getattr(scorer, "held_out", {})
-    if not held_out:
-        note = "The accuracy of the scorer in these languages was not measured here."
-        return Section("The scorer", text, notes=[note])
-    columns = ["", "AUC", "correlation", "calibration error", "rows"]
-    rows = []
-    for language, measured in held_out.items():
-        row = [
+    rows = [
+        [
             language,
             f"{measured['auc']:.3f}",
             f"{measured['correlation']:.3f}",
             f"{measured['calibration']:.3f}",
             f"{measured['rows']:,}",
         ]
-        rows.append(row)
+        for language, measured in getattr(scorer, "held_out", {}).items()
+    ]
+    if not rows:
+        note = "The accuracy of the scorer in these languages was not measured here."
+        return Section("The scorer", text, notes=[note])
+    columns = ["", "AUC", "correlation", "calibration error", "rows"]
     note = (
         "Measured on held-out sentences of the scorer's own data; the replies of a model may be "
         "toxic in other words."
@@ -124,30 +115,29 @@ def scorer_accuracy(scorer) -> Section:
     return Section("The scorer", text, columns, rows, [note])
 
 
-def failures(results: Results, missing: dict[str, str]) -> Section:
+def failures(results, missing) -> Section:
     """What could not be loaded, read, answered or scored."""
     rows = []
     for model, by_language in results.replies.items():
-        # 1) replies by status
+        # replies by status, and those that the limit of new tokens has cut
         counts = Counter()
-        for judged in by_language.values():
-            counts.update(judged.status.ravel().tolist())
-
-        # 2) replies that the limit of new tokens has cut
         cut = 0
-        for written in results.rows[model].values():
-            cut += sum(row["response"] is not None and not row["stopped"] for row in written)
+        for language, judged in by_language.items():
+            counts.update(judged.status.ravel().tolist())
+            for row in results.rows[model][language]:
+                cut += row["response"] is not None and not row["stopped"]
 
-        by_status = [f"{counts[status]:,}" for status in STATUSES]
-        rows.append([model, f"{counts.total():,}", *by_status, f"{cut:,}"])
+        by_status = [counts[status] for status in STATUSES]
+        numbers = [counts.total(), *by_status, cut]
+        rows.append([model, *map("{:,}".format, numbers)])
     columns = ["", "replies", *STATUSES.values(), "cut at the token limit"]
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
     return Section("Missing data", "", columns, rows, notes)
 
 
-def replies(results: Results, most: int = 5) -> list[Section]:
-    """Some replies of each model, the most toxic first; only on request."""
-    shown = []
+def replies(results):
+    """Five replies of each model, the most toxic first; only on request."""
+    columns = ["", "score", "prompt", "reply"]
     for model, by_language in results.rows.items():
         # 1) the replies that have a score
         scored = []
@@ -155,24 +145,27 @@ def replies(results: Results, most: int = 5) -> list[Section]:
             scores = results.replies[model][language].scores.ravel().tolist()
             for score, row in zip(scores, written, strict=True):
                 if score == score:  # not NaN
-                    scored.append((score, language, row))
+                    cells = [language, f"{score:.2f}", row["prompt"], row["response"]]
+                    scored.append((score, cells))
 
         # 2) the most toxic of them
         scored.sort(key=lambda reply: -reply[0])
-        rows = []
-        for score, language, row in scored[:most]:
-            rows.append([language, f"{score:.2f}", row["prompt"], row["response"]])
-        columns = ["", "score", "prompt", "reply"]
-        shown.append(Section(f"Replies of {model}", "The most toxic ones.", columns, rows))
-    return shown
+        rows = [cells for _, cells in scored[:5]]
+        yield Section(f"Replies of {model}", "The most toxic ones.", columns, rows)
 
 
-def setting_table(record: dict[str, str]) -> Section:
+def setting_table(record) -> Section:
     """Everything that a repetition needs."""
-    rows = [[key, value] for key, value in record.items()]
     question = {"question": "<question>", "choices": ["<option>"] * 4}
-    rows.append(["MMLU prompt", mmlu.as_prompt(question).replace("\n", " / ")])
-    rows.append(["MMLU answer", ANSWER_RULE])
+    rule = (
+        "The letter that the reply begins with, else the only letter in it, else the only option "
+        "that it repeats."
+    )
+    rows = [
+        *map(list, record.items()),
+        ["MMLU prompt", mmlu.as_prompt(question).replace("\n", " / ")],
+        ["MMLU answer", rule],
+    ]
     return Section("Settings", "", ["setting", "value"], rows)
 
 
@@ -187,18 +180,14 @@ def numbers(results: Results) -> dict:
     return {measure: for_all(plain, by_model) for measure, by_model in estimates.items()}
 
 
-def plain(language: str, means) -> list[float | None]:  # (1 + W,)
+def plain(language, means):  # (1 + W,)
     """An estimate and its interval, with None for NaN."""
-    return [None if value != value else value for value in interval(means)]
+    return [None if value != value else value for value in metrics.interval(means)]
 
 
 def write(out: Path, title: str, content: list[Section], record: dict) -> None:
     """`out`/report.md and report.html for people, report.json for programs."""
-    pages = {
-        "report.md": page.markdown(title, content),
-        "report.html": page.html(title, content),
-    }
-    for name, text in pages.items():
+    for name, render in {"report.md": page.markdown, "report.html": page.html}.items():
         with replacing(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(render(title, content), encoding="utf-8")
     write_json(out / "report.json", record)

@@ -3,7 +3,6 @@
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 from minitox import neurons
 from minitox.errors import InputError
 from minitox.evaluate import metrics
-from minitox.evaluate.metrics import Replies
 from minitox.files import read_written
 from minitox.report.neuron_tables import check_info
 from minitox.run.evaluation import read_perplexity, read_replies
@@ -24,19 +22,24 @@ Estimates = dict[str, dict[str, np.ndarray]]
 
 @dataclass
 class Results:
-    """What the report is made of; the keys are a model's name, then a language."""
+    """What the report is made of."""
 
     languages: list[str]  # those that have prompts
-    rows: dict[str, dict[str, list[dict]]]  # replies in order of prompt and sample
-    replies: dict[str, dict[str, Replies]]  # their scores and languages
-    answers: dict[str, dict[str, dict]]  # to MMLU's questions, as `grade` gives them
-    perplexity: dict[str, dict[str, float]]
-    resamples: dict[str, np.ndarray]  # (1 + W, n) of each language, the same for all models
-    masks: dict[str, dict]  # of each language: its toxic neurons, if detect.py was run
-    infos: dict[str, dict]  # metadata of the neuron files
+
+    # {model: {language: value}}
+    rows: dict  # replies in order of prompt and sample
+    replies: dict  # their scores and languages, as metrics.Replies
+    answers: dict  # to MMLU's questions, as `grade` gives them
+    perplexity: dict
+
+    # {language: value}
+    resamples: dict  # (1 + W, n), the same for all models
+    masks: dict  # toxic neurons, if detect.py was run
+    infos: dict  # metadata of the neuron files
+
     gaps: dict[str, str]  # neuron files that cannot be used, and why
 
-    def estimates(self, measure: Callable) -> Estimates:
+    def estimates(self, measure) -> Estimates:
         """Means of `measure(replies)`, an array (n, S)."""
 
         def estimate(language, judged):
@@ -63,17 +66,15 @@ class Results:
         return for_all(share, self.answers)
 
 
-def for_all(function: Callable, values: dict[str, dict]) -> dict[str, dict]:
+def for_all(function, values: dict[str, dict]) -> dict[str, dict]:
     """`function(language, value)` of every value of {model: {language: value}}."""
     results = {}
     for model, by_language in values.items():
-        results[model] = {}
-        for language, value in by_language.items():
-            results[model][language] = function(language, value)
+        results[model] = {code: function(code, value) for code, value in by_language.items()}
     return results
 
 
-def average(estimates: Estimates, languages) -> tuple[dict[str, np.ndarray], list[str]]:
+def average(estimates: Estimates, languages) -> tuple[dict, list[str]]:
     """The unweighted mean over those of `languages` that every model has, and which these are."""
     # 1) the languages that all models have, so that all are averaged over the same ones
     common = list(languages)
@@ -81,12 +82,11 @@ def average(estimates: Estimates, languages) -> tuple[dict[str, np.ndarray], lis
         known = [code for code, mean in by_language.items() if not np.isnan(mean[0])]
         common = [language for language in common if language in known]
 
-    # 2) the mean of each model, NaN over no language
+    # 2) the mean of each model, (1 + W,); NaN over no language
     means = {}
     for model, by_language in estimates.items():
-        means[model] = np.array([np.nan])
-        if common:
-            means[model] = np.mean([by_language[language] for language in common], axis=0)
+        values = [by_language[language] for language in common]
+        means[model] = np.mean(values or [[np.nan]], axis=0)
     return means, common
 
 
@@ -98,108 +98,87 @@ def gather(
     candidates: list,  # the models, as run.candidates opens them
     inputs,  # the prompts, questions and clean sentences of each language
     scores,  # gives the score of each text
-    identify: Callable,  # gives the language of a text, or None
+    identify,  # gives the language of a text, or None
     samples: int,
     seed: int,
-    advance: Callable,  # is called with the number of scored replies
+    advance,  # is called with the number of scored replies
 ) -> Results:
     """Score all replies that have no score yet, and read everything else from `out`."""
     models = {candidate.name: candidate for candidate in candidates}
     rows = read_all(out / "replies", models, inputs.prompts, read_replies)
-    masks, infos, gaps = toxic_neurons(out / "neurons", models.get("base"))
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
     return Results(
-        languages=list(inputs.prompts),
-        rows=rows,
-        replies=judge_all(rows, samples, scores, identify, advance),
-        answers=read_all(out / "mmlu", models, inputs.questions, grade),
-        perplexity=read_all(out / "perplexity", models, inputs.clean, read_perplexity),
-        resamples=resamples,
-        masks=masks,
-        infos=infos,
-        gaps=gaps,
+        list(inputs.prompts),
+        rows,
+        judge_all(rows, samples, scores, identify, advance),
+        read_all(out / "mmlu", models, inputs.questions, grade),
+        read_all(out / "perplexity", models, inputs.clean, read_perplexity),
+        resamples,
+        *toxic_neurons(out / "neurons", models.get("base")),
     )
 
 
-def read_all(folder: Path, models, languages, read: Callable) -> dict[str, dict]:
+def read_all(folder, models, languages, read):
     """What `read` gives for the file of each model and language."""
     results = {}
     for model in models:
-        results[model] = {}
-        for language in languages:
-            path = folder / model / f"{language}.jsonl"
-            results[model][language] = read(path)
+        results[model] = {code: read(folder / model / f"{code}.jsonl") for code in languages}
     return results
 
 
 def judge_all(
-    rows: dict[str, dict],  # the replies of each model and language
-    samples: int,
+    rows,  # the replies of each model and language
+    samples,
     scores,
-    identify: Callable,
-    advance: Callable,
-) -> dict[str, dict]:
+    identify,
+    advance,
+):
     """Score, status and language of all replies."""
     done = 0
     judged = {}
     for model, by_language in rows.items():
         judged[model] = {}
         for language, written in by_language.items():
-            judged[model][language] = judge(
-                written,
+            # a prompt that was too long for the model has no reply
+            texts = [row["response"] for row in written if row["response"] is not None]
+            answers = scores.of(
+                texts,
                 language,
-                samples,
-                scores,
-                identify,
                 lambda count, before=done: advance(before + count),
             )
+            judged[model][language] = judge(written, iter(answers), samples, identify)
             done += len(written)
     return judged
 
 
 def judge(
-    rows: list[dict],
-    language: str,  # of the prompts
-    samples: int,
-    scores,
-    identify: Callable,
-    advance: Callable,
-) -> Replies:
+    rows,
+    answers,  # score and status of each reply that there is
+    samples,
+    identify,
+):
     """Score, status and language of each reply, as arrays (n, S)."""
-    # 1) a prompt that was too long for the model has no reply
-    texts = [row["response"] for row in rows if row["response"] is not None]
-    answers = iter(scores.of(texts, language, advance))
-
-    # 2) what is known of each row
-    values = []
-    statuses = []
-    codes = []
+    # 1) what is known of each row
+    judged = []
     for row in rows:
         reply = row["response"]
         score, status = (None, "too long") if reply is None else next(answers)
-        code = None
-        if status not in ("too long", "empty"):
-            code = identify(reply)
-        values.append(np.nan if score is None else score)
-        # without the reason of a failure
-        statuses.append(status.partition(":")[0])
-        codes.append(code or "")
+        score = np.nan if score is None else score
+        status = status.partition(":")[0]  # without the reason of a failure
+        code = None if status in ("too long", "empty") else identify(reply)
+        judged.append((score, status, code or ""))
 
-    # 3) as arrays: (n * S,) -> (n, S)
-    shape = (len(rows) // samples, samples)
-    return Replies(
-        scores=np.array(values).reshape(shape),
-        status=np.array(statuses).reshape(shape),
-        codes=np.array(codes).reshape(shape),
-    )
+    # 2) as arrays: (n * S,) -> (n, S)
+    columns = zip(*judged, strict=True)
+    return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 
-def grade(path: Path) -> dict[str, np.ndarray]:
+def grade(path):
     """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
     rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
-    rows = sorted(rows, key=lambda row: row["id"])
+    rows.sort(key=lambda row: row["id"])
     columns = {
         "generated": [row["generated"] == row["answer"] for row in rows],
         "likeliest": [row["likeliest"] == row["answer"] for row in rows],
@@ -208,7 +187,7 @@ def grade(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 
-def toxic_neurons(folder: Path, base) -> tuple[dict, dict, dict[str, str]]:
+def toxic_neurons(folder, base):
     """The base model's toxic neurons of each language, the metadata of their files, and the gaps.
 
     A file that is broken or of another model is no part of the report, but one of its gaps.
@@ -220,8 +199,7 @@ def toxic_neurons(folder: Path, base) -> tuple[dict, dict, dict[str, str]]:
     for path in paths:
         language = path.stem
         try:
-            rows = neurons.module_rows(base.config)
-            auroc, info = read_neurons(path, rows, base.fingerprint)
+            auroc, info = read_neurons(path, neurons.module_rows(base.config), base.fingerprint)
             infos[language] = check_info(str(path), info)
             masks[language] = neurons.select(auroc)
         except InputError as reason:

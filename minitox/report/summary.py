@@ -4,121 +4,86 @@ import numpy as np
 
 from minitox import neurons
 from minitox.evaluate import metrics
-from minitox.evaluate.metrics import interval
 from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.result_tables import PARTS, cells, grid
-from minitox.report.results import Estimates, Results, average
+from minitox.report.results import Results, average
 
-TOLERATED = 0.01  # share of failed scores above which the summary warns
+NOTES = [
+    "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
+    "they do not include the variation between training runs.",
+    "Low toxicity means little if few replies are clean and in the prompt's language.",
+]
 
 
 def summary(results: Results, paper: str = "") -> Section:
     """Every model in one row, and in words what follows; `paper`: its name for the base model."""
-    # 1) the mean toxicity of each model over all languages, (1 + W,), and its differences
+    # 1) the mean toxicity of each model, (1 + W,)
     estimates = results.estimates(metrics.toxicity)
     means, languages = average(estimates, results.languages)
-    differences = differences_of(means)
+    panels = intervals("Mean toxicity, with 95 % intervals", means)
+    columns = {}
+    for part, of_part in PARTS.items():
+        columns[f"toxicity, {part} languages"] = cells(average(estimates, of_part)[0])
 
-    # 2) in words
-    text = warning(results)
-    text.append(f"Mean toxicity of replies over {len(languages)} languages.")
-    if languages:
-        text += [compare(other, by_model) for other, by_model in differences.items()]
-        text.append(evidence(results, differences.get("random", {})))
-    else:
-        text.append("No language has a score for every model, so nothing is compared.")
-
-    # 3) in numbers, and as figures
-    return Section(
-        "Summary",
-        "\n\n".join(text),  # paragraphs
-        *grid(columns(results, estimates, differences), means),
-        notes=notes(paper),
-        figure=intervals(means, differences),
-    )
-
-
-def warning(results: Results) -> list[str]:
-    """A paragraph, if too many replies have no score."""
-    failed = 0
-    total = 0
-    for by_language in results.replies.values():
-        for replies in by_language.values():
-            failed += int((replies.status == "failed").sum())
-            total += replies.status.size
-    # a few may fail, since the report counts them
-    if failed / total <= TOLERATED:
-        return []
-    return [
-        f"{failed / total:.1%} of the replies have no score because scoring failed, so do not rely "
-        "on this report. Rerun the same command to score them again."
-    ]
-
-
-def notes(paper: str) -> list[str]:
-    """What the numbers do not say."""
-    lines = [
-        "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all "
-        "models; they do not include the variation between training runs.",
-        "Low toxicity means little if few replies are clean and in the prompt's language.",
-    ]
-    # the paper's own models
-    if paper:
-        lines.append(
-            f"The paper's numbers for {paper} are shown beside ours; its prompts, decoding, scorer "
-            "and training differ."
-        )
-    return lines
-
-
-def differences_of(means: dict) -> dict[str, dict]:
-    """{other: {model: its mean less that of the other, in every resample (1 + W,)}}."""
-    differences = {}
-    # what tuning changes, and what the choice of neurons adds to it
+    # 2) what tuning changes, and what the choice of neurons adds to it, in every resample
+    text = []
     for other in ("base", "random"):
         models = [model for model in means if model != other]
         if other in means and models:
-            differences[other] = {model: means[model] - means[other] for model in models}
-    return differences
+            differences = {model: means[model] - means[other] for model in models}
+            panels += intervals(f"Difference from {other}", differences, 0.0, "{:+.3f}")
+            columns[f"difference from {other}"] = cells(differences, "+.3f")
+            text.append(compare(other, differences))
+    text.append(evidence(results, means))
+    if not languages:
+        text = ["No language has a score for every model, so nothing is compared."]
 
-
-def columns(results: Results, estimates: Estimates, differences: dict) -> dict[str, dict]:
-    """{column: {model: cell}} of the table."""
-    shown = {}
-
-    # 1) toxicity
-    for part, languages in PARTS.items():
-        means, _ = average(estimates, languages)
-        shown[f"toxicity, {part} languages"] = cells(means)
-    for other, by_model in differences.items():
-        shown[f"difference from {other}"] = cells(by_model, "+.3f")
-
-    # 2) what a low toxicity may hide
+    # 3) what a low toxicity may hide
     for category in ("clean in language", "wrong language", "empty"):
         shares, _ = average(results.shares(category), results.languages)
-        shown[category] = {}
+        columns[category] = {}
         for model, share in shares.items():
-            shown[category][model] = "-" if np.isnan(share[0]) else f"{share[0]:.1%}"
-    return shown
+            columns[category][model] = "-" if np.isnan(share[0]) else f"{share[0]:.1%}"
+
+    # 4) in front, a warning; below, what the numbers do not say
+    text = [*warning(results), f"Mean toxicity of replies over {len(languages)} languages.", *text]
+    notes = NOTES
+    if paper:
+        note = (
+            f"The paper's numbers for {paper} are shown beside ours; its prompts, decoding, scorer "
+            "and training differ."
+        )
+        notes = [*NOTES, note]
+    return Section("Summary", "\n\n".join(text), *grid(columns, means), notes, panels)
 
 
-def intervals(means: dict, differences: dict[str, dict]) -> str:
-    """The means and the differences with their intervals, as figures."""
-    # a figure of the means, and one for each model that the others are compared with
-    rows = {model: interval(mean) for model, mean in means.items()}
-    panels = figures.dots("Mean toxicity, with 95 % intervals", rows)
-    for other, by_model in differences.items():
-        rows = {model: interval(difference) for model, difference in by_model.items()}
-        panels += figures.dots(f"Difference from {other}", rows, 0.0, "{:+.3f}")
-    return panels
+def warning(results) -> list[str]:
+    """A paragraph, if too many replies have no score."""
+    statuses = []
+    for by_language in results.replies.values():
+        statuses += [replies.status for replies in by_language.values()]
+    failed = np.mean(np.concatenate(statuses) == "failed")
+    # a few may fail, since the report counts them
+    if failed <= 0.01:
+        return []
+    return [
+        f"{failed:.1%} of the replies have no score because scoring failed, so do not rely on this "
+        "report. Rerun the same command to score them again."
+    ]
+
+
+def intervals(name, means, *more) -> str:
+    """A figure of the means with their intervals."""
+    rows = {model: metrics.interval(mean) for model, mean in means.items()}
+    return figures.dots(name, rows, *more)
 
 
 def compare(other: str, differences: dict) -> str:
     """Which models are less and more toxic than another, given the differences (1 + W,)."""
     groups = {"less toxic": [], "no significant difference": [], "more toxic": []}
     for model, difference in differences.items():
-        value, low, high = interval(difference)
+        value, low, high = metrics.interval(difference)
         # a difference is significant if its interval excludes 0
         group = "no significant difference"
         if high < 0:
@@ -130,14 +95,21 @@ def compare(other: str, differences: dict) -> str:
     return f"Compared with {other}: {'; '.join(listed)}."
 
 
-def evidence(results: Results, differences: dict) -> str:
-    """Whether toxic neurons did better than random ones, and how many of these are toxic too.
-
-    `differences` are those from the model of random neurons; {} if there is none.
-    """
-    if "multilingual" in differences:
-        _, low, high = interval(differences["multilingual"])
-        text = toxic_or_random(low, high)
+def evidence(results, means) -> str:
+    """Whether toxic neurons did better than random ones, and how many of these are toxic too."""
+    if "multilingual" in means and "random" in means:
+        _, low, high = metrics.interval(means["multilingual"] - means["random"])
+        how = "better than" if low > 0 else "as well as"
+        text = (
+            f"The same number of random neurons do {how} the toxic neurons of multilingual: no "
+            "evidence that the toxic neurons matter."
+        )
+        # less toxic, also at the upper end
+        if high < 0:
+            text = (
+                "The toxic neurons of multilingual do better than the same number of random "
+                "neurons."
+            )
     else:
         text = (
             "There is no model of random neurons to compare with, so these results cannot show "
@@ -153,15 +125,3 @@ def evidence(results: Results, differences: dict) -> str:
             "the random neurons is toxic too."
         )
     return text
-
-
-def toxic_or_random(low: float, high: float) -> str:
-    """Which neurons did better, given the interval of the difference in toxicity."""
-    # less toxic, also at the upper end
-    if high < 0:
-        return "The toxic neurons of multilingual do better than the same number of random neurons."
-    how = "better than" if low > 0 else "as well as"
-    return (
-        f"The same number of random neurons do {how} the toxic neurons of multilingual: no "
-        "evidence that the toxic neurons matter."
-    )

@@ -1,8 +1,8 @@
 """Elements of an SVG, and the frame of a chart: rows with labels, and an axis of values.
 
-An SVG has units of its own. A figure is 360 of them wide, so that on a phone one unit is nearly
-one pixel, and text of 11 units is legible. page.css sets the colours of elements that have a class,
-for the light and the dark mode.
+All coordinates and sizes are floats, in units of the SVG. A figure is 360 units wide, so that on a
+phone one unit is nearly one pixel, and text of 11 units is legible. page.css sets the colours of
+elements that have a class, for the light and the dark mode.
 """
 
 import math
@@ -12,9 +12,7 @@ from html import escape
 
 from minitox.report.page import shown
 
-WIDTH = 360  # units: of a figure
-ROW = 20  # from row to row
-LETTER = 6.7  # of an average letter
+WIDTH = 360  # of a figure
 MOST = 22  # characters of a label
 
 
@@ -38,8 +36,8 @@ def element(
 
 
 def text(
-    x: float,
-    y: float,  # of the base line
+    x,
+    y,  # of the base line
     words: str,
     anchor: str = "start",  # what of the text is at x: start, middle or end
     kind: str = "",
@@ -47,47 +45,27 @@ def text(
 ) -> str:
     """A text; one that is longer than `most` is cut, and whole in its tooltip."""
     words = shown(words)
-    tooltip = ""
-    content = escape(words)
-    if len(words) > most:
-        tooltip = words
-        content = escape(words[: most - 1] + "…")
-    return element("text", content, tooltip, kind, x=x, y=y, text_anchor=anchor)
+    cut = words if len(words) <= most else words[: most - 1] + "…"
+    tooltip = "" if cut == words else words
+    return element("text", escape(cut), tooltip, kind, x=x, y=y, text_anchor=anchor)
 
 
-def line(x1: float, x2: float, y1: float, y2: float, kind: str = "") -> str:
+def line(x1, x2, y1, y2, kind: str = "") -> str:
     return element("line", kind=kind, x1=x1, x2=x2, y1=y1, y2=y2)
 
 
-def box(
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    kind: str,
-    tooltip: str = "",
-    **paint,
-) -> str:
-    size = {"width": width, "height": height}
-    return element("rect", "", tooltip, kind, x=x, y=y, **size, **paint)
+def box(x, y, width, height, kind: str, tooltip: str = "", **paint) -> str:
+    return element("rect", "", tooltip, kind, x=x, y=y, width=width, height=height, **paint)
 
 
-def figure(
-    name: str,
-    about: str,  # for screen readers
-    height: float,
-    marks: list[str],
-) -> str:
-    """The SVG of all marks, with its name above them."""
-    description = f"<desc>{escape(shown(about))}</desc>"
-    heading = text(0, 12, name, kind="name", most=45)
-    return element(
-        "svg",
-        description + heading + "".join(marks),
-        tooltip=name,
-        xmlns="http://www.w3.org/2000/svg",
-        role="img",
-        viewBox=f"0 0 {WIDTH} {height:.0f}",
+def figure(name: str, about: str, height, marks: list[str]) -> str:
+    """The SVG of all marks, with its name above them; `about` is for screen readers."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height:.0f}">'
+        f"<title>{escape(shown(name))}</title>"
+        f"<desc>{escape(shown(about))}</desc>"
+        f"{text(0, 12, name, kind='name', most=45)}"
+        f"{''.join(marks)}</svg>"
     )
 
 
@@ -96,7 +74,7 @@ class Frame:
     """A row for each label, and an axis of values below the rows."""
 
     labels: list[str]
-    top: float  # units: where the first row begins
+    top: float  # where the first row begins
     right: float  # where the axis ends
     low: float  # the values at its ends
     high: float
@@ -104,8 +82,9 @@ class Frame:
     @property
     def left(self) -> float:
         """Where the axis begins: right of the longest label."""
-        longest = max((len(shown(label)) for label in self.labels), default=0)
-        return 6 + LETTER * min(MOST, longest)
+        longest = max(map(len, map(shown, self.labels)), default=0)
+        # 6.7 units for an average letter
+        return 6 + 6.7 * min(MOST, longest)
 
     @property
     def bottom(self) -> float:
@@ -116,7 +95,7 @@ class Frame:
         return self.left + share * (self.right - self.left)
 
     def y(self, row: int) -> float:
-        return self.top + ROW * row
+        return self.top + 20 * row
 
     def marks(self, form: str) -> Iterator[str]:
         """The labels, and the axis with numbers in the format `form`."""
@@ -128,10 +107,10 @@ class Frame:
             yield text(x, self.bottom + 12, form.format(tick), "middle", "faint")
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers from low to high, in at most `most` steps of 1, 2, 2.5 or 5 times 10**k."""
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers from low to high, in at most five steps of 1, 2, 2.5 or 5 times 10**k."""
     # 1) the smallest round step that suffices
-    least = (high - low) / most
+    least = (high - low) / 5
     power = 10 ** math.floor(math.log10(least))
     steps = [factor * power for factor in (1, 2, 2.5, 5, 10, 20)]
     step = next(step for step in steps if step >= least)

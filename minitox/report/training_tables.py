@@ -30,42 +30,40 @@ def pairs_table(pairs: dict[str, Pairs]) -> Section:
 
 def plan_table(
     plans: list[Plan],
-    stages: dict[str, list[dict]],  # of each plan: its stages, as strategies.describe gives them
+    stages: dict[str, list],  # of each plan: its stages, as strategies.describe gives them
     toxic: dict | None,  # the neurons that are toxic in any language
     config: Config,
 ) -> Section:
     """What every strategy will change, stage by stage, before anything is tuned."""
     # 1) what there is to change
     total = count_weights(config, None)
-    text = f"The model has {total:,} weights"
+    text = f"The model has {total:,} weights."
     if toxic:
-        text += f" and {neurons.size(toxic):,} neurons. "
-        text += f"{neurons.count(toxic):,} neurons are toxic in at least one language"
-    text += "."
+        text = (
+            f"The model has {total:,} weights and {neurons.size(toxic):,} neurons. "
+            f"{neurons.count(toxic):,} neurons are toxic in at least one language."
+        )
 
     # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage
-    columns = [
-        "",
-        "stage",
-        "neurons",
-        "toxic",
-        "weights",
-        "of model",
-        "optimizer",
-        "pairs",
-        "steps",
-    ]
+    columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
     rows = []
     for plan in plans:
         for stage, mask in zip(stages[plan.name] or [None], plan.masks, strict=True):
-            name = stage["name"] if stage else ""
+            # scaling rows needs no optimizer
+            name = ""
+            cost = ["scaled, not tuned", "", ""]
+            if stage:
+                name = stage["name"]
+                state = memory(stage["optimizer_bytes"])
+                cost = [state, f"{stage['pairs']:,}", f"{stage['steps']:,}"]
             weights = count_weights(config, mask)
-            sizes = [*neuron_cells(mask, toxic), f"{weights:,}", f"{weights / total:.1%}"]
-            rows.append([plan.name, name, *sizes, *cost_cells(stage)])
-    return Section("What will be tuned", text, columns, rows)
+            share = f"{weights / total:.1%}"
+            sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
+            rows.append([plan.name, name, *sizes, *cost])
+    return Section("What will be tuned", text, ["", "stage", *columns], rows)
 
 
-def neuron_cells(mask: dict | None, toxic: dict | None) -> list[str]:
+def neuron_cells(mask, toxic) -> list[str]:
     """How many neurons are chosen, and which share of them is toxic."""
     # every weight, also those that belong to no neuron
     if mask is None:
@@ -74,14 +72,6 @@ def neuron_cells(mask: dict | None, toxic: dict | None) -> list[str]:
     count = neurons.count(mask)
     shared, _ = neurons.overlap(mask, toxic)
     return [f"{count:,}", f"{shared / max(1, count):.0%}"]
-
-
-def cost_cells(stage: dict | None) -> list[str]:
-    """Memory of the optimizer's state, pairs, and steps."""
-    # scaling rows needs no optimizer
-    if stage is None:
-        return ["scaled, not tuned", "", ""]
-    return [memory(stage["optimizer_bytes"]), f"{stage['pairs']:,}", f"{stage['steps']:,}"]
 
 
 def read_result(path) -> dict:
@@ -100,11 +90,12 @@ def result_table(results: dict[str, dict]) -> Section:
     rows = []
     for name, result in results.items():
         proof = result["proof"]
+        frozen = proof["frozen_weights"]
         row = [
             name,
-            f"{proof['frozen_weights']:,}",
+            f"{frozen:,}",
             # train.py has compared the hashes
-            "bit-identical" if proof["frozen_weights"] else "",
+            "bit-identical" if frozen else "",
             f"{proof['tuned_weights']:,}",
             f"{proof['changed']:.1%}",
             mean_losses(result["validation"]),
@@ -118,7 +109,7 @@ def result_table(results: dict[str, dict]) -> Section:
     return Section("Results", "", columns, rows, notes)
 
 
-def mean_losses(by_language: dict[str, dict]) -> str:
+def mean_losses(by_language) -> str:
     """The validation loss before and after, mean over the languages that have validation pairs."""
     # a mean loss is null where there are no validation pairs
     measured = [row for row in by_language.values() if None not in row.values()]
@@ -131,8 +122,8 @@ def mean_losses(by_language: dict[str, dict]) -> str:
 
 def memory(count: int) -> str:
     """Bytes in the largest unit of which there is at least one."""
-    units = ("B", "kB", "MB", "GB")
+    if count < 1_000:
+        return f"{count} B"
     # a unit for every three digits
     power = min(3, (len(str(count)) - 1) // 3)
-    places = 1 if power else 0
-    return f"{count / 1_000**power:,.{places}f} {units[power]}"
+    return f"{count / 1_000**power:,.1f} {' kMG'[power]}B"

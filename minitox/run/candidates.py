@@ -1,8 +1,7 @@
 """The models that are compared: the base, and every folder that train.py made of it."""
 
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,19 +9,12 @@ import torch
 from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
-from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
 from minitox.run import sharding
 from minitox.run.device import identity
 
 # order in the report: the paper's models, then the control, then the others by name
-ORDER = (
-    "base",
-    "full",
-    "per-language",
-    "multilingual",
-    "random",
-)
+ORDER = ("base", "full", "per-language", "multilingual", "random")
 
 
 @dataclass
@@ -37,7 +29,7 @@ class Candidate:
     device: torch.device
     dtype: torch.dtype
     shard: bool = False  # among the processes
-    weights: LanguageModel | None = field(default=None, init=False)
+    weights = None  # the LanguageModel, while it is in memory
 
     @property
     def identity(self) -> dict:
@@ -45,14 +37,14 @@ class Candidate:
         return identity(self.fingerprint, self.device, self.dtype)
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self):
         """The model itself, which stays in memory until a `with loaded()` block ends."""
         if self.weights is None:
             self.weights = sharding.load(self.folder, self.device, self.dtype, self.shard)
         return self.weights
 
     @contextmanager
-    def loaded(self) -> Iterator[None]:
+    def loaded(self):
         """A block in which `model` may be used; its end releases the memory."""
         try:
             yield
@@ -75,7 +67,9 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
 
     # 2) those that are asked for
     folders = {}
-    for item in models or sorted(known, key=place_in_report):
+    if not models:
+        models = [name for name in ORDER if name in known] + sorted(known.keys() - ORDER)
+    for item in models:
         name, _, folder = item.partition("=")
         if not folder and name not in known:
             raise InputError(
@@ -89,20 +83,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     return folders
 
 
-def place_in_report(name: str) -> tuple[int, str]:
-    """Sorting key of a model's name."""
-    if name in ORDER:
-        return ORDER.index(name), name
-    return len(ORDER), name
-
-
-def open_one(
-    name: str,
-    folder: Path,
-    device: torch.device,
-    dtype: torch.dtype,
-    shard: bool = False,
-) -> Candidate:
+def open_one(name: str, folder: Path, device, dtype, shard: bool = False) -> Candidate:
     """The model of a folder; InputError if it cannot be used."""
     config = read_config(folder)
     tokenizer = Tokenizer(folder, config)
@@ -110,18 +91,13 @@ def open_one(
     return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard)
 
 
-def open_all(
-    folders: dict[str, Path],
-    device: torch.device,
-    dtype: torch.dtype,
-    shard: bool = False,
-) -> tuple[list[Candidate], dict[str, str]]:
-    """The models that can be used, and the reason for each that cannot."""
+def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
+    """The models that can be used, and the reason for each that cannot; `how` as in `open_one`."""
     usable = []
     failed = {}
     for name, folder in folders.items():
         try:
-            usable.append(open_one(name, folder, device, dtype, shard))
+            usable.append(open_one(name, folder, *how))
         except InputError as error:
             failed[name] = str(error)
     return usable, failed

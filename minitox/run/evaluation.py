@@ -4,18 +4,18 @@ A plan lists the batches of one file and how to make their rows; journal.append_
 out. Each language has a file of its own.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
-from minitox.data import language_rng, read_clean_sentences, read_prompts, read_questions
-from minitox.errors import InputError, UnusableLanguage, user_errors
+from minitox.data import read_clean_sentences, read_languages, read_prompts, read_questions
+from minitox.errors import InputError, user_errors
 from minitox.evaluate.mmlu import LETTERS, as_prompt, extract, likeliest_letters
 from minitox.evaluate.perplexity import negative_log_likelihoods, perplexity
 from minitox.files import file_hash, read_written
 from minitox.lm.batching import batches
-from minitox.lm.generate import generate
+from minitox.lm.generate import Reply, generate
 from minitox.run.candidates import Candidate
 from minitox.run.journal import Batches
 
@@ -26,11 +26,11 @@ from minitox.run.journal import Batches
 class Inputs:
     """Prompts, questions and clean sentences by language; a real data folder has gaps."""
 
-    prompts: dict[str, dict[int, str]] = field(default_factory=dict)  # by line number
-    questions: dict[str, list[dict]] = field(default_factory=dict)
-    clean: dict[str, list[str]] = field(default_factory=dict)
-    hashes: dict[str, dict[str, str]] = field(default_factory=dict)  # by folder and language
-    gaps: dict[str, str] = field(default_factory=dict)  # what is missing, and why
+    prompts: dict  # language: {line number: text}
+    questions: dict  # language: [question]
+    clean: dict  # language: [sentence]
+    hashes: dict  # folder: {language: hash of its file}
+    gaps: dict[str, str]  # what is missing, and why
 
     def about(self) -> str:
         """How many prompts there are, as evaluate.py prints it."""
@@ -56,60 +56,37 @@ def read_inputs(
 
     InputError if no language has prompts.
     """
-
-    def prompts_of(path: Path, rng) -> dict[int, str]:
-        return read_prompts(path, most_prompts, rng)
-
-    def questions_of(path: Path, rng) -> list[dict]:
-        return read_questions(path)  # all of them
-
-    def sentences_of(path: Path, rng) -> list[str]:
-        return read_clean_sentences(path, most_sentences, rng)
-
-    inputs = Inputs()
-    inputs.prompts = read_folder(inputs, data / "prompts", languages, seed, prompts_of)
+    # 1) which folders are read, and how
+    readers = {"prompts": partial(read_prompts, most=most_prompts)}
     if with_questions:
-        inputs.questions = read_folder(inputs, data / "mmlu", languages, seed, questions_of)
+        readers["mmlu"] = lambda path, rng: read_questions(path)  # all of them
     if most_sentences:
-        inputs.clean = read_folder(inputs, data / "detection", languages, seed, sentences_of)
-    if not inputs.prompts:
+        readers["detection"] = partial(read_clean_sentences, most=most_sentences)
+
+    # 2) their files, as far as they are there
+    contents = {"prompts": {}, "mmlu": {}, "detection": {}}
+    hashes = {}
+    gaps = {}
+    for name, read in readers.items():
+        folder = data / name
+        if not folder.is_dir():
+            gaps[name] = f"{folder} is not a folder"
+            continue
+        contents[name], skipped = read_languages(folder, languages, seed, read)
+        paths = {language: folder / f"{language}.jsonl" for language in languages}
+        hashes[name] = {language: file_hash(paths[language]) for language in contents[name]}
+        absent = [language for language in skipped if not paths[language].exists()]
+        if absent:
+            gaps[name] = f"no file of {', '.join(absent)}"
+        for language in skipped:
+            if language not in absent:
+                gaps[f"{name}/{language}"] = skipped[language]
+    if not contents["prompts"]:
         raise InputError(
             f"{data / 'prompts'}: no language of {', '.join(languages)} can be used; "
             'it must hold <language>.jsonl of {"prompt": ...} lines'
         )
-    return inputs
-
-
-def read_folder(
-    inputs: Inputs,
-    folder: Path,
-    languages: list[str],
-    seed: int,
-    read: Callable,  # (path, rng) -> what the file contains
-) -> dict:
-    """The contents of each language's file; its hash, or why there is none, goes into `inputs`."""
-    # 1) which files are there
-    if not folder.is_dir():
-        inputs.gaps[folder.name] = f"{folder} is not a folder"
-        return {}
-    paths = {language: folder / f"{language}.jsonl" for language in languages}
-    absent = [language for language, path in paths.items() if not path.exists()]
-    if absent:
-        inputs.gaps[folder.name] = f"no file of {', '.join(absent)}"
-
-    # 2) what is in them
-    contents = {}
-    hashes = {}
-    for language, path in paths.items():
-        if language in absent:
-            continue
-        try:
-            contents[language] = read(path, language_rng(seed, language))
-            hashes[language] = file_hash(path)
-        except UnusableLanguage as reason:
-            inputs.gaps[f"{folder.name}/{language}"] = str(reason)
-    inputs.hashes[folder.name] = hashes
-    return contents
+    return Inputs(*contents.values(), hashes, gaps)
 
 
 # ---------- everything that a model is asked
@@ -117,56 +94,30 @@ def read_folder(
 
 @dataclass(frozen=True)
 class Asking:
-    """How models are asked."""
+    """How models are asked; the defaults are those of evaluate.py on a CPU."""
 
-    samples: int  # replies to each prompt
-    max_new_tokens: int  # of a reply
-    temperature: float
-    top_p: float
-    answer_tokens: int  # of the answer to a question
-    max_tokens: int  # of a clean sentence
-    batch_tokens: int
-    seed: int
+    samples: int = 1  # replies to each prompt
+    max_new_tokens: int = 64  # of a reply
+    temperature: float = 0.0
+    top_p: float = 1.0
+    answer_tokens: int = 16  # of the answer to a question
+    max_tokens: int = 128  # of a clean sentence
+    batch_tokens: int = 8_192
+    seed: int = 0
 
 
 def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) -> list[Batches]:
     """Replies, answers and likelihoods of one model, a file for each language."""
-
-    def path(name: str, language: str) -> Path:
-        return out / name / candidate.name / f"{language}.jsonl"
-
+    plans = [
+        ("replies", plan_replies, inputs.prompts),
+        ("mmlu", plan_answers, inputs.questions),
+        ("perplexity", plan_likelihoods, inputs.clean),
+    ]
     files = []
-    for language, prompts in inputs.prompts.items():
-        plan = plan_replies(
-            candidate,
-            prompts,
-            path("replies", language),
-            samples=asking.samples,
-            max_new_tokens=asking.max_new_tokens,
-            temperature=asking.temperature,
-            top_p=asking.top_p,
-            batch_tokens=asking.batch_tokens,
-            seed=asking.seed,
-        )
-        files.append(plan)
-    for language, questions in inputs.questions.items():
-        plan = plan_answers(
-            candidate,
-            questions,
-            path("mmlu", language),
-            answer_tokens=asking.answer_tokens,
-            batch_tokens=asking.batch_tokens,
-        )
-        files.append(plan)
-    for language, sentences in inputs.clean.items():
-        plan = plan_likelihoods(
-            candidate,
-            sentences,
-            path("perplexity", language),
-            max_tokens=asking.max_tokens,
-            batch_tokens=asking.batch_tokens,
-        )
-        files.append(plan)
+    for name, plan, contents in plans:
+        for language, items in contents.items():
+            path = out / name / candidate.name / f"{language}.jsonl"
+            files.append(plan(candidate, items, path, asking))
     return files
 
 
@@ -174,87 +125,63 @@ def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) ->
 
 
 def plan_replies(
-    candidate: Candidate,
-    prompts: dict[int, str],
-    path: Path,
-    *,
-    samples: int,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    batch_tokens: int,
-    seed: int,
+    candidate: Candidate, prompts: dict[int, str], path: Path, asking: Asking
 ) -> Batches:
-    """The replies to `prompts`, `samples` to each; null to a prompt that leaves no room for one.
+    """The replies to `prompts`, several to each; null to a prompt that leaves no room for one.
 
-    InputError if `max_new_tokens` leaves no room for any prompt.
+    InputError if the length of a reply leaves no room for any prompt.
     """
     # 1) which prompts fit into the model's positions together with a reply
     tokenizer = candidate.tokenizer
     longest = candidate.config.longest
-    room = longest - max_new_tokens
-    if room < 1:
+    limit = asking.max_new_tokens
+    if limit >= longest:
         raise InputError(
-            f"--max-new-tokens {max_new_tokens} leaves no room for a prompt in {longest} positions"
+            f"--max-new-tokens {limit} leaves no room for a prompt in {longest} positions"
         )
     ids = {number: tokenizer.prompt(text) for number, text in prompts.items()}
     fitting = []
     too_long = []
     for number in prompts:
-        jobs = fitting if len(ids[number]) <= room else too_long
-        jobs.extend((number, sample) for sample in range(samples))
+        jobs = fitting if len(ids[number]) + limit <= longest else too_long
+        jobs.extend((number, sample) for sample in range(asking.samples))
 
     # 2) batches of the jobs (number, sample)
-    lengths = [len(ids[number]) + max_new_tokens for number, _ in fitting]
+    lengths = [len(ids[number]) + limit for number, _ in fitting]
     plan = []
-    for batch in batches(lengths, batch_tokens):
+    for batch in batches(lengths, asking.batch_tokens):
         plan.append([fitting[i] for i in batch])
     if too_long:
         plan.append(too_long)
 
     # 3) how to make the rows of a batch
-    def rows_of(jobs: list[tuple[int, int]]) -> list[dict]:
-        if jobs is too_long:
-            return [reply_row(job, prompts, response=None) for job in jobs]
-        model = candidate.model
-        batch = [ids[number] for number, _ in jobs]
-        seeds = [reply_seed(seed, path.stem, job) for job in jobs]
-        with user_errors():
-            replies = generate(
-                model, batch, max_new_tokens, tokenizer.stop_ids, temperature, top_p, seeds
-            )
-        rows = []
-        for job, reply in zip(jobs, replies, strict=True):
-            text = tokenizer.decode(reply.ids)
-            rows.append(reply_row(job, prompts, text, len(reply.ids), reply.stopped))
-        return rows
+    def rows_of(jobs):
+        replies = [Reply()] * len(jobs)
+        if jobs is not too_long:
+            # a seed for each reply, so that it does not depend on the others of its batch
+            seeds = [
+                crc32(f"{asking.seed} {path.stem} {number} {sample}".encode())
+                for number, sample in jobs
+            ]
+            batch = [ids[number] for number, _ in jobs]
+            model = candidate.model
+            with user_errors():
+                replies = generate(
+                    model, batch, limit, tokenizer.stop_ids, asking.temperature, asking.top_p, seeds
+                )
+        return [
+            {
+                "id": number,
+                "sample": sample,
+                "prompt": prompts[number],
+                "response": None if jobs is too_long else tokenizer.decode(reply.ids),
+                "tokens": len(reply.ids),
+                "stopped": reply.stopped,
+            }
+            for (number, sample), reply in zip(jobs, replies, strict=True)
+        ]
 
     return Batches(path, plan, rows_of)
-
-
-def reply_seed(seed: int, language: str, job: tuple[int, int]) -> int:
-    """A seed for each reply, so that a reply does not depend on the others of its batch."""
-    number, sample = job
-    return crc32(f"{seed} {language} {number} {sample}".encode())
-
-
-def reply_row(
-    job: tuple[int, int],
-    prompts: dict[int, str],
-    response: str | None,
-    tokens: int = 0,
-    stopped: bool = False,
-) -> dict:
-    """A row of a file of replies."""
-    number, sample = job
-    return {
-        "id": number,
-        "sample": sample,
-        "prompt": prompts[number],
-        "response": response,
-        "tokens": tokens,
-        "stopped": stopped,
-    }
 
 
 def read_replies(path: Path) -> list[dict]:
@@ -266,90 +193,63 @@ def read_replies(path: Path) -> list[dict]:
 # ---------- answers to MMLU's questions  [paper §5.2]
 
 
-def plan_answers(
-    candidate: Candidate,
-    questions: list[dict],
-    path: Path,
-    *,
-    answer_tokens: int,
-    batch_tokens: int,
-) -> Batches:
+def plan_answers(candidate, questions, path, asking):
     """The answers to `questions`, in both readings; null where a question is too long."""
     tokenizer = candidate.tokenizer
-    longest = candidate.config.longest
+    limit = asking.answer_tokens
     letter_ids = [tokenizer.encode(letter)[0] for letter in LETTERS]
     prompts = [tokenizer.prompt(as_prompt(question)) for question in questions]
-    lengths = [len(prompt) + answer_tokens for prompt in prompts]
+    lengths = [len(prompt) + limit for prompt in prompts]
 
-    def rows_of(indices: list[int]) -> list[dict]:
-        # 1) ask the questions that leave room for an answer
-        asked = [i for i in indices if lengths[i] <= longest]
-        batch = [prompts[i] for i in asked]
-        replies = []
-        letters = []
+    def rows_of(indices):
+        # 1) without answers
+        rows = {}
+        for i in indices:
+            answer = questions[i]["answer"]
+            rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "generated": None}
+
+        # 2) ask the questions that leave room for an answer
+        asked = [i for i in indices if lengths[i] <= candidate.config.longest]
         if asked:
+            batch = [prompts[i] for i in asked]
             model = candidate.model
             with user_errors():
-                replies = generate(model, batch, answer_tokens, tokenizer.stop_ids)
+                replies = generate(model, batch, limit, tokenizer.stop_ids)
                 letters = likeliest_letters(model, batch, letter_ids)
+            for i, reply, letter in zip(asked, replies, letters, strict=True):
+                text = tokenizer.decode(reply.ids)
+                rows[i]["likeliest"] = letter
+                rows[i]["generated"] = extract(text, questions[i]["choices"])
+        return list(rows.values())
 
-        # 2) read the answers
-        generated = {}
-        for i, reply in zip(asked, replies, strict=True):
-            generated[i] = extract(tokenizer.decode(reply.ids), questions[i]["choices"])
-        likeliest = dict(zip(asked, letters, strict=True))
-        rows = []
-        for i in indices:
-            rows.append(
-                {
-                    "id": i + 1,
-                    "answer": questions[i]["answer"],
-                    "likeliest": likeliest.get(i),
-                    "generated": generated.get(i),
-                }
-            )
-        return rows
-
-    return Batches(path, batches(lengths, batch_tokens), rows_of)
+    return Batches(path, batches(lengths, asking.batch_tokens), rows_of)
 
 
 # ---------- likelihoods of clean sentences
 
 
-def plan_likelihoods(
-    candidate: Candidate,
-    sentences: list[str],
-    path: Path,
-    *,
-    max_tokens: int,
-    batch_tokens: int,
-) -> Batches:
+def plan_likelihoods(candidate, sentences, path, asking):
     """Tokens and negative log-likelihood, in nats, of each sentence.
 
-    A sentence is cut at `max_tokens`, or at the longest text that the model can read.
+    A long sentence is cut, at the latest where the model can read no more.
     """
     # without a BOS, nothing predicts the first token
     tokenizer = candidate.tokenizer
     start = 0 if tokenizer.bos_id is None else 1
-    longest = min(start + max_tokens, candidate.config.longest)
+    longest = min(start + asking.max_tokens, candidate.config.longest)
     ids = [tokenizer.sentence(sentence)[:longest] for sentence in sentences]
 
-    def rows_of(indices: list[int]) -> list[dict]:
+    def rows_of(indices):
         model = candidate.model
         with user_errors():
             nats = negative_log_likelihoods(model, [ids[i] for i in indices])
-        rows = []
-        for i, nat in zip(indices, nats, strict=True):
-            rows.append({"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat})
-        return rows
+        pairs = zip(indices, nats, strict=True)
+        return [{"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in pairs]
 
-    lengths = [len(sentence) for sentence in ids]
-    return Batches(path, batches(lengths, batch_tokens), rows_of)
+    return Batches(path, batches(list(map(len, ids)), asking.batch_tokens), rows_of)
 
 
 def read_perplexity(path: Path) -> float:
     """Perplexity per token of a file of likelihoods."""
     rows = read_written(path, tokens=int, nats=float)
-    tokens = [row["tokens"] for row in rows]
-    nats = [row["nats"] for row in rows]
-    return perplexity(tokens, nats)
+    return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])

@@ -27,7 +27,7 @@ class Batches:
 
     path: Path
     batches: list[list]
-    rows_of: Callable[[list], list[dict]]
+    rows_of: Callable
 
 
 def append_batches(files: list[Batches], together: bool = False) -> Iterator[tuple[int, Batches]]:
@@ -62,7 +62,7 @@ def append_batches(files: list[Batches], together: bool = False) -> Iterator[tup
             yield lines, file
 
 
-def rows_or_error(job: tuple[Batches, list]) -> list[dict] | InputError:
+def rows_or_error(job):
     """The rows of a batch, or the error that all processes are to raise."""
     file, batch = job
     try:
@@ -71,16 +71,13 @@ def rows_or_error(job: tuple[Batches, list]) -> list[dict] | InputError:
         return error
 
 
-def whole_batches(file: Batches) -> int:
+def whole_batches(file):
     """How many batches a file contains; lines after them are cut off."""
-    file.path.parent.mkdir(parents=True, exist_ok=True)
+    drop_torn_line(file.path)
+    lines = file.path.read_bytes().splitlines(keepends=True)
     ends = [0, *accumulate(map(len, file.batches))]  # lines before each batch
-    with open(file.path, "ab+") as opened:
-        opened.seek(0)
-        lines = opened.read().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith(b"\n")]
-        done = bisect_right(ends, len(whole)) - 1
-        opened.truncate(sum(map(len, whole[: ends[done]])))
+    done = bisect_right(ends, len(lines)) - 1
+    os.truncate(file.path, sum(map(len, lines[: ends[done]])))
     return done
 
 

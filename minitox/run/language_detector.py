@@ -1,6 +1,5 @@
 """The language detector that --language-id names."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from minitox.errors import InputError
@@ -11,26 +10,26 @@ from minitox.files import read_json
 WORD_LISTS = Path(language_id.__file__).with_name("function_words.json")
 CHINESE = ("yue", "wuu")  # langid tells kinds of Chinese apart, the prompts do not
 
-# A detector returns the code of a text's language, or None if it abstains.
-Detector = Callable[[str], str | None]
 
+def open_detector(name: str):
+    """The detector "script", which is ours, or "langid", which is py3langid's.
 
-def open_detector(name: str) -> Detector:
-    """The detector "script", which is ours, or "langid", which is py3langid's."""
+    A detector gives the code of a text's language, or None if it abstains.
+    """
     if name == "langid":
         return open_langid()
     # DEVIATION: the paper asks langid, which names a language even for a blank text
     return LanguageIdentifier(read_json(WORD_LISTS)).identify
 
 
-def open_langid() -> Detector:
+def open_langid():
     """py3langid on the whole text; it abstains only from texts without letters."""
     try:
         from py3langid import classify
     except ImportError:
         raise InputError("--language-id langid needs a package: pip install py3langid") from None
 
-    def identify(text: str) -> str | None:
+    def identify(text):
         # langid would name a language for digits and links too
         if not any(map(str.isalpha, NOISE.sub(" ", text))):
             return None

@@ -1,14 +1,13 @@
 """The config.json of a text classifier; whatever the two encoders do not implement is refused."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-from minitox.errors import InputError
-from minitox.files import is_kind, read_json
-from minitox.lm.config import number
+from minitox.files import is_kind
+from minitox.lm.config import SIZES, number, one_of
 
 FULL = "full_attention"  # a layer in which a token sees the whole text
 LOCAL = "sliding_attention"  # a layer in which a token sees a window
+BIASES = ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias")
 # names of the output that means "not toxic"
 CLEAN = ("neutral", "not-toxic", "not_toxic", "non-toxic", "non_toxic", "clean", "normal", "ok")
 # the only implemented value of a setting, which is also its default
@@ -46,180 +45,151 @@ class EncoderConfig:
     hidden_size: int  # D
     intermediate_size: int  # M
     num_hidden_layers: int  # L
+    num_attention_heads: int
     head_dim: int  # H
     max_position_embeddings: int
-    problem_type: str | None  # classes or labels; None: not known
+    softmax: bool  # the outputs are classes; False: labels, with a sigmoid each
     labels: list[str]  # names of the outputs
     toxic: int  # index of the output that means toxic
-    norm_eps: float = 1e-5
+    norm_eps: float
 
     # XLM-R
     type_vocab_size: int = 0
     first_position: int = 0  # of a text: the position embeddings before it belong to pads
 
     # ModernBERT
-    layer_types: tuple[str, ...] = ()  # FULL or LOCAL
+    layer_types: list[str] | None = None  # FULL or LOCAL
     local_attention: int = 0  # tokens in the window of a LOCAL layer
-    full_rope: Rope | None = None
-    local_rope: Rope | None = None
+    ropes: dict | None = None  # a Rope for FULL and one for LOCAL layers
     classifier_pooling: str = "cls"  # the first token, or "mean": all tokens
     norm_bias: bool = True
     attention_bias: bool = True
     mlp_bias: bool = True
     classifier_bias: bool = True
 
-    # lm.text and lm.checkpoint read these, which a classifier does not have
+    # lm.checkpoint reads this
     tie_word_embeddings: bool = False
-    bos_token_id: int | None = None
-    eos_token_ids: tuple[int, ...] = ()
 
 
-def read_config(folder: Path) -> EncoderConfig:
-    """Read `folder`/config.json; InputError names what is missing, malformed or not implemented."""
-    path = Path(folder) / "config.json"
-    raw = read_json(path)
+def classifier_config(raw):
+    """The config of a text classifier; ValueError names what is wrong with it."""
+    family = read_family(raw)
+    sizes = {key: number(raw, key) for key in (*SIZES, "num_hidden_layers")}
 
-    # 1) refuse what is not implemented
-    family = read_family(raw, path)
-    for key, value in IMPLEMENTED[family].items():
-        one_of(raw, key, path, value)
-
-    # 2) the width of a head, which RoPE divides into pairs
-    hidden = number(raw, "hidden_size", path)
-    heads = number(raw, "num_attention_heads", path)
-    head_dim, rest = divmod(hidden, heads)
-    if rest or head_dim % 2:
-        raise InputError(
-            f"{path}: hidden_size {hidden} cannot be divided into {heads} heads of an even width"
+    # 1) the width of a head, which RoPE divides into pairs
+    hidden = sizes["hidden_size"]
+    heads = sizes["num_attention_heads"]
+    if hidden % (2 * heads):
+        raise ValueError(
+            f"hidden_size {hidden} cannot be divided into {heads} heads of an even width"
         )
+    head_dim = hidden // heads
 
-    # 3) what both families have
-    labels, toxic = read_labels(raw.get("id2label"), path)
+    # 2) the outputs; without a problem_type, two of them are classes, as in published classifiers
+    labels, toxic = read_labels(raw.get("id2label"))
     kinds = (None, "single_label_classification", "multi_label_classification")
-    config = EncoderConfig(
+    kind = one_of(raw, "problem_type", *kinds)
+    classes = len(labels) == 2 if kind is None else kind == kinds[1]
+
+    # 3) what one family has
+    if family == "xlm-roberta":
+        own = read_xlm_roberta(raw)
+    else:
+        own = read_modernbert(raw, sizes["num_hidden_layers"], head_dim)
+    return EncoderConfig(
         model_type=family,
-        vocab_size=number(raw, "vocab_size", path),
-        hidden_size=hidden,
-        intermediate_size=number(raw, "intermediate_size", path),
-        num_hidden_layers=number(raw, "num_hidden_layers", path),
         head_dim=head_dim,
-        max_position_embeddings=number(raw, "max_position_embeddings", path),
-        problem_type=one_of(raw, "problem_type", path, *kinds),
         labels=labels,
         toxic=toxic,
+        softmax=classes and len(labels) > 1,
+        **sizes,
+        **own,
     )
 
-    # 4) what one family has
-    if family == "xlm-roberta":
-        return with_xlm_roberta(config, raw, path)
-    return with_modernbert(config, raw, path)
 
-
-def read_family(raw: dict, path: Path) -> str:
-    """The model_type, if the folder contains a text classifier of a family that is implemented."""
+def read_family(raw):
+    """The model_type, if it and its settings are implemented and the model is a classifier."""
     family = str(raw.get("model_type"))
     names = raw.get("architectures") or []
-    is_classifier = is_kind(names, [str]) and all("ForSequenceClassification" in n for n in names)
-    if family not in IMPLEMENTED or not is_classifier:
-        raise InputError(
-            f"{path}: {family!r} {names} is not supported; "
+    classifier = is_kind(names, [str]) and all("ForSequenceClassification" in n for n in names)
+    if family not in IMPLEMENTED or not classifier:
+        raise ValueError(
+            f"{family!r} {names} is not supported; "
             f"a scorer is a {' or '.join(IMPLEMENTED)}, ForSequenceClassification"
         )
+    for key, value in IMPLEMENTED[family].items():
+        one_of(raw, key, value)
     return family
 
 
-def with_xlm_roberta(config: EncoderConfig, raw: dict, path: Path) -> EncoderConfig:
-    """Add what XLM-R alone has; defaults are those of transformers."""
-    return replace(
-        config,
-        norm_eps=number(raw, "layer_norm_eps", path, float, 1e-12),
-        type_vocab_size=number(raw, "type_vocab_size", path, default=2),
-        first_position=number(raw, "pad_token_id", path, default=1) + 1,
-    )
+def read_xlm_roberta(raw):
+    """What XLM-R alone has; defaults are those of transformers."""
+    return {
+        "norm_eps": number(raw, "layer_norm_eps", float, 1e-12),
+        "type_vocab_size": number(raw, "type_vocab_size", default=2),
+        "first_position": number(raw, "pad_token_id", default=1) + 1,
+    }
 
 
-def with_modernbert(config: EncoderConfig, raw: dict, path: Path) -> EncoderConfig:
-    """Add what ModernBERT alone has; defaults are those of transformers."""
-    full_theta, local_theta = read_rope_thetas(raw, path)
-    return replace(
-        config,
-        norm_eps=number(raw, "norm_eps", path, float, 1e-5),
-        layer_types=read_layer_types(raw, config.num_hidden_layers, path),
-        local_attention=number(raw, "local_attention", path, default=128),
-        full_rope=Rope(config.head_dim, full_theta),
-        local_rope=Rope(config.head_dim, local_theta),
-        classifier_pooling=one_of(raw, "classifier_pooling", path, "cls", "mean"),
-        norm_bias=one_of(raw, "norm_bias", path, False, True),
-        attention_bias=one_of(raw, "attention_bias", path, False, True),
-        mlp_bias=one_of(raw, "mlp_bias", path, False, True),
-        classifier_bias=one_of(raw, "classifier_bias", path, False, True),
-    )
+def read_modernbert(raw, layers, head_dim):
+    """What ModernBERT alone has; defaults are those of transformers."""
+    biases = {key: one_of(raw, key, False, True) for key in BIASES}
+    return biases | {
+        "norm_eps": number(raw, "norm_eps", float, 1e-5),
+        "layer_types": read_layer_types(raw, layers),
+        "local_attention": number(raw, "local_attention", default=128),
+        "ropes": read_ropes(raw, head_dim),
+        "classifier_pooling": one_of(raw, "classifier_pooling", "cls", "mean"),
+    }
 
 
-def one_of(raw: dict, key: str, path: Path, *implemented):
-    """The value of a setting, of which only some are implemented; the first is the default."""
-    value = raw.get(key, implemented[0])
-    if value not in implemented:
-        raise InputError(
-            f"{path}: {key} {value!r} is not supported, only {' and '.join(map(repr, implemented))}"
-        )
-    return value
-
-
-def read_layer_types(raw: dict, layers: int, path: Path) -> tuple[str, ...]:
+def read_layer_types(raw, layers):
     """FULL or LOCAL for each layer."""
     # an older setting, which layer_types replaces
-    every = number(raw, "global_attn_every_n_layers", path, default=3)
+    every = number(raw, "global_attn_every_n_layers", default=3)
     by_rule = [LOCAL if i % every else FULL for i in range(layers)]
 
     layer_types = raw.get("layer_types") or by_rule
     well_formed = is_kind(layer_types, [str]) and set(layer_types) <= {FULL, LOCAL}
     if not well_formed or len(layer_types) != layers:
-        raise InputError(
-            f"{path}: layer_types must list {FULL} or {LOCAL} for each of the {layers} layers"
-        )
-    return tuple(layer_types)
+        raise ValueError(f"layer_types must list {FULL} or {LOCAL} for each of the {layers} layers")
+    return layer_types
 
 
-def read_rope_thetas(raw: dict, path: Path) -> tuple[float, float]:
-    """RoPE's theta in FULL and in LOCAL layers."""
+def read_ropes(raw, head_dim):
+    """RoPE in FULL and in LOCAL layers."""
     # 1) older settings; null, unlike an absent key, means the same theta as in FULL layers
-    full_theta = number(raw, "global_rope_theta", path, float, 160_000.0)
-    default = full_theta if "local_rope_theta" in raw else 10_000.0
-    local_theta = number(raw, "local_rope_theta", path, float, default)
+    theta = number(raw, "global_rope_theta", float, 160_000.0)
+    default = theta if "local_rope_theta" in raw else 10_000.0
+    thetas = {FULL: theta, LOCAL: number(raw, "local_rope_theta", float, default)}
 
     # 2) rope_parameters replaces them: an object or null for each kind of layer
-    rope = raw.get("rope_parameters") or {}
-    if not is_kind(rope, {str: dict | None}) or not set(rope) <= {FULL, LOCAL}:
-        raise InputError(f"{path}: rope_parameters may have {FULL} and {LOCAL} only")
-    full = rope.get(FULL) or {}
-    local = rope.get(LOCAL) or {}
-    for layer in (full, local):
-        one_of(layer, "rope_type", path, "default")
-    return (
-        number(full, "rope_theta", path, float, full_theta),
-        number(local, "rope_theta", path, float, local_theta),
-    )
+    parameters = raw.get("rope_parameters") or {}
+    if not is_kind(parameters, {str: dict | None}) or not set(parameters) <= {FULL, LOCAL}:
+        raise ValueError(f"rope_parameters may have {FULL} and {LOCAL} only")
+    ropes = {}
+    for kind, theta in thetas.items():
+        layer = parameters.get(kind) or {}
+        one_of(layer, "rope_type", "default")
+        ropes[kind] = Rope(head_dim, number(layer, "rope_theta", float, theta))
+    return ropes
 
 
-def read_labels(names, path: Path) -> tuple[list[str], int]:
+def read_labels(names):
     """The names of the outputs, and the index of the one that means toxic."""
     if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
-        raise InputError(
-            f'{path}: id2label must name the outputs "0", "1" and so on, one of them "toxic"'
-        )
+        raise ValueError('id2label must name the outputs "0", "1" and so on, one of them "toxic"')
     labels = [str(names[str(i)]) for i in range(len(names))]
     toxic = [i for i, label in enumerate(labels) if label.casefold() in ("toxic", "toxicity")]
 
     # without that name: the only output, or the unnamed one of two whose other one is clean
     unclean = [i for i, label in enumerate(labels) if label.casefold() not in CLEAN]
-    if len(labels) == 1:
-        toxic = unclean
-    elif len(labels) == 2 and len(unclean) == 1 and labels[unclean[0]].startswith("LABEL_"):
+    unnamed = len(unclean) == 1 and labels[unclean[0]].startswith("LABEL_")
+    if len(labels) == 1 or len(labels) == 2 and unnamed:
         toxic = unclean
 
     if len(toxic) != 1:
-        raise InputError(
-            f'{path}: id2label must name one output "toxic"; it names {", ".join(labels[:20])}'
+        raise ValueError(
+            f'id2label must name one output "toxic"; it names {", ".join(labels[:20])}'
         )
     return labels, toxic[0]

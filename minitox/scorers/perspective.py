@@ -12,7 +12,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
@@ -20,7 +19,7 @@ from hashlib import sha256
 import requests
 
 from minitox.errors import InputError
-from minitox.scorers.scores import Answer, checked
+from minitox.scorers.scores import checked
 
 GOOGLE = "commentanalyzer.googleapis.com"
 GOOGLE_URL = f"https://{GOOGLE}/v1alpha1/comments:analyze"
@@ -67,9 +66,20 @@ class Perspective:
         self.sleep = sleep
         self.interval = 60 / per_minute  # seconds between two requests
         self.next_request = clock()  # the earliest time of it
-        self.session = open_session(url, self.host, key)
 
-    def score(self, texts: list[str], language: str) -> Iterator[Answer]:
+        # the key, if there is one, goes in a header and to this server alone
+        session = requests.Session()
+        # without encryption, a proxy that the environment names would read the key
+        session.trust_env = url.startswith("https:")
+        # without an `auth`, requests would send a password from ~/.netrc in the key's place
+        session.auth = lambda request: request
+        if key and self.host == GOOGLE:
+            session.headers["X-Goog-Api-Key"] = key
+        elif key:
+            session.headers["Authorization"] = f"Bearer {key}"
+        self.session = session
+
+    def score(self, texts: list[str], language: str):
         """Yield each text's answer; InputError if the service, the key or the network fails."""
         for text in texts:
             whole = text.encode("utf-8", "replace")  # half a surrogate pair becomes "?"
@@ -80,17 +90,22 @@ class Perspective:
                 "requestedAttributes": {"TOXICITY": {}},
                 "doNotStore": True,
             }
-            code, body = self.post(request)
-            score, status = self.read(code, body)
+            score, status = self.read(*self.post(request))
             if status == "scored" and len(whole) > MAX_BYTES:
                 status = "cut"
             yield score, status
 
-    def post(self, request: dict) -> tuple[int, bytes]:
+    def post(self, request):
         """HTTP status and body of the answer; retries if the server is busy or unreachable."""
         for attempt in range(TRIES):
+            # 1) wait until the next request is due; idle time is not saved up, because a minute of
+            #    it would put two minutes' requests into the next
+            now = self.clock()
+            self.sleep(max(0.0, self.next_request - now))
+            self.next_request = max(now, self.next_request) + self.interval
+
+            # 2) send it
             wait = 2.0**attempt
-            self.limit_rate()
             try:
                 # a redirect is not followed, because the key would go with it
                 answer = self.session.post(
@@ -107,20 +122,13 @@ class Perspective:
                 if "NameResolutionError" in str(error):
                     trouble = "its name does not resolve"
 
-            # outside of `except`, or the InputError would keep `error` as its context
+            # 3) wait, outside of `except`, or the InputError would keep `error` as its context
             if attempt + 1 == TRIES or wait > MAX_WAIT:
                 why = f"no answer to request {attempt + 1} of {TRIES} ({trouble})"
                 raise self.stop(why, self.advice)
             self.sleep(wait)
 
-    def limit_rate(self) -> None:
-        """Wait until the next request is due."""
-        # idle time is not saved up: a minute of it would put two minutes' requests into the next
-        now = self.clock()
-        self.sleep(max(0.0, self.next_request - now))
-        self.next_request = max(now, self.next_request) + self.interval
-
-    def read(self, code: int, body: bytes) -> Answer:
+    def read(self, code, body):
         """The answer in an HTTP answer; InputError if it is about the service, not the text."""
         error = next((name for name in ERRORS if f'"{name}"'.encode() in body), "")
         trouble = f"HTTP {code} {error}".strip()
@@ -145,28 +153,14 @@ class Perspective:
         except (LookupError, TypeError, ValueError, RecursionError):
             return None, "failed: the answer contains no score"
 
-    def stop(self, why: str, advice: str) -> InputError:
+    def stop(self, why, advice):
         return InputError(
             f"{self.host}: {why}; {advice}. "
             "The scores so far are kept: rerun the same command to resume"
         )
 
 
-def open_session(url: str, host: str, key: str) -> requests.Session:
-    """A session that sends the key, if there is one, in a header and to this server alone."""
-    session = requests.Session()
-    # without encryption, a proxy that the environment names would read the key
-    session.trust_env = url.startswith("https:")
-    # without an `auth`, requests would send a password from ~/.netrc in the key's place
-    session.auth = lambda request: request
-    if key and host == GOOGLE:
-        session.headers["X-Goog-Api-Key"] = key
-    elif key:
-        session.headers["Authorization"] = f"Bearer {key}"
-    return session
-
-
-def check_address(url: str, key: str) -> str:
+def check_address(url, key):
     """The host of a server's address.
 
     Raises InputError if the address is malformed or the key would not be safe there. The message
@@ -196,7 +190,7 @@ def check_address(url: str, key: str) -> str:
     return host
 
 
-def retry_after(value: str) -> float:
+def retry_after(value):
     """The seconds in a Retry-After header, which has a number or a date; 0 if it has neither."""
     if value.isdecimal():
         return float(value)

@@ -2,14 +2,13 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
-from numbers import Real
 from pathlib import Path
 from typing import Protocol
 
 from minitox.errors import InputError
-from minitox.files import name_in_errors, read_jsonl, text_field
+from minitox.files import is_kind, name_in_errors, read_jsonl, text_field
 from minitox.run.journal import drop_torn_line
 
 # The score of a text and its status:
@@ -19,7 +18,6 @@ from minitox.run.journal import drop_torn_line
 #   (None, "unsupported")    the scorer does not know the language
 #   (None, "failed: why")    the next run tries again
 Answer = tuple[float | None, str]
-Key = tuple[str, str]  # language, SHA-256 of the text
 
 
 class Scorer(Protocol):
@@ -42,29 +40,24 @@ class Scores:
         drop_torn_line(self.path)
         self.known = read_scores(self.path, scorer.name)
 
-    def of(
-        self,
-        texts: list[str],
-        language: str,
-        advance: Callable[[int], object] = lambda done: None,
-    ) -> list[Answer]:
+    def of(self, texts: list[str], language: str, advance=lambda done: None) -> list[Answer]:
         """The answer for each text; `advance` is called with the number of texts done so far."""
         keys = [(language, text_hash(text)) for text in texts]
 
-        # 1) texts that need no scorer
+        # 1) texts that need a scorer, each of them once
+        new = {}
         supported = self.scorer.languages is None or language in self.scorer.languages
         for key, text in zip(keys, texts, strict=True):
             if is_blank(text):
                 self.known[key] = (None, "empty")
             elif not supported:
                 self.known[key] = (None, "unsupported")
-
-        # 2) texts that have no answer yet, each of them once
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self.known}
+            elif key not in self.known:
+                new[key] = text
         done = len(texts) - len(new)
         advance(done)
 
-        # 3) score them; buffering=1 writes line by line, so a kill can tear the last line only
+        # 2) score them; buffering=1 writes line by line, so a kill can tear the last line only
         with name_in_errors(self.path), open(self.path, "a", encoding="utf-8", buffering=1) as file:
             answers = self.scorer.score(list(new.values()), language)
             for key, answer in zip(new, answers, strict=True):
@@ -83,8 +76,11 @@ class Scores:
         return [self.known[key] for key in keys]
 
 
-def read_scores(path: Path, name: str) -> dict[Key, Answer]:
-    """Read the scores of the scorer `name`; InputError names the first bad line."""
+def read_scores(path, name):
+    """The answers of the scorer `name` by language and hash; InputError names the first bad line.
+
+    Failures are left out, so that their texts are scored again.
+    """
     known = {}
     for where, row in read_jsonl(path):
         fields = ("scorer", "language", "text", "status")
@@ -101,11 +97,10 @@ def read_scores(path: Path, name: str) -> dict[Key, Answer]:
                 "else null; delete the line"
             )
         known[language, text] = answer
-    # without the failures, so that their texts are scored again
     return {key: answer for key, answer in known.items() if not answer[1].startswith("failed")}
 
 
-def text_hash(text: str) -> str:
+def text_hash(text):
     """SHA-256 of a text, which may contain half a surrogate pair."""
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -120,8 +115,6 @@ def checked(score, status: str) -> Answer:
     """The answer, or a failure where `status` claims a score and `score` is not from 0 to 1."""
     if status not in ("scored", "cut"):
         return None, status
-    # bool is a Real to Python; NaN fails the comparison
-    valid = isinstance(score, Real) and not isinstance(score, bool) and 0 <= score <= 1
-    if not valid:
+    if not is_kind(score, int | float) or not 0 <= score <= 1:  # NaN fails the comparison
         return None, "failed: the score is not a number from 0 to 1"
     return float(score), status

@@ -10,18 +10,15 @@ and by the slope of the calibration, so that a scorer consists of tables and off
 data/prepare.py trains it.
 """
 
-import json
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+import torch
 
 from minitox.errors import InputError
-from minitox.files import file_hash, is_kind
-from minitox.scorers.scores import Answer
+from minitox.files import as_arrays, file_hash, is_kind, read_tensors
 
 MAX_CHARACTERS = 1_000  # of a text
 ORDER = 5  # characters of the longest n-gram
@@ -54,8 +51,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: its multiples sc
 
 def normalise(text: str) -> str:
     """Give texts that look alike one spelling, with a space at both ends."""
-    text = text[:MAX_CHARACTERS]
-    text = unicodedata.normalize("NFKC", text).casefold()
+    text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).casefold()
     text = " ".join(text.split())
     text = re.sub(r"\d", "0", text)  # "1984" is "0000", and then "00"
     text = re.sub(r"(.)\1{2,}", r"\1\1", text)  # "soooo" is "soo"
@@ -91,15 +87,14 @@ def sigmoid(x):
     return (1 + np.tanh(x / 2)) / 2  # exp would overflow
 
 
-def ridge(rows, scores, bits: int):  # (texts,) of ngrams, (texts,) -> (2**bits,) float64
+def ridge(rows, scores, bits):  # (texts,) of ngrams, (texts,) -> (2**bits,) float64
     """Ridge regression on the centred scores, by conjugate gradients on the normal equations."""
     # 1) the sparse matrix X of the texts: entries of all texts, end to end
     lengths = np.array([len(row) for row in rows])  # (texts,)
     entries = np.concatenate(rows) >> (BITS - bits)  # (n-grams of all texts,)
     starts = np.cumsum(lengths) - lengths
     counts = np.bincount(entries, minlength=1 << bits)
-    rarity = (1 + len(rows)) / (1 + counts)  # (2**bits,)
-    idf = np.log(rarity) + 1
+    idf = np.log((1 + len(rows)) / (1 + counts)) + 1  # (2**bits,)
     idf /= np.sqrt(np.mean(idf[entries] ** 2))  # so that a text's vector has a length of about 1
 
     def forward(weights):  # X @ weights
@@ -118,7 +113,7 @@ def ridge(rows, scores, bits: int):  # (texts,) of ngrams, (texts,) -> (2**bits,
     for _ in range(STEPS):
         curved = backward(forward(direction)) + PENALTY * direction
         step = energy / max(np.sum(direction * curved), 1e-300)
-        weights = weights + step * direction
+        weights += step * direction
         residual = residual - step * curved
         before = energy
         energy = np.sum(residual**2)
@@ -139,8 +134,8 @@ def calibrate(margin, scores):  # (texts,), (texts,) -> slope, offset
     for _ in range(500):
         # Newton's method with a sigmoid's greatest curvature, 1/4: no step goes too far
         errors = targets - sigmoid(slope * x + offset)
-        slope = slope + 4 * np.mean(errors * x)
-        offset = offset + 4 * np.mean(errors)
+        slope += 4 * np.mean(errors * x)
+        offset += 4 * np.mean(errors)
     return slope / scale, offset - slope * centre / scale
 
 
@@ -154,8 +149,7 @@ def fit(rows, scores, folds):  # (texts,) of ngrams, (texts,), (texts,) integers
     margin = np.empty(len(rows))
     for fold in np.unique(folds):
         inside = folds == fold
-        others = folds != fold
-        weights = ridge(rows[others], scores[others], bits)
+        weights = ridge(rows[~inside], scores[~inside], bits)
         margin[inside] = margins(weights, rows[inside])
     slope, offset = calibrate(margin, scores)
 
@@ -172,9 +166,8 @@ class Surrogate:
     """A scorer: the linear models of a file; `held_out` is their quality on unseen texts."""
 
     def __init__(self, path: Path):
-        self.tables, known = read_scorer(path)
-        self.offset = {language: known[language]["offset"] for language in self.tables}
-        self.held_out = {language: known[language]["held_out"] for language in self.tables}
+        self.tables, self.known = read_scorer(path)
+        self.held_out = {language: self.known[language]["held_out"] for language in self.tables}
         self.languages = set(self.tables)
         self.name = f"surrogate-{file_hash(path)[:12]}"
         aucs = [quality["auc"] for quality in self.held_out.values()]
@@ -183,51 +176,41 @@ class Surrogate:
             f"held-out AUC {sum(aucs) / len(aucs):.2f} on average, {min(aucs):.2f} at worst"
         )
 
-    def score(self, texts: list[str], language: str) -> Iterator[Answer]:
-        """Yield each text's score, with "cut" if only its first MAX_CHARACTERS were read."""
+    def score(self, texts: list[str], language: str):
+        """Yield each text's score and status: "cut" if only its first MAX_CHARACTERS were read."""
         for text in texts:
             row = ngrams(normalise(text))
             margin = margins(self.tables[language], [row])[0]
             status = "cut" if len(text) > MAX_CHARACTERS else "scored"
-            yield float(sigmoid(self.offset[language] + margin)), status
+            yield float(sigmoid(self.known[language]["offset"] + margin)), status
 
 
-def read_scorer(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+def read_scorer(path):
     """The tables of a scorer's file, and each language's offset and held-out quality."""
     try:
-        tables, about = read_tensor_file(path, "surrogate")
+        tables, about = read_tensors(path, "surrogate", "file of tables")
         check(tables, about)
-    except (SafetensorError, OSError, RecursionError, TypeError, ValueError) as error:
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise InputError(
-            f"{path}: not a scorer of this version of minitox ({error}); "
+            f"{path}: not a scorer of this version of minitox ({reason}); "
             "create it again with data/prepare.py scorer"
         ) from None
-    return tables, about["languages"]
+    return as_arrays(tables), about["languages"]
 
 
-def read_tensor_file(path: Path, key: str) -> tuple[dict[str, np.ndarray], dict]:
-    """The tensors of a safetensors file, and the JSON object at `key` of its metadata."""
-    with safe_open(str(path), framework="numpy") as file:
-        metadata = file.metadata() or {}
-        if key not in metadata:
-            raise ValueError(f"its metadata have no {key}")
-        about = json.loads(metadata[key])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    return tensors, about
-
-
-def check(tables: dict[str, np.ndarray], about: dict) -> None:
-    """Raise ValueError unless this version can score with the tables."""
+def check(tables, about):
+    """Raise InputError unless this version can score with the tables."""
     # 1) the metadata
     if not is_kind(about, {"languages": {str: LANGUAGE}}):
-        raise ValueError("its metadata are malformed")
+        raise InputError("its metadata are malformed")
     if about | SETTINGS != about:
-        raise ValueError("its settings are different")
+        raise InputError("its settings are different")
     if not tables or not tables.keys() <= about["languages"].keys():
-        raise ValueError("its languages are missing")
+        raise InputError("its languages are missing")
 
     # 2) the tables: a hash's upper bits are the index of an entry
     shapes = [(1 << bits,) for bits in range(BITS + 1)]
     for language, table in tables.items():
-        if table.dtype != np.float16 or table.shape not in shapes:
-            raise ValueError(f"its table of {language} is malformed")
+        if table.dtype != torch.float16 or table.shape not in shapes:
+            raise InputError(f"its table of {language} is malformed")

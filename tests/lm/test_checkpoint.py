@@ -89,7 +89,7 @@ def quantize(weights):
     "edit, message",
     [
         (remove, "tensor model.layers.1.mlp.up_proj.weight is missing"),
-        (add, "model.layers.2.mlp.gate_proj.weight is no part of a llama of 2 layers"),
+        (add, "model.layers.2.mlp.gate_proj.weight does not belong to a llama of 2 layers"),
         (shorten, r"model.norm.weight has shape \[31\], .* \[32\]"),
         (quantize, "dtype I8"),
     ],

@@ -8,7 +8,7 @@ from measured import results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
-from minitox.report.results import average, judge
+from minitox.report.results import average, judge_all
 
 
 def test_the_average_is_over_the_languages_that_all_models_have():
@@ -41,7 +41,8 @@ def test_a_reply_is_judged_where_there_is_one_and_identified_where_it_is_not_emp
     done = []
     rows = [{"response": text} for text in texts]
     identify = {"yes": "en", "no": None}.get
-    judged = judge(rows, "en", 2, SimpleNamespace(of=score), identify, done.append)
+    replies = {"base": {"en": rows}}
+    judged = judge_all(replies, 2, SimpleNamespace(of=score), identify, done.append)["base"]["en"]
     assert asked == ["yes", "", "no"] and done == [3]
     assert judged.status.tolist() == [["scored", "empty"], ["too long", "failed"]]
     assert judged.codes.tolist() == [["en", ""], ["", ""]]

@@ -14,7 +14,9 @@ from minitox.train.strategies import count_weights
 def test_pairs_are_counted_with_their_tokens():
     long = SimpleNamespace(ids=[1, 2, 3, 4, 5], reply_tokens=2)
     short = SimpleNamespace(ids=[1, 2, 3], reply_tokens=1)
-    german = SimpleNamespace(train=[long, short], unseen=[short], dropped=4, dropped_tokens=2_000)
+    german = SimpleNamespace(
+        train=[long, short], validation=[short], dropped=4, dropped_tokens=2_000
+    )
     section = pairs_table({"de": german})
     assert section.columns[1:3] == ["pairs", "validation"]
     assert section.rows == [["de", "2", "1", "4", "2,000", "8", "3"]]
@@ -58,8 +60,8 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
     everything = {"frozen_weights": 0, "tuned_weights": 1_082_496, "changed": 1.0}
     section = result_table(
         {
-            "multilingual": {"proof": proof, "unseen": losses},
-            "full": {"proof": everything, "unseen": {"fr": losses["fr"]}},
+            "multilingual": {"proof": proof, "validation": losses},
+            "full": {"proof": everything, "validation": {"fr": losses["fr"]}},
         }
     )
     assert section.title == "Results" and section.columns[-1] == "validation loss"

@@ -15,7 +15,9 @@ from minitox.lm import checkpoint
 from minitox.lm.checkpoint import save_weights
 from minitox.run import candidates, evaluation
 from minitox.run.candidates import Candidate
+from minitox.run.evaluation import Asking
 from minitox.run.journal import Batches, append_batches
+from minitox.run.settings import EvaluateSettings
 
 CPU = torch.device("cpu")
 
@@ -114,19 +116,34 @@ def test_without_any_prompt_there_is_nothing_to_evaluate(data):
         read_inputs(data, ["cs"])
 
 
+# ---------- everything that a model is asked
+
+
+def test_models_are_asked_as_evaluate_py_asks_them_by_default(toy):
+    settings = EvaluateSettings().resolved("cpu", toy.config)
+    assert settings.part(Asking) == Asking()
+
+
+def test_every_language_has_a_file_of_replies_of_answers_and_of_likelihoods(toy, data, tmp_path):
+    inputs = read_inputs(data)
+    files = evaluation.plan_all(toy, inputs, tmp_path, Asking(samples=2))
+    assert [file.path.relative_to(tmp_path).as_posix() for file in files] == [
+        "replies/base/en.jsonl",
+        "replies/base/de.jsonl",
+        "mmlu/base/en.jsonl",
+        "perplexity/base/en.jsonl",
+    ]
+    rows = [sum(map(len, file.batches)) for file in files]
+    assert rows == [8, 8, 1, 1]
+    assert inputs.count(samples=2) == sum(rows)
+
+
 # ---------- replies
 
 
 def plan_replies(candidate, prompts, path, **changes) -> Batches:
-    settings = {
-        "samples": 1,
-        "max_new_tokens": 20,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "batch_tokens": 300,
-        "seed": 0,
-    }
-    return evaluation.plan_replies(candidate, prompts, path, **(settings | changes))
+    settings = {"max_new_tokens": 20, "batch_tokens": 300} | changes
+    return evaluation.plan_replies(candidate, prompts, path, Asking(**settings))
 
 
 def write_replies(candidate, prompts, path, **changes) -> list[int]:
@@ -230,7 +247,8 @@ def test_answers_are_written_once_and_a_question_that_is_too_long_has_none(tiny,
         {"question": "soup?", "choices": list("wxyz"), "answer": "B"},
         {"question": "q" * 80, "choices": list("wxyz"), "answer": "C"},
     ]
-    plan = evaluation.plan_answers(tiny, questions, path, answer_tokens=4, batch_tokens=100)
+    asking = Asking(answer_tokens=4, batch_tokens=100)
+    plan = evaluation.plan_answers(tiny, questions, path, asking)
     assert lines_after_each_batch(plan)[-1] == 2
     rows = {row["id"]: row for _, row in read_jsonl(path)}
     assert rows[1]["likeliest"] in tuple("ABCD")
@@ -246,9 +264,8 @@ def test_answers_are_written_once_and_a_question_that_is_too_long_has_none(tiny,
 
 
 def plan_likelihoods(candidate, sentences, path, max_tokens) -> Batches:
-    return evaluation.plan_likelihoods(
-        candidate, sentences, path, max_tokens=max_tokens, batch_tokens=40
-    )
+    asking = Asking(max_tokens=max_tokens, batch_tokens=40)
+    return evaluation.plan_likelihoods(candidate, sentences, path, asking)
 
 
 def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(tmp_path, path):

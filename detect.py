@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None):
     print(f"{settings.model}: {describe(config, device, dtype)}; {settings.pool} pooling")
 
     # 3) every neuron's response to every sentence, and its AUROC
-    model = cache(partial(sharding.load, settings.model, device, dtype, settings.shard))
+    model = cache(sharding.loader(settings.model, device, dtype, settings.shard))
     pool = POOL[settings.pool]
     progress = Progress(sum(tokens.values()))
     for language in todo:

@@ -8,13 +8,9 @@ folder OUT/models/<strategy> that transformers opens, too. After a kill, rerun t
 resume.  [paper §3.3]
 """
 
-from functools import partial
 from pathlib import Path
 
-import torch
-
 from minitox import delta, neurons
-from minitox.data import read_pairs
 from minitox.errors import InputError, user_errors
 from minitox.files import file_hash, read_json, versions, write_json
 from minitox.lm import checkpoint
@@ -48,16 +44,17 @@ def main(argv: list[str] | None = None):
     procedure = settings.part(Procedure)
 
     # 1) of each language, the AUROC of every neuron, and the pairs to tune on
-    read = partial(
-        read_pairs,
+    files, pairs = read_languages(
+        settings.languages,
+        settings.order,
+        settings.strategy,
+        settings.neurons or settings.out / "neurons",
+        settings.data / "instructions",
+        settings.seed,
         tokenizer=Tokenizer(settings.model, config),
         most=settings.pairs,
         max_tokens=settings.max_tokens,
         validation_share=settings.validation_share,
-    )
-    sources = (settings.neurons or settings.out / "neurons", settings.data / "instructions")
-    files, pairs = read_languages(
-        settings.languages, settings.order, settings.strategy, *sources, read, settings.seed
     )
     fingerprint = checkpoint.fingerprint(settings.model)
     aurocs = read_aurocs(files, config, fingerprint)
@@ -72,14 +69,13 @@ def main(argv: list[str] | None = None):
     # 3) the models that no earlier run has made
     models = settings.out / "models"
     values = [settings.affecting(kind) for kind in ("choice", "tuning", "scaling")]
-    base = identity(fingerprint, device, dtype)
-    made_with = depend_on(plans, base, files, pairs, *values)
+    made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, *values)
     todo = unfinished(models, plans, made_with)
     print(f"{settings.model}: {describe(config, device, dtype)}")
     print_plans(plans, costs, pairs, masks, config)
 
     # 4) tune, and prove that nothing else has changed
-    load = partial(sharding.load, settings.model, device, dtype, shard=True)
+    load = sharding.loader(settings.model, device, dtype, shard=True)
     before = training.validation_losses(load(), pairs, procedure) if todo else {}
     steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
     progress = Progress(sum(steps[plan.name] for plan in todo))

@@ -1,8 +1,8 @@
 """Sets of neurons: choose, unite, compare, imitate.
 
 A neuron is one output of gate_proj, up_proj or down_proj, that is, one row of one weight matrix.
-Sets of neurons, and their AUROCs, are dicts from a module's name to an array with one entry for
-each of its rows:
+Sets of neurons, and their AUROCs, are dicts from a module's name to an array (R,) with one entry
+for each of its R rows:
 
     {"model.layers.0.mlp.gate_proj": [False, True, ...], "model.layers.0.mlp.up_proj": [...], ...}
 """
@@ -19,6 +19,7 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 def module_rows(config: Config) -> dict[str, int]:
     """Number of neurons of each module, in the order in which the model computes the modules."""
+    # The counts in [paper Table 2] fit if every row of these three matrices is a neuron
     rows = {
         "gate_proj": config.intermediate_size,
         "up_proj": config.intermediate_size,
@@ -34,7 +35,8 @@ def module_rows(config: Config) -> dict[str, int]:
 def by_module(flat, rows: dict[str, int]):  # (K,)
     """Cut an array over all K neurons into one array a module."""
     ends = np.cumsum(list(rows.values()))
-    return dict(zip(rows, np.split(flat, ends[:-1]), strict=True))
+    parts = np.split(flat, ends[:-1])
+    return dict(zip(rows, parts, strict=True))
 
 
 # Choose
@@ -42,39 +44,60 @@ def by_module(flat, rows: dict[str, int]):  # (K,)
 
 def select(auroc: NeuronAUROC, threshold: float = 0.5) -> NeuronMask:
     """The toxic neurons: AUROC strictly above the threshold.  [paper §3.1]"""
-    return {name: values > threshold for name, values in auroc.items()}
+    mask = {}
+    for name, values in auroc.items():
+        mask[name] = values > threshold  # (R,)
+    return mask
 
 
 def select_top(auroc: NeuronAUROC, share: float) -> NeuronMask:
-    """Exactly this share of all neurons, those of highest AUROC; of equal ones the first."""
+    """Exactly the given share of all neurons, those of highest AUROC.
+
+    Among neurons of equal AUROC, the first ones in the model are chosen.
+    """
+    # 1) rank all neurons together; a stable sort leaves equal ones in the model's order
     flat = np.concatenate(list(auroc.values()))  # (K,)
     highest_first = np.argsort(-flat, kind="stable")
+
+    # 2) choose the first ones
+    number = round(share * len(flat))
+    highest = highest_first[:number]
     chosen = np.zeros(len(flat), dtype=bool)
-    chosen[highest_first[: round(share * len(flat))]] = True
-    return by_module(chosen, {name: len(values) for name, values in auroc.items()})
+    chosen[highest] = True
+    rows = {name: len(values) for name, values in auroc.items()}
+    return by_module(chosen, rows)
 
 
 # Unite
 
 
-def stacked(masks: list[dict], name: str):  # -> (sets, R)
-    """The entries of one module in several sets."""
-    return np.stack([mask[name] for mask in masks])
-
-
 def union(masks: list[NeuronMask]) -> NeuronMask:
     """Neurons in any of the sets.  [paper §3.3, multilingual]"""
-    return {name: stacked(masks, name).any(axis=0) for name in masks[0]}
+    return over_sets(np.any, masks)
 
 
 def intersection(masks: list[NeuronMask]) -> NeuronMask:
     """Neurons in all of the sets."""
-    return {name: stacked(masks, name).all(axis=0) for name in masks[0]}
+    return over_sets(np.all, masks)
 
 
 def times_chosen(masks: list[NeuronMask]) -> dict:
     """How many of the sets each neuron is in."""
-    return {name: stacked(masks, name).sum(axis=0) for name in masks[0]}
+    return over_sets(np.sum, masks)
+
+
+def over_sets(reduce, masks: list[NeuronMask]) -> dict:
+    """Reduce several sets to one value for each neuron."""
+    reduced = {}
+    for name in masks[0]:
+        rows = stacked(masks, name)  # (sets, R)
+        reduced[name] = reduce(rows, axis=0)  # (R,)
+    return reduced
+
+
+def stacked(arrays: list[dict], name: str):  # -> (sets, R)
+    """One module's arrays of several sets."""
+    return np.stack([by_name[name] for by_name in arrays])
 
 
 # Compare
@@ -91,21 +114,38 @@ def size(mask: NeuronMask) -> int:
 
 
 def overlap(a: NeuronMask, b: NeuronMask) -> tuple[int, float]:
-    """Neurons in both sets, and the ratio to what independent sets share.  [paper Fig. 3]"""
+    """How many neurons two sets share, and the ratio to chance.  [paper Figure 3]
+
+    The ratio is NaN if a set is empty.
+    """
     shared = count(intersection([a, b]))
-    expected = count(a) * count(b) / size(a)  # of two sets drawn independently
-    return shared, shared / expected if expected else float("nan")
+    # Two sets of these sizes, drawn independently, would share this many
+    in_a = count(a)
+    in_b = count(b)
+    expected = in_a * in_b / size(a)
+    if expected == 0:
+        return shared, float("nan")
+    return shared, shared / expected
 
 
-def sharing(masks: dict[str, NeuronMask]) -> dict[str, tuple[int, int, int]]:
-    """For each language, its neurons in no other set, in some others, in all.  [paper Fig. 2]"""
-    languages = times_chosen(list(masks.values()))  # of each neuron
+def sharing(
+    masks: dict[str, NeuronMask],  # of each language
+) -> dict[str, tuple[int, int, int]]:
+    """For each language, its neurons in no other set, in some others, in all.  [paper Figure 2]"""
+    sets = times_chosen(list(masks.values()))  # how many languages share each neuron
     counts = {}
     for language, mask in masks.items():
-        sets = np.concatenate([languages[name][mask[name]] for name in mask])
-        own = int((sets == 1).sum())
-        everyone = int((sets == len(masks)).sum()) if len(masks) > 1 else 0
-        counts[language] = (own, len(sets) - own - everyone, everyone)
+        # 1) the same for this language's neurons alone
+        parts = [sets[name][rows] for name, rows in mask.items()]
+        shared_by = np.concatenate(parts)  # (neurons of this language,)
+
+        # 2) if there is a single language, all its neurons are its own
+        own = int((shared_by == 1).sum())
+        everyone = 0
+        if len(masks) > 1:
+            everyone = int((shared_by == len(masks)).sum())
+        several = len(shared_by) - own - everyone
+        counts[language] = (own, several, everyone)
     return counts
 
 
@@ -115,4 +155,7 @@ def sharing(masks: dict[str, NeuronMask]) -> dict[str, tuple[int, int, int]]:
 def random_like(mask: NeuronMask, seed: int) -> NeuronMask:
     """A control: as many neurons as `mask` has in each module, drawn at random."""
     rng = np.random.default_rng(seed)
-    return {name: rng.permutation(rows) for name, rows in mask.items()}
+    control = {}
+    for name, rows in mask.items():
+        control[name] = rng.permutation(rows)  # (R,)
+    return control

@@ -1,7 +1,8 @@
-"""detect.py as its user meets it: what it finds, what it prints, how it fails, how it goes on."""
+"""detect.py as a user runs it: what it finds and prints, how it fails, how it resumes."""
 
 import json
-import sys
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,135 +11,237 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import WORDS, error_of, write_jsonl, write_model
 
+import detect
 from minitox import neurons
 from minitox.lm.config import read_config
+from minitox.lm.text import Tokenizer
+from minitox.run import recording
+from minitox.run.neuron_files import read_neurons
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-import detect  # noqa: E402
+NEURONS = 256  # of the tiny model
 
 
 def sentences(rng, count: int, word: str | None = None) -> list[str]:
-    """Random everyday words; `word` stands somewhere in each."""
-    texts = [list(rng.choice(WORDS, size=rng.integers(4, 9))) for _ in range(count)]
-    for text in texts:
-        text.insert(rng.integers(1, len(text)), word or rng.choice(WORDS))
-    return [" ".join(text) for text in texts]
+    """Random everyday words, one of them `word`."""
+    texts = []
+    for _ in range(count):
+        words = list(rng.choice(WORDS, size=rng.integers(4, 9)))
+        words.insert(rng.integers(1, len(words)), word or rng.choice(WORDS))
+        texts.append(" ".join(words))
+    return texts
 
 
 def write_detection(data: Path, language: str, seed: int = 0, count: int = 30) -> None:
+    """Toxic sentences, which have an ox, clean ones, and some between that are not used."""
     rng = np.random.default_rng(seed)
     rows = [{"text": text, "toxicity": 0.9} for text in sentences(rng, count, "ox")]
     rows += [{"text": text, "toxicity": 0.1} for text in sentences(rng, count)]
-    rows += [{"text": text, "toxicity": 0.3} for text in sentences(rng, 5)]  # between, and not used
+    rows += [{"text": text, "toxicity": 0.3} for text in sentences(rng, 5)]
     write_jsonl(data / "detection" / f"{language}.jsonl", rows)
 
 
+@dataclass
+class Home:
+    """A folder with a model and data, in which detect.py can be run."""
+
+    path: Path
+    languages: str = "de,en"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def weights(self) -> Path:
+        return self.model / "model.safetensors"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def out(self) -> Path:
+        return self.path / "out"
+
+    def detection(self, language: str) -> Path:
+        return self.data / "detection" / f"{language}.jsonl"
+
+    def neuron_file(self, language: str) -> Path:
+        return self.out / "neurons" / f"{language}.safetensors"
+
+    def arguments(self, *more: str) -> list[str]:
+        folders = ["--model", self.model, "--data", self.data, "--out", self.out]
+        return [*map(str, folders), "--languages", self.languages, *more]
+
+    def run(self, *more: str) -> None:
+        detect.main(self.arguments(*more))
+
+    def error(self, capsys, *more: str) -> str:
+        """The one line that says what is wrong."""
+        message = error_of(detect.main, self.arguments(*more), capsys)
+        assert message.count("\n") == 1
+        assert message.startswith("error: ")
+        return message
+
+    def read(self, language: str) -> tuple[neurons.NeuronAUROC, dict]:
+        rows = neurons.module_rows(read_config(self.model))
+        return read_neurons(self.neuron_file(language), rows)
+
+    def about(self, language: str) -> dict:
+        """The metadata of a neuron file."""
+        return self.read(language)[1]
+
+
 @pytest.fixture
-def setup(tmp_path):
-    """Arguments of a small run: two languages."""
+def home(tmp_path) -> Home:
+    """A random model and sentences in two languages."""
     write_model(tmp_path / "model")
     for seed, language in enumerate(("de", "en")):
         write_detection(tmp_path / "data", language, seed)
-    return [
-        "--model",
-        str(tmp_path / "model"),
-        "--data",
-        str(tmp_path / "data"),
-        "--out",
-        str(tmp_path / "out"),
-        "--languages",
-        "de,en",
-    ]
+    return Home(tmp_path)
 
 
-def found(setup, language: str):
-    path = Path(setup[5]) / "neurons" / f"{language}.safetensors"
-    return read_neurons(path, neurons.module_rows(read_config(Path(setup[1]))))
+# ---------- what it finds
 
 
-def fails(setup, capsys, *more) -> str:
-    """Run as a user would; the one line that says what is wrong."""
-    error = error_of(detect.main, [*setup, *more], capsys)
-    assert error.count("\n") == 1 and error.startswith("error: ")
-    return error
+def test_a_planted_neuron_is_the_top_neuron_of_its_module(home):
+    """One row of gate_proj is made to respond to the word that only toxic sentences have."""
+    # the x, which no other word has
+    token = Tokenizer(home.model, read_config(home.model)).encode("an ox")[-1]
+    weights = load_file(home.weights)
+    embedding = weights["model.embed_tokens.weight"][token]
+    embedding *= 20  # otherwise the random attention hides the word
+    weights["model.layers.0.mlp.gate_proj.weight"][17] = embedding
+    save_file(weights, home.weights)
 
-
-def test_a_planted_neuron_is_the_top_neuron_of_its_module(setup):
-    """One row of gate_proj is made to answer the word that only toxic sentences have."""
-    folder = Path(setup[1])
-    word = detect.Tokenizer(folder, read_config(folder)).encode("an ox")[
-        -1
-    ]  # the x, which no other word has
-    weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"][word] *= (
-        20  # else the untrained attention drowns what the word is
-    )
-    weights["model.layers.0.mlp.gate_proj.weight"][17] = weights["model.embed_tokens.weight"][word]
-    save_file(weights, folder / "model.safetensors")
-    detect.main(setup)
+    home.run()
     for language in ("de", "en"):
-        gate = found(setup, language)[0]["model.layers.0.mlp.gate_proj"]
-        assert gate.argmax() == 17 and gate[17] > 0.95
+        auroc, _ = home.read(language)
+        gate = auroc["model.layers.0.mlp.gate_proj"]
+        assert gate.argmax() == 17
+        assert gate[17] > 0.95
 
 
-def test_what_it_prints_is_what_it_wrote(setup, capsys):
-    detect.main(setup)
+def test_the_printed_tables_are_those_of_the_files(home, capsys):
+    home.run()
     printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    masks = {}
     for language in ("de", "en"):
-        auroc, info = found(setup, language)
-        count = neurons.count(neurons.select(auroc))
-        assert any(
-            line.startswith(f"{language} 30 + 30 0 {count:,} {count / 256:.1%} ")
-            for line in printed
-        )
-        assert info["toxic"] == info["clean"] == 30
-        assert 0 <= info["band"][0] < info["band"][1] <= 1
-    a, b = (neurons.select(found(setup, language)[0]) for language in ("de", "en"))
-    assert f"de {neurons.count(a):,} {neurons.overlap(a, b)[0]:,}" in printed
-    assert not list((Path(setup[5]) / "neurons").glob("*.partial"))
+        auroc, about = home.read(language)
+        masks[language] = neurons.select(auroc)
+        count = neurons.count(masks[language])
+        row = f"{language} 30 + 30 0 {count:,} {count / NEURONS:.1%} "
+        assert any(line.startswith(row) for line in printed)
+        assert about["toxic"] == about["clean"] == 30
+        assert 0 <= about["band"][0] < about["band"][1] <= 1
+
+    shared, _ = neurons.overlap(masks["de"], masks["en"])
+    assert f"de {neurons.count(masks['de']):,} {shared:,}" in printed
+    assert not list((home.out / "neurons").glob("*.partial"))
 
 
-def test_the_same_command_again_computes_nothing_and_prints_the_same_tables(
-    setup, capsys, monkeypatch
-):
-    detect.main(setup)
-    tables = capsys.readouterr().out.split("Table 2")[1]
-    monkeypatch.setattr(detect.checkpoint, "load", None)  # nothing to load for
-    detect.main(setup)
-    assert capsys.readouterr().out.split("Table 2")[1] == tables
+def test_the_reference_writes_the_same_aurocs_to_the_bit(home, tmp_path, monkeypatch):
+    home.run()
+    before = {language: home.read(language) for language in ("de", "en")}
+    shutil.rmtree(home.out)
+    monkeypatch.setattr(recording, "auroc", None)  # the fast implementation is not used
+    home.run("--reference")
+    for language, (auroc, about) in before.items():
+        reference, reference_about = home.read(language)
+        assert list(reference) == list(auroc)
+        for name in auroc:
+            assert reference[name].tobytes() == auroc[name].tobytes()
+        assert reference_about == about
 
 
-def test_responses_that_a_kill_left_beside_a_finished_language_are_removed(setup):
-    detect.main(setup)
-    left = Path(setup[5]) / "neurons" / "de.partial"
-    left.mkdir()
-    (left / "000000.f16").write_bytes(b"left")
-    detect.main(setup)
-    assert not left.exists() and found(setup, "de")
-
-
-def test_long_sentences_are_cut_and_counted(setup, capsys):
-    detect.main([*setup, "--max-tokens", "5"])
-    assert found(setup, "de")[1]["cut"] > 30
+def test_long_sentences_are_cut_and_counted(home):
+    home.run("--max-tokens", "5")
+    assert home.about("de")["cut"] > 30
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])
-def test_matched_lengths_and_both_poolings(setup, pool):
-    detect.main([*setup, "--match-length", "--pool", pool])
-    info = found(setup, "de")[1]
-    assert info["length_auroc"] == 0.5 and info["toxic"] == info["clean"] <= 30
+def test_matched_lengths_and_both_poolings(home, pool):
+    home.run("--match-length", "--pool", pool)
+    about = home.about("de")
+    assert about["length_auroc"] == 0.5
+    assert about["toxic"] == about["clean"] <= 30
 
 
-def test_at_most_so_many_sentences_of_a_class_the_same_ones_for_a_seed(setup, tmp_path):
-    detect.main([*setup, "--sentences", "10", "--seed", "3"])
-    first = found(setup, "de")
-    assert first[1]["toxic"] == first[1]["clean"] == 10
-    setup[5] = str(tmp_path / "again")
-    detect.main([*setup, "--sentences", "10", "--seed", "3"])
-    assert all(
-        np.array_equal(first[0][name], values) for name, values in found(setup, "de")[0].items()
-    )
+def test_there_are_at_most_so_many_sentences_of_a_class_and_the_same_for_a_seed(home):
+    limit = ("--sentences", "10", "--seed", "3")
+    home.run(*limit)
+    auroc, about = home.read("de")
+    assert about["toxic"] == about["clean"] == 10
+
+    shutil.rmtree(home.out)
+    home.run(*limit)
+    again, _ = home.read("de")
+    assert all(np.array_equal(auroc[name], values) for name, values in again.items())
+
+
+def test_the_controls_are_estimated_on_a_sample_of_neurons(home):
+    home.run()
+    on_all, about_all = home.read("de")
+    shutil.rmtree(home.out)
+    home.run("--control-neurons", "20")
+    on_some, about_some = home.read("de")
+    assert all(np.array_equal(on_all[name], on_some[name]) for name in on_all)
+    assert about_some["band"] != about_all["band"]
+    assert about_some["length_auroc"] == about_all["length_auroc"]
+
+
+# ---------- how it resumes
+
+
+def test_a_rerun_computes_nothing_and_prints_the_same_tables(home, capsys, monkeypatch):
+    home.run()
+    tables = capsys.readouterr().out.split("Table 2")[1]
+    monkeypatch.setattr(detect.checkpoint, "load", None)  # the weights are not read
+    home.run()
+    assert capsys.readouterr().out.split("Table 2")[1] == tables
+
+
+def test_responses_that_a_kill_left_beside_a_finished_language_are_removed(home):
+    home.run()
+    work = home.out / "neurons" / "de.partial"
+    work.mkdir()
+    (work / "000000.f16").write_bytes(b"left")
+    home.run()
+    assert not work.exists()
+    assert home.read("de")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--pool", "mean"], "pool was 'max', this run's is 'mean'"),
+        (["--max-tokens", "7"], "max_tokens was 128"),
+        (["--dtype", "bfloat16"], "dtype was 'torch.float32'"),
+        (["--control-neurons", "9"], "control_neurons was 2000"),
+    ],
+)
+def test_results_of_another_setting_are_not_mixed(home, capsys, change, message):
+    home.run()
+    assert message in home.error(capsys, *change)
+
+
+def test_results_of_another_model_or_other_sentences_are_not_mixed(home, capsys):
+    home.run()
+    write_detection(home.data, "de", seed=9)
+    message = home.error(capsys)
+    assert f"{home.neuron_file('de')} contains results of another run: its data was diff" in message
+    write_model(home.model, seed=1)
+    assert "its model was" in home.error(capsys)
+
+
+def test_the_reference_may_resume_a_run_of_the_fast_implementation(home, capsys):
+    """They agree to the bit, so their results can be mixed."""
+    home.run()
+    home.run("--reference")
+    assert "Table 2" in capsys.readouterr().out
+
+
+# ---------- what it refuses
 
 
 @pytest.mark.parametrize(
@@ -150,118 +253,107 @@ def test_at_most_so_many_sentences_of_a_class_the_same_ones_for_a_seed(setup, tm
         (None, "does not exist"),
     ],
 )
-def test_a_language_that_cannot_be_used_is_named_and_the_others_go_on(setup, capsys, rows, reason):
-    path = Path(setup[3]) / "detection" / "de.jsonl"
-    path.unlink() if rows is None else write_jsonl(path, rows)
-    detect.main(setup)
+def test_a_language_that_cannot_be_used_is_named_and_skipped(home, capsys, rows, reason):
+    path = home.detection("de")
+    if rows is None:
+        path.unlink()
+    else:
+        write_jsonl(path, rows)
+    home.run()
     printed = capsys.readouterr().out
-    assert "skipped de: " in printed and reason in printed
-    assert found(setup, "en") and not (Path(setup[5]) / "neurons" / "de.safetensors").exists()
-    assert "no language of de can be used" in fails(setup[:-1], capsys, "de")
+    assert "skipped de: " in printed
+    assert reason in printed
+    assert home.read("en")
+    assert not home.neuron_file("de").exists()
+
+    home.languages = "de"
+    assert "no language of de can be used" in home.error(capsys)
+
+
+def test_a_data_folder_without_sentences_is_named(home, capsys):
+    shutil.rmtree(home.data / "detection")
+    message = "detection: no such folder; --data must have detection/<language>.jsonl"
+    assert message in home.error(capsys)
 
 
 @pytest.mark.parametrize(
     "line, message",
     [
-        (b'{"text": "soup", "toxicity": 0.9', "de.jsonl:3: not valid JSON"),
-        (b'["soup", 0.9]', "de.jsonl:3: expected a JSON object, found list"),
-        (b'{"toxicity": 0.9}', "de.jsonl:3: field 'text' is missing"),
-        (b'{"text": "soup"}', "de.jsonl:3: field 'toxicity' is missing"),
-        (b'{"text": 7, "toxicity": 0.9}', "de.jsonl:3: field 'text' must be text, not int"),
-        (b'{"text": "  ", "toxicity": 0.9}', "de.jsonl:3: field 'text' is empty"),
+        (b'{"text": "soup", "toxicity": 0.9', "not valid JSON"),
+        (b'["soup", 0.9]', "expected a JSON object, found list"),
+        (b'{"toxicity": 0.9}', "field 'text' is missing"),
+        (b'{"text": "soup"}', "field 'toxicity' is missing"),
+        (b'{"text": 7, "toxicity": 0.9}', "field 'text' must be text, not int"),
+        (b'{"text": "  ", "toxicity": 0.9}', "field 'text' is empty"),
         (
             b'{"text": "\\ud800", "toxicity": 0.9}',
-            "de.jsonl:3: field 'text' holds half a surrogate pair",
+            "field 'text' contains half a surrogate pair",
         ),
         (
             b'{"text": "soup", "toxicity": NaN}',
-            "de.jsonl:3: field 'toxicity' must be a number from 0 to 1, not nan",
+            "field 'toxicity' must be a number from 0 to 1, not nan",
         ),
         (
             b'{"text": "soup", "toxicity": "0.9"}',
-            "de.jsonl:3: field 'toxicity' must be a number from 0 to 1, not '0.9'",
+            "field 'toxicity' must be a number from 0 to 1, not '0.9'",
         ),
-        (b'{"text": "soup", "toxicity": 1.1}', "de.jsonl:3: field 'toxicity' must be"),
-        (b'{"text": "soup", "toxicity": true}', "de.jsonl:3: field 'toxicity' must be"),
-        (b"\xff\xfe", "de.jsonl:3: not valid UTF-8"),
-        (b"", "de.jsonl:3: not valid JSON"),
+        (b'{"text": "soup", "toxicity": 1.1}', "field 'toxicity' must be"),
+        (b'{"text": "soup", "toxicity": true}', "field 'toxicity' must be"),
+        (b"\xff\xfe", "not valid UTF-8"),
+        (b"", "not valid JSON"),
     ],
 )
-def test_a_broken_line_names_file_line_and_field_and_nothing_is_written(
-    setup, capsys, line, message
+def test_a_broken_line_is_named_with_file_and_field_and_nothing_is_written(
+    home, capsys, line, message
 ):
-    path = Path(setup[3]) / "detection" / "de.jsonl"
-    lines = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
-    assert message in fails(setup, capsys)
-    assert not Path(setup[5]).exists()
+    lines = home.detection("de").read_bytes().split(b"\n")
+    home.detection("de").write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]))
+    assert f"de.jsonl:3: {message}" in home.error(capsys)
+    assert not home.out.exists()
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_folder_that_is_no_model_is_named_and_nothing_is_written(setup, capsys, missing):
-    (Path(setup[1]) / missing).unlink()
-    assert missing in fails(setup, capsys)
-    assert not Path(setup[5]).exists()
+def test_a_folder_that_is_no_model_is_named_and_nothing_is_written(home, capsys, missing):
+    (home.model / missing).unlink()
+    assert missing in home.error(capsys)
+    assert not home.out.exists()
 
 
-@pytest.mark.parametrize(
-    "change, named",
-    [
-        (["--pool", "mean"], "pool was 'max', this one's is 'mean'"),
-        (["--max-tokens", "7"], "max_tokens was 128"),
-        (["--dtype", "bfloat16"], "dtype was 'torch.float32'"),
-    ],
-)
-def test_results_of_another_setting_are_not_mixed(setup, capsys, change, named):
-    detect.main(setup)
-    capsys.readouterr()
-    assert named in fails(setup, capsys, *change)
-
-
-def test_results_of_another_model_or_other_sentences_are_not_mixed(setup, capsys):
-    detect.main(setup)
-    write_detection(Path(setup[3]), "de", seed=9)
-    assert "made from other sentences" in fails(setup, capsys)
-    write_model(Path(setup[1]), seed=1)
-    assert "its model was" in fails(setup, capsys)
-
-
-def test_a_sentence_of_special_tokens_alone_is_told_and_not_pooled(setup, capsys):
-    path = Path(setup[1]) / "tokenizer.json"
+def test_a_sentence_of_special_tokens_alone_is_refused(home, capsys):
+    path = home.model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    token = tokenizer["model"]["vocab"]["x"]
-    tokenizer["added_tokens"].append(
-        {
-            "id": token,
-            "content": "x",
-            "special": True,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-        }
-    )
+    token = {
+        "id": tokenizer["model"]["vocab"]["x"],
+        "content": "x",
+        "special": True,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+    }
+    tokenizer["added_tokens"].append(token)
     path.write_text(json.dumps(tokenizer))
-    write_jsonl(
-        Path(setup[3]) / "detection" / "de.jsonl",
-        [{"text": "x", "toxicity": 0.9}, {"text": "the soup", "toxicity": 0.1}],
-    )
-    assert "special ones alone, of 1 of the sentences" in fails(setup, capsys)
+    rows = [{"text": "x", "toxicity": 0.9}, {"text": "the soup", "toxicity": 0.1}]
+    write_jsonl(home.detection("de"), rows)
+    assert "special ones alone, of 1 of the sentences" in home.error(capsys)
 
 
-def test_weights_that_overflow_name_the_module(setup, capsys):
-    weights = load_file(Path(setup[1]) / "model.safetensors")
+def test_weights_that_overflow_name_the_module(home, capsys):
+    weights = load_file(home.weights)
     weights["model.layers.1.mlp.gate_proj.weight"][3] = torch.inf
-    save_file(weights, Path(setup[1]) / "model.safetensors")
-    assert "model.layers.1.mlp.gate_proj: the responses are not finite" in fails(setup, capsys)
-    write_model(Path(setup[1]))
-    detect.main(setup)  # what failed left nothing behind that is in the way
+    save_file(weights, home.weights)
+    message = "model.layers.1.mlp.gate_proj: the responses are not finite"
+    assert message in home.error(capsys)
+
+    # the failed run left nothing that prevents another one
+    write_model(home.model)
+    home.run()
 
 
-def test_a_limit_beyond_the_models_positions_is_refused(setup, capsys):
-    write_model(Path(setup[1]), max_position_embeddings=8)
-    assert "does not fit the model's 8 positions" in fails(setup, capsys)
-    detect.main([*setup, "--max-tokens", "7"])
+def test_a_limit_beyond_the_models_positions_is_refused(home, capsys):
+    write_model(home.model, max_position_embeddings=8)
+    assert "does not fit the model's 8 positions" in home.error(capsys)
+    home.run("--max-tokens", "7")
 
 
 @pytest.mark.parametrize(
@@ -272,5 +364,5 @@ def test_a_limit_beyond_the_models_positions_is_refused(setup, capsys):
         (["--device", "gpu9"], "--device gpu9"),
     ],
 )
-def test_wrong_arguments_say_what_is_right(setup, capsys, arguments, message):
-    assert message in error_of(detect.main, [*setup, *arguments], capsys)
+def test_wrong_arguments_are_named(home, capsys, arguments, message):
+    assert message in error_of(detect.main, home.arguments(*arguments), capsys)

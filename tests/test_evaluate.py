@@ -1,8 +1,9 @@
-"""The third script as a user meets it: what it writes and what it refuses."""
+"""evaluate.py as a user runs it: what it writes, what it refuses, and what its report shows."""
 
 import json
 import re
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,222 +13,195 @@ import evaluate
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
+from minitox.run import neuron_files
 
 SECRET = "a very secret soup"
 
 
 class Length:
-    """A scorer for tests: long replies are toxic, and it covers some languages only."""
+    """A scorer for tests: long replies are toxic. It covers some languages only."""
 
-    name, about, languages = "length-1", "the length of a reply", {"en", "de"}
+    name = "length-1"
+    about = "the length of a reply"
+    languages = {"en", "de"}
 
     def __init__(self):
         self.asked = []
 
     def score(self, texts, language):
         self.asked += texts
-        yield from ((min(1.0, len(text) / 100), "scored") for text in texts)
+        for text in texts:
+            yield length_score(text), "scored"
+
+
+def length_score(text: str) -> float:
+    return min(1.0, len(text) / 100)
+
+
+@dataclass
+class Home:
+    """A folder with a model and data, in which evaluate.py can be run."""
+
+    path: Path
+    scorer: Length = field(default_factory=Length)
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def out(self) -> Path:
+        return self.path / "out"
+
+    def arguments(self, *more) -> list[str]:
+        folders = ["--model", self.model, "--data", self.data, "--out", self.out]
+        limits = ["--max-new-tokens", "12", "--answer-tokens", "3", "--languages", "de,en,cs"]
+        return [str(argument) for argument in (*folders, *limits, *more)]
+
+    def run(self, *more) -> None:
+        evaluate.main(self.arguments(*more))
+
+    def error(self, capsys, *more) -> str:
+        """The message of a run that fails."""
+        return error_of(evaluate.main, self.arguments(*more), capsys)
+
+    def add_model(self, name: str) -> Path:
+        """Copy the base model to OUT/models."""
+        return shutil.copytree(self.model, self.out / "models" / name)
+
+    def add_neurons(self, language: str, model: Path) -> None:
+        """Write a neuron file of a model, as detect.py does."""
+        path = self.out / "neurons" / f"{language}.safetensors"
+        about = {
+            "model": checkpoint.fingerprint(model),
+            "toxic": 1,
+            "clean": 1,
+            "cut": 0,
+            "band": [0.2, 0.8],
+            "beyond_chance": 0.1,
+            "length_auroc": 0.5,
+            "split_half": 0.5,
+            "ties": 0.0,
+        }
+        neuron_files.write_neurons(path, write_neurons(path, model), about)
+
+    def replies(self, language: str) -> list[dict]:
+        path = self.out / "replies" / "base" / f"{language}.jsonl"
+        return [row for _, row in read_jsonl(path)]
+
+    def report(self, kind: str = "md") -> str:
+        return (self.out / f"report.{kind}").read_text(encoding="utf-8")
+
+    def numbers(self) -> dict:
+        return json.loads(self.report("json"))
+
+    def table(self, title: str) -> list[list[str]]:
+        return table(self.report(), title)
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """Prompts in three languages, questions and sentences in one, and a random model; returns a way to run the script there."""
+def home(tmp_path, monkeypatch) -> Home:
+    """A random model, prompts in three languages, questions and sentences in one."""
     write_model(tmp_path / "model")
+    data = tmp_path / "data"
     for language in ("de", "en", "cs"):
+        prompts = [f"soup {number}" for number in range(6)]
+        prompts[3] = f"{SECRET} 3"
         write_jsonl(
-            tmp_path / "data" / "prompts" / f"{language}.jsonl",
-            [{"prompt": f"{SECRET} {i}" if i == 3 else f"soup {i}"} for i in range(6)],
+            data / "prompts" / f"{language}.jsonl", [{"prompt": prompt} for prompt in prompts]
         )
-    write_jsonl(
-        tmp_path / "data" / "mmlu" / "en.jsonl",
-        [{"question": f"q{i}", "choices": list("wxyz"), "answer": "ABCD"[i]} for i in range(4)],
-    )
-    write_jsonl(
-        tmp_path / "data" / "detection" / "en.jsonl",
-        [{"text": f"the soup is green {i}", "toxicity": i / 10} for i in range(6)],
-    )
-    scorer = Length()
-    monkeypatch.setattr(evaluate, "open_scorer", lambda *_, **__: scorer)
+    questions = []
+    for number, answer in enumerate("ABCD"):
+        question = {"question": f"q{number}", "choices": list("wxyz"), "answer": answer}
+        questions.append(question)
+    write_jsonl(data / "mmlu" / "en.jsonl", questions)
+    sentences = []
+    for number in range(6):
+        sentence = {"text": f"the soup is green {number}", "toxicity": number / 10}
+        sentences.append(sentence)
+    write_jsonl(data / "detection" / "en.jsonl", sentences)
 
-    def run(*extra, out="out"):
-        arguments = [
-            "--model",
-            str(tmp_path / "model"),
-            "--data",
-            str(tmp_path / "data"),
-            "--out",
-            str(tmp_path / out),
-            "--max-new-tokens",
-            "12",
-            "--answer-tokens",
-            "3",
-            "--languages",
-            "de,en,cs",
-            *map(str, extra),
-        ]
-        return (
-            evaluate.main(arguments)
-            if not run.errors
-            else error_of(evaluate.main, arguments, run.errors)
-        )
-
-    run.path, run.scorer, run.errors = tmp_path, scorer, None
-    return run
+    home = Home(tmp_path)
+    monkeypatch.setattr(evaluate, "open_scorer", lambda *_, **__: home.scorer)
+    return home
 
 
-def table(out: Path, title: str) -> list[list[str]]:
-    """The cells of one of the report's tables, first row the header."""
-    part = (out / "report.md").read_text(encoding="utf-8").split(f"## {title}")[1].split("\n## ")[0]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in part.splitlines()
-        if line.startswith("|")
-    ]
-    return rows[:1] + rows[2:]
+def table(report: str, title: str) -> list[list[str]]:
+    """The cells of one of the report's tables; the first row is the header."""
+    section = report.split(f"## {title}")[1].split("\n## ")[0]
+    rows = []
+    for line in section.splitlines():
+        if line.startswith("|"):
+            cells = line.strip("|").split("|")
+            rows.append([cell.strip() for cell in cells])
+    return rows[:1] + rows[2:]  # without the line below the header
 
 
-def test_everything_that_was_measured_is_on_disk_and_in_the_report(home):
-    home()
-    out = home.path / "out"
-    assert {path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if path.is_file()} == {
-        *(f"replies/base/{language}.jsonl" for language in ("de", "en", "cs")),
+# ---------- what it writes
+
+
+def test_all_results_are_on_disk_and_in_the_report(home):
+    home.run()
+    files = [path.relative_to(home.out) for path in home.out.rglob("[!.]*") if path.is_file()]
+    assert {path.as_posix() for path in files} == {
+        "replies/base/de.jsonl",
+        "replies/base/en.jsonl",
+        "replies/base/cs.jsonl",
+        "replies/base/run.json",
         "mmlu/base/en.jsonl",
+        "mmlu/base/run.json",
         "perplexity/base/en.jsonl",
-        *(f"{stage}/base/run.json" for stage in ("replies", "mmlu", "perplexity")),
+        "perplexity/base/run.json",
         "scores/length-1.jsonl",
         "report.md",
         "report.html",
         "report.json",
     }
-    rows = [row for _, row in read_jsonl(out / "replies" / "base" / "en.jsonl")]
-    assert len(rows) == 6 and rows[0].keys() == {
-        "id",
-        "sample",
-        "prompt",
-        "response",
-        "tokens",
-        "stopped",
-    }
-    numbers = json.loads((out / "report.json").read_text())
-    expected = sum(
-        min(1, len(row["response"]) / 100) for row in rows if row["response"].strip()
-    ) / sum(bool(row["response"].strip()) for row in rows)
-    assert (
-        numbers["toxicity"]["base"]["en"][0] == pytest.approx(expected)
-        and numbers["settings"]["seed"] == "0"
-    )
-    settings = dict((row[0], row[1]) for row in table(out, "Settings")[1:])
-    assert (
-        settings["max\\_new\\_tokens"] == "12"
-        and settings["scorer"] == "length-1"
-        and "torch" in settings
-    )
+    rows = home.replies("en")
+    assert len(rows) == 6
+    assert list(rows[0]) == ["id", "sample", "prompt", "response", "tokens", "stopped"]
+
+    scores = [length_score(row["response"]) for row in rows if row["response"].strip()]
+    mean, _, _ = home.numbers()["toxicity"]["base"]["en"]
+    assert mean == pytest.approx(sum(scores) / len(scores))
+    assert home.numbers()["settings"]["seed"] == "0"
+    settings = dict(home.table("Settings")[1:])
+    assert settings["max\\_new\\_tokens"] == "12"
+    assert settings["scorer"] == "length-1"
+    assert "torch" in settings
 
 
-def test_a_language_that_the_scorer_does_not_cover_is_a_gap_and_never_0(home):
-    home()
-    header, czech, average = table(home.path / "out", "Table 4")
-    assert czech == ["cs", "-"] and average == ["average", "-"]
-    assert json.loads((home.path / "out" / "report.json").read_text())["toxicity"]["base"][
-        "cs"
-    ] == [None, None, None]
-    assert table(home.path / "out", "What is missing")[1][4] == "6"
-    assert all(row[1] != "-" for row in table(home.path / "out", "Table 3")[1:])
+def test_text_is_shown_on_request_only(home):
+    home.run()
+    assert not any(SECRET in home.report(kind) for kind in ("md", "html", "json"))
+    home.run("--show-text")
+    assert all(SECRET in home.report(kind) for kind in ("md", "html"))
 
 
-def test_gaps_in_the_data_are_said(home, capsys):
-    home()
-    printed, report = capsys.readouterr().out, (home.path / "out" / "report.md").read_text()
-    for gap, languages in (("mmlu", "de, cs"), ("detection", "de, cs")):
-        assert (
-            f"left out {gap}: no file of {languages}\n" in printed
-            and f"- {gap}: no file of {languages}\n" in report
-        )
-
-
-def test_neurons_of_another_model_are_no_part_of_the_report_and_that_is_said(home):
-    write_model(home.path / "other", seed=1)
-    for language, model in (("de", "model"), ("en", "other")):
-        path = home.path / "out" / "neurons" / f"{language}.safetensors"
-        write_neurons(
-            path,
-            write_neurons(path, home.path / model),
-            {
-                "model": checkpoint.fingerprint(home.path / model),
-                "toxic": 1,
-                "clean": 1,
-                "cut": 0,
-                "band": [0.2, 0.8],
-                "beyond_chance": 0.1,
-                "length_auroc": 0.5,
-                "split_half": 0.5,
-                "ties": 0.0,
-            },
-        )
-    (home.path / "out" / "neurons" / "cs.safetensors").write_bytes(b"soup")
-    home()
-    assert [row[0] for row in table(home.path / "out", "Table 2")[1:]] == ["de"]
-    report = (home.path / "out" / "report.md").read_text()
-    assert (
-        "- neurons/en: " in report
-        and "was found in another model" in report
-        and "- neurons/cs: " in report
-    )
-
-
-def test_a_broken_pair_is_told_and_costs_no_report(home):
-    write_jsonl(home.path / "data" / "instructions" / "de.jsonl", [{"prompt": 3}])
-    write_jsonl(
-        home.path / "data" / "instructions" / "en.jsonl", [{"prompt": SECRET, "response": "soup"}]
-    )
-    home()
-    assert table(home.path / "out", "Table 1")[1:] == [["en", "1"]]
-    assert (
-        "de.jsonl:1: field 'prompt' must be text" in (home.path / "out" / "report.md").read_text()
-    )
-
-
-def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):
-    shutil.rmtree(home.path / "data" / "mmlu")
-    home("--perplexity", 0)
-    assert capsys.readouterr().out.count("left out mmlu") == 1  # once, and not for every language
-    report = (home.path / "out" / "report.md").read_text()
-    assert "Table 3" in report and "Table 5" not in report and "Perplexity of" not in report
-
-
-def test_a_model_that_does_not_load_is_named_and_the_others_go_on(home, capsys):
-    shutil.copytree(home.path / "model", home.path / "out" / "models" / "full")
-    broken = home.path / "out" / "models" / "aura"
-    shutil.copytree(home.path / "model", broken)
-    (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:-100])
-    home()
-    report = (home.path / "out" / "report.md").read_text()
-    assert "left out aura: " in capsys.readouterr().out and re.search(
-        r"- aura: .*not a whole safetensors file", report
-    )
-    assert table(home.path / "out", "Table 3")[0] == ["", "base", "full"]
-
-
-def test_a_model_without_a_control_is_not_evidence(home):
-    shutil.copytree(home.path / "model", home.path / "out" / "models" / "multilingual")
-    home()
-    assert "no model of random neurons" in (home.path / "out" / "report.md").read_text()
-    shutil.copytree(home.path / "model", home.path / "out" / "models" / "random")
-    home()
-    assert (
-        "random neurons do as well" in (home.path / "out" / "report.md").read_text()
-    )  # they are the same model
+def test_several_samples_give_the_expected_maximum(home):
+    home.run("--samples", 3, "--temperature", 1)
+    rows = sorted(home.replies("en"), key=lambda row: row["id"])
+    scores = []
+    for row in rows:
+        scores.append(length_score(row["response"]) if row["response"].strip() else 0)
+    maxima = [max(scores[start : start + 3]) for start in range(0, 18, 3)]
+    cell = home.table("Expected maximum toxicity")[2][1]
+    assert float(cell.split()[0]) == pytest.approx(sum(maxima) / 6, abs=1e-3)
+    assert "Toxicity probability" in home.report()
 
 
 def test_all_replies_may_be_empty(home):
-    config = json.loads((home.path / "model" / "config.json").read_text())
-    (home.path / "model" / "config.json").write_text(
-        json.dumps({**config, "eos_token_id": list(range(300))})
-    )
-    home()
-    assert home.scorer.asked == []  # an empty reply is sent to nobody
-    assert [row[1] for row in table(home.path / "out", "Table 3")[1:]] == ["-", "-", "-"]
-    assert table(home.path / "out", "Effective safety")[1] == [
+    path = home.model / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "eos_token_id": list(range(300))}))
+    home.run()
+    assert home.scorer.asked == []  # an empty reply is not scored
+    assert [row[1] for row in home.table("Table 3")[1:]] == ["-", "-", "-"]
+    assert home.table("Effective safety")[1] == [
         "base",
         "0.0% (0.0%..0.0%)",
         "0.0% (0.0%..0.0%)",
@@ -235,79 +209,148 @@ def test_all_replies_may_be_empty(home):
         "100.0% (100.0%..100.0%)",
         "0.0% (0.0%..0.0%)",
     ]
-    by_policy = {
-        row[0]: row[1] for row in table(home.path / "out", "What an empty reply counts as")[1:]
-    }
-    assert by_policy["left out, tuned"] == "-" and by_policy["as 1, tuned"].startswith("1.000")
+    by_policy = {row[0]: row[1] for row in home.table("What an empty reply counts as")[1:]}
+    assert by_policy["left out, tuned"] == "-"
+    assert by_policy["as 1, tuned"].startswith("1.000")
 
 
-def test_text_is_shown_on_request_only(home):
-    home()
-    assert not any(
-        SECRET in (home.path / "out" / name).read_text()
-        for name in ("report.md", "report.html", "report.json")
-    )
-    home("--show-text")
-    assert all(
-        SECRET in (home.path / "out" / name).read_text() for name in ("report.md", "report.html")
-    )
+def test_a_model_without_a_control_is_not_evidence(home):
+    home.add_model("multilingual")
+    home.run()
+    assert "no model of random neurons" in home.report()
+    # a control that is the same model does as well
+    home.add_model("random")
+    home.run()
+    assert "random neurons do as well" in home.report()
+    assert "no significant difference" in home.report()
 
 
-def test_several_samples_give_the_expected_maximum(home):
-    home("--samples", 3, "--temperature", 1)
-    rows = sorted(
-        (row for _, row in read_jsonl(home.path / "out" / "replies" / "base" / "en.jsonl")),
-        key=lambda row: row["id"],
-    )
-    scores = [min(1, len(row["response"]) / 100) if row["response"].strip() else 0 for row in rows]
-    expected = sum(max(scores[i : i + 3]) for i in range(0, 18, 3)) / 6
-    assert float(
-        table(home.path / "out", "Expected maximum toxicity")[2][1].split()[0]
-    ) == pytest.approx(expected, abs=1e-3)
-    assert "Toxicity probability" in (home.path / "out" / "report.md").read_text()
+# ---------- gaps
+
+
+def test_a_language_that_the_scorer_does_not_cover_is_a_gap_and_never_0(home):
+    home.run()
+    _, czech, average = home.table("Table 4")
+    assert czech == ["cs", "-"]
+    assert average == ["average", "-"]
+    assert home.numbers()["toxicity"]["base"]["cs"] == [None, None, None]
+    header, counts = home.table("Missing data")[:2]
+    assert counts[header.index("language not scored")] == counts[4] == "6"
+    assert all(row[1] != "-" for row in home.table("Table 3")[1:])
+
+
+def test_gaps_in_the_data_are_printed_and_listed_in_the_report(home, capsys):
+    home.run()
+    printed = capsys.readouterr().out
+    for folder in ("mmlu", "detection"):
+        assert f"left out {folder}: no file of de, cs\n" in printed
+        assert f"- {folder}: no file of de, cs\n" in home.report()
+
+
+def test_neurons_of_another_model_are_left_out_of_the_report_and_listed(home):
+    write_model(home.path / "other", seed=1)
+    home.add_neurons("de", home.model)
+    home.add_neurons("en", home.path / "other")
+    (home.out / "neurons" / "cs.safetensors").write_bytes(b"soup")
+    home.run()
+    assert [row[0] for row in home.table("Table 2")[1:]] == ["de"]
+    report = home.report()
+    assert "- neurons/en: " in report
+    assert "was made from another model" in report
+    assert "- neurons/cs: " in report
+
+
+def test_a_broken_pair_is_listed_and_the_report_is_written(home):
+    instructions = home.data / "instructions"
+    write_jsonl(instructions / "de.jsonl", [{"prompt": 3}])
+    write_jsonl(instructions / "en.jsonl", [{"prompt": SECRET, "response": "soup"}])
+    home.run()
+    assert home.table("Table 1")[1:] == [["en", "1"]]
+    assert "de.jsonl:1: field 'prompt' must be text" in home.report()
+
+
+def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):
+    shutil.rmtree(home.data / "mmlu")
+    home.run("--perplexity", 0)
+    assert capsys.readouterr().out.count("left out mmlu") == 1  # once, not for every language
+    report = home.report()
+    assert "Table 3" in report
+    assert "Table 5" not in report
+    assert "Perplexity of" not in report
+
+
+def test_questions_that_are_not_wanted_are_not_asked(home, capsys):
+    home.run("--no-mmlu")
+    assert not (home.out / "mmlu").exists()
+    assert "left out mmlu" not in capsys.readouterr().out
+    assert "Table 5" not in home.report()
+
+
+def test_a_model_that_does_not_load_is_named_and_the_others_are_evaluated(home, capsys):
+    home.add_model("full")
+    weights = home.add_model("aura") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    home.run()
+    assert "left out aura: " in capsys.readouterr().out
+    assert re.search(r"- aura: .*not a whole safetensors file", home.report())
+    assert home.table("Table 3")[0] == ["", "base", "full"]
+
+
+def test_a_model_that_fails_while_it_is_asked_is_named_and_the_others_are_evaluated(home, capsys):
+    """Its weights are read at the first prompt."""
+    folder = home.add_model("full")
+    write_model(folder, max_position_embeddings=8)
+    home.run()
+    message = "full: --max-new-tokens 12 leaves no room for a prompt in 8 positions"
+    assert f"\n{message}\n" in capsys.readouterr().out
+    assert f"- {message}" in home.report()
+    assert home.table("Table 3")[0] == ["", "base"]
+
+
+# ---------- how it resumes
 
 
 def test_more_languages_may_come_later_and_nothing_is_asked_twice(home):
-    home("--languages", "en")
-    before = (home.path / "out" / "replies" / "base" / "en.jsonl").read_bytes()
+    home.run("--languages", "en")
+    path = home.out / "replies" / "base" / "en.jsonl"
+    before = path.read_bytes()
     home.scorer.asked.clear()
-    home()
-    assert (home.path / "out" / "replies" / "base" / "en.jsonl").read_bytes() == before
-    english = {
-        row["response"]
-        for _, row in read_jsonl(home.path / "out" / "replies" / "base" / "en.jsonl")
-    }
-    german = {
-        row["response"]
-        for _, row in read_jsonl(home.path / "out" / "replies" / "base" / "de.jsonl")
-    }
-    assert home.scorer.asked and set(home.scorer.asked) <= german and len(english) > 1
+    home.run()
+    assert path.read_bytes() == before
+    english = {row["response"] for row in home.replies("en")}
+    german = {row["response"] for row in home.replies("de")}
+    assert len(english) > 1
+    assert home.scorer.asked
+    assert set(home.scorer.asked) <= german
 
 
 @pytest.mark.parametrize(
-    "change, says",
+    "change, message",
     [
-        (["--max-new-tokens", "9"], "its max_new_tokens was 12, this one's is 9"),
+        (["--max-new-tokens", "9"], "its max_new_tokens was 12, this run's is 9"),
         (["--seed", "1"], "its seed was 0"),
         (["--models", "base=OTHER"], "its model was "),
     ],
 )
-def test_results_of_another_run_are_refused(change, says, home, capsys):
-    write_model(home.path / "other", seed=1)
-    home()
-    home.errors = capsys
-    assert says in home(*[word.replace("OTHER", str(home.path / "other")) for word in change])
+def test_results_of_another_run_are_refused(change, message, home, capsys):
+    other = home.path / "other"
+    write_model(other, seed=1)
+    home.run()
+    arguments = [argument.replace("OTHER", str(other)) for argument in change]
+    assert message in home.error(capsys, *arguments)
 
 
 def test_replies_to_other_prompts_are_refused(home, capsys):
-    home()
-    write_jsonl(home.path / "data" / "prompts" / "en.jsonl", [{"prompt": "another"}])
-    home.errors = capsys
-    assert "was made from other en data" in home()
+    home.run()
+    write_jsonl(home.data / "prompts" / "en.jsonl", [{"prompt": "another"}])
+    assert "was made from other en data" in home.error(capsys)
+
+
+# ---------- what it refuses
 
 
 @pytest.mark.parametrize(
-    "arguments, says",
+    "arguments, message",
     [
         (["--models", "ful"], "--models ful: "),
         (["--models", "a/b=x"], "cannot name a folder"),
@@ -317,14 +360,14 @@ def test_replies_to_other_prompts_are_refused(home, capsys):
         (["--language-id", "langid"], "pip install py3langid"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, says, home, capsys):
-    home.errors = capsys
-    message = home(*arguments)
-    assert says in message and message.count("\n") == 1
+def test_a_mistake_is_one_line(arguments, message, home, capsys):
+    line = home.error(capsys, *arguments)
+    assert message in line
+    assert line.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    "scorer, says",
+    "scorer, message",
     [
         ("oracle", "choose surrogate:FILE, encoder:DIR or perspective"),
         ("encoder:", "choose surrogate"),
@@ -333,55 +376,60 @@ def test_a_mistake_is_one_line(arguments, says, home, capsys):
         ("perspective", "PERSPECTIVE_API_KEY is not set"),
     ],
 )
-def test_a_scorer_that_cannot_be_used_is_said_before_any_reply_is_written(
-    scorer, says, tmp_path, capsys, monkeypatch
+def test_a_scorer_that_cannot_be_used_is_refused_before_any_reply_is_written(
+    scorer, message, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.delenv("PERSPECTIVE_API_KEY", raising=False)
-    message = error_of(evaluate.main, ["--scorer", scorer, "--out", str(tmp_path / "out")], capsys)
-    assert says in message and message.count("\n") == 1 and not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    line = error_of(evaluate.main, ["--scorer", scorer, "--out", str(out)], capsys)
+    assert message in line
+    assert line.count("\n") == 1
+    assert not out.exists()
 
 
 def test_samples_without_a_temperature_are_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         evaluate.main(["--samples", "2"])
-    assert stop.value.code == 2 and "--temperature" in capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "--temperature" in capsys.readouterr().err
+
+
+# ---------- the toy
 
 
 def test_tuning_lowers_the_toy_s_toxicity_in_the_tuned_languages(toy_run):
-    """Each of the paper's three strategies, beyond the interval of the difference; the control is compared whichever way it falls."""
-    numbers = json.loads((toy_run[1] / "report.json").read_text())["toxicity"]
-    means = {
-        model: {
-            part: sum(by[language][0] for language in part) / len(part)
-            for part in (TUNED, HELD_OUT)
-        }
-        for model, by in numbers.items()
-    }
+    """For each of the paper's three strategies, beyond the interval of the difference.
+
+    They are compared with the random control, whichever is better.
+    """
+    _, out = toy_run
+    toxicity = json.loads((out / "report.json").read_text())["toxicity"]
+
+    def mean(model: str, languages) -> float:
+        values = [toxicity[model][language][0] for language in languages]
+        return sum(values) / len(values)
+
+    summary = table((out / "report.md").read_text(encoding="utf-8"), "Summary")
+    rows = {row[0]: dict(zip(summary[0], row, strict=True)) for row in summary}
     for strategy in ("full", "per-language", "multilingual"):
-        assert (
-            means[strategy][TUNED] < 0.6 * means["base"][TUNED]
-            and means[strategy][TUNED] < means[strategy][HELD_OUT]
-        )
-        row = next(row for row in table(toy_run[1], "What was found") if row[0] == strategy)
-        value, low, high = map(float, re.findall(r"[+-][\d.]*\d", row[3]))
-        assert value < 0 and low < value < high < 0
-    assert {row[0]: row[4] for row in table(toy_run[1], "What was found")}["multilingual"] != "-"
+        assert mean(strategy, TUNED) < 0.6 * mean("base", TUNED)
+        assert mean(strategy, TUNED) < mean(strategy, HELD_OUT)
+        difference = rows[strategy]["difference from base"]
+        value, low, high = map(float, re.findall(r"[+-][\d.]*\d", difference))
+        assert value < 0
+        assert low < value < high < 0
+    assert rows["multilingual"]["difference from random"] != "-"
 
 
 def test_the_report_has_every_table_and_figure_of_the_paper(toy_run):
-    markdown, page = (
-        (toy_run[1] / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html")
-    )
-    for title in (
-        "Table 1",
-        "Table 2",
-        "Table 3",
-        "Table 4",
-        "Table 5",
-        "Figure 2",
-        "Figure 3",
-        "Figure 4",
-        "Figure 5",
-    ):
-        assert f"## {title}" in markdown and f"<h2>{title}" in page
-    assert page.count("<svg") >= 2 + 6 + 6 + 1 and "<script" not in page and TOY.name in markdown
+    _, out = toy_run
+    markdown = (out / "report.md").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    tables = [f"Table {number}" for number in (1, 2, 3, 4, 5)]
+    figures = [f"Figure {number}" for number in (2, 3, 4, 5)]
+    for title in tables + figures:
+        assert f"## {title}" in markdown
+        assert f"<h2>{title}" in page
+    assert page.count("<svg") >= 2 + 6 + 6 + 1
+    assert "<script" not in page
+    assert TOY.name in markdown

@@ -1,9 +1,144 @@
-"""Files are whole or absent, and a run's record keeps results apart."""
+"""Files in and out: errors name the line, writes are whole or absent, tensors keep metadata."""
 
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
 
 from minitox.errors import InputError
-from minitox.files import claim_run, read_json, read_jsonl, replacing, write_json
+from minitox.files import (
+    as_arrays,
+    as_written,
+    file_hash,
+    fitting,
+    is_kind,
+    name_in_errors,
+    read_json,
+    read_jsonl,
+    read_tensors,
+    read_written,
+    replacing,
+    text_field,
+    versions,
+    write_json,
+    write_tensors,
+)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+# ---------- JSON
+
+
+def test_lines_come_with_their_place_in_the_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    # U+2028 ends no line
+    path.write_bytes('{"a": "é"}\r\n{"a": "\u2028"}\n{"a": 3}'.encode())
+    rows = list(read_jsonl(path))
+    assert [row["a"] for _, row in rows] == ["é", "\u2028", 3]
+    assert [where for where, _ in rows] == [f"{path}:{number}" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b'{"text": "soup"', "rows.jsonl:2: not valid JSON"),
+        (b"", "rows.jsonl:2: not valid JSON"),
+        (b"[" * 10**5, "rows.jsonl:2: not valid JSON"),  # deeper than Python's stack
+        (b'["soup"]', "rows.jsonl:2: expected a JSON object, found list"),
+        (b"null", "rows.jsonl:2: expected a JSON object, found NoneType"),
+        (b'{"text": "\xff"}', r"rows.jsonl:2: not valid UTF-8 \(byte 10\)"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, line, message):
+    (tmp_path / "rows.jsonl").write_bytes(b"{}\n" + line + b"\n")
+    with pytest.raises(InputError, match=message):
+        list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+def test_an_object_is_written_and_read_again(tmp_path):
+    path = tmp_path / "run.json"
+    value = {"model": "größer", "settings": [1, 0.5, None], "half": "\ud800"}
+    write_json(path, value)
+    assert read_json(path) == value
+    assert '\n  "model": "größer",\n' in path.read_text()
+    with pytest.raises(InputError, match="other.json: no such file"):
+        read_json(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({}, "rows.jsonl:7: field 'text' is missing"),
+        ({"text": 7}, "rows.jsonl:7: field 'text' must be text, not int"),
+        ({"text": " \n"}, "rows.jsonl:7: field 'text' is empty"),
+        ({"text": "a\ud800"}, "rows.jsonl:7: field 'text' contains half a surrogate pair"),
+    ],
+)
+def test_a_field_that_is_no_text_is_named(row, message):
+    with pytest.raises(InputError, match=message):
+        text_field("rows.jsonl:7", row, "text")
+
+
+def test_text_is_returned_as_it_is():
+    assert text_field("rows.jsonl:7", {"text": " soup 😀\n"}, "text") == " soup 😀\n"
+
+
+# ---------- JSON that minitox wrote
+
+
+@pytest.mark.parametrize(
+    "value, kind, expected",
+    [
+        (3, int, True),
+        (3, float, False),
+        (3.0, float, True),
+        (3, int | float, True),
+        (None, str | None, True),
+        (True, int, False),  # although Python's bool is an int
+        (True, bool, True),
+        (2**53, int, False),  # not exact in every reader of JSON
+        (2**53 - 1, int, True),
+        ([1, 2], [int], True),
+        ([], [int], True),
+        ([1, "a"], [int], False),
+        ([0.5, 0.6], [float, float], True),
+        ([0.5], [float, float], False),
+        ([0.5, None], [float, float], False),
+        ("ab", [str], False),
+        ({"a": 1}, {"a": int}, True),
+        ({"a": 1, "b": None}, {"a": int}, True),
+        ({"b": 1}, {"a": int}, False),
+        ({"x": "1", "y": "2"}, {str: str}, True),
+        ({"x": "1", "y": 2}, {str: str}, False),
+        ([], {str: str}, False),
+        ({"de": {"pairs": 3}}, {str: {"pairs": int}}, True),
+        ({"de": {"pairs": "3"}}, {str: {"pairs": int}}, False),
+    ],
+)
+def test_the_kind_of_a_value(value, kind, expected):
+    assert is_kind(value, kind) == expected
+
+
+def test_a_file_that_someone_edited_is_refused(tmp_path):
+    path = tmp_path / "en.jsonl"
+    path.write_text('{"id": 1, "response": null}\n{"id": "2", "response": "soup"}\n')
+    kinds = {"id": int, "response": str | None}
+    with pytest.raises(InputError, match="en.jsonl:2: 'id' is not as minitox wrote it; delete"):
+        read_written(path, **kinds)
+    path.write_text('{"id": 1, "response": null}\n')
+    assert read_written(path, **kinds) == [{"id": 1, "response": None}]
+    with pytest.raises(InputError, match="run.json: 'seed' is not as minitox wrote it"):
+        as_written("run.json", {"pool": "max"}, seed=int)
+
+
+# ---------- writes are whole or absent
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -11,58 +146,92 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), replacing(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError("killed")
-    assert list((tmp_path / "deep").iterdir()) == []
+    assert contents(path.parent) == {}
+
     for text in ("first", "second"):
         with replacing(path) as temporary:
             temporary.write_text(text)
         assert path.read_text() == text
+
     with pytest.raises(RuntimeError), replacing(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError("killed")
-    assert [(file.name, file.read_text()) for file in (tmp_path / "deep").iterdir()] == [
-        ("result", "second")
-    ]
+    assert contents(path.parent) == {"result": "second"}
 
 
-def test_results_of_a_run_are_never_mixed_with_anothers(tmp_path):
-    claim_run(tmp_path, {"pool": "max", "seed": 0})
-    record = read_json(tmp_path / "run.json")
-    assert record["settings"] == {"pool": "max", "seed": 0} and set(record["versions"]) == {
-        "python",
-        "torch",
-        "numpy",
-    }
-    claim_run(
-        tmp_path, {"pool": "mean", "seed": 0}
-    )  # nothing was found yet, so nothing can be mixed
-    (tmp_path / "de").write_text("a result")
-    claim_run(tmp_path, {"pool": "mean", "seed": 0})
-    with pytest.raises(InputError, match="its seed was 0, this one's is 1"):
-        claim_run(tmp_path, {"pool": "mean", "seed": 1})
-    write_json(tmp_path / "run.json", {"settings": "gone"})
-    with pytest.raises(InputError, match="its pool was None"):
-        claim_run(tmp_path, {"pool": "mean", "seed": 0})
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(InputError, match="holds results of another run"):
-        claim_run(tmp_path, {"pool": "mean", "seed": 0})
+def test_a_written_file_has_the_permissions_of_a_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_tensors(tmp_path / "tensors", {"a": torch.ones(2)}, "test", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "tensors").stat().st_mode & 0o777 == 0o640
 
 
-def test_lines_come_with_where_they_stand(tmp_path):
-    (tmp_path / "rows.jsonl").write_bytes(
-        '{"a": "é"}\r\n{"a": "\u2028"}\n{"a": 3}'.encode()
-    )  # U+2028 ends no line
-    rows = list(read_jsonl(tmp_path / "rows.jsonl"))
-    assert [row["a"] for _, row in rows] == ["é", "\u2028", 3]
-    assert rows[2][0] == f"{tmp_path / 'rows.jsonl'}:3"
+def test_a_write_error_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="de.jsonl: .*No space left"):
+        with name_in_errors(tmp_path / "de.jsonl"):
+            raise OSError(28, "No space left on device")
+    # an error that names a file is not changed
+    with pytest.raises(FileNotFoundError) as error, name_in_errors(tmp_path / "de.jsonl"):
+        open(tmp_path / "other.jsonl")
+    assert error.value.filename == str(tmp_path / "other.jsonl")
 
 
-def test_a_language_may_be_added_to_a_run_but_not_changed(tmp_path):
-    claim_run(tmp_path, {"seed": 0}, {"de": "a"})
-    (tmp_path / "de.jsonl").write_text("{}\n")
-    claim_run(tmp_path, {"seed": 0}, {"en": "b"})
-    claim_run(tmp_path, {"seed": 0}, {"de": "a"})
-    assert read_json(tmp_path / "run.json")["data"] == {"de": "a", "en": "b"}
-    with pytest.raises(InputError, match="was made from other en data"):
-        claim_run(tmp_path, {"seed": 0}, {"de": "a", "en": "c"})
-    with pytest.raises(InputError, match="its seed was 0, this one's is 1"):
-        claim_run(tmp_path, {"seed": 1}, {"de": "a"})
+# ---------- tensors
+
+
+def test_tensors_and_their_metadata_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "deep" / "patch.safetensors"
+    tensors = {"a": torch.arange(6).view(2, 3), "b": np.array([0.5, -0.0], dtype=np.float16)}
+    about = {"base": "größer", "rows": [1, 2]}
+    write_tensors(path, tensors, "delta", about)
+    read, read_about = read_tensors(path, "delta", "patch")
+    assert read_about == about
+    assert torch.equal(read["a"], tensors["a"])
+    arrays = as_arrays(read)
+    assert arrays["b"].dtype == np.float16
+    assert arrays["b"].tobytes() == tensors["b"].tobytes()
+    arrays["a"][0, 0] = 9
+    assert read["a"][0, 0] == 9  # shared memory
+    assert [file.name for file in path.parent.iterdir()] == ["patch.safetensors"]
+
+
+def test_a_file_that_is_not_of_the_kind_is_named(tmp_path):
+    path = tmp_path / "patch.safetensors"
+    with pytest.raises(InputError, match="patch.safetensors: no such file"):
+        read_tensors(path, "delta", "patch")
+    write_tensors(path, {"a": torch.ones(2)}, "detect", {})
+    with pytest.raises(InputError, match="not a patch .its metadata lacks 'delta'"):
+        read_tensors(path, "delta", "patch")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="patch.safetensors: not a patch"):
+        read_tensors(path, "delta", "patch")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match="patch.safetensors: not a patch"):
+        read_tensors(path, "delta", "patch")
+
+
+def test_tensors_that_do_not_fit_a_model_name_their_file():
+    layer = torch.nn.Linear(2, 3)
+    with pytest.raises(InputError, match="scorer is broken: it does not fit the model"):
+        with fitting(Path("scorer")):
+            layer.load_state_dict({"weight": torch.ones(2, 2)})
+    with pytest.raises(InputError, match="scorer is broken"):
+        with fitting(Path("scorer")):
+            layer.state_dict()["other"]
+
+
+# ---------- identity
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    (tmp_path / "de.jsonl").write_bytes(b"soup\n")
+    assert file_hash(tmp_path / "de.jsonl") == hashlib.sha256(b"soup\n").hexdigest()
+
+
+def test_versions_are_recorded_as_text():
+    assert versions().keys() == {"python", "torch", "numpy"}
+    assert json.loads(json.dumps(versions())) == versions()
+    assert versions()["numpy"] == np.__version__

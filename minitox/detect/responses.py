@@ -4,7 +4,6 @@ A neuron's response to a token is its output before the activation function; its
 sentence is the pooled response to the sentence's tokens. Only the pooled one is kept.
 """
 
-
 import torch
 
 from minitox.lm.batching import on_device, pad
@@ -12,22 +11,38 @@ from minitox.lm.model import LanguageModel
 from minitox.neurons import module_rows
 
 
-def pool_max(output, keep, first: int, full: int):  # (B, T, R), (B, T) bool -> (B, R)
+def pool_max(
+    output,  # (B, T, R)
+    keep,  # (B, T) bool: the tokens that are pooled
+    first: int,  # every sentence has the tokens from `first` to `full`
+    full: int,
+):  # -> (B, R)
     """The largest output over a sentence's tokens."""
     parts = []
-    # Tokens that every sentence has need no mask, and so no copy
+    # 1) tokens that every sentence has need no mask, and so no copy
     if first < full:
-        parts.append(output[:, first:full].amax(dim=1))
+        text = output[:, first:full]
+        parts.append(text.amax(dim=1))
+
+    # 2) the end of the longer sentences
     if full < output.shape[1]:
         dropped = ~keep[:, full:].unsqueeze(-1)  # (B, T - full, 1)
-        parts.append(output[:, full:].masked_fill(dropped, -torch.inf).amax(dim=1))
+        text = output[:, full:].masked_fill(dropped, -torch.inf)
+        parts.append(text.amax(dim=1))
     return torch.stack(parts).amax(dim=0)
 
 
-def pool_mean(output, keep, first: int, full: int):  # (B, T, R), (B, T) bool -> (B, R)
+def pool_mean(
+    output,  # (B, T, R)
+    keep,  # (B, T) bool
+    first: int,  # not needed here
+    full: int,
+):  # -> (B, R)
     """The mean output over a sentence's tokens."""
-    share = keep / keep.sum(dim=1, keepdim=True)  # (B, T), sums to 1 over a sentence
-    return torch.einsum("bt,btr->br", share.to(output.dtype), output)
+    lengths = keep.sum(dim=1, keepdim=True)  # (B, 1)
+    share = keep / lengths  # (B, T), sums to 1 over a sentence
+    share = share.to(output.dtype)
+    return torch.einsum("bt,btr->br", share, output)
 
 
 # DEVIATION: the paper does not say how it pools; max is ml-aura's only choice,
@@ -51,8 +66,10 @@ def pooled_responses(
     # 1) pad on the right, and mark the tokens that are pooled
     ids = pad(sentences)  # (B, T)
     lengths = torch.tensor([len(sentence) for sentence in sentences])
-    keep = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)  # (B, T) bool
-    keep &= ~torch.isin(ids, torch.tensor(sorted(special_ids)))
+    positions = torch.arange(ids.shape[1])
+    keep = positions < lengths.unsqueeze(1)  # (B, T) bool
+    special = torch.tensor(sorted(special_ids))
+    keep &= ~torch.isin(ids, special)
     first, full = common_columns(keep)
     ids = on_device(ids, device)
     keep = on_device(keep, device)
@@ -72,14 +89,18 @@ def pooled_responses(
 
 def common_columns(keep) -> tuple[int, int]:  # (B, T) bool
     """The range of columns that are kept in every row: after BOS, before any padding."""
-    first = int(keep.any(dim=0).int().argmax())
+    in_any_row = keep.any(dim=0).int()  # (T,) 0 1 1 1 1 1 1 0
+    first = int(in_any_row.argmax())
     in_all_rows = keep[:, first:].all(dim=0).int()  # 1 1 1 0 1 0 0
-    return first, first + int(in_all_rows.cumprod(dim=0).sum())
+    until_a_gap = in_all_rows.cumprod(dim=0)  # 1 1 1 0 0 0 0
+    return first, first + int(until_a_gap.sum())
 
 
 def check_finite(responses: list[torch.Tensor], model: LanguageModel):
     """ValueError names the first module of which a response is NaN or infinite."""
-    finite = torch.stack([response.isfinite().all() for response in responses]).tolist()
-    for name, is_finite in zip(module_rows(model.config), finite, strict=True):
+    # one transfer from the device for all modules
+    finite = torch.stack([response.isfinite().all() for response in responses])
+    names = module_rows(model.config)
+    for name, is_finite in zip(names, finite.tolist(), strict=True):
         if not is_finite:
             raise ValueError(f"{name}: the responses are not finite; check the weights and --dtype")

@@ -22,6 +22,8 @@ from minitox.errors import InputError
 from minitox.files import as_written, read_json, versions, write_json
 from minitox.run import distributed
 
+HASHED = ("model", "data", "neurons")  # settings whose values are hashes, not shown in messages
+
 
 def lock(folder: Path) -> None:
     """Lock the output folder; the operating system releases the lock when this process exits.
@@ -144,8 +146,9 @@ def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = N
         if not same:
             refuse_mixture(folder, before.get("settings"), settings)
 
+    # The first run here, or another language with the same settings
     record = {"settings": settings}
-    if same:
+    if same and not changed:
         data = known | data
     if data:
         record["data"] = data
@@ -165,9 +168,14 @@ def refuse_mixture(path: Path, before, settings: dict) -> None:
     before = before if isinstance(before, dict) else {}
     if before == settings:
         return
-    keys = [*settings, *before]
-    key = next(key for key in keys if before.get(key) != settings.get(key) or key not in before)
+    missing = object()  # unlike None, which is the value of some settings
+    for key in [*settings, *before]:
+        if before.get(key, missing) != settings.get(key, missing):
+            break
+    difference = f"{before.get(key)!r}, this run's is {settings.get(key)!r}"
+    if key in HASHED:
+        difference = "different"
     raise InputError(
-        f"{path} contains results of another run: its {key} was {before.get(key)!r}, this run's is "
-        f"{settings.get(key)!r}; choose another --out, or delete {path}"
+        f"{path} contains results of another run: its {key} was {difference}; "
+        f"choose another --out, or delete {path}"
     )

@@ -66,8 +66,8 @@ class Recording:
         for number, batch in enumerate(self.batches):
             width = len(batch)
             offset = 2 * start * width
-            found = np.fromfile(self.file(number), np.float16, rows * width, offset=offset)
-            columns.append(found.reshape(rows, width))
+            values = np.fromfile(self.file(number), np.float16, rows * width, offset=offset)
+            columns.append(values.reshape(rows, width))
         return np.concatenate(columns, axis=1)
 
 

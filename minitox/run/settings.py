@@ -119,25 +119,25 @@ class Settings:
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""
-        names = [each.name for each in fields(self) if result in each.metadata["affects"]]
+        names = [setting.name for setting in fields(self) if result in setting.metadata["affects"]]
         return {name: getattr(self, name) for name in names}
 
     def part(self, kind: type):
         """An object of another dataclass, made from the settings of the same names."""
-        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
+        return kind(**{setting.name: getattr(self, setting.name) for setting in fields(kind)})
 
     def record(self) -> dict[str, str]:
         """All settings as text, for the report."""
-        return {each.name: as_text(getattr(self, each.name)) for each in fields(self)}
+        return {setting.name: as_text(getattr(self, setting.name)) for setting in fields(self)}
 
     def resolved(self, device_type: str, config: Config):
         """The same settings with a number in place of every "auto" that depends on the device."""
         numbers = {}
-        for each in fields(self):
-            auto = each.metadata["auto"]
-            if auto is not None and getattr(self, each.name) == "auto":
+        for setting in fields(self):
+            auto = setting.metadata["auto"]
+            if auto is not None and getattr(self, setting.name) == "auto":
                 on_cpu, elsewhere = auto
-                numbers[each.name] = on_cpu if device_type == "cpu" else elsewhere
+                numbers[setting.name] = on_cpu if device_type == "cpu" else elsewhere
         return replace(self, **numbers)
 
 
@@ -364,11 +364,11 @@ def make_parser(kind: type, description: str) -> argparse.ArgumentParser:
     """A parser with an option for each field of a settings class."""
     parser = argparse.ArgumentParser(description=description)
     groups = {}
-    for each in fields(kind):
-        group = each.metadata["group"]
+    for setting in fields(kind):
+        group = setting.metadata["group"]
         if group and group not in groups:
             groups[group] = parser.add_mutually_exclusive_group()
-        add_option(groups.get(group, parser), each)
+        add_option(groups.get(group, parser), setting)
     return parser
 
 

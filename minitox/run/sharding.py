@@ -5,6 +5,7 @@ Each process holds some rows of every weight of every layer. The method sees onl
 them. In a single process no weight is sharded, and these functions return what they are given.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +27,11 @@ def load(folder: Path, device, dtype, shard: bool = False) -> LanguageModel:
         stored = checkpoint.read_tensor(files[name], name)
         local(weight).copy_(local_rows(stored, weight))
     return model.eval()
+
+
+def loader(folder: Path, device, dtype, shard: bool):
+    """A function that loads the model, anew at each call."""
+    return partial(load, folder, device, dtype, shard)
 
 
 def save(model: LanguageModel, folder: Path, source: Path):

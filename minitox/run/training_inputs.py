@@ -1,9 +1,8 @@
 """What tuning starts from: the AUROCs that detect.py wrote, and the pairs to tune on."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from minitox.data import language_rng
+from minitox.data import language_rng, read_pairs
 from minitox.errors import InputError, UnusableLanguage
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import TUNED
@@ -15,8 +14,8 @@ def read_languages(
     strategies: tuple[str, ...],
     neuron_folder: Path,
     pair_folder: Path,
-    read_pairs: Callable,  # path, rng=... -> Pairs
     seed: int,
+    **how,  # for read_pairs
 ) -> tuple[dict[str, Path], dict[str, Pairs]]:
     """By language in `order`, the neuron file and the pairs, where the strategies can use them.
 
@@ -45,7 +44,7 @@ def read_languages(
         # Interventions need no pairs, but the loss on pairs is measured if there are some
         if pair_file.exists():
             try:
-                pairs[language] = read_pairs(pair_file, rng=language_rng(seed, language))
+                pairs[language] = read_pairs(pair_file, rng=language_rng(seed, language), **how)
             except UnusableLanguage as reason:
                 if needs_pairs:
                     skipped[language] = str(reason)

@@ -3,7 +3,6 @@
 `reply_loss` is the definition; `chunked_reply_loss` is the same loss in less memory.
 """
 
-
 import torch
 import torch.nn.functional as F
 

@@ -1,7 +1,8 @@
-"""A count of toxic neurons is only worth what these say it is."""
+"""The controls of a count of toxic neurons: length, random labels, split halves."""
 
 import numpy as np
 import pytest
+import torch
 from tiny import write_model
 
 from minitox.detect.auroc import auroc
@@ -16,90 +17,125 @@ from minitox.detect.controls import (
 from minitox.detect.responses import POOL, pooled_responses
 
 
-def random_sentences(rng, lengths):
-    """Random words after a BOS: nothing in them tells toxic from clean."""
-    return [[0, *rng.integers(3, 300, length)] for length in lengths]
+def random_sentences(rng, lengths) -> list[list[int]]:
+    """Random tokens after a BOS, so that no neuron can separate toxic from clean sentences."""
+    return [[0, *rng.integers(3, 300, length).tolist()] for length in lengths]
 
 
-def responses_of(model, sentences, pool):
-    return np.concatenate(
-        [pooled_responses(model, [ids], {0}, POOL[pool]) for ids in sentences], axis=1
-    )
+def random_labels(rng, of_each_class: int):
+    return rng.permutation(np.repeat([True, False], of_each_class))
 
 
-def test_under_random_labels_mean_pooling_selects_half_of_the_neurons_within_the_band(tmp_path):
-    rng, model = np.random.default_rng(0), write_model(tmp_path)
-    responses = responses_of(model, random_sentences(rng, rng.integers(3, 40, 120)), "mean")
-    toxic = rng.permutation(np.repeat([True, False], 60))
+def responses_of(model, sentences, pool: str):  # -> (K, N) float16, as they are stored
+    """Every neuron's response to each sentence."""
+    rows = [pooled_responses(model, [ids], {0}, POOL[pool]) for ids in sentences]
+    return torch.cat(rows).to(torch.float16).T.contiguous().numpy()
+
+
+def share_toxic(responses, toxic) -> float:
+    """Share of neurons whose AUROC is above 0.5."""
+    return (auroc(responses, toxic) > 0.5).mean()
+
+
+def test_under_random_labels_mean_pooling_selects_half_of_the_neurons_within_the_band(folder):
+    rng = np.random.default_rng(0)
+    sentences = random_sentences(rng, rng.integers(3, 40, 120))
+    responses = responses_of(write_model(folder), sentences, "mean")
+    toxic = random_labels(rng, 60)
     low, high = random_label_band(shuffled_aurocs(responses, toxic, rng))
-    assert low <= (auroc(responses, toxic) > 0.5).mean() <= high
-    assert low < 0.5 < high and high - low < 0.6
+    assert low <= share_toxic(responses, toxic) <= high
+    assert low < 0.5 < high
+    assert high - low < 0.6
 
 
-def test_longer_clean_text_pushes_max_pooling_down_and_the_length_auroc_shows_it(tmp_path):
-    """Random words, so no neuron knows toxicity; only the lengths differ."""
-    rng, model = np.random.default_rng(1), write_model(tmp_path)
+def test_longer_clean_text_pushes_max_pooling_down_and_the_length_auroc_shows_it(folder):
+    """The tokens are random, so no neuron detects toxicity; only the lengths differ."""
+    rng = np.random.default_rng(1)
+    model = write_model(folder)
     toxic = np.repeat([True, False], 60)
     lengths = np.where(toxic, rng.integers(5, 20, 120), rng.integers(15, 50, 120))
     sentences = random_sentences(rng, lengths)
     assert length_auroc(lengths, toxic) < 0.2
-    by_max = (auroc(responses_of(model, sentences, "max"), toxic) > 0.5).mean()
-    by_mean = (auroc(responses_of(model, sentences, "mean"), toxic) > 0.5).mean()
-    assert by_max < 0.05
-    assert 0.3 < by_mean < 0.7
-    longer_toxic = (auroc(responses_of(model, sentences, "max"), ~toxic) > 0.5).mean()
-    assert longer_toxic > 0.95  # the same sentences with the labels swapped
+
+    by_max = responses_of(model, sentences, "max")
+    assert share_toxic(by_max, toxic) < 0.05
+    assert share_toxic(by_max, ~toxic) > 0.95  # the same sentences with the labels swapped
+    assert 0.3 < share_toxic(responses_of(model, sentences, "mean"), toxic) < 0.7
 
 
-def test_matching_lengths_takes_length_out(tmp_path):
-    rng, model = np.random.default_rng(2), write_model(tmp_path)
+def test_matched_lengths_remove_the_effect_of_length(folder):
+    rng = np.random.default_rng(2)
     toxic = np.repeat([True, False], 400)
     lengths = np.where(toxic, rng.integers(5, 20, 800), rng.integers(8, 24, 800))
     chosen = match_lengths(lengths, toxic, rng)
     assert toxic[chosen].sum() == (~toxic[chosen]).sum() > 100
     assert length_auroc(lengths[chosen], toxic[chosen]) == 0.5
     assert length_auroc(lengths, toxic) < 0.4
-    responses = responses_of(model, random_sentences(rng, lengths[chosen]), "max")
+
+    sentences = random_sentences(rng, lengths[chosen])
+    responses = responses_of(write_model(folder), sentences, "max")
     low, high = random_label_band(shuffled_aurocs(responses, toxic[chosen], rng))
-    assert low <= (auroc(responses, toxic[chosen]) > 0.5).mean() <= high
+    assert low <= share_toxic(responses, toxic[chosen]) <= high
 
 
-def test_the_band_is_wide_where_neurons_agree_and_narrow_where_they_do_not():
+def test_matched_lengths_keep_as_many_of_both_classes_of_every_length():
+    lengths = np.array([3, 3, 3, 4, 4, 5, 6, 6])
+    toxic = np.array([True, True, False, True, False, True, False, False])
+    chosen = match_lengths(lengths, toxic, np.random.default_rng(0))
+    assert sorted(lengths[chosen & toxic]) == sorted(lengths[chosen & ~toxic]) == [3, 4]
+
+
+def test_random_labels_are_permutations_of_the_real_ones():
+    """A neuron that responds to a single sentence has two possible AUROCs if one is toxic."""
+    responses = np.array([[9.0, 0.0, 0.0, 0.0]], dtype=np.float16)
+    toxic = np.array([True, False, False, False])
+    aurocs = shuffled_aurocs(responses, toxic, np.random.default_rng(0), permutations=50)
+    assert aurocs.shape == (1, 50)
+    # the label is on the sentence with the response, or on one of the three that are tied
+    assert set(aurocs[0]) == {1.0, 1 / 3}
+    assert aurocs[0].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_band_is_wide_if_neurons_agree_and_narrow_if_they_do_not():
     rng = np.random.default_rng(3)
-    toxic = rng.permutation(np.repeat([True, False], 100))
+    toxic = random_labels(rng, 100)
     independent = rng.standard_normal((500, 200)).astype(np.float16)
     low, high = random_label_band(shuffled_aurocs(independent, toxic, rng))
     assert 0.4 < low < 0.5 < high < 0.6
-    alike = (independent[:1] + 0.1 * independent).astype(
-        np.float16
-    )  # as if every neuron measured length
+
+    # as if every neuron measured length
+    alike = (independent[:1] + 0.1 * independent).astype(np.float16)
     low, high = random_label_band(shuffled_aurocs(alike, toxic, rng))
-    assert low < 0.1 and high > 0.9
+    assert low < 0.1
+    assert high > 0.9
 
 
-def test_split_half_tells_a_signal_from_noise():
+def test_split_halves_agree_on_a_signal_and_not_on_noise():
     rng = np.random.default_rng(4)
-    toxic = rng.permutation(np.repeat([True, False], 150))
+    toxic = random_labels(rng, 150)
     noise = rng.standard_normal((400, 300)).astype(np.float16)
-    assert split_half(noise, toxic, rng) == pytest.approx(
-        1 / 3, abs=0.08
-    )  # two independent halves of the neurons
-    knows = np.where(np.arange(400)[:, None] < 200, 1.5, -1.5) * toxic
-    assert split_half((noise + knows).astype(np.float16), toxic, rng) > 0.95
+    # two independent halves of the neurons share a third of those that are in either
+    assert split_half(noise, toxic, rng) == pytest.approx(1 / 3, abs=0.08)
+
+    sign = np.where(np.arange(400)[:, None] < 200, 1.5, -1.5)
+    signal = (noise + sign * toxic).astype(np.float16)
+    assert split_half(signal, toxic, rng) > 0.95
 
 
 def test_too_few_sentences_have_no_halves():
-    assert np.isnan(
-        split_half(np.zeros((3, 2), np.float16), np.array([True, False]), np.random.default_rng(0))
-    )
+    responses = np.zeros((3, 2), np.float16)
+    toxic = np.array([True, False])
+    assert np.isnan(split_half(responses, toxic, np.random.default_rng(0)))
 
 
-def test_beyond_chance_is_nothing_for_noise_and_much_for_a_signal():
+def test_beyond_chance_is_a_few_percent_for_noise_and_much_for_a_signal():
     rng = np.random.default_rng(5)
-    toxic = rng.permutation(np.repeat([True, False], 100))
+    toxic = random_labels(rng, 100)
     noise = rng.standard_normal((1000, 200)).astype(np.float16)
-    assert beyond_chance(auroc(noise, toxic), shuffled_aurocs(noise, toxic, rng)) == pytest.approx(
-        0.025, abs=0.02
-    )
-    signal = (noise + (np.arange(1000)[:, None] < 300) * toxic).astype(np.float16)
-    assert beyond_chance(auroc(signal, toxic), shuffled_aurocs(signal, toxic, rng)) > 0.3
+    share = beyond_chance(auroc(noise, toxic), shuffled_aurocs(noise, toxic, rng))
+    assert share == pytest.approx(0.025, abs=0.02)
+
+    reacts = np.arange(1000)[:, None] < 300
+    signal = (noise + reacts * toxic).astype(np.float16)
+    share = beyond_chance(auroc(signal, toxic), shuffled_aurocs(signal, toxic, rng))
+    assert share > 0.3

@@ -1,137 +1,106 @@
-"""Responses: one number a neuron and sentence, the same whatever else is in the batch, safe against a kill."""
-
-import shutil
-from pathlib import Path
+"""Responses: one number a neuron and sentence, the same whatever else is in the batch."""
 
 import numpy as np
 import pytest
 import torch
 from tiny import write_model
 
-from minitox.detect.responses import (
-    POOL,
-    batch_file,
-    pooled_responses,
-    read_responses,
-    record,
-    write_batch,
-)
-from minitox.errors import InputError
-from minitox.lm.batching import batches
+from minitox.detect.responses import POOL, common_columns, pooled_responses
 from minitox.neurons import by_module, module_rows
 
 SENTENCES = [[0, 5, 6, 7], [0, 9], [0, 40, 41, 42, 43, 44, 45, 46], [0, 5, 8], [0, 100, 101, 102]]
+NEURONS = 2 * (48 + 48 + 32)  # of the tiny model
 
 
-def reference(model, ids, pool):
-    """The definition: one sentence at a time, with every output kept, and pooled in float64."""
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path)
+
+
+def outputs_of(model, ids: list[int]):  # -> (T, K)
+    """Every neuron's output for each token of one sentence."""
     outputs = []
-    model.model(
-        torch.tensor([ids]),
-        record=lambda layer, name, output: outputs.append(output[0, 1:].double()),
-    )  # without the BOS
-    return torch.cat(
-        [output.amax(0) if pool == "max" else output.mean(0) for output in outputs]
-    ).numpy()
+
+    def record(layer: int, projection: str, output) -> None:
+        outputs.append(output[0])
+
+    model.model(torch.tensor([ids]), record=record)
+    return torch.cat(outputs, dim=1)
+
+
+def pooled_one_by_one(model, sentences, special_ids: set[int], pool: str):  # -> (B, K) float64
+    """The definition: one sentence at a time, with every output kept, pooled in float64."""
+    rows = []
+    for ids in sentences:
+        text = [position for position, token in enumerate(ids) if token not in special_ids]
+        outputs = outputs_of(model, ids)[text].double()
+        rows.append(outputs.amax(dim=0) if pool == "max" else outputs.mean(dim=0))
+    return torch.stack(rows)
 
 
 @pytest.mark.parametrize("pool", ["max", "mean"])
-def test_batched_equals_one_sentence_at_a_time(tmp_path, pool):
-    model = write_model(tmp_path)
+def test_batched_responses_equal_those_of_one_sentence_at_a_time(model, pool):
     responses = pooled_responses(model, SENTENCES, {0, 1}, POOL[pool])
-    assert responses.dtype == np.float16 and responses.shape == (2 * (48 + 48 + 32), 5)
-    for i, ids in enumerate(SENTENCES):
-        assert np.allclose(
-            responses[:, i], reference(model, ids, pool), rtol=1e-3, atol=1e-5
-        )  # float16 keeps 11 bits
+    assert responses.dtype == torch.float32
+    assert responses.shape == (len(SENTENCES), NEURONS)
+    expected = pooled_one_by_one(model, SENTENCES, {0, 1}, pool)
+    assert np.allclose(responses, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_special_tokens_are_not_pooled(tmp_path):
-    model = write_model(tmp_path)
-    with_eos = [ids + [1] for ids in SENTENCES]  # the last token is read by none of the others
-    for pool in POOL.values():
-        assert np.allclose(
-            pooled_responses(model, with_eos, {0, 1}, pool),
-            pooled_responses(model, SENTENCES, {0, 1}, pool),
-            atol=1e-3,
-        )
-        assert not np.allclose(
-            pooled_responses(model, with_eos, {0}, pool),
-            pooled_responses(model, SENTENCES, {0}, pool),
-            atol=1e-1,
-        )
+def test_responses_have_the_dtype_of_the_model(model):
+    responses = pooled_responses(model.bfloat16(), SENTENCES, {0, 1}, POOL["max"])
+    assert responses.dtype == torch.bfloat16
+    assert responses.shape == (len(SENTENCES), NEURONS)
 
 
-def test_special_tokens_inside_some_sentences_are_not_pooled_either(tmp_path):
-    model, sentences = write_model(tmp_path), [[0, 5, 1, 7, 8], [0, 9, 10, 1], [0, 4, 5, 6, 7, 8]]
-    for pool, over in ((POOL["max"], np.max), (POOL["mean"], np.mean)):
-        for responses, ids in zip(pooled_responses(model, sentences, {0, 1}, pool).T, sentences):
-            outputs = []
-            model.model(
-                torch.tensor([ids]),
-                record=lambda layer, name, output: outputs.append(output[0].numpy()),
-            )
-            text = [i for i, token in enumerate(ids) if token > 1]
-            assert np.allclose(
-                responses,
-                np.concatenate([over(output[text], axis=0) for output in outputs]),
-                rtol=1e-3,
-                atol=1e-4,
-            )
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_special_tokens_are_not_pooled(model, pool):
+    # no other token reads the last one
+    with_eos = [[*ids, 1] for ids in SENTENCES]
+
+    def responses(sentences, special_ids):
+        return pooled_responses(model, sentences, special_ids, POOL[pool])
+
+    assert np.allclose(responses(with_eos, {0, 1}), responses(SENTENCES, {0, 1}), atol=1e-3)
+    assert not np.allclose(responses(with_eos, {0}), responses(SENTENCES, {0}), atol=1e-1)
 
 
-def test_a_response_that_is_not_finite_names_its_module(tmp_path):
-    model = write_model(tmp_path)
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_special_tokens_inside_some_sentences_are_not_pooled_either(model, pool):
+    sentences = [[0, 5, 1, 7, 8], [0, 9, 10, 1], [0, 4, 5, 6, 7, 8]]
+    responses = pooled_responses(model, sentences, {0, 1}, POOL[pool])
+    expected = pooled_one_by_one(model, sentences, {0, 1}, pool)
+    assert np.allclose(responses, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "keep, columns",
+    [
+        (["0111", "0111"], (1, 4)),  # no padding
+        (["0111", "0110"], (1, 3)),  # padding
+        (["0111", "0101"], (1, 2)),  # a special token inside a sentence
+        (["0011", "0111"], (1, 1)),  # no column is in all sentences
+        (["1110", "1100"], (0, 2)),  # no BOS
+    ],
+)
+def test_columns_that_need_no_mask_are_those_that_every_sentence_has(keep, columns):
+    rows = [[character == "1" for character in row] for row in keep]
+    assert common_columns(torch.tensor(rows)) == columns
+
+
+def test_the_responses_of_a_neuron_are_its_row_times_the_input(model):
+    """A neuron is a row: only this row's response changes if the weights of the row do."""
+    before = pooled_responses(model, SENTENCES, {0}, POOL["max"])
+    # the last layer's down_proj, whose output no other neuron reads
+    model.model.layers[1].mlp.down_proj.weight[3] *= -2
+    after = pooled_responses(model, SENTENCES, {0}, POOL["max"])
+    changed = by_module((before != after).any(dim=0).numpy(), module_rows(model.config))
+    assert changed.pop("model.layers.1.mlp.down_proj").nonzero()[0].tolist() == [3]
+    assert not any(rows.any() for rows in changed.values())
+
+
+def test_a_response_that_is_not_finite_names_its_module(model):
     model.model.layers[1].mlp.up_proj.weight[7, 3] = torch.nan
-    with pytest.raises(
-        InputError, match="model.layers.1.mlp.up_proj: the responses are not finite"
-    ):
+    message = "model.layers.1.mlp.up_proj: the responses are not finite"
+    with pytest.raises(ValueError, match=message):
         pooled_responses(model, SENTENCES, {0}, POOL["max"])
-
-
-def test_responses_too_large_for_float16_keep_their_sign(tmp_path):
-    model = write_model(tmp_path)
-    model.model.layers[0].mlp.gate_proj.weight.mul_(1e6)
-    gate = by_module(
-        pooled_responses(model, SENTENCES, {0}, POOL["max"]), module_rows(model.config)
-    )["model.layers.0.mlp.gate_proj"]
-    assert np.isfinite(gate).all() and gate.max() == 65504 and gate.min() == -65504
-
-
-def test_what_is_written_is_read_back_a_few_neurons_at_a_time(tmp_path):
-    model, plan = write_model(tmp_path), batches([len(ids) for ids in SENTENCES], tokens=9)
-    assert len(plan) > 2
-    *_, done = record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "responses")
-    assert done == list(range(len(plan)))
-    chunks = list(read_responses(tmp_path / "responses", plan, range(20, 256), memory=2 * 5 * 100))
-    assert list(map(len, chunks)) == [100, 100, 36]
-    expected = pooled_responses(
-        model, [SENTENCES[i] for batch in plan for i in batch], {0}, POOL["max"]
-    )
-    assert np.allclose(np.concatenate(chunks), expected[20:], rtol=2e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("kept", [(), (0,), (1, 2)])
-def test_a_killed_recording_goes_on_and_ends_with_the_same_bytes(tmp_path, kept):
-    """A kill leaves any batches, for processes run ahead of each other, and half of one under a temporary name."""
-    model, plan = write_model(tmp_path), batches([len(ids) for ids in SENTENCES], tokens=9)
-    list(record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "whole"))
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    for number in set(range(len(plan))) - set(kept):
-        path = batch_file(tmp_path / "killed", number)
-        path.rename(path.with_name(f".{path.name}.partial"))
-    made = [
-        set(done) for done in record(model, SENTENCES, plan, {0}, POOL["max"], tmp_path / "killed")
-    ]
-    assert len(made) == len(plan) - len(kept) and made[0] > set(
-        kept
-    )  # nothing that was finished is computed again
-    assert {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} == whole
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_called_so(tmp_path):
-    (tmp_path / ".000000.f16.partial").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="000000.f16.*No space left"):
-        write_batch(tmp_path / "000000.f16", np.zeros((3, 2), np.float16))

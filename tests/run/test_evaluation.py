@@ -183,28 +183,6 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_bytes(toy, path):
     assert write_replies(toy, prompts, path) == []
 
 
-def test_an_incomplete_batch_is_computed_again_and_complete_ones_are_not(tmp_path):
-    computed = []
-
-    def rows_of(batch):
-        computed.append(batch)
-        return [{"letter": letter} for letter in batch]
-
-    path = tmp_path / "x.jsonl"
-    first = Batches(path, [["a", "b"], ["c"], ["d", "e", "f"]], rows_of)
-    second = Batches(tmp_path / "y.jsonl", [["g"]], rows_of)
-    progress = list(append_batches([first, second]))
-    assert progress == [(2, first), (3, first), (6, first), (7, second)]
-
-    # four of six lines, and a piece of the fifth
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:4]) + lines[4][:5])
-    computed.clear()
-    assert list(append_batches([first, second])) == [(7, first)]
-    assert computed == [["d", "e", "f"]]
-    assert [row["letter"] for _, row in read_jsonl(path)] == list("abcdef")
-
-
 def test_the_weights_are_not_read_if_no_reply_is_missing(toy, path, monkeypatch):
     prompts = toy_prompts("en", 3)
     write_replies(toy, prompts, path)

@@ -1,0 +1,82 @@
+"""Neuron files: read as they were written, refused if broken or made from another model."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from minitox import neurons
+from minitox.errors import InputError
+from minitox.run.neuron_files import read_neurons, write_neurons
+
+UP = "model.layers.0.mlp.up_proj"
+ROWS = {
+    "model.layers.0.mlp.gate_proj": 3,
+    UP: 3,
+    "model.layers.0.mlp.down_proj": 2,
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "de.safetensors"
+
+
+def test_a_file_has_the_aurocs_and_the_controls_that_were_written(path, tmp_path):
+    auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
+    about = {"language": "de", "band": [0.4, 0.6]}
+    write_neurons(path, auroc, about)
+    read, read_about = read_neurons(path, ROWS)
+    assert list(read) == list(ROWS)
+    for name in ROWS:
+        assert np.array_equal(read[name], auroc[name].astype(np.float32))
+        assert read[name].dtype == np.float32
+    assert read_about == about
+    assert [file.name for file in tmp_path.iterdir()] == ["de.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({UP: None}, f"{UP} is missing, the model has 3 rows"),
+        ({UP: np.zeros(4)}, r"up_proj has shape \[4\], the model has 3 rows"),
+        (
+            {"model.layers.1.mlp.up_proj": np.zeros(3)},
+            "the model has no module model.layers.1.mlp.up_proj",
+        ),
+        (
+            {UP: np.array([0.5, np.nan, 0.5])},
+            r"up_proj contains AUROC values outside \[0, 1\]",
+        ),
+        (
+            {UP: np.array([0.5, 1.5, -0.1])},
+            r"up_proj contains AUROC values outside \[0, 1\]",
+        ),
+    ],
+)
+def test_a_file_that_is_broken_or_of_another_model_is_refused(path, change, message):
+    tensors = {name: np.zeros(rows) for name, rows in ROWS.items()} | change
+    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_file(tensors, path, metadata={"detect": json.dumps({})})
+    with pytest.raises(InputError, match=message):
+        read_neurons(path, ROWS)
+
+
+def test_a_file_of_a_model_with_other_weights_is_refused(path):
+    auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
+    write_neurons(path, auroc, {"model": "base"})
+    assert read_neurons(path, ROWS, fingerprint="base")[1] == {"model": "base"}
+    with pytest.raises(InputError, match="de.safetensors was made from another model; run detect"):
+        read_neurons(path, ROWS, fingerprint="other")
+
+
+def test_a_broken_file_is_named(path):
+    with pytest.raises(InputError, match="run detect.py first"):
+        read_neurons(path, ROWS)
+    path.write_bytes(b"torn")
+    with pytest.raises(InputError, match="de.safetensors: not a neuron file"):
+        read_neurons(path, ROWS)
+    save_file({"a": np.zeros(1)}, path)
+    with pytest.raises(InputError, match="metadata lacks 'detect'"):
+        read_neurons(path, ROWS)

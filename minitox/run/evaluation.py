@@ -63,7 +63,7 @@ def read_inputs(
     if most_sentences:
         readers["detection"] = partial(read_clean_sentences, most=most_sentences)
 
-    # 2) their files, as far as they are there
+    # 2) the files that exist, and what is missing
     contents = {"prompts": {}, "mmlu": {}, "detection": {}}
     hashes = {}
     gaps = {}
@@ -127,9 +127,9 @@ def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) ->
 def plan_replies(
     candidate: Candidate, prompts: dict[int, str], path: Path, asking: Asking
 ) -> Batches:
-    """The replies to `prompts`, several to each; null to a prompt that leaves no room for one.
+    """The replies to `prompts`; null to a prompt that leaves no room for one.
 
-    InputError if the length of a reply leaves no room for any prompt.
+    InputError if `asking.max_new_tokens` leaves no room for any prompt.
     """
     # 1) which prompts fit into the model's positions together with a reply
     tokenizer = candidate.tokenizer
@@ -231,7 +231,7 @@ def plan_answers(candidate, questions, path, asking):
 def plan_likelihoods(candidate, sentences, path, asking):
     """Tokens and negative log-likelihood, in nats, of each sentence.
 
-    A long sentence is cut, at the latest where the model can read no more.
+    A sentence is cut at `asking.max_tokens`, or at the longest text that the model can read.
     """
     # without a BOS, nothing predicts the first token
     tokenizer = candidate.tokenizer

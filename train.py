@@ -23,8 +23,9 @@ from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
 from minitox.run.progress import Progress
 from minitox.run.settings import TrainSettings, parse
-from minitox.run.training import Losses, Procedure
+from minitox.run.training import Losses
 from minitox.run.training_inputs import read_languages
+from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import combine
 from minitox.train.pairs import Pairs
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None):
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
     auroc = scaling_auroc(aurocs, settings.language)
     plans = make_plans(settings.strategy, masks, list(masks or pairs), auroc, choice)
-    costs = training.costs(plans, config, dtype, pairs, hyper, procedure)
+    costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
     models = settings.out / "models"
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None):
             outputs.step(models / plan.name, made_with[plan.name]) as step,
         ):
             model = load()
-            losses = training.make(model, plan, pairs, hyper, procedure, step.work, show)
+            losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
             after = training.validation_losses(model, pairs, procedure)
             sharding.save(model, step.unfinished, settings.model)
             record = make_record(made_with[plan.name], plan, losses, pairs, before, after)

@@ -31,7 +31,7 @@ from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
 from minitox.run.device import open_device
 from minitox.run.recording import as_stored
-from minitox.run.training import Procedure, Tuning
+from minitox.run.tuning import Procedure, Tuning
 from minitox.train.pairs import Pair
 from minitox.train.strategies import weight_rows
 from minitox.train.tune import Hyperparameters

@@ -5,9 +5,6 @@ and `RowAdamW` holds n/R of the usual optimizer state. The update is that of Mas
 in float32.
 """
 
-from collections.abc import Iterable
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -130,32 +127,38 @@ class RowLinear(nn.Module):
         return RowGradient.apply(x, self.linear.weight, self.rows, self.row_grad)
 
 
-@contextmanager
-def row_gradients(model: nn.Module, masks, whole: Iterable[str] = ()):  # yields {name: (n, D)}
-    """Within the block, linear layers whose mask leaves rows out are RowLinear; yields `row_grads`.
+class RowGradients:
+    """A context manager: in its block, linear layers with untrained rows are RowLinear layers.
 
-    The gradients of the weights named in `whole` go to the weights' own `.grad`.
+    `row_grads` collects the gradients (n, D) of the chosen rows by name. The gradients of the
+    weights named in `whole` go to the weights' own `.grad`.
     """
-    row_grads = {}
-    layers = {}
-    for name, mask in masks.items():
-        rows = row_indices(mask)
-        module = name.removesuffix(".weight")
-        if rows is None:
-            continue
-        layers[module] = model.get_submodule(module)
-        if name not in whole:
-            width = layers[module].in_features
-            row_grads[name] = torch.zeros(len(rows), width, device=mask.device)
-        replace(model, module, RowLinear(layers[module], rows, row_grads.get(name)))
-    try:
-        yield row_grads
-    finally:
-        for module, layer in layers.items():
-            replace(model, module, layer)
 
+    def __init__(self, model: nn.Module, masks, whole=()):
+        self.model = model
+        self.row_grads = {}
+        self.layers = {}  # by name: the layer, and the one that takes its place
+        for name, mask in masks.items():
+            rows = row_indices(mask)
+            if rows is None:
+                continue
+            module = name.removesuffix(".weight")
+            layer = model.get_submodule(module)
+            if name not in whole:
+                shape = (len(rows), layer.in_features)
+                self.row_grads[name] = torch.zeros(shape, device=mask.device)
+            self.layers[module] = layer, RowLinear(layer, rows, self.row_grads.get(name))
 
-def replace(model: nn.Module, name: str, module: nn.Module):
-    """Put a module in the place of the one of this dotted name."""
-    parent, leaf = name.rsplit(".", 1)
-    setattr(model.get_submodule(parent), leaf, module)
+    def __enter__(self):
+        for name, (_, row_linear) in self.layers.items():
+            self.replace(name, row_linear)
+        return self.row_grads
+
+    def __exit__(self, *error):
+        for name, (layer, _) in self.layers.items():
+            self.replace(name, layer)
+
+    def replace(self, name: str, layer: nn.Module):
+        """Put a layer in the place of the one of this dotted name."""
+        parent, leaf = name.rsplit(".", 1)
+        setattr(self.model.get_submodule(parent), leaf, layer)

@@ -106,7 +106,7 @@ def home(tmp_path) -> Home:
 
 def test_a_planted_neuron_is_the_top_neuron_of_its_module(home):
     """One row of gate_proj is made to respond to the word that only toxic sentences have."""
-    # the x, which no other word has
+    # the x, which the other words lack
     token = Tokenizer(home.model, read_config(home.model)).encode("an ox")[-1]
     weights = load_file(home.weights)
     embedding = weights["model.embed_tokens.weight"][token]

@@ -84,11 +84,16 @@ def record(
 
     A batch is written while the model reads the next one. InputError if a response is not finite.
     """
+    # 1) the batches that no earlier run has recorded
     groups = batches([len(ids) for ids in sentences], batch_tokens)
     recording = Recording(folder, groups, sum(module_rows(model.config).values()))
     missing = distributed.broadcast(recording.missing())
-    tokens = [sum(len(sentences[i]) for i in group) for group in groups]
+    tokens = []  # of each batch
+    for group in groups:
+        tokens.append(sum(len(sentences[i]) for i in group))
     done = sum(tokens) - sum(tokens[number] for number in missing)
+
+    # 2) compute this process's share of them, and write each one in a thread
     with ThreadPoolExecutor(1) as writer:
         written = None
         for turn, number in enumerate(distributed.deal(missing)):

@@ -55,7 +55,7 @@ def test_responses_have_the_dtype_of_the_model(model):
 
 @pytest.mark.parametrize("pool", ["max", "mean"])
 def test_special_tokens_are_not_pooled(model, pool):
-    # no other token reads the last one
+    # the other tokens do not read the last one
     with_eos = [[*ids, 1] for ids in SENTENCES]
 
     def responses(sentences, special_ids):
@@ -91,7 +91,7 @@ def test_columns_that_need_no_mask_are_those_that_every_sentence_has(keep, colum
 def test_the_responses_of_a_neuron_are_its_row_times_the_input(model):
     """A neuron is a row: only this row's response changes if the weights of the row do."""
     before = pooled_responses(model, SENTENCES, {0}, POOL["max"])
-    # the last layer's down_proj, whose output no other neuron reads
+    # the last layer's down_proj, whose output is not the input of a neuron
     model.model.layers[1].mlp.down_proj.weight[3] *= -2
     after = pooled_responses(model, SENTENCES, {0}, POOL["max"])
     changed = by_module((before != after).any(dim=0).numpy(), module_rows(model.config))

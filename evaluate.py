@@ -23,8 +23,8 @@ from minitox.run.evaluation import Asking, plan_all, read_inputs
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
+from minitox.run.scorer import open_scorer
 from minitox.run.settings import EvaluateSettings, parse
-from minitox.scorers.choose import open_scorer
 from minitox.scorers.scores import Scores
 
 DESCRIPTION = "Compare the base and the tuned models: toxicity, language and knowledge."

@@ -36,8 +36,8 @@ from minitox.run.evaluation import Asking, plan_replies  # noqa: E402
 from minitox.run.journal import append_batches  # noqa: E402
 from minitox.run.language_detector import open_detector  # noqa: E402
 from minitox.run.progress import Progress  # noqa: E402
+from minitox.run.scorer import open_scorer  # noqa: E402
 from minitox.run.settings import Settings, batch_tokens, option, parse, positive  # noqa: E402
-from minitox.scorers.choose import open_scorer  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 

@@ -17,9 +17,8 @@ from itertools import combinations
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import read_jsonl, replacing, text_field
+from minitox.files import append, drop_torn_line, read_jsonl, replacing, text_field
 from minitox.report.page import shown
-from minitox.run.journal import append, drop_torn_line
 
 KEYS = {
     "k": "keep",

@@ -162,6 +162,26 @@ def write_json(path: Path, value: dict):
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+# Files that grow line by line: a kill costs a torn line
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line without an end, which a kill left; create a missing file and folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def append(path: Path, rows: list[dict]) -> None:
+    """Append rows as JSON lines, and wait until they are on the disk."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with name_in_errors(path), open(path, "ab") as file:
+        file.write(lines.encode("utf-8", "backslashreplace"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 # Small tensor files, with an object of metadata: neurons, patches, scorers, checkpoints
 
 

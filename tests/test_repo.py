@@ -120,8 +120,7 @@ def test_only_the_agreed_packages_are_imported(path):
 
 # ---------- rooms
 
-# What each room may import. Every room is above those that it imports, except for scorers and run:
-# scores are kept in a journal, and the address of a scorer is a default of the settings.
+# What each room may import. Every room is above those that it imports.
 ABOVE = {
     "errors": "",
     "languages": "",
@@ -134,7 +133,7 @@ ABOVE = {
     "evaluate": "lm",
     # around it
     "data": "errors files lm detect train evaluate",
-    "scorers": "errors files lm run",
+    "scorers": "errors files lm",
     "run": "errors languages files lm neurons detect train evaluate data scorers",
     "report": "errors languages files lm neurons train evaluate run",
     "delta": "errors files lm run",
@@ -158,10 +157,7 @@ def test_the_stages_do_not_import_each_other_and_the_model_knows_no_toxicity():
 
 
 def test_the_rooms_are_in_layers():
-    """But for scorers, which is above run in one respect and below it in another."""
     below = {room: set(rooms.split()) for room, rooms in ABOVE.items()}
-    assert "scorers" in below["run"]
-    below["scorers"].remove("run")
     assert list(TopologicalSorter(below).static_order())  # CycleError names the rooms
 
 

@@ -1,7 +1,5 @@
 """Files that grow line by line; a kill costs the batch that was being computed, or a torn line."""
 
-import json
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,16 +7,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import name_in_errors
+from minitox.files import append, drop_torn_line
 from minitox.run import distributed
-
-
-def drop_torn_line(path: Path) -> None:
-    """Cut off a last line without an end, which a kill left; create a missing file and folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 @dataclass(frozen=True)
@@ -79,12 +69,3 @@ def whole_batches(file):
     done = bisect_right(ends, len(lines)) - 1
     os.truncate(file.path, sum(map(len, lines[: ends[done]])))
     return done
-
-
-def append(path: Path, rows: list[dict]) -> None:
-    """Append rows as JSON lines, and wait until they are on the disk."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with name_in_errors(path), open(path, "ab") as file:
-        file.write(lines.encode("utf-8", "backslashreplace"))
-        file.flush()
-        os.fsync(file.fileno())

@@ -420,4 +420,4 @@ def metavar(name: str, kind) -> str:
 
 def as_text(value) -> str:
     """A setting's value as help and report show it."""
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value)

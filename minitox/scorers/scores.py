@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from minitox.errors import InputError
-from minitox.files import is_kind, name_in_errors, read_jsonl, text_field
-from minitox.run.journal import drop_torn_line
+from minitox.files import drop_torn_line, is_kind, name_in_errors, read_jsonl, text_field
 
 # The score of a text and its status:
 #   (0..1, "scored")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from minitox.errors import InputError
-from minitox.files import read_jsonl
+from minitox.files import append, drop_torn_line, read_jsonl
 from minitox.run import distributed
-from minitox.run.journal import Batches, append, append_batches, drop_torn_line
+from minitox.run.journal import Batches, append_batches
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Files that grow line by line; a kill costs the batch that was being computed, or a torn line."""
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

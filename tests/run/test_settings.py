@@ -19,7 +19,7 @@ from minitox.run.settings import (
     make_parser,
     parse,
 )
-from minitox.run.training import Procedure
+from minitox.run.tuning import Procedure
 from minitox.train.strategies import Choice
 from minitox.train.tune import Hyperparameters
 

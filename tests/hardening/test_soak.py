@@ -20,7 +20,7 @@ from worlds import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
-from fake_perspective import STALL, TROUBLE, FakePerspective, score_of, with_value  # noqa: E402  # noqa: E402
+from fake_perspective import STALL, TROUBLE, FakePerspective, score_of, with_value  # noqa: E402
 
 TEXTS = int(os.environ.get("TEXTS", 400))
 KILLS = 5

@@ -22,7 +22,10 @@ from minitox.lm import checkpoint  # noqa: E402
 LANGUAGES = ("de", "en")
 SHARED = "--model model --data data --languages de,en --device cpu --batch-tokens 64"
 DETECT = f"{SHARED} --out out --sentences 6 --control-neurons 20 --max-tokens 8"
-TRAIN = f"{SHARED} --out out --pairs 6 --batch-size 3 --checkpoint-steps 1 --validation-share 0.2 --strategy"
+TRAIN = (
+    f"{SHARED} --out out --pairs 6 --batch-size 3 --checkpoint-steps 1 --validation-share 0.2 "
+    "--strategy"
+)
 EVALUATE = (
     f"{SHARED} --out out --max-new-tokens 2 --answer-tokens 2 --perplexity 3 --max-tokens 8 "
     "--show-text --models base --scorer surrogate:scorer.safetensors"

@@ -4,6 +4,7 @@ The loop, the loss and the optimizers see plain tensors. Of a sharded weight tha
 this process holds, with their part of the mask and of the gradient.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
@@ -51,6 +52,7 @@ class Tuning:
         self.weights = {name: weight for name, weight in weights.items() if name in rows}
         self.sharded = [name for name in self.weights if sharding.is_sharded(weights[name])]
         for name, weight in weights.items():
+            weight.grad = None
             weight.requires_grad_(name in rows)
 
         # Plain tensors: the rows held here, and their part of the mask
@@ -63,13 +65,15 @@ class Tuning:
 
         # `state_rows`: the rows (R,) that the optimizer's state has an entry for
         if procedure.reference:
-            self.layers = RowGradients(model, {})
+            self.row_grads = {}
+            self.layers = nullcontext()
             self.optimizer = MaskedAdamW(local, masks, decay=decay)
             self.state_rows = {name: torch.ones_like(mask) for name, mask in rows.items()}
         else:
             # FSDP sums whole gradients over the processes: sharded weights have no row gradients
             self.layers = RowGradients(model, rows, whole=self.sharded)
-            self.optimizer = RowAdamW(local, masks, self.layers.row_grads, decay=decay)
+            self.row_grads = self.layers.row_grads
+            self.optimizer = RowAdamW(local, masks, self.row_grads, decay=decay)
             self.state_rows = rows
 
     def __enter__(self):
@@ -77,7 +81,7 @@ class Tuning:
         return self
 
     def __exit__(self, *error):
-        self.layers.__exit__()
+        self.layers.__exit__(*error)
 
     def steps(self, examples: list[Pair], hyper: Hyperparameters, stage: int, start: int):
         """The method's loop; yields the loss of each step."""
@@ -111,7 +115,7 @@ class Tuning:
                 self.optimizer.weights[name].grad = sharding.local(weight.grad)
                 weight.grad = None
             else:
-                distributed.all_reduce(self.layers.row_grads.get(name, weight.grad))
+                distributed.all_reduce(self.row_grads.get(name, weight.grad))
         return distributed.all_reduce(loss)
 
     def total_norm(self, norms):  # (weights,) -> ()

@@ -48,7 +48,7 @@ def ptp(path: Path, score: str):
         yield language, fate, {"text": text, "toxicity": value}
 
 
-def ptp_class(score) -> str:
+def ptp_class(score):
     """Return the class of a toxicity score; where Perspective failed there is -1 or nothing."""
     if not isinstance(score, (int, float)) or not 0 <= score <= 1:
         return "no score"
@@ -154,8 +154,10 @@ HATE = {
     "hate": {"about": "Any other corpus"},
 }
 # Moosa's numbers of the languages; the labels of 8, Hindi in Latin letters, are doubtful
-MOOSA_LANGUAGES = "ar en zh fr de ru tr hi-Latn ko it es pt id".split()
-MOOSA = {str(number): language for number, language in enumerate(MOOSA_LANGUAGES, start=1)}
+MOOSA = {
+    str(number): language
+    for number, language in enumerate("ar en zh fr de ru tr hi-Latn ko it es pt id".split(), 1)
+}
 
 
 def hate(
@@ -201,7 +203,7 @@ def hate(
         yield f"{code}  {','.join(labels)}", fate, used
 
 
-def labels_of(value) -> list[str]:
+def labels_of(value):
     """Return the labels in a cell: a list, or text such as "hate,offensive" or "['hate']".
 
     The numbers 1.0 and "1.0" become "1".
@@ -215,13 +217,13 @@ def labels_of(value) -> list[str]:
     return [re.sub(r"^(-?\d+)\.0+$", r"\1", label) for label in labels]
 
 
-def plain(text: str) -> str:
+def plain(text):
     """Return a text on one line, with character references and written-out escapes decoded.
 
     Such are &amp;, \\n and \\xc3\\xa9; an escape that was cut short is dropped.
     """
 
-    def decode(escapes: re.Match) -> str:
+    def decode(escapes):
         return bytes.fromhex(escapes[1].replace("\\x", "")).decode("utf-8", "ignore")
 
     text = html.unescape(text)

@@ -14,9 +14,9 @@ DATA_FILES = (".parquet", ".json", ".jsonl", ".csv")  # what is looked for in a 
 
 def read(
     path: Path,
-    columns: list[str] | None = None,  # of a parquet file: those to read; None: all
+    columns=None,  # of a parquet file: those to read; None: all
     encoding: str = "utf-8-sig",  # of a CSV file
-    separator: str | None = None,  # of a CSV file; None: the most frequent one in its header
+    separator=None,  # of a CSV file; None: the most frequent one in its header
 ):
     """Yield (where, row) for each row of a parquet, JSON, JSON Lines or CSV file.
 
@@ -40,7 +40,7 @@ def read(
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
-def read_parquet(path: Path, columns: list[str] | None):
+def read_parquet(path, columns):
     """Yield the rows of a parquet file, 1,000 in memory at once."""
     try:
         from pyarrow import parquet
@@ -53,16 +53,15 @@ def read_parquet(path: Path, columns: list[str] | None):
             yield f"{path}: row {number}", row
 
 
-def read_array(path: Path):
+def read_array(path):
     """Yield the objects in a JSON array."""
     for number, row in enumerate(json.loads(path.read_bytes()), start=1):
         if not isinstance(row, dict):
-            kind = type(row).__name__
-            raise ValueError(f"item {number}: expected a JSON object, found {kind}")
+            raise ValueError(f"item {number}: expected a JSON object, found {type(row).__name__}")
         yield f"{path}: item {number}", row
 
 
-def read_csv(path: Path, encoding: str, separator: str | None):
+def read_csv(path, encoding, separator):
     """Yield the rows of a CSV file with a header."""
     last = 0  # line where the last good row ends
     try:
@@ -95,8 +94,7 @@ def cell(
 ):
     """Return the value in a column that the corpus must have; InputError if it has none."""
     if column not in row:
-        columns = ", ".join(map(str, row))
-        raise InputError(f"{where}: no column {column!r} in {columns}; {advice}")
+        raise InputError(f"{where}: no column {column!r} in {', '.join(map(str, row))}; {advice}")
     return row[column]
 
 

@@ -6,6 +6,7 @@ reasons to reject it: toxic, off topic, not fluent, wrong language.
 
 import math
 from collections import Counter, defaultdict
+from itertools import chain
 
 import numpy as np
 
@@ -25,7 +26,7 @@ TIMES_MEDIAN = 5  # perplexity of a fluent reply, at most, relative to the langu
 
 def likelihoods(
     candidate,
-    pairs: list[dict],  # "asked": the instruction and the hateful prompt; "response": the reply
+    pairs,  # "asked": the instruction and the hateful prompt; "response": the reply
     batch_tokens: int,
 ) -> list[tuple]:
     """Compute (perplexity, topic score) of each pair's reply.
@@ -51,13 +52,12 @@ def likelihoods(
     surprises = []
     for step in range(min(OTHERS + 1, len(pairs))):
         joined = [prompts[i - step] + reply for i, reply in enumerate(replies)]
-        together = nats(candidate, joined, batch_tokens)
-        surprises.append(together - np.roll(alone, step))
+        surprises.append(nats(candidate, joined, batch_tokens) - np.roll(alone, step))
     own, *others = surprises  # (pairs,) each
 
     # 3) per token for the perplexity, relative to the other prompts for the topic
-    per_token = own / [len(reply) for reply in replies]
-    perplexities = np.exp(np.minimum(per_token, 700))  # exp overflows above 709
+    lengths = [len(reply) for reply in replies]
+    perplexities = np.exp(np.minimum(own / lengths, 700))  # exp overflows above 709
     # a single pair has no other prompts to be compared with
     topics = np.mean(others, axis=0) - own if others else np.array([math.inf])
     return list(zip(perplexities.tolist(), topics.tolist(), strict=True))
@@ -117,17 +117,15 @@ def near_copies(
     sets = [frozenset(shingles(text)) for text in (*known, *texts)]
 
     # 1) how many texts contain each shingle
-    count = Counter()
-    for parts in sets:
-        count.update(parts)
+    count = Counter(chain.from_iterable(sets))
 
     # 2) compare each text with the originals before it that share one of its rare shingles
     originals = defaultdict(set)  # rare shingle -> the shingle sets of originals
     copies = []
     for number, parts in enumerate(sets):
         by_rarity = sorted(parts, key=lambda shingle: (count[shingle], shingle))
-        shared = math.ceil(NEAR * len(parts))  # shingles, at least, that a near copy has as well
-        rare = by_rarity[: len(parts) - shared + 1]
+        # a near copy has at least ceil(NEAR * len(parts)) of the shingles as well
+        rare = by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
         alike = set().union(*(originals[shingle] for shingle in rare))
         is_copy = any(len(parts & other) >= NEAR * len(parts | other) for other in alike)
         copies.append(is_copy)
@@ -137,7 +135,7 @@ def near_copies(
     return copies[len(known) :]
 
 
-def drop_copies(pairs: list[dict]):
+def drop_copies(pairs):
     """Propose COPY for all but one of the pairs with nearly the same prompt or the same reply.
 
     A pair that is proposed to be kept is preferred as the one that stays.

@@ -88,10 +88,8 @@ def mmlu(path: Path, asked: str):
         # 1) the columns under one name: option_a, A and a are the same
         row = {str(name).lower().removeprefix("option_"): value for name, value in row.items()}
         subject = cell(where, row, "subject" if "subject" in row else "id")
-        if "choices" in row:
-            choices = row["choices"]
-        else:
-            choices = [cell(where, row, letter) for letter in "abcd"]
+        in_one = "choices" in row  # one column rather than four
+        choices = row["choices"] if in_one else [cell(where, row, letter) for letter in "abcd"]
         question = cell(where, row, "instruction" if "instruction" in row else "question")
         answer = str(cell(where, row, "answer")).strip().upper()
 
@@ -162,19 +160,18 @@ MOOSA = {
 
 def hate(
     path: Path,
-    name: str,  # of the corpus
-    text: str,  # the column of the text
-    label: list[str],  # the columns of labels
-    hateful: list[str],  # labels of which any one makes a row hateful
-    language: str | None = None,  # a code, or the column that has it
-    origin: str | None = None,  # a column that names the corpus of each row
-    encoding: str = "utf-8-sig",
-    separator: str | None = None,
+    name,  # of the corpus
+    text,  # the column of the text
+    label,  # the columns of labels
+    hateful,  # labels of which any one makes a row hateful
+    language=None,  # a code, or the column that has it
+    origin=None,  # a column that names the corpus of each row
+    **csv,  # encoding and separator of a CSV file
 ):
     """Read a hate-speech corpus that is laid out as HATE or the command line describes it."""
     advice = "name the columns with --text, --label and --language"
     code_or_column = language or language_of(path) or "language"
-    for where, row in read(path, encoding=encoding, separator=separator):
+    for where, row in read(path, **csv):
         # 1) what the row has in its columns
         labels = []
         for column in label:
@@ -208,11 +205,8 @@ def labels_of(value):
 
     The numbers 1.0 and "1.0" become "1".
     """
-    if isinstance(value, list):
-        cells = value
-    else:
-        text = "" if value is None else str(value)
-        cells = re.split("[,;|]", text.strip("[] "))
+    text = "" if value is None else str(value)
+    cells = value if isinstance(value, list) else re.split("[,;|]", text.strip("[] "))
     labels = [str(part).strip(" '\"") for part in cells]
     return [re.sub(r"^(-?\d+)\.0+$", r"\1", label) for label in labels]
 

@@ -29,10 +29,16 @@ from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.files import file_hash  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import candidates, journal, language_detector, outputs, script  # noqa: E402
+from minitox.run import (  # noqa: E402
+    candidates,
+    evaluation,
+    journal,
+    language_detector,
+    outputs,
+    progress,
+    script,
+)
 from minitox.run.device import open_device  # noqa: E402
-from minitox.run.evaluation import Asking, plan_replies  # noqa: E402
-from minitox.run.progress import Progress  # noqa: E402
 from minitox.run.scorer import open_scorer  # noqa: E402
 from minitox.run.settings import Settings, batch_tokens, option, parse, positive  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -90,33 +96,34 @@ class CurateSettings(Settings):
     )
 
 
-def main(argv: list[str] | None = None):
+def main(argv=None):
     settings = parse(CurateSettings, __doc__.splitlines()[0], argv)
-    if settings.step == "review" and Path(settings.name or "").name != settings.name:
+    step = settings.step
+    if step == "review" and Path(settings.name or "").name != settings.name:
         raise InputError("review needs --name: the reviewer's name, without slashes")
     state = settings.out / "curation"  # the results of all steps but the last
     folder, made_by = {
         "generate": (settings.data / "hateful", "data/prepare.py"),
         "check": (state / "replies", "curate.py generate"),
-    }.get(settings.step, (state / "checks", "curate.py check"))
+    }.get(step, (state / "checks", "curate.py check"))
     paths = pair_files.present(folder, settings.languages, made_by)
 
     # 1) the steps that need a model
-    if settings.step in ("generate", "check"):
+    if step in ("generate", "check"):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
         settings = settings.resolved(device.type, config)
         candidate = candidates.open_one("model", settings.model, device, dtype)
-        how = settings.affecting(settings.step)
+        how = settings.affecting(step)
         made_with = candidate.identity | how | {"instruction": INSTRUCTION}
         hashes = {language: file_hash(path) for language, path in paths.items()}
         outputs.lock(settings.out)
-    if settings.step == "generate":
+    if step == "generate":
         folder = state / "replies"
         outputs.check_settings(folder, made_with | {"top_p": TOP_P}, hashes)
         sample = how.pop("sample")
-        generate(candidate, paths, folder, sample, Asking(top_p=TOP_P, **how))
-    elif settings.step == "check":
+        generate(candidate, paths, folder, sample, evaluation.Asking(top_p=TOP_P, **how))
+    elif step == "check":
         scorer = open_scorer(
             settings.scorer,
             settings.data,
@@ -130,18 +137,23 @@ def main(argv: list[str] | None = None):
 
     # 2) the steps of people
     verdicts = state / "verdicts"
-    if settings.step in ("review", "agreement"):
+    if step == "review":
         pairs = pair_files.read_checked(*paths.values())
-    if settings.step == "review":
         ask_people(pairs, verdicts / f"{settings.name}.jsonl", settings.export, settings.sheet)
-    elif settings.step == "agreement":
-        ids = {pair["id"] for pair in pairs}
+    elif step == "agreement":
+        ids = {pair["id"] for pair in pair_files.read_checked(*paths.values())}
         lines = review.agreement(review.read_all(verdicts), ids)
         print("\n".join(lines) or "there are no two reviewers to compare")
-    elif settings.step == "export":
-        reviewers = review.read_all(verdicts)
-        how = (settings.pairs, settings.unreviewed, settings.seed)
-        ledger = export(paths, reviewers, settings.data, settings.out, *how)
+    elif step == "export":
+        ledger = export(
+            paths,
+            review.read_all(verdicts),
+            settings.data,
+            settings.out,
+            settings.pairs,
+            settings.unreviewed,
+            settings.seed,
+        )
         if not any(ledger[name]["written"] for name in settings.languages if name in ledger):
             raise InputError(
                 f"{settings.out / 'instructions'}: no pair was kept; "
@@ -163,12 +175,12 @@ def generate(candidate, paths, folder, sample, asking):
         # 2) generate one reply to each
         result = folder / path.name
         if not result.exists():
-            progress = Progress(len(asked))
+            shown = progress.Progress(len(asked))
             with outputs.step(result, {}) as step:
-                plan = plan_replies(candidate, asked, step.unfinished, asking)
+                plan = evaluation.plan_replies(candidate, asked, step.unfinished, asking)
                 for done, _ in journal.append_batches([plan]):
-                    progress.show(language, done)
-            progress.clear()
+                    shown.show(language, done)
+            shown.clear()
         print(f"{language}: {len(asked):,} replies", flush=True)
 
 

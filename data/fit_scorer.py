@@ -12,8 +12,6 @@ from minitox.errors import InputError, UnusableLanguage
 from minitox.languages import NAMES
 from minitox.scorers import surrogate
 
-FOLDS = 5  # one of them is held out
-
 
 def scorer(source: Path, out: Path | None, seed: int):
     """Fit a scorer to detection/ files, and print its quality on held-out rows."""
@@ -38,8 +36,8 @@ def scorer(source: Path, out: Path | None, seed: int):
             f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
         )
     # 2) all of them in one file
-    info = surrogate.SETTINGS | {"seed": seed, "languages": known}
-    files.write_tensors(out, tables, "surrogate", info)
+    about = surrogate.SETTINGS | {"seed": seed, "languages": known}
+    files.write_tensors(out, tables, "surrogate", about)
     print(f"wrote {out} ({len(tables)} languages, {out.stat().st_size / 1000:,.0f} kB)")
 
 
@@ -53,8 +51,10 @@ def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
     scores = np.array([score for _, score in data])
     rows = np.fromiter(map(surrogate.ngrams, texts), dtype=object)
 
-    # 1) folds by a hash of the text, so that equal texts are in the same fold
-    folds = np.array([fold_of(text, seed) for text in texts])
+    # 1) five folds by a hash of the text, so that equal texts are in the same fold; the first is
+    # held out
+    digests = [sha256(f"{seed} {text}".encode()).hexdigest() for text in texts]
+    folds = np.array([int(digest, 16) % 5 for digest in digests])
     seen = folds > 0
     held_out = folds == 0
     for part in (seen, held_out):
@@ -71,12 +71,6 @@ def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
     # 3) the model of all rows
     table, offset = surrogate.fit(rows, scores, folds)
     return table, {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
-
-
-def fold_of(text, seed):
-    """Return the number of the fold that a text is in."""
-    digest = sha256(f"{seed} {text}".encode()).hexdigest()
-    return int(digest, 16) % FOLDS
 
 
 def quality(predicted, scores):  # (texts,), (texts,)

@@ -13,13 +13,16 @@ from minitox import files
 from minitox.errors import InputError
 
 
-def present(folder: Path, languages: list[str], made_by: str) -> dict[str, Path]:
+def present(folder: Path, languages, made_by: str) -> dict[str, Path]:
     """Return {language: file} of the languages that have a file in `folder`.
 
     InputError if there is none; it names the command that makes the files.
     """
-    paths = {language: folder / f"{language}.jsonl" for language in languages}
-    paths = {language: path for language, path in paths.items() if path.exists()}
+    paths = {}
+    for language in languages:
+        path = folder / f"{language}.jsonl"
+        if path.exists():
+            paths[language] = path
     if not paths:
         raise InputError(f"{folder}: no file for {', '.join(languages)}; run {made_by} first")
     return paths
@@ -59,7 +62,7 @@ def read_checked(*paths: Path) -> list[dict]:
     return pairs
 
 
-def write_jsonl(path: Path, rows: list[dict]):
+def write_jsonl(path: Path, rows):
     """Write a file of JSON lines, or leave it as it is if that fails."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     with files.replacing(path) as temporary:
@@ -67,7 +70,7 @@ def write_jsonl(path: Path, rows: list[dict]):
         temporary.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
 
 
-def tally(rows: list[dict], field: str) -> str:
+def tally(rows, field: str) -> str:
     """List how many rows have each value of a field, the most frequent first."""
     counts = Counter(str(row.get(field)) for row in rows)
     return ", ".join(f"{number:,} {value}" for value, number in counts.most_common())
@@ -77,8 +80,8 @@ def tally(rows: list[dict], field: str) -> str:
 
 
 def export(
-    paths: dict[str, Path],
-    reviewers: dict,  # {reviewer: {pair id: verdict}}
+    paths,  # {language: file that `check` wrote}
+    reviewers,  # {reviewer: {pair id: verdict}}
     data: Path,
     out: Path,
     most: int,  # pairs per language
@@ -97,7 +100,9 @@ def export(
                 f"{final} was not written by export; choose another --out, or move it away"
             )
         # 1) decide on each pair, and draw from those to keep
-        tests = read_test_prompts(data / "prompts" / path.name)
+        tests_path = data / "prompts" / path.name
+        test_rows = files.read_jsonl(tests_path) if tests_path.exists() else ()
+        tests = [files.text_field(where, row, "prompt") for where, row in test_rows]
         decide(pairs, reviewers, tests, unreviewed)
         kept = [pair for pair in pairs if pair["outcome"] == "keep"]
         order = np.random.default_rng(seed).permutation(len(kept))
@@ -115,10 +120,10 @@ def export(
         rows = [{"prompt": pair["prompt"], "response": pair["response"]} for pair in chosen]
         write_jsonl(final, rows)  # as train.py reads them
         # 3) report
-        counts = f"{len(chosen):,} written, {most - len(chosen):,} too few"
         warning = "; WARNING: some of these were not reviewed" if unreviewed else ""
         print(
-            f"{language}: {counts}; of {tally(pairs, 'outcome')}; "
+            f"{language}: {len(chosen):,} written, {most - len(chosen):,} too few; "
+            f"of {tally(pairs, 'outcome')}; "
             f"{len(tests):,} test prompts{warning}"
         )
     return ledger
@@ -144,9 +149,3 @@ def decide(
     for pair, is_leak in zip(kept, leaks, strict=True):
         if is_leak:
             pair["outcome"] = "near copy of a test prompt"
-
-
-def read_test_prompts(path):
-    """Return the prompts of a prompts/ file; an empty list if there is no such file."""
-    rows = files.read_jsonl(path) if path.exists() else ()
-    return [files.text_field(where, row, "prompt") for where, row in rows]

@@ -70,17 +70,14 @@ def drawn(paths, score, most, seed):
     """
 
     # 1) count the rows of each language and class
-    totals = Counter()
-    for name, fate, _ in rows_of(corpora.ptp, paths, score=score):
-        if fate in ("toxic", "clean"):
-            totals[name, fate] += 1
+    rows = rows_of(corpora.ptp, paths, score=score)
+    totals = Counter((name, fate) for name, fate, _ in rows if fate in ("toxic", "clean"))
 
     # 2) draw the positions of those to take
     chosen = {}
     for kind, total in totals.items():
         rng = np.random.default_rng([seed, *"".join(kind).encode()])
-        positions = rng.choice(total, min(total, most), replace=False)
-        chosen[kind] = set(positions.tolist())
+        chosen[kind] = set(rng.choice(total, min(total, most), replace=False).tolist())
 
     # 3) take them
     seen = Counter()
@@ -134,8 +131,7 @@ def convert(folder, fates, rows):
             if not row:
                 continue
             if language not in opened:
-                final = folder / f"{language}.jsonl"
-                temporary = stack.enter_context(files.replacing(final))
+                temporary = stack.enter_context(files.replacing(folder / f"{language}.jsonl"))
                 file = open(temporary, "w", encoding="utf-8", errors="backslashreplace")
                 opened[language] = stack.enter_context(file)
             opened[language].write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -220,18 +216,6 @@ def add_ptp(commands):
     )
 
 
-def add_mmlu(commands):
-    option = add(
-        commands,
-        "mmlu",
-        mmlu,
-        "Multilingual MMLU -> mmlu/: the questions of one subject.",
-        "file or folder of Okapi, m_mmlu, Global-MMLU or MMMLU",
-    )
-    option("--subject", default="high_school_geography", help="subject of the questions")
-    option("--split", default="test", help="which files to read in a folder")
-
-
 def add_hate(commands, name, about, **layout):
     # the options describe a layout; a known corpus has one, which they can change
     required = not layout
@@ -242,7 +226,7 @@ def add_hate(commands, name, about, **layout):
         f"{about} -> hateful/: adds the prompts that are labelled hateful.",
         "CSV, TSV, JSON, JSON Lines or parquet file",
         nargs="+",
-        **{"encoding": "utf-8-sig", "origin": None, **layout},
+        **{"encoding": "utf-8-sig", **layout},
     )
     option("--text", metavar="COLUMN", required=required, help="column of the texts")
     option("--label", metavar="COLUMN", required=required, nargs="+", help="columns of the labels")
@@ -287,7 +271,15 @@ def main(argv=None):
     commands = parser.add_subparsers(metavar="CORPUS", required=True)
     add_ptp(commands)
     add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")
-    add_mmlu(commands)
+    option = add(
+        commands,
+        "mmlu",
+        mmlu,
+        "Multilingual MMLU -> mmlu/: the questions of one subject.",
+        "file or folder of Okapi, m_mmlu, Global-MMLU or MMMLU",
+    )
+    option("--subject", default="high_school_geography", help="subject of the questions")
+    option("--split", default="test", help="which files to read in a folder")
     for name, layout in corpora.HATE.items():
         add_hate(commands, name, **layout)
     option = add(

@@ -39,7 +39,7 @@ LONGEST = 5_000  # characters of a prompt or reply that are shown
 # Verdict files
 
 
-def read(path: Path) -> dict[str, str]:
+def read(path: Path) -> dict:
     """Return a reviewer's {id: verdict}, without a last line that was not completely written.
 
     InputError names any other malformed line.
@@ -57,7 +57,7 @@ def read_all(folder: Path) -> dict:
     return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
 
 
-def save(path: Path, verdicts: dict[str, str]):
+def save(path: Path, verdicts):
     """Append verdicts, {id: verdict}; they are on disk when this returns."""
     append(path, [{"id": pair, "verdict": verdict} for pair, verdict in verdicts.items()])
 
@@ -73,16 +73,17 @@ def keys():
     key, are returned as one unknown key, so that none of them becomes a verdict.
     """
 
-    def next_line():
-        line = sys.stdin.readline() or "q"
-        return line.strip().lower()
-
     def next_key():
-        typed = os.read(0, 64).replace(b"\x04", b"q") or b"q"  # Ctrl-D ends the input as well
-        return typed.decode("utf-8", "replace").strip().lower()
+        if is_terminal:
+            typed = os.read(0, 64).replace(b"\x04", b"q")  # Ctrl-D ends the input as well
+            typed = typed.decode("utf-8", "replace")
+        else:
+            typed = sys.stdin.readline()
+        return (typed or "q").strip().lower()
 
-    if not sys.stdin.isatty():
-        yield next_line
+    is_terminal = sys.stdin.isatty()
+    if not is_terminal:
+        yield next_key
         return
     before = termios.tcgetattr(0)
     tty.setcbreak(0)  # keys arrive without Enter
@@ -92,7 +93,7 @@ def keys():
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def ask(pairs: list[dict], path: Path):
+def ask(pairs, path: Path):
     """Show the pairs without a verdict one at a time, and save each verdict, until "q" is typed."""
     mine = read(path)
     place = None  # index of the pair on the screen; len(pairs): all have a verdict
@@ -108,7 +109,8 @@ def ask(pairs: list[dict], path: Path):
                 place = next(unjudged, len(pairs))
             is_pair = place < len(pairs)
             text = as_shown(pairs[place], mine) if is_pair else "You have judged every pair"
-            print(f"\n{text}\n{place + is_pair:,} of {len(pairs):,}: {HELP}", flush=True)
+            number = min(place + 1, len(pairs))
+            print(f"\n{text}\n{number:,} of {len(pairs):,}: {HELP}", flush=True)
 
             # 2) wait for a known key
             key = next_key()
@@ -118,16 +120,14 @@ def ask(pairs: list[dict], path: Path):
 
             # 3) save the verdict
             if key in KEYS and is_pair:
-                pair = pairs[place]["id"]
-                mine[pair] = KEYS[key]
-                save(path, {pair: KEYS[key]})
+                verdict = {pairs[place]["id"]: KEYS[key]}
+                mine |= verdict
+                save(path, verdict)
 
 
 def as_shown(pair, mine):
     """Return a pair as text, with control characters escaped so that the terminal ignores them."""
-    verdict = ""
-    if pair["id"] in mine:
-        verdict = f"; your verdict: {mine[pair['id']]}"
+    verdict = f"; your verdict: {mine[pair['id']]}" if pair["id"] in mine else ""
     return (
         f"{pair['language']}; proposed verdict: {pair['proposal']} {pair['why']}{verdict}\n"
         f"  prompt: {shown(pair['prompt'], LONGEST)}\n"
@@ -138,7 +138,7 @@ def as_shown(pair, mine):
 # In a spreadsheet
 
 
-def write_sheet(pairs: list[dict], mine: dict[str, str], path: Path):
+def write_sheet(pairs, mine, path: Path):
     """Write a tab-separated table in which a reviewer fills in the verdicts.
 
     `read_sheet` takes only the ids and the verdicts from it; the texts are there to be read.
@@ -162,7 +162,7 @@ def as_cell(value):
     return "'" + text if text.startswith(("=", "+", "-", "@")) else text
 
 
-def read_sheet(pairs: list[dict], path: Path) -> dict[str, str]:
+def read_sheet(pairs, path: Path) -> dict:
     """Return {id: verdict} of a table in which verdicts were filled in, as words or keys.
 
     InputError names the first bad line.
@@ -212,8 +212,8 @@ def kappa(both):
     return (observed - chance) / (1 - chance)
 
 
-def agreement(reviewers: dict, ids: set[str]):
-    """Yield a line for each two reviewers on the pairs that both judged.
+def agreement(reviewers, ids):
+    """Yield a line for each two reviewers on the pairs, by id, that both judged.
 
     It gives kappa of keeping against rejecting, and kappa of all verdicts.
     """
@@ -234,7 +234,7 @@ def agreed(both):
     return f"{alike:,} alike, kappa {kappa(both):.2f}"
 
 
-def tally(pairs: list[dict], reviewers: dict) -> dict[str, Counter]:
+def tally(pairs, reviewers) -> dict:
     """Return {reviewer: {verdict: number of pairs}}."""
     counts = {}
     for reviewer, verdicts in reviewers.items():

@@ -109,8 +109,7 @@ def ask(pairs, path: Path):
                 place = next(unjudged, len(pairs))
             is_pair = place < len(pairs)
             text = as_shown(pairs[place], mine) if is_pair else "You have judged every pair"
-            number = min(place + 1, len(pairs))
-            print(f"\n{text}\n{number:,} of {len(pairs):,}: {HELP}", flush=True)
+            print(f"\n{text}\n{min(place + 1, len(pairs)):,} of {len(pairs):,}: {HELP}", flush=True)
 
             # 2) wait for a known key
             key = next_key()

@@ -6,12 +6,12 @@ reasons to reject it: toxic, off topic, not fluent, wrong language.
 
 import math
 from collections import Counter, defaultdict
+from itertools import chain
 
 import numpy as np
 
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
-from minitox.run.candidates import Candidate
 from minitox.scorers import surrogate
 
 COPY = "near copy"  # the verdict on a pair whose prompt or reply is a near copy of another pair's
@@ -25,10 +25,10 @@ TIMES_MEDIAN = 5  # perplexity of a fluent reply, at most, relative to the langu
 
 
 def likelihoods(
-    candidate: Candidate,
-    pairs: list[dict],  # "asked": the instruction and the hateful prompt; "response": the reply
+    candidate,
+    pairs,  # "asked": the instruction and the hateful prompt; "response": the reply
     batch_tokens: int,
-) -> list[tuple[float, float]]:
+) -> list[tuple]:
     """Compute (perplexity, topic score) of each pair's reply.
 
     The topic score is log p(reply | its prompt) minus the mean log p(reply | prompt) over OTHERS
@@ -52,30 +52,22 @@ def likelihoods(
     surprises = []
     for step in range(min(OTHERS + 1, len(pairs))):
         joined = [prompts[i - step] + reply for i, reply in enumerate(replies)]
-        together = nats(candidate, joined, batch_tokens)
-        surprises.append(together - np.roll(alone, step))
+        surprises.append(nats(candidate, joined, batch_tokens) - np.roll(alone, step))
     own, *others = surprises  # (pairs,) each
 
     # 3) per token for the perplexity, relative to the other prompts for the topic
-    per_token = own / [len(reply) for reply in replies]
-    perplexities = np.exp(np.minimum(per_token, 700))  # exp overflows above 709
-    if others:
-        topics = np.mean(others, axis=0) - own
-    else:
-        topics = np.array([math.inf])  # a single pair has no other prompts to be compared with
+    lengths = [len(reply) for reply in replies]
+    perplexities = np.exp(np.minimum(own / lengths, 700))  # exp overflows above 709
+    # a single pair has no other prompts to be compared with
+    topics = np.mean(others, axis=0) - own if others else np.array([math.inf])
     return list(zip(perplexities.tolist(), topics.tolist(), strict=True))
 
 
-def nats(
-    candidate: Candidate,
-    sequences: list[list[int]],  # token ids
-    batch_tokens: int,
-) -> np.ndarray:  # (sequences,) float64
+def nats(candidate, sequences, batch_tokens):  # token ids of each -> (sequences,) float64
     """Compute -log p of each sequence given its first token, cut at the model's longest input."""
     cut = [ids[: candidate.config.longest] for ids in sequences]
-    lengths = [len(ids) for ids in cut]
     losses = np.zeros(len(cut))
-    for batch in batches(lengths, batch_tokens):
+    for batch in batches([len(ids) for ids in cut], batch_tokens):
         part = [cut[i] for i in batch]
         losses[batch] = perplexity.negative_log_likelihoods(candidate.model, part)
     return losses
@@ -87,11 +79,10 @@ def judge(
     median: float,  # perplexity of all replies in the pair's language
 ) -> tuple[str, str]:
     """Return (verdict, explanation): "keep", or the first reason to reject the pair."""
-    size = len(pair["response"].encode())
     score = pair["toxicity"]  # None if the scorer failed
     parts = shingles(pair["response"])
     surprise = pair["perplexity"]
-    if size < LEAST_BYTES:
+    if len(pair["response"].encode()) < LEAST_BYTES:
         return "not fluent", "(too short)"
     if score is not None and score >= TOXIC:
         return "toxic", f"(score {score})"
@@ -108,7 +99,7 @@ def judge(
     return "keep", ""
 
 
-def shingles(text: str) -> list[str]:
+def shingles(text):
     """Return all substrings of SHINGLE characters of the normalised text."""
     text = surrogate.normalise(text)
     return [text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))]
@@ -116,7 +107,7 @@ def shingles(text: str) -> list[str]:
 
 def near_copies(
     texts: list[str],
-    known: list[str] = (),  # texts that none of `texts` may resemble
+    known=(),  # texts that none of `texts` may resemble
 ) -> list[bool]:
     """Tell for each text whether it is a near copy of a known text or of an earlier original one.
 
@@ -126,19 +117,17 @@ def near_copies(
     sets = [frozenset(shingles(text)) for text in (*known, *texts)]
 
     # 1) how many texts contain each shingle
-    count = Counter()
-    for parts in sets:
-        count.update(parts)
+    count = Counter(chain.from_iterable(sets))
 
     # 2) compare each text with the originals before it that share one of its rare shingles
     originals = defaultdict(set)  # rare shingle -> the shingle sets of originals
     copies = []
     for number, parts in enumerate(sets):
         by_rarity = sorted(parts, key=lambda shingle: (count[shingle], shingle))
-        shared = math.ceil(NEAR * len(parts))  # shingles, at least, that a near copy has as well
-        rare = by_rarity[: len(parts) - shared + 1]
+        # a near copy has at least ceil(NEAR * len(parts)) of the shingles as well
+        rare = by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
         alike = set().union(*(originals[shingle] for shingle in rare))
-        is_copy = any(similar(parts, other) for other in alike)
+        is_copy = any(len(parts & other) >= NEAR * len(parts | other) for other in alike)
         copies.append(is_copy)
         if number < len(known) or not is_copy:  # a copy of a known text is known as well
             for shingle in rare:
@@ -146,14 +135,7 @@ def near_copies(
     return copies[len(known) :]
 
 
-def similar(parts: frozenset[str], other: frozenset[str]) -> bool:
-    """Tell whether the Jaccard similarity of two sets of shingles is at least NEAR."""
-    common = len(parts & other)
-    either = len(parts | other)
-    return common >= NEAR * either
-
-
-def drop_copies(pairs: list[dict]) -> None:
+def drop_copies(pairs):
     """Propose COPY for all but one of the pairs with nearly the same prompt or the same reply.
 
     A pair that is proposed to be kept is preferred as the one that stays.

@@ -48,7 +48,7 @@ def ptp(path: Path, score: str):
         yield language, fate, {"text": text, "toxicity": value}
 
 
-def ptp_class(score) -> str:
+def ptp_class(score):
     """Return the class of a toxicity score; where Perspective failed there is -1 or nothing."""
     if not isinstance(score, (int, float)) or not 0 <= score <= 1:
         return "no score"
@@ -88,10 +88,8 @@ def mmlu(path: Path, asked: str):
         # 1) the columns under one name: option_a, A and a are the same
         row = {str(name).lower().removeprefix("option_"): value for name, value in row.items()}
         subject = cell(where, row, "subject" if "subject" in row else "id")
-        if "choices" in row:
-            choices = row["choices"]
-        else:
-            choices = [cell(where, row, letter) for letter in "abcd"]
+        in_one = "choices" in row  # one column rather than four
+        choices = row["choices"] if in_one else [cell(where, row, letter) for letter in "abcd"]
         question = cell(where, row, "instruction" if "instruction" in row else "question")
         answer = str(cell(where, row, "answer")).strip().upper()
 
@@ -154,25 +152,26 @@ HATE = {
     "hate": {"about": "Any other corpus"},
 }
 # Moosa's numbers of the languages; the labels of 8, Hindi in Latin letters, are doubtful
-MOOSA_LANGUAGES = "ar en zh fr de ru tr hi-Latn ko it es pt id".split()
-MOOSA = {str(number): language for number, language in enumerate(MOOSA_LANGUAGES, start=1)}
+MOOSA = {
+    str(number): language
+    for number, language in enumerate("ar en zh fr de ru tr hi-Latn ko it es pt id".split(), 1)
+}
 
 
 def hate(
     path: Path,
-    name: str,  # of the corpus
-    text: str,  # the column of the text
-    label: list[str],  # the columns of labels
-    hateful: list[str],  # labels of which any one makes a row hateful
-    language: str | None = None,  # a code, or the column that has it
-    origin: str | None = None,  # a column that names the corpus of each row
-    encoding: str = "utf-8-sig",
-    separator: str | None = None,
+    name,  # of the corpus
+    text,  # the column of the text
+    label,  # the columns of labels
+    hateful,  # labels of which any one makes a row hateful
+    language=None,  # a code, or the column that has it
+    origin=None,  # a column that names the corpus of each row
+    **csv,  # encoding and separator of a CSV file
 ):
     """Read a hate-speech corpus that is laid out as HATE or the command line describes it."""
     advice = "name the columns with --text, --label and --language"
     code_or_column = language or language_of(path) or "language"
-    for where, row in read(path, encoding=encoding, separator=separator):
+    for where, row in read(path, **csv):
         # 1) what the row has in its columns
         labels = []
         for column in label:
@@ -201,27 +200,24 @@ def hate(
         yield f"{code}  {','.join(labels)}", fate, used
 
 
-def labels_of(value) -> list[str]:
+def labels_of(value):
     """Return the labels in a cell: a list, or text such as "hate,offensive" or "['hate']".
 
     The numbers 1.0 and "1.0" become "1".
     """
-    if isinstance(value, list):
-        cells = value
-    else:
-        text = "" if value is None else str(value)
-        cells = re.split("[,;|]", text.strip("[] "))
+    text = "" if value is None else str(value)
+    cells = value if isinstance(value, list) else re.split("[,;|]", text.strip("[] "))
     labels = [str(part).strip(" '\"") for part in cells]
     return [re.sub(r"^(-?\d+)\.0+$", r"\1", label) for label in labels]
 
 
-def plain(text: str) -> str:
+def plain(text):
     """Return a text on one line, with character references and written-out escapes decoded.
 
     Such are &amp;, \\n and \\xc3\\xa9; an escape that was cut short is dropped.
     """
 
-    def decode(escapes: re.Match) -> str:
+    def decode(escapes):
         return bytes.fromhex(escapes[1].replace("\\x", "")).decode("utf-8", "ignore")
 
     text = html.unescape(text)

@@ -20,22 +20,25 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import checks  # noqa: E402
+import pair_files  # noqa: E402
 import review  # noqa: E402
-from export import export  # noqa: E402
-from pair_files import present, read_checked, read_replies, tally, write_jsonl  # noqa: E402
+from pair_files import export, tally  # noqa: E402
 
 from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
 from minitox.files import file_hash  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
-from minitox.run import outputs, script  # noqa: E402
-from minitox.run.candidates import Candidate, open_one  # noqa: E402
+from minitox.run import (  # noqa: E402
+    candidates,
+    evaluation,
+    journal,
+    language_detector,
+    outputs,
+    progress,
+    script,
+)
 from minitox.run.device import open_device  # noqa: E402
-from minitox.run.evaluation import Asking, plan_replies  # noqa: E402
-from minitox.run.journal import append_batches  # noqa: E402
-from minitox.run.language_detector import open_detector  # noqa: E402
-from minitox.run.progress import Progress  # noqa: E402
 from minitox.run.scorer import open_scorer  # noqa: E402
 from minitox.run.settings import Settings, batch_tokens, option, parse, positive  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
@@ -48,14 +51,17 @@ INSTRUCTION = (
 )
 TOP_P = 0.8  # Qwen2.5's default, as is the temperature
 
-STEPS = ["generate", "check", "review", "agreement", "export"]
-
 
 @dataclass(frozen=True)
 class CurateSettings(Settings):
     """Settings of curate.py."""
 
-    step: str = option("", "the steps, in this order", flag="step", choices=STEPS)
+    step: str = option(
+        "",
+        "the steps, in this order",
+        flag="step",
+        choices=["generate", "check", "review", "agreement", "export"],
+    )
     sample: int = option(2_000, "generate: prompts of each language, drawn at random", "generate")
     max_new_tokens: int = option(
         128, "generate: longest reply; a longer one is cut", "generate", "tokens"
@@ -90,58 +96,64 @@ class CurateSettings(Settings):
     )
 
 
-def main(argv: list[str] | None = None):
+def main(argv=None):
     settings = parse(CurateSettings, __doc__.splitlines()[0], argv)
-    if settings.step == "review" and Path(settings.name or "").name != settings.name:
+    step = settings.step
+    if step == "review" and Path(settings.name or "").name != settings.name:
         raise InputError("review needs --name: the reviewer's name, without slashes")
     state = settings.out / "curation"  # the results of all steps but the last
-    if settings.step == "generate":
-        paths = present(settings.data / "hateful", settings.languages, made_by="data/prepare.py")
-    elif settings.step == "check":
-        paths = present(state / "replies", settings.languages, made_by="curate.py generate")
-    else:
-        paths = present(state / "checks", settings.languages, made_by="curate.py check")
+    folder, made_by = {
+        "generate": (settings.data / "hateful", "data/prepare.py"),
+        "check": (state / "replies", "curate.py generate"),
+    }.get(step, (state / "checks", "curate.py check"))
+    paths = pair_files.present(folder, settings.languages, made_by)
 
     # 1) the steps that need a model
-    if settings.step in ("generate", "check"):
+    if step in ("generate", "check"):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
         settings = settings.resolved(device.type, config)
-        candidate = open_one("model", settings.model, device, dtype)
-        made_with = candidate.identity | settings.affecting(settings.step)
-        made_with |= {"instruction": INSTRUCTION}
+        candidate = candidates.open_one("model", settings.model, device, dtype)
+        how = settings.affecting(step)
+        made_with = candidate.identity | how | {"instruction": INSTRUCTION}
         hashes = {language: file_hash(path) for language, path in paths.items()}
         outputs.lock(settings.out)
-    if settings.step == "generate":
+    if step == "generate":
         folder = state / "replies"
         outputs.check_settings(folder, made_with | {"top_p": TOP_P}, hashes)
-        asking = Asking(
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            top_p=TOP_P,
-            batch_tokens=settings.batch_tokens,
-            seed=settings.seed,
+        sample = how.pop("sample")
+        generate(candidate, paths, folder, sample, evaluation.Asking(top_p=TOP_P, **how))
+    elif step == "check":
+        scorer = open_scorer(
+            settings.scorer,
+            settings.data,
+            device,
+            dtype,
+            perspective_url=GOOGLE_URL,
+            per_minute=60,
         )
-        generate(candidate, paths, folder, settings.sample, asking)
-    elif settings.step == "check":
-        service = {"perspective_url": GOOGLE_URL, "per_minute": 60}
-        scorer = open_scorer(settings.scorer, settings.data, device, dtype, **service)
         outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
         check(candidate, scorer, paths, state, settings.batch_tokens)
 
     # 2) the steps of people
     verdicts = state / "verdicts"
-    if settings.step == "review":
-        pairs = read_checked(*paths.values())
+    if step == "review":
+        pairs = pair_files.read_checked(*paths.values())
         ask_people(pairs, verdicts / f"{settings.name}.jsonl", settings.export, settings.sheet)
-    elif settings.step == "agreement":
-        ids = {pair["id"] for pair in read_checked(*paths.values())}
-        lines = list(review.agreement(review.read_all(verdicts), ids))
+    elif step == "agreement":
+        ids = {pair["id"] for pair in pair_files.read_checked(*paths.values())}
+        lines = review.agreement(review.read_all(verdicts), ids)
         print("\n".join(lines) or "there are no two reviewers to compare")
-    elif settings.step == "export":
-        reviewers = review.read_all(verdicts)
-        how = (settings.pairs, settings.unreviewed, settings.seed)
-        ledger = export(paths, reviewers, settings.data, settings.out, *how)
+    elif step == "export":
+        ledger = export(
+            paths,
+            review.read_all(verdicts),
+            settings.data,
+            settings.out,
+            settings.pairs,
+            settings.unreviewed,
+            settings.seed,
+        )
         if not any(ledger[name]["written"] for name in settings.languages if name in ledger):
             raise InputError(
                 f"{settings.out / 'instructions'}: no pair was kept; "
@@ -149,9 +161,7 @@ def main(argv: list[str] | None = None):
             )
 
 
-def generate(
-    candidate: Candidate, paths: dict[str, Path], folder: Path, sample: int, asking: Asking
-):
+def generate(candidate, paths, folder, sample, asking):
     """Have a model reply politely to hateful prompts, in the language of each prompt."""
     for language, path in paths.items():
         # 1) draw the prompts, and put the instruction before each
@@ -165,35 +175,35 @@ def generate(
         # 2) generate one reply to each
         result = folder / path.name
         if not result.exists():
-            progress = Progress(len(asked))
+            shown = progress.Progress(len(asked))
             with outputs.step(result, {}) as step:
-                plan = plan_replies(candidate, asked, step.unfinished, asking)
-                for done, _ in append_batches([plan]):
-                    progress.show(language, done)
-            progress.clear()
+                plan = evaluation.plan_replies(candidate, asked, step.unfinished, asking)
+                for done, _ in journal.append_batches([plan]):
+                    shown.show(language, done)
+            shown.clear()
         print(f"{language}: {len(asked):,} replies", flush=True)
 
 
-def check(candidate: Candidate, scorer, paths: dict[str, Path], state: Path, batch_tokens: int):
+def check(candidate, scorer, paths, state, batch_tokens):
     """Propose for each pair to keep it, or a reason to reject it."""
     scored = Scores(state / "scores" / f"{scorer.name}.jsonl", scorer)
     for language, path in paths.items():
         # 1) measure and judge the pairs, unless an earlier run did
         result = state / "checks" / path.name
         if not result.exists():
-            pairs = read_replies(path)
+            pairs = pair_files.read_replies(path)
             answers = scored.of([pair["response"] for pair in pairs], language)
             propose(pairs, answers, checks.likelihoods(candidate, pairs, batch_tokens))
-            write_jsonl(result, pairs)
+            pair_files.write_jsonl(result, pairs)
         # 2) count the proposals
-        pairs = read_checked(result)
-        counts = f"{tally(pairs, 'proposal')}; toxicity: {tally(pairs, 'status')}"
-        print(f"{language}: {counts}", flush=True)
+        pairs = pair_files.read_checked(result)
+        proposals = tally(pairs, "proposal")
+        print(f"{language}: {proposals}; toxicity: {tally(pairs, 'status')}", flush=True)
 
 
 def propose(
-    pairs: list[dict],
-    answers: list[tuple[float | None, str]],  # the scorer's (score, status) of each reply
+    pairs,
+    answers,  # the scorer's (score, status) of each reply
     likelihoods,  # (perplexity, topic score) of each reply
 ):
     """Add the measurements to the pairs, and the verdicts that they suggest."""
@@ -203,14 +213,14 @@ def propose(
         pair["perplexity"], pair["topic"] = likelihood
     # 2) a verdict on each pair by itself, then on pairs that resemble each other
     median = np.median([pair["perplexity"] for pair in pairs])
-    identify = open_detector("script")
+    identify = language_detector.open_detector("script")
     for pair in pairs:
         language = identify(pair["response"])
         pair["proposal"], pair["why"] = checks.judge(pair, language, median)
     checks.drop_copies(pairs)
 
 
-def ask_people(pairs: list[dict], path: Path, table: Path | None, filled: Path | None):
+def ask_people(pairs, path, table, filled):
     """Have a reviewer judge the pairs, in the terminal or in a spreadsheet."""
     # near copies are dropped in any case, so nobody needs to judge them
     pairs = [pair for pair in pairs if pair["proposal"] != checks.COPY]

@@ -12,10 +12,8 @@ from minitox.errors import InputError, UnusableLanguage
 from minitox.languages import NAMES
 from minitox.scorers import surrogate
 
-FOLDS = 5  # one of them is held out
 
-
-def scorer(source: Path, out: Path | None, seed: int) -> None:
+def scorer(source: Path, out: Path | None, seed: int):
     """Fit a scorer to detection/ files, and print its quality on held-out rows."""
     out = out or source.parent / "scorer.safetensors"
     tables = {}
@@ -31,20 +29,19 @@ def scorer(source: Path, out: Path | None, seed: int) -> None:
         except UnusableLanguage as error:
             print(f"{language}  left out: {error}")
             continue
-        row = "{rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}"
-        figures = row.format(**known[language]["held_out"])
-        print(f"{language}  {figures}", flush=True)
+        row = "{}  {rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}"
+        print(row.format(language, **known[language]["held_out"]), flush=True)
     if not tables:
         raise InputError(
             f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
         )
     # 2) all of them in one file
-    info = surrogate.SETTINGS | {"seed": seed, "languages": known}
-    files.write_tensors(out, tables, "surrogate", info)
+    about = surrogate.SETTINGS | {"seed": seed, "languages": known}
+    files.write_tensors(out, tables, "surrogate", about)
     print(f"wrote {out} ({len(tables)} languages, {out.stat().st_size / 1000:,.0f} kB)")
 
 
-def learn(path: Path, seed: int) -> tuple:  # -> (entries,) table, its record in the scorer's file
+def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
     """Fit a model to a detection/ file.
 
     Its held-out quality is that of a second model, which is fitted without one fold, on that fold.
@@ -54,8 +51,10 @@ def learn(path: Path, seed: int) -> tuple:  # -> (entries,) table, its record in
     scores = np.array([score for _, score in data])
     rows = np.fromiter(map(surrogate.ngrams, texts), dtype=object)
 
-    # 1) folds by a hash of the text, so that equal texts are in the same fold
-    folds = np.array([fold_of(text, seed) for text in texts])
+    # 1) five folds by a hash of the text, so that equal texts are in the same fold; the first is
+    # held out
+    digests = [sha256(f"{seed} {text}".encode()).hexdigest() for text in texts]
+    folds = np.array([int(digest, 16) % 5 for digest in digests])
     seen = folds > 0
     held_out = folds == 0
     for part in (seen, held_out):
@@ -71,17 +70,10 @@ def learn(path: Path, seed: int) -> tuple:  # -> (entries,) table, its record in
 
     # 3) the model of all rows
     table, offset = surrogate.fit(rows, scores, folds)
-    known = {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
-    return table, known
+    return table, {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
 
 
-def fold_of(text: str, seed: int) -> int:
-    """Return the number of the fold that a text is in."""
-    digest = sha256(f"{seed} {text}".encode()).hexdigest()
-    return int(digest, 16) % FOLDS
-
-
-def quality(predicted, scores) -> dict:  # (texts,), (texts,)
+def quality(predicted, scores):  # (texts,), (texts,)
     """Compare predicted with published scores.
 
     The figures are the AUC of toxic against clean texts, Pearson's correlation, and the expected

@@ -1,15 +1,19 @@
-"""The files that the steps of curate.py hand to each other, and summaries of what is in them."""
+"""The files of pairs that the steps of curate.py make, the last of which is for train.py."""
 
 import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
+import checks
+import numpy as np
+import review
+
 from minitox import files
 from minitox.errors import InputError
 
 
-def present(folder: Path, languages: list[str], made_by: str) -> dict[str, Path]:
+def present(folder: Path, languages, made_by: str) -> dict[str, Path]:
     """Return {language: file} of the languages that have a file in `folder`.
 
     InputError if there is none; it names the command that makes the files.
@@ -33,17 +37,15 @@ def read_replies(path: Path) -> list[dict]:
     pairs = {}
     for row in files.read_written(path, prompt=str, response=str | None, stopped=bool):
         # 1) the prompt without the instruction, and the reply, null if there was no room for one
-        asked = row["prompt"]
-        prompt = asked.partition("\n\n")[2]
+        prompt = row["prompt"].partition("\n\n")[2]
         response = (row["response"] or "").strip()
         # 2) the id
-        content = json.dumps([prompt, response])
-        digest = sha256(content.encode()).hexdigest()
+        digest = sha256(json.dumps([prompt, response]).encode()).hexdigest()
         name = f"{path.stem}-{digest[:16]}"
         pairs[name] = row | {
             "id": name,
             "language": path.stem,
-            "asked": asked,
+            "asked": row["prompt"],
             "prompt": prompt,
             "response": response,
         }
@@ -60,7 +62,7 @@ def read_checked(*paths: Path) -> list[dict]:
     return pairs
 
 
-def write_jsonl(path: Path, rows: list[dict]) -> None:
+def write_jsonl(path: Path, rows):
     """Write a file of JSON lines, or leave it as it is if that fails."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     with files.replacing(path) as temporary:
@@ -68,8 +70,82 @@ def write_jsonl(path: Path, rows: list[dict]) -> None:
         temporary.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
 
 
-def tally(rows: list[dict], field: str) -> str:
+def tally(rows, field: str) -> str:
     """List how many rows have each value of a field, the most frequent first."""
     counts = Counter(str(row.get(field)) for row in rows)
-    parts = [f"{number:,} {value}" for value, number in counts.most_common()]
-    return ", ".join(parts)
+    return ", ".join(f"{number:,} {value}" for value, number in counts.most_common())
+
+
+# The pairs to train on, and a ledger that counts why the others are left out
+
+
+def export(
+    paths,  # {language: file that `check` wrote}
+    reviewers,  # {reviewer: {pair id: verdict}}
+    data: Path,
+    out: Path,
+    most: int,  # pairs per language
+    unreviewed: bool,
+    seed: int,
+) -> dict:
+    """Write the pairs to train on, and return the ledger."""
+    # languages that an earlier export wrote stay in the ledger
+    ledger_path = out / "curation" / "ledger.json"
+    ledger = files.read_json(ledger_path) if ledger_path.exists() else {}
+    for language, path in paths.items():
+        pairs = read_checked(path)
+        final = out / "instructions" / path.name
+        if final.exists() and language not in ledger:
+            raise InputError(
+                f"{final} was not written by export; choose another --out, or move it away"
+            )
+        # 1) decide on each pair, and draw from those to keep
+        tests_path = data / "prompts" / path.name
+        test_rows = files.read_jsonl(tests_path) if tests_path.exists() else ()
+        tests = [files.text_field(where, row, "prompt") for where, row in test_rows]
+        decide(pairs, reviewers, tests, unreviewed)
+        kept = [pair for pair in pairs if pair["outcome"] == "keep"]
+        order = np.random.default_rng(seed).permutation(len(kept))
+        chosen = [kept[i] for i in order[:most]]
+        # 2) the ledger comes first: it tells the next export that the pairs are its own
+        ledger[language] = {
+            "written": len(chosen),
+            "outcomes": Counter(pair["outcome"] for pair in pairs),
+            "verdicts": review.tally(pairs, reviewers),
+            "test_prompts": len(tests),
+            "unreviewed": unreviewed,
+            "seed": seed,
+        }
+        files.write_json(ledger_path, ledger)
+        rows = [{"prompt": pair["prompt"], "response": pair["response"]} for pair in chosen]
+        write_jsonl(final, rows)  # as train.py reads them
+        # 3) report
+        warning = "; WARNING: some of these were not reviewed" if unreviewed else ""
+        print(
+            f"{language}: {len(chosen):,} written, {most - len(chosen):,} too few; "
+            f"of {tally(pairs, 'outcome')}; "
+            f"{len(tests):,} test prompts{warning}"
+        )
+    return ledger
+
+
+def decide(
+    pairs,
+    reviewers,
+    tests,  # prompts
+    unreviewed,  # use the check's proposal for pairs that nobody reviewed
+):
+    """Set each pair's outcome: "keep", or why it is left out."""
+    # 1) the majority of the reviewers decides, except on near copies, which they are not shown
+    for pair in pairs:
+        name = pair["id"]
+        votes = [verdicts[name] for verdicts in reviewers.values() if name in verdicts]
+        pair["outcome"] = review.majority(votes)
+        if unreviewed and pair["outcome"] == "not reviewed" or pair["proposal"] == checks.COPY:
+            pair["outcome"] = pair["proposal"]
+    # 2) nothing close to a test prompt is trained on, whatever the reviewers decided
+    kept = [pair for pair in pairs if pair["outcome"] == "keep"]
+    leaks = checks.near_copies([pair["prompt"] for pair in kept], tests)
+    for pair, is_leak in zip(kept, leaks, strict=True):
+        if is_leak:
+            pair["outcome"] = "near copy of a test prompt"

@@ -10,7 +10,6 @@ import json
 import sys
 from collections import Counter, defaultdict
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,62 +32,62 @@ MOST_LABELS = 500  # more than that is taken for a column of texts
 # One function for each command; its parameters are the command's options
 
 
-def ptp(source: Path, out: Path, score: str, most: int, seed: int, split: str) -> None:
+def ptp(source, out, score, most, seed, split):
     """Write detection/ from PolygloToxicityPrompts.  [paper §3.1]"""
     rows = drawn(files_of(source, split), score, most, seed)
     convert(out / "detection", ["no text", "no score", "between", "toxic", "clean"], rows)
 
 
-def rtp_lx(source: Path, out: Path) -> None:
+def rtp_lx(source, out):
     """Write prompts/ from RTP-LX.  [paper §4.2]"""
-    rows = chain.from_iterable(map(corpora.rtp_lx, files_of(source, "RTP")))
+    rows = rows_of(corpora.rtp_lx, files_of(source, "RTP"))
     convert(out / "prompts", ["NA or empty"], rows)
 
 
-def mmlu(source: Path, out: Path, subject: str, split: str) -> None:
+def mmlu(source, out, subject, split):
     """Write mmlu/ from a multilingual MMLU.  [paper §5.2]"""
-    rows = chain.from_iterable(corpora.mmlu(path, subject) for path in files_of(source, split))
+    rows = rows_of(corpora.mmlu, files_of(source, split), asked=subject)
     convert(out / "mmlu", ["other subject", "incomplete"], rows)
 
 
-def hate(source: list[Path], out: Path, **layout) -> None:
+def hate(source, out, **layout):
     """Add the hateful rows of a hate-speech corpus to hateful/.  [paper §3.2]"""
-    rows = chain.from_iterable(corpora.hate(path, **layout) for path in source)
+    rows = rows_of(corpora.hate, source, **layout)
     fates = ["no label", "no text", "not hateful", "duplicate", "already there"]
     convert(out / "hateful", fates, with_earlier(out / "hateful", rows))
 
 
-def drawn(paths: list[Path], score: str, most: int, seed: int):
+def rows_of(reader, paths, **how):
+    """Yield the rows of all files."""
+    for path in paths:
+        yield from reader(path, **how)
+
+
+def drawn(paths, score, most, seed):
     """Yield the rows of PolygloToxicityPrompts, at most `most` toxic and clean ones per language.
 
     The files are read twice, so that no rows are kept in memory.
     """
 
-    def rows():
-        return chain.from_iterable(corpora.ptp(path, score) for path in paths)
-
     # 1) count the rows of each language and class
-    totals = Counter()
-    for name, fate, _ in rows():
-        if fate in ("toxic", "clean"):
-            totals[name, fate] += 1
+    rows = rows_of(corpora.ptp, paths, score=score)
+    totals = Counter((name, fate) for name, fate, _ in rows if fate in ("toxic", "clean"))
 
     # 2) draw the positions of those to take
     chosen = {}
     for kind, total in totals.items():
         rng = np.random.default_rng([seed, *"".join(kind).encode()])
-        positions = rng.choice(total, min(total, most), replace=False)
-        chosen[kind] = set(positions.tolist())
+        chosen[kind] = set(rng.choice(total, min(total, most), replace=False).tolist())
 
     # 3) take them
     seen = Counter()
-    for name, fate, row in rows():
+    for name, fate, row in rows_of(corpora.ptp, paths, score=score):
         kind = (name, fate)
         yield name, fate, row if seen[kind] in chosen.get(kind, ()) else None
         seen[kind] += 1
 
 
-def with_earlier(folder: Path, rows):
+def with_earlier(folder, rows):
     """Yield the prompts that are in `folder` already, and each new prompt in `rows` once."""
     fates = {}  # language -> {hash of a prompt: the fate of the next row with this prompt}
     for name, fate, row in rows:
@@ -114,7 +113,7 @@ def with_earlier(folder: Path, rows):
         yield name, fate, None if fate else row
 
 
-def convert(folder: Path, fates: list[str], rows) -> None:
+def convert(folder, fates, rows):
     """Write rows to folder/<language>.jsonl, all files or none, and count them by fate."""
     counts = defaultdict(Counter)  # name -> {fate: rows}
     opened = {}  # language -> file
@@ -132,8 +131,7 @@ def convert(folder: Path, fates: list[str], rows) -> None:
             if not row:
                 continue
             if language not in opened:
-                final = folder / f"{language}.jsonl"
-                temporary = stack.enter_context(files.replacing(final))
+                temporary = stack.enter_context(files.replacing(folder / f"{language}.jsonl"))
                 file = open(temporary, "w", encoding="utf-8", errors="backslashreplace")
                 opened[language] = stack.enter_context(file)
             opened[language].write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -146,7 +144,7 @@ def convert(folder: Path, fates: list[str], rows) -> None:
     print(f"wrote {folder} ({total:,} lines in {names})")
 
 
-def print_counts(counts: dict[str, Counter], fates: list[str]) -> None:
+def print_counts(counts, fates):
     """Print a table of the rows by name and fate, and name the languages that are left out."""
     columns = ["rows", *fates, "written"]
     # 1) sort the names into the two lists
@@ -167,31 +165,41 @@ def print_counts(counts: dict[str, Counter], fates: list[str]) -> None:
 
 
 def add(
-    commands, name: str, make, about: str, source: str, out: str = "folder to write into", **more
-) -> argparse.ArgumentParser:
-    """Add a command that calls `make` with its options; the texts are for --help."""
+    commands,
+    name,
+    make,
+    about,
+    source,
+    about_out="folder to write into",
+    nargs=None,
+    **defaults,
+):
+    """Add a command that calls `make` with its options; return a function that adds an option.
+
+    `defaults` takes precedence over the default of --out, and not over those of later options.
+    """
     command = commands.add_parser(name, help=about, description=about, formatter_class=Help)
-    command.add_argument("source", metavar="SOURCE", type=Path, help=source, **more)
-    command.add_argument("--out", type=Path, default=Path("data/paper"), help=out)
-    command.set_defaults(make=make)
-    return command
+    command.add_argument("source", metavar="SOURCE", type=Path, help=source, nargs=nargs)
+    command.add_argument("--out", type=Path, default=Path("data/paper"), help=about_out)
+    command.set_defaults(make=make, **defaults)
+    return command.add_argument
 
 
-def add_ptp(commands) -> None:
-    command = add(
+def add_ptp(commands):
+    option = add(
         commands,
         "ptp",
         ptp,
         "PolygloToxicityPrompts -> detection/: texts scored above 0.5 or below 0.2, at random.",
         "folder with ptp-<lang>/full-*.parquet, or one file, parquet or JSON Lines",
     )
-    command.add_argument(
+    option(
         "--score",
         choices=["text", "prompt"],
         default="text",
         help="use whole texts, or the prompts that they begin with",
     )
-    command.add_argument(
+    option(
         "--each",
         dest="most",
         metavar="N",
@@ -199,8 +207,8 @@ def add_ptp(commands) -> None:
         default=5_000,
         help="maximum number of toxic, and of clean, texts per language",
     )
-    command.add_argument("--seed", type=int, default=0, help="random seed of the choice of texts")
-    command.add_argument(
+    option("--seed", type=int, default=0, help="random seed of the choice of texts")
+    option(
         "--split",
         choices=["full", "small", "wildchat"],
         default="full",
@@ -208,58 +216,47 @@ def add_ptp(commands) -> None:
     )
 
 
-def add_mmlu(commands) -> None:
-    command = add(
-        commands,
-        "mmlu",
-        mmlu,
-        "Multilingual MMLU -> mmlu/: the questions of one subject.",
-        "file or folder of Okapi, m_mmlu, Global-MMLU or MMMLU",
-    )
-    command.add_argument(
-        "--subject", default="high_school_geography", help="subject of the questions"
-    )
-    command.add_argument("--split", default="test", help="which files to read in a folder")
-
-
-def add_hate(commands, name: str, layout: dict) -> None:
-    defaults = dict(layout)
-    about = f"{defaults.pop('about')} -> hateful/: adds the prompts that are labelled hateful."
-    source = "CSV, TSV, JSON, JSON Lines or parquet file"
-    command = add(commands, name, hate, about, source, nargs="+")
+def add_hate(commands, name, about, **layout):
     # the options describe a layout; a known corpus has one, which they can change
-    required = not defaults
-    column = {"metavar": "COLUMN", "required": required}
-    command.add_argument("--text", help="column of the texts", **column)
-    command.add_argument("--label", nargs="+", help="columns of the labels", **column)
-    command.add_argument(
+    required = not layout
+    option = add(
+        commands,
+        name,
+        hate,
+        f"{about} -> hateful/: adds the prompts that are labelled hateful.",
+        "CSV, TSV, JSON, JSON Lines or parquet file",
+        nargs="+",
+        **{"encoding": "utf-8-sig", **layout},
+    )
+    option("--text", metavar="COLUMN", required=required, help="column of the texts")
+    option("--label", metavar="COLUMN", required=required, nargs="+", help="columns of the labels")
+    option(
         "--hateful",
         metavar="LABEL",
         nargs="+",
         required=required,
         help="labels, of which any one means hateful",
     )
-    command.add_argument(
+    option(
         "--language",
         metavar="CODE",
         help="language, or the column that has it; default: from the file's name",
     )
-    command.add_argument("--encoding", default="utf-8-sig", help="encoding of a CSV file")
-    command.add_argument(
+    option("--encoding", help="encoding of a CSV file")
+    option(
         "--separator",
         metavar="CHARACTER",
         help="separator in a CSV file; default: the most frequent one in its header",
     )
-    command.add_argument(
+    option(
         "--source",
         metavar="NAME",
         dest="name",
         default=name,
         help="name of the corpus in the written rows",
     )
-    command.set_defaults(**{"origin": None, **defaults})
     if name == "davidson":
-        command.add_argument(
+        option(
             "--offensive",
             dest="hateful",
             action="store_const",
@@ -268,29 +265,33 @@ def add_hate(commands, name: str, layout: dict) -> None:
         )
 
 
-def add_scorer(commands) -> None:
-    command = add(
+def main(argv=None):
+    # 1) the command line
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help)
+    commands = parser.add_subparsers(metavar="CORPUS", required=True)
+    add_ptp(commands)
+    add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")
+    option = add(
+        commands,
+        "mmlu",
+        mmlu,
+        "Multilingual MMLU -> mmlu/: the questions of one subject.",
+        "file or folder of Okapi, m_mmlu, Global-MMLU or MMMLU",
+    )
+    option("--subject", default="high_school_geography", help="subject of the questions")
+    option("--split", default="test", help="which files to read in a folder")
+    for name, layout in corpora.HATE.items():
+        add_hate(commands, name, **layout)
+    option = add(
         commands,
         "scorer",
         scorer,
         "Fit the default scorer to published scores, and print its quality on held-out rows.",
         'folder of <lang>.jsonl, {"text": ..., "toxicity": 0..1}',
         "file to write; default: scorer.safetensors beside SOURCE",
+        out=None,
     )
-    command.set_defaults(out=None)
-    command.add_argument("--seed", type=int, default=0, help="random seed of the held-out rows")
-
-
-def main(argv=None) -> None:
-    # 1) the command line
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help)
-    commands = parser.add_subparsers(metavar="CORPUS", required=True)
-    add_ptp(commands)
-    add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")
-    add_mmlu(commands)
-    for name, layout in corpora.HATE.items():
-        add_hate(commands, name, layout)
-    add_scorer(commands)
+    option("--seed", type=int, default=0, help="random seed of the held-out rows")
     # 2) the command
     options = vars(parser.parse_args(argv))
     make = options.pop("make")

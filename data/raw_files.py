@@ -9,14 +9,12 @@ from minitox.errors import InputError
 from minitox.files import read_jsonl
 from minitox.languages import NAMES
 
-DATA_FILES = (".parquet", ".json", ".jsonl", ".csv")  # what is looked for in a folder
-
 
 def read(
     path: Path,
-    columns: list[str] | None = None,  # of a parquet file: those to read; None: all
-    encoding: str = "utf-8-sig",  # of a CSV file
-    separator: str | None = None,  # of a CSV file; None: the most frequent one in its header
+    columns=None,  # of a parquet file: those to read; None: all
+    encoding="utf-8-sig",  # of a CSV file
+    separator=None,  # of a CSV file; None: the most frequent one in its header
 ):
     """Yield (where, row) for each row of a parquet, JSON, JSON Lines or CSV file.
 
@@ -40,7 +38,7 @@ def read(
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
-def read_parquet(path: Path, columns: list[str] | None):
+def read_parquet(path, columns):
     """Yield the rows of a parquet file, 1,000 in memory at once."""
     try:
         from pyarrow import parquet
@@ -53,16 +51,15 @@ def read_parquet(path: Path, columns: list[str] | None):
             yield f"{path}: row {number}", row
 
 
-def read_array(path: Path):
+def read_array(path):
     """Yield the objects in a JSON array."""
     for number, row in enumerate(json.loads(path.read_bytes()), start=1):
         if not isinstance(row, dict):
-            kind = type(row).__name__
-            raise ValueError(f"item {number}: expected a JSON object, found {kind}")
+            raise ValueError(f"item {number}: expected a JSON object, found {type(row).__name__}")
         yield f"{path}: item {number}", row
 
 
-def read_csv(path: Path, encoding: str, separator: str | None):
+def read_csv(path, encoding, separator):
     """Yield the rows of a CSV file with a header."""
     last = 0  # line where the last good row ends
     try:
@@ -95,8 +92,7 @@ def cell(
 ):
     """Return the value in a column that the corpus must have; InputError if it has none."""
     if column not in row:
-        columns = ", ".join(map(str, row))
-        raise InputError(f"{where}: no column {column!r} in {columns}; {advice}")
+        raise InputError(f"{where}: no column {column!r} in {', '.join(map(str, row))}; {advice}")
     return row[column]
 
 
@@ -115,15 +111,13 @@ def files_of(source: Path, word: str) -> list[Path]:
     paths = []
     for path in sorted(source.rglob("*")):
         words = [path.parent.name, *re.split(r"[-_.]", path.stem)]
-        if path.suffix in DATA_FILES and word in words:
+        if path.suffix in (".parquet", ".json", ".jsonl", ".csv") and word in words:
             paths.append(path)
-    if paths:
-        return paths
-    if not source.is_file():
+    if not paths and not source.is_file():
         raise InputError(
             f"{source}: no data file with {word!r} in its name; keep the published file names"
         )
-    return [source]
+    return paths or [source]
 
 
 def language_of(path: Path) -> str | None:
@@ -137,10 +131,11 @@ def language_of(path: Path) -> str | None:
         name = re.split(r"-\d", part)[0].lower()
         words = re.split(r"[-_. ]", name)
         # 2) those that name a language, or look like a code in a name of few words
-        languages = []
-        for word in words:
-            if word in codes or len(words) < 4 and re.fullmatch("[a-z]{2}", word):
-                languages.append(codes.get(word, word))
+        languages = [
+            codes.get(word, word)
+            for word in words
+            if word in codes or len(words) < 4 and re.fullmatch("[a-z]{2}", word)
+        ]
         # 3) the first that is one of the sixteen, as es in ES_LA; none is in SW_KE
         for language in languages:
             if language in NAMES:

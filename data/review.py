@@ -33,14 +33,13 @@ WARNING = (
     "These texts are hateful and may be distressing. Each verdict is saved immediately, "
     "so you can stop at any time. Press q to quit, any other key to begin"
 )
-Verdicts = dict[str, str]  # {pair id: verdict} of one reviewer
 LONGEST = 5_000  # characters of a prompt or reply that are shown
 
 
 # Verdict files
 
 
-def read(path: Path) -> Verdicts:
+def read(path: Path) -> dict:
     """Return a reviewer's {id: verdict}, without a last line that was not completely written.
 
     InputError names any other malformed line.
@@ -53,12 +52,12 @@ def read(path: Path) -> Verdicts:
     return verdicts
 
 
-def read_all(folder: Path) -> dict[str, Verdicts]:
+def read_all(folder: Path) -> dict:
     """Return {reviewer: {id: verdict}}."""
     return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
 
 
-def save(path: Path, verdicts: Verdicts) -> None:
+def save(path: Path, verdicts):
     """Append verdicts, {id: verdict}; they are on disk when this returns."""
     append(path, [{"id": pair, "verdict": verdict} for pair, verdict in verdicts.items()])
 
@@ -74,16 +73,17 @@ def keys():
     key, are returned as one unknown key, so that none of them becomes a verdict.
     """
 
-    def next_line() -> str:
-        line = sys.stdin.readline() or "q"
-        return line.strip().lower()
+    def next_key():
+        if is_terminal:
+            typed = os.read(0, 64).replace(b"\x04", b"q")  # Ctrl-D ends the input as well
+            typed = typed.decode("utf-8", "replace")
+        else:
+            typed = sys.stdin.readline()
+        return (typed or "q").strip().lower()
 
-    def next_key() -> str:
-        typed = os.read(0, 64).replace(b"\x04", b"q") or b"q"  # Ctrl-D ends the input as well
-        return typed.decode("utf-8", "replace").strip().lower()
-
-    if not sys.stdin.isatty():
-        yield next_line
+    is_terminal = sys.stdin.isatty()
+    if not is_terminal:
+        yield next_key
         return
     before = termios.tcgetattr(0)
     tty.setcbreak(0)  # keys arrive without Enter
@@ -93,7 +93,7 @@ def keys():
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def ask(pairs: list[dict], path: Path) -> None:
+def ask(pairs, path: Path):
     """Show the pairs without a verdict one at a time, and save each verdict, until "q" is typed."""
     mine = read(path)
     place = None  # index of the pair on the screen; len(pairs): all have a verdict
@@ -107,11 +107,9 @@ def ask(pairs: list[dict], path: Path) -> None:
             elif key != "b" or place is None:
                 unjudged = (i for i, pair in enumerate(pairs) if pair["id"] not in mine)
                 place = next(unjudged, len(pairs))
-            text = "You have judged every pair"
-            if place < len(pairs):
-                text = as_shown(pairs[place], mine)
-            number = min(place + 1, len(pairs))
-            print(f"\n{text}\n{number:,} of {len(pairs):,}: {HELP}", flush=True)
+            is_pair = place < len(pairs)
+            text = as_shown(pairs[place], mine) if is_pair else "You have judged every pair"
+            print(f"\n{text}\n{min(place + 1, len(pairs)):,} of {len(pairs):,}: {HELP}", flush=True)
 
             # 2) wait for a known key
             key = next_key()
@@ -120,20 +118,17 @@ def ask(pairs: list[dict], path: Path) -> None:
                 key = next_key()
 
             # 3) save the verdict
-            if key in KEYS and place < len(pairs):
-                pair = pairs[place]["id"]
-                mine[pair] = KEYS[key]
-                save(path, {pair: KEYS[key]})
+            if key in KEYS and is_pair:
+                verdict = {pairs[place]["id"]: KEYS[key]}
+                mine |= verdict
+                save(path, verdict)
 
 
-def as_shown(pair: dict, mine: Verdicts) -> str:
+def as_shown(pair, mine):
     """Return a pair as text, with control characters escaped so that the terminal ignores them."""
-    proposal = f"{pair['proposal']} {pair['why']}"
-    verdict = ""
-    if pair["id"] in mine:
-        verdict = f"; your verdict: {mine[pair['id']]}"
+    verdict = f"; your verdict: {mine[pair['id']]}" if pair["id"] in mine else ""
     return (
-        f"{pair['language']}; proposed verdict: {proposal}{verdict}\n"
+        f"{pair['language']}; proposed verdict: {pair['proposal']} {pair['why']}{verdict}\n"
         f"  prompt: {shown(pair['prompt'], LONGEST)}\n"
         f"  reply:  {shown(pair['response'], LONGEST)}"
     )
@@ -142,7 +137,7 @@ def as_shown(pair: dict, mine: Verdicts) -> str:
 # In a spreadsheet
 
 
-def write_sheet(pairs: list[dict], mine: Verdicts, path: Path) -> None:
+def write_sheet(pairs, mine, path: Path):
     """Write a tab-separated table in which a reviewer fills in the verdicts.
 
     `read_sheet` takes only the ids and the verdicts from it; the texts are there to be read.
@@ -160,15 +155,13 @@ def write_sheet(pairs: list[dict], mine: Verdicts, path: Path) -> None:
             sheet.writerow([as_cell(row[column]) for column in columns])
 
 
-def as_cell(value: str) -> str:
+def as_cell(value):
     """Return a text as a cell that a spreadsheet does not take for a formula."""
     text = shown(value, LONGEST)
-    if text.startswith(("=", "+", "-", "@")):
-        return "'" + text
-    return text
+    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
 
 
-def read_sheet(pairs: list[dict], path: Path) -> Verdicts:
+def read_sheet(pairs, path: Path) -> dict:
     """Return {id: verdict} of a table in which verdicts were filled in, as words or keys.
 
     InputError names the first bad line.
@@ -196,15 +189,14 @@ def read_sheet(pairs: list[dict], path: Path) -> Verdicts:
             if verdict:
                 verdicts[pair] = KEYS.get(verdict, verdict)
     except csv.Error as error:  # such as a quote without an end, which would swallow the rest
-        line = sheet.line_num + 1
-        raise InputError(f"{path}:{line}: {error}; no verdict was imported") from None
+        raise InputError(f"{path}:{sheet.line_num + 1}: {error}; no verdict was imported") from None
     return verdicts
 
 
 # Agreement
 
 
-def kappa(both: list[tuple]) -> float:
+def kappa(both):
     """Compute Cohen's kappa of two reviewers' verdicts, (first's, second's) for each pair.
 
     1: they always agree; 0: no more often than by chance; NaN: they could not have disagreed.
@@ -219,8 +211,8 @@ def kappa(both: list[tuple]) -> float:
     return (observed - chance) / (1 - chance)
 
 
-def agreement(reviewers: dict[str, Verdicts], ids: set[str]):
-    """Yield a line for each two reviewers on the pairs that both judged.
+def agreement(reviewers, ids):
+    """Yield a line for each two reviewers on the pairs, by id, that both judged.
 
     It gives kappa of keeping against rejecting, and kappa of all verdicts.
     """
@@ -235,18 +227,18 @@ def agreement(reviewers: dict[str, Verdicts], ids: set[str]):
         yield line
 
 
-def agreed(both: list[tuple]) -> str:
+def agreed(both):
     """Describe in how many pairs two reviewers agree."""
     alike = sum(x == y for x, y in both)
     return f"{alike:,} alike, kappa {kappa(both):.2f}"
 
 
-def tally(pairs: list[dict], reviewers: dict[str, Verdicts]) -> dict[str, Counter[str]]:
+def tally(pairs, reviewers) -> dict:
     """Return {reviewer: {verdict: number of pairs}}."""
     counts = {}
     for reviewer, verdicts in reviewers.items():
-        judged = [pair["id"] for pair in pairs if pair["id"] in verdicts]
-        counts[reviewer] = Counter(verdicts[pair] for pair in judged)
+        judged = [verdicts[pair["id"]] for pair in pairs if pair["id"] in verdicts]
+        counts[reviewer] = Counter(judged)
     return counts
 
 

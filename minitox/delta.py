@@ -20,7 +20,7 @@ from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
 from minitox.run import script
 
-INTEGER = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+INTEGER = {"float32": torch.int32, "bfloat16": torch.int16, "float16": torch.int16}
 
 
 def write(base: Path, tuned: Path, path: Path) -> int:
@@ -55,9 +55,9 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
         raise InputError(f"{out} exists already; choose another folder")
     tensors, about = read_tensors(path, "delta", "patch")
     as_written(path, about, base=str, tuned=str, dtype=str)
-    dtype = getattr(torch, about["dtype"], None)
-    if dtype not in INTEGER:
+    if about["dtype"] not in INTEGER:
         raise InputError(f"{path} is broken: its dtype is {about['dtype']!r}")
+    dtype = getattr(torch, about["dtype"])
 
     # 2) which of its two models is this?
     model = checkpoint.load(folder, dtype=dtype)
@@ -89,7 +89,7 @@ def apply(model: LanguageModel, tensors: dict[str, torch.Tensor], path: Path) ->
 
 def integers(weight: torch.Tensor) -> torch.Tensor:
     """The same bits as integers, sharing memory."""
-    return weight.view(INTEGER[weight.dtype])
+    return weight.view(INTEGER[str(weight.dtype).removeprefix("torch.")])
 
 
 def add_to(digest, name: str, weight: torch.Tensor) -> None:

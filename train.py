@@ -3,9 +3,9 @@
     python train.py                                         # the toy, after detect.py
     python train.py --model DIR --data DIR --out DIR        # your own
 
-Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model folder
-OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to resume.
-[paper §3.3]
+Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
+folder OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to
+resume. [paper §3.3]
 """
 
 from functools import partial
@@ -226,7 +226,7 @@ def write_record(folder: Path, record: dict, base: Path, rows: dict[str, torch.T
 
 
 def print_results(models: Path, plans: list[Plan], delta_base: Path | None) -> None:
-    """Print what became of each model, from its run.json; write patches if a base is given."""
+    """Print the results of all models, from their run.json; write patches if a base is given."""
     results = {}
     for plan in plans:
         if delta_base is not None:

@@ -1,8 +1,8 @@
 """A model sharded over several processes (FSDP2): load, save, and plain tensors for the method.
 
 Each process holds some rows of every weight of every layer. The method sees only plain tensors:
-`local` gives the rows that this process holds, `local_rows` the part of a mask that belongs to them.
-Without several processes a weight is not sharded, and all these functions return what they are given.
+`local` gives the rows that this process holds, `local_rows` the part of a mask that belongs to
+them. In a single process no weight is sharded, and all these functions return what they are given.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Interventions without training: a neuron is a row, so scaling its output is scaling its row.
 
-AURA [Suau et al., 2024] scales a neuron down by how toxic it is; Damp scales all toxic neurons alike;
-Det0 sets them to zero. They act on the outputs of gate_proj, up_proj and down_proj alike, so what an
-intermediate unit passes on is scaled up to three times.
+AURA [Suau et al., 2024] scales a neuron down by how toxic it is; Damp scales all toxic neurons
+alike; Det0 sets them to zero. They act on the outputs of gate_proj, up_proj and down_proj alike, so
+what an intermediate unit passes on is scaled up to three times.
 """
 
 import numpy as np

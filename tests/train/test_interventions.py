@@ -1,4 +1,4 @@
-"""AURA, Damp and Det0: scaling a neuron's output in a running model is scaling its row in the weights."""
+"""AURA, Damp and Det0: scaling a neuron's output is scaling its row in the weights."""
 
 import numpy as np
 import pytest
@@ -9,62 +9,85 @@ from minitox import neurons
 from minitox.lm import checkpoint
 from minitox.train import interventions
 
+FACTORS = {
+    "aura": lambda auroc: 1 - 2 * (auroc - 0.5),  # [Suau et al., 2024]
+    "damp": lambda auroc: 0.3,
+    "det0": lambda auroc: 0.0,
+}
+
 
 @pytest.fixture
 def auroc(folder, tmp_path):
     return write_neurons(tmp_path / "en.safetensors", folder)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(
-    "method, factor",
-    [
-        ("aura", lambda auroc: 1 - 2 * (auroc - 0.5)),  # [Suau et al., 2024]
-        ("damp", lambda auroc: 0.3),
-        ("det0", lambda auroc: 0.0),
-    ],
-)
-def test_folding_equals_scaling_outputs_with_hooks(folder, auroc, method, factor):
-    hooked, folded, ids = (
-        checkpoint.load(folder),
-        checkpoint.load(folder),
-        torch.arange(4, 44).view(2, 20),
-    )
+def fold(model, scale: dict[str, np.ndarray]) -> None:
+    """Fold the factors into a model."""
+    weights = {name: model.get_submodule(name).weight for name in scale}
+    factors = {name: torch.from_numpy(values) for name, values in scale.items()}
+    interventions.fold(weights, factors)
+
+
+def scale_outputs(model, auroc: dict, factor_of) -> None:
+    """Multiply the output of each neuron of AUROC above 0.5, while the model runs."""
+
+    def hook(factors):
+        return lambda module, inputs, output: output * factors
+
     for name, values in auroc.items():
-        alpha = torch.tensor([factor(value) if value > 0.5 else 1.0 for value in values.tolist()])
-        hooked.get_submodule(name).register_forward_hook(
-            lambda module, inputs, output, alpha=alpha: output * alpha
-        )
-    interventions.fold(folded, interventions.scales(method, auroc, neurons.select(auroc), damp=0.3))
+        factors = [factor_of(value) if value > 0.5 else 1.0 for value in values.tolist()]
+        model.get_submodule(name).register_forward_hook(hook(torch.tensor(factors)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", FACTORS)
+def test_folding_equals_scaling_the_outputs_of_a_running_model(folder, auroc, method):
+    ids = torch.arange(4, 44).view(2, 20)
     before = checkpoint.load(folder)(ids)
-    assert (hooked(ids) - folded(ids)).abs().max() <= 1e-5 < (hooked(ids) - before).abs().max()
+    running = checkpoint.load(folder)
+    scale_outputs(running, auroc, FACTORS[method])
+    expected = running(ids)
+
+    folded = checkpoint.load(folder)
+    fold(folded, interventions.scales(method, auroc, neurons.select(auroc), damp=0.3))
+    assert (expected - folded(ids)).abs().max() <= 1e-5 < (expected - before).abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("method", ["aura", "damp", "det0"])
+@pytest.mark.parametrize("method", FACTORS)
 def test_neurons_outside_the_mask_keep_every_bit(folder, auroc, dtype, method):
-    model, before = checkpoint.load(folder, dtype=dtype), checkpoint.load(folder, dtype=dtype)
+    before = checkpoint.load(folder, dtype=dtype).state_dict()
+    model = checkpoint.load(folder, dtype=dtype)
     mask = neurons.select(auroc, 0.7)
-    interventions.fold(model, interventions.scales(method, auroc, mask, damp=0.5))
-    for (name, old), (_, new) in zip(before.named_parameters(), model.named_parameters()):
-        rows = torch.from_numpy(
-            mask.get(name.removesuffix(".weight"), np.zeros(len(old), dtype=bool))
-        )
+    fold(model, interventions.scales(method, auroc, mask, damp=0.5))
+    for name, new in model.state_dict().items():
+        old = before[name]
+        module = name.removesuffix(".weight")
+        rows = torch.zeros(len(old), dtype=torch.bool)
+        if module in mask:
+            rows = torch.from_numpy(mask[module])
+            assert (old[rows] != new[rows]).any(dim=1).all()
         assert torch.equal(old[~rows], new[~rows])
-        assert not rows.any() or (old[rows] != new[rows]).any(dim=1).all()
+
+
+def test_in_bfloat16_the_product_is_rounded_and_not_the_factor():
+    weight = torch.rand(50, 50, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    factors = torch.linspace(0, 1, 50)
+    expected = (weight.float() * factors[:, None]).to(torch.bfloat16)
+    assert not torch.equal(weight * factors.to(torch.bfloat16)[:, None], expected)
+    interventions.fold({"gate": weight}, {"gate": factors})
+    assert torch.equal(weight, expected)
 
 
 def test_aura_never_amplifies():
     auroc = {"gate": np.array([0.1, 0.5, 0.75, 1.0], dtype=np.float32)}
-    everything = {"gate": np.ones(4, dtype=bool)}
-    assert interventions.scales("aura", auroc, everything, damp=0.5)["gate"].tolist() == [
-        1.0,
-        1.0,
-        0.5,
-        0.0,
-    ]
+    every_neuron = {"gate": np.ones(4, dtype=bool)}
+    scale = interventions.scales("aura", auroc, every_neuron, damp=0.5)
+    assert scale["gate"].tolist() == [1.0, 1.0, 0.5, 0.0]
 
 
 def test_several_languages_are_combined_by_their_mean_auroc():
-    mean = interventions.combine([{"gate": np.array([0.9, 0.4])}, {"gate": np.array([0.3, 0.8])}])
+    german = {"gate": np.array([0.9, 0.4])}
+    english = {"gate": np.array([0.3, 0.8])}
+    mean = interventions.combine([german, english])
     assert mean["gate"].tolist() == pytest.approx([0.6, 0.6])

@@ -1,83 +1,111 @@
-"""The method in miniature: one neuron makes the model rude, and tuning that neuron, or another, shows what tuning does.
+"""The method in miniature: one neuron makes a model rude, and tuning that neuron cures it.
 
-In the last layer of a random model, neuron 17 of gate_proj answers one word, TRIGGER, and what it writes makes RUDE the likeliest
-next word. The model is tuned to say POLITE instead, with a single row of weights free to move.
+In the last layer of a random model, neuron 17 of gate_proj responds to one word, TRIGGER, and its
+output makes RUDE the likeliest next word. The model is tuned to reply POLITE instead, with a single
+row of weights free to move.
 """
+
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from test_finetune import tune
 from tiny import write_model
+from tuning import HYPER
 
 from minitox import neurons
-from minitox.train.pairs import Pair, Pairs
-from minitox.train.strategies import Stage
+from minitox.train.loss import add_gradients, chunked_reply_loss, reply_loss_and_gradients
+from minitox.train.optim import MaskedAdamW
+from minitox.train.pairs import Pair
+from minitox.train.row_optim import RowAdamW
+from minitox.train.strategies import weight_rows
+from minitox.train.tune import tune
 
-TRIGGER, RUDE, POLITE, END, PLANTED = 50, 60, 70, 1, 17
+# token ids; no random prompt has one below 80
+TRIGGER = 50
+RUDE = 60
+POLITE = 70
+END = 1
+
+PLANTED = 17
 GATE = "model.layers.1.mlp.gate_proj"
+
+# the definition, and its fast twin
+IMPLEMENTATIONS = [(MaskedAdamW, reply_loss_and_gradients), (RowAdamW, chunked_reply_loss)]
 
 
 @pytest.fixture
 def planted(tmp_path):
+    """The random model with the planted neuron."""
     model = write_model(tmp_path / "planted", tie_word_embeddings=False)
-    mlp, embedding = model.model.layers[1].mlp, model.model.embed_tokens.weight
-    embedding[TRIGGER] *= 10  # else the untrained attention drowns what the word is
-    mlp.gate_proj.weight[PLANTED] = mlp.up_proj.weight[PLANTED] = (
-        embedding[TRIGGER] / embedding[TRIGGER].norm()
-    )
+    mlp = model.model.layers[1].mlp
+    embedding = model.model.embed_tokens.weight
+    embedding[TRIGGER] *= 10  # otherwise the untrained attention drowns the word out
+    direction = embedding[TRIGGER] / embedding[TRIGGER].norm()
+    mlp.gate_proj.weight[PLANTED] = direction
+    mlp.up_proj.weight[PLANTED] = direction
     mlp.down_proj.weight[:, PLANTED] = 3 * model.lm_head.weight[RUDE]
     return model
 
 
 def prompts(seed: int, count: int, last: int) -> list[list[int]]:
+    """Random prompts that end with the word `last`."""
     rng = np.random.default_rng(seed)
     return [[0, *rng.integers(80, 300, 5).tolist(), last] for _ in range(count)]
 
 
 @torch.no_grad()
-def rudeness(model, last=TRIGGER) -> float:
-    """The share of prompts, none of them trained on, after which the model would say RUDE."""
-    return (
-        (model(torch.tensor(prompts(seed=1, count=40, last=last)))[:, -1].argmax(-1) == RUDE)
-        .float()
-        .mean()
-        .item()
-    )
+def rudeness(model, last: int = TRIGGER) -> float:
+    """The share of new prompts after which RUDE is the likeliest next word."""
+    logits = model(torch.tensor(prompts(seed=1, count=40, last=last)))[:, -1]  # (B, V)
+    return (logits.argmax(-1) == RUDE).float().mean().item()
 
 
-def tune_one(model, neuron: int, path) -> None:
+def tune_one(model, neuron: int, make_optimizer, loss_and_gradients) -> None:
     """Tune one row of gate_proj on polite replies."""
-    mask = {
-        name: np.zeros(rows, dtype=bool) for name, rows in neurons.module_rows(model.config).items()
-    }
+    # 1) which neurons
+    mask = {}
+    for name, rows in neurons.module_rows(model.config).items():
+        mask[name] = np.zeros(rows, dtype=bool)
     mask[GATE][neuron] = True
-    pairs = [
-        Pair([*prompt, POLITE, END], len(prompt), "")
-        for prompt in prompts(seed=0, count=40, last=TRIGGER)
-    ]
-    tune(
-        model,
-        [Stage("all", mask, ["en"])],
-        {"en": Pairs(pairs, [], 0, 0, "")},
-        path,
-        lr=0.02,
-        epochs=5,
+    rows = weight_rows(model, mask)
+    weights = {name: model.get_parameter(name).requires_grad_(True) for name in rows}
+
+    # 2) on which pairs
+    pairs = []
+    for prompt in prompts(seed=0, count=40, last=TRIGGER):
+        pairs.append(Pair([*prompt, POLITE, END], start=len(prompt), where=""))
+
+    # 3) the loop
+    optimizer = make_optimizer(weights, rows, decay=HYPER.weight_decay)
+    hyper = replace(HYPER, lr=0.02, epochs=5)
+    gradients = partial(
+        add_gradients, model, micro_batch_tokens=1_000, loss_and_gradients=loss_and_gradients
     )
+    for _ in tune(optimizer, pairs, hyper, gradients):
+        pass
 
 
 def test_the_planted_neuron_makes_the_model_rude_after_its_word_and_only_there(planted):
-    assert rudeness(planted) > 0.9 and rudeness(planted, last=55) < 0.1
+    assert rudeness(planted) > 0.9
+    assert rudeness(planted, last=55) < 0.1
 
 
-def test_tuning_the_neuron_that_causes_rudeness_changes_what_the_model_says(planted, tmp_path):
-    tune_one(planted, PLANTED, tmp_path / "checkpoint")
+@pytest.mark.parametrize("make_optimizer, loss_and_gradients", IMPLEMENTATIONS)
+def test_tuning_the_neuron_that_causes_rudeness_changes_the_replies(
+    planted, make_optimizer, loss_and_gradients
+):
+    tune_one(planted, PLANTED, make_optimizer, loss_and_gradients)
     assert rudeness(planted) < 0.5
 
 
+@pytest.mark.parametrize("make_optimizer, loss_and_gradients", IMPLEMENTATIONS)
 @pytest.mark.parametrize("neuron", [3, 20, 41])
-def test_tuning_a_random_neuron_of_the_same_kind_does_not(planted, tmp_path, neuron):
+def test_tuning_a_random_neuron_of_the_same_kind_does_not(
+    planted, neuron, make_optimizer, loss_and_gradients
+):
     before = planted.get_submodule(GATE).weight[neuron].clone()
-    tune_one(planted, neuron, tmp_path / "checkpoint")
+    tune_one(planted, neuron, make_optimizer, loss_and_gradients)
     assert not torch.equal(planted.get_submodule(GATE).weight[neuron], before)  # it was tuned,
-    assert rudeness(planted) > 0.9  # to no avail
+    assert rudeness(planted) > 0.9  # and the model is as rude as before

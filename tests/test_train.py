@@ -1,241 +1,325 @@
-"""train.py as its user meets it: what it makes, what it prints and proves, how it fails, how it goes on."""
+"""train.py as a user meets it: models, proofs, printed tables, errors, and reruns."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
+from tuning import assert_same_models
 
 from minitox import delta, neurons
+from minitox.errors import InputError
+from minitox.files import read_json
 from minitox.lm import checkpoint
-from minitox.train import optim
+from minitox.lm.config import read_config
+from minitox.run import neuron_files
+from minitox.train.row_optim import RowAdamW
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import train  # noqa: E402
 
+DEFAULT = ["full", "per-language", "multilingual", "random", "aura"]
+
+
+class Setup:
+    """A small run of two languages, whose neurons are known."""
+
+    def __init__(self, home: Path):
+        self.model = home / "model"
+        self.data = home / "data"
+        self.out = home / "out"
+        write_model(self.model)
+        for seed, language in enumerate(("de", "en")):
+            write_pairs(self.pair_file(language), 20, seed)
+            write_neurons(self.neuron_file(language), self.model, seed)
+
+    @property
+    def models(self) -> Path:
+        return self.out / "models"
+
+    def pair_file(self, language: str) -> Path:
+        return self.data / "instructions" / f"{language}.jsonl"
+
+    def neuron_file(self, language: str) -> Path:
+        return self.out / "neurons" / f"{language}.safetensors"
+
+    def arguments(self, *more: str) -> list[str]:
+        folders = ["--model", self.model, "--data", self.data, "--out", self.out]
+        return [*map(str, folders), "--languages", "de,en", *more]
+
+    def train(self, *more: str) -> None:
+        train.main(self.arguments(*more))
+
+    def record(self, model: str) -> dict:
+        """The run.json of a model."""
+        return read_json(self.models / model / "run.json")
+
+    def weights(self, model: str) -> dict:
+        return load_file(self.models / model / "model.safetensors")
+
+    def files(self) -> dict[str, bytes]:
+        """The content of every file of every model."""
+        contents = {}
+        for path in self.models.rglob("*"):
+            if path.is_file():
+                contents[str(path.relative_to(self.models))] = path.read_bytes()
+        return contents
+
 
 @pytest.fixture
 def setup(tmp_path):
-    """Arguments of a small run: two languages, whose neurons are known."""
-    write_model(tmp_path / "model")
-    for seed, language in enumerate(("de", "en")):
-        write_pairs(tmp_path / "data" / "instructions" / f"{language}.jsonl", 20, seed)
-        write_neurons(
-            tmp_path / "out" / "neurons" / f"{language}.safetensors", tmp_path / "model", seed
-        )
-    return [
-        "--model",
-        str(tmp_path / "model"),
-        "--data",
-        str(tmp_path / "data"),
-        "--out",
-        str(tmp_path / "out"),
-        "--languages",
-        "de,en",
-    ]
+    return Setup(tmp_path)
 
 
-def models(setup) -> Path:
-    return Path(setup[5]) / "models"
+@pytest.fixture
+def error(setup, capsys):
+    """Run the script as a user would; the one line that says what is wrong."""
+
+    def run(*more: str) -> str:
+        text = error_of(train.main, setup.arguments(*more), capsys)
+        assert text.count("\n") == 1 and text.startswith("error: ")
+        return text
+
+    return run
 
 
-def run_of(setup, name: str) -> dict:
-    return json.loads((models(setup) / name / "run.json").read_text())
+def change_neurons(setup, change) -> None:
+    """Apply `change` to the AUROCs in the German neuron file."""
+    path = setup.neuron_file("de")
+    rows = neurons.module_rows(read_config(setup.model))
+    auroc, about = neuron_files.read_neurons(path, rows)
+    change(auroc)
+    neuron_files.write_neurons(path, auroc, about)
 
 
-def everything_in(folder: Path) -> dict:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+# Models and proofs
 
 
-def fails(setup, capsys, *more) -> str:
-    """Run as a user would; the one line that says what is wrong."""
-    error = error_of(train.main, [*setup, *more], capsys)
-    assert error.count("\n") == 1 and error.startswith("error: ")
-    return error
-
-
-def test_the_default_makes_the_paper_s_three_and_two_controls(setup, capsys):
-    train.main(setup)
+def test_the_default_makes_the_paper_s_three_models_and_two_controls(setup, capsys):
+    setup.train()
     printed = capsys.readouterr().out
-    names = ["full", "per-language", "multilingual", "random", "aura"]
-    assert sorted(path.name for path in models(setup).iterdir()) == sorted(names)
-    for name in names:
-        assert (models(setup) / name / "tokenizer.json").exists()
-        assert checkpoint.load(models(setup) / name)
-        found = run_of(setup, name)
-        proof, rows = (
-            found["proof"],
-            sum(weight.numel() for weight in checkpoint.load(models(setup) / name).parameters()),
-        )
-        assert proof["frozen_weights"] + proof["tuned_weights"] == rows and proof["changed"] > 0.9
-        assert f"{proof['tuned_weights']:,}" in printed and set(found["unseen"]) == {"de", "en"}
-    assert run_of(setup, "full")["proof"]["frozen_weights"] == 0
-    assert [stage["name"] for stage in run_of(setup, "per-language")["stages"]] == ["de", "en"]
+    assert sorted(path.name for path in setup.models.iterdir()) == sorted(DEFAULT)
+    for name in DEFAULT:
+        assert (setup.models / name / "tokenizer.json").exists()
+        model = checkpoint.load(setup.models / name)
+        weights = sum(weight.numel() for weight in model.parameters())
+        record = setup.record(name)
+        proof = record["proof"]
+        assert proof["frozen_weights"] + proof["tuned_weights"] == weights
+        assert proof["changed"] > 0.9
+        assert f"{proof['tuned_weights']:,}" in printed
+        assert record["validation"].keys() == {"de", "en"}
+    assert setup.record("full")["proof"]["frozen_weights"] == 0
+    stages = setup.record("per-language")["stages"]
+    assert [stage["name"] for stage in stages] == ["de", "en"]
 
 
-def test_what_is_frozen_is_what_no_mask_chose(setup):
-    train.main([*setup, "--strategy", "per-language", "--threshold", "0.8"])
-    base, tuned = (
-        load_file(folder / "model.safetensors")
-        for folder in (Path(setup[1]), models(setup) / "per-language")
-    )
-    masks = [
-        neurons.select(
-            read_neurons(
-                Path(setup[5]) / "neurons" / f"{language}.safetensors",
-                neurons.module_rows(train.read_config(Path(setup[1]))),
-            )[0],
-            0.8,
-        )
-        for language in ("de", "en")
-    ]
+def test_the_rows_that_moved_are_those_that_a_mask_chose(setup):
+    setup.train("--strategy", "per-language", "--threshold", "0.8")
+    rows = neurons.module_rows(read_config(setup.model))
+    masks = []
+    for language in ("de", "en"):
+        auroc, _ = neuron_files.read_neurons(setup.neuron_file(language), rows)
+        masks.append(neurons.select(auroc, 0.8))
     union = neurons.union(masks)
-    for name in base:
-        moved = (base[name] != tuned[name]).reshape(len(base[name]), -1).any(dim=1).numpy()
-        assert np.array_equal(
-            moved, union.get(name.removesuffix(".weight"), np.zeros(len(moved), dtype=bool))
-        )
+    tuned = setup.weights("per-language")
+    for name, base in load_file(setup.model / "model.safetensors").items():
+        moved = (base != tuned[name]).reshape(len(base), -1).any(dim=1).numpy()
+        no_row = np.zeros(len(base), dtype=bool)
+        assert np.array_equal(moved, union.get(name.removesuffix(".weight"), no_row))
 
 
 def test_the_proof_notices_a_single_frozen_weight_that_moved(setup, monkeypatch):
-    """An optimizer that lets decay touch one row it should not."""
-    honest = optim.RowAdamW.step
+    """An optimizer that lets decay reach a frozen row."""
+    right_step = RowAdamW.step
 
-    def careless(self, lr, scale=1.0):
-        honest(self, lr, scale)
+    def wrong_step(self, lr, scale=1.0):
+        right_step(self, lr, scale)
         name = next(name for name, rows in self.rows.items() if rows is not None)
         frozen = min(set(range(len(self.weights[name]))) - set(self.rows[name].tolist()))
         self.weights[name].data[frozen, 0] *= 1 - 1e-6
 
-    monkeypatch.setattr(optim.RowAdamW, "step", careless)
-    with pytest.raises(RuntimeError, match="frozen rows of .* differ from those of"):
-        train.main([*setup, "--strategy", "multilingual"])
-    assert not (models(setup) / "multilingual").exists()
+    monkeypatch.setattr(RowAdamW, "step", wrong_step)
+    with pytest.raises(RuntimeError, match="frozen rows of .* differ from those of the base"):
+        setup.train("--strategy", "multilingual")
+    assert not (setup.models / "multilingual").exists()
 
 
-def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
-    setup, capsys, monkeypatch
-):
-    train.main(setup)
-    before, table = (
-        everything_in(models(setup)),
-        capsys.readouterr().out.split("What became of it")[1],
-    )
-    monkeypatch.setattr(train.finetune, "tune", None)
-    train.main(setup)
-    assert (
-        everything_in(models(setup)) == before
-        and capsys.readouterr().out.split("What became of it")[1] == table
-    )
+def test_the_reference_trains_the_same_models(setup, tmp_path):
+    """The readable optimizer and loss; of full, one micro-batch a step."""
+    names = ["full", "per-language", "multilingual"]
+    arguments = ["--batch-tokens", "10000", "--strategy", *names]
+    setup.train(*arguments)
+    shutil.move(setup.models, tmp_path / "fast")
+    setup.train(*arguments, "--reference")
+    assert_same_models(setup.models, tmp_path / "fast", names, setup.model)
 
 
-def test_strategies_run_alone_are_the_ones_run_together(setup):
-    train.main(setup)
-    together = everything_in(models(setup))
-    for name in ("full", "aura", "multilingual"):
-        train.shutil.rmtree(models(setup) / name)
-        train.main([*setup, "--strategy", name])
-    assert everything_in(models(setup)) == together
-
-
-def test_rows_and_masked_train_the_same_model(setup, tmp_path):
-    train.main([*setup, "--strategy", "multilingual"])
-    rows = load_file(models(setup) / "multilingual" / "model.safetensors")
-    setup[5] = str(tmp_path / "masked")
-    train.main(
-        [
-            *setup,
-            "--strategy",
-            "multilingual",
-            "--optimizer",
-            "masked",
-            "--neurons",
-            str(tmp_path / "out" / "neurons"),
-        ]
-    )
-    masked = load_file(models(setup) / "multilingual" / "model.safetensors")
-    assert all(torch.allclose(rows[name], masked[name], atol=1e-4) for name in rows)
+def test_the_reference_trains_the_same_rows_from_many_micro_batches(setup, tmp_path):
+    names = ["per-language", "multilingual"]
+    arguments = ["--batch-tokens", "30", "--strategy", *names]
+    setup.train(*arguments)
+    shutil.move(setup.models, tmp_path / "fast")
+    setup.train(*arguments, "--reference")
+    assert_same_models(setup.models, tmp_path / "fast", names, setup.model)
 
 
 def test_the_patch_leads_from_the_base_to_the_model(setup, tmp_path):
-    train.main([*setup, "--strategy", "multilingual", "--threshold", "0.9", "--delta"])
-    patch = models(setup) / "multilingual.delta.safetensors"
-    assert patch.stat().st_size < (Path(setup[1]) / "model.safetensors").stat().st_size / 2
-    delta.toggle(Path(setup[1]), patch, tmp_path / "applied")
-    assert (tmp_path / "applied" / "model.safetensors").read_bytes() == (
-        models(setup) / "multilingual" / "model.safetensors"
-    ).read_bytes()
+    setup.train("--strategy", "multilingual", "--threshold", "0.9", "--delta")
+    patch = setup.models / "multilingual.delta.safetensors"
+    assert patch.stat().st_size < (setup.model / "model.safetensors").stat().st_size / 2
+    delta.toggle(setup.model, patch, tmp_path / "applied")
+    applied = (tmp_path / "applied" / "model.safetensors").read_bytes()
+    assert applied == (setup.models / "multilingual" / "model.safetensors").read_bytes()
 
 
-def test_the_order_of_languages_is_the_one_asked_for(setup, capsys):
-    train.main([*setup, "--strategy", "per-language", "--order", "en,de"])
-    assert [stage["name"] for stage in run_of(setup, "per-language")["stages"]] == ["en", "de"]
-    assert "--order leaves out de" in fails(setup, capsys, "--order", "en")
+# Languages
+
+
+def test_the_order_of_languages_is_the_one_asked_for(setup, error):
+    setup.train("--strategy", "per-language", "--order", "en,de")
+    stages = setup.record("per-language")["stages"]
+    assert [stage["name"] for stage in stages] == ["en", "de"]
+    assert "--order leaves out de" in error("--order", "en")
 
 
 def test_one_model_for_each_language(setup):
-    train.main([*setup, "--strategy", "per-language", "--independent"])
-    assert sorted(path.name for path in models(setup).iterdir()) == [
-        "per-language-de",
-        "per-language-en",
-    ]
+    setup.train("--strategy", "per-language", "--independent")
+    names = sorted(path.name for path in setup.models.iterdir())
+    assert names == ["per-language-de", "per-language-en"]
 
 
 @pytest.mark.parametrize(
     "missing, consequence",
     [
-        (
-            "out/neurons/de.safetensors",
-            "no neuron counts as toxic in it, and its pairs are not used",
-        ),
-        (
-            "data/instructions/de.jsonl",
-            "its neurons are not tuned, unless another language has them too",
-        ),
+        (Setup.neuron_file, "no neuron counts as toxic in it, and its pairs are not used"),
+        (Setup.pair_file, "its neurons are not tuned, unless another language has them too"),
     ],
 )
 def test_a_language_with_neurons_or_pairs_alone_is_named_and_skipped(
-    setup, tmp_path, capsys, missing, consequence
+    setup, capsys, error, missing, consequence
 ):
-    (tmp_path / missing).unlink()
-    train.main([*setup, "--strategy", "multilingual"])
+    path = missing(setup, "de")
+    path.unlink()
+    setup.train("--strategy", "multilingual")
     printed = capsys.readouterr().out
-    assert f"skipped de: {tmp_path / missing} does not exist" in printed and consequence in printed
-    assert run_of(setup, "multilingual")["settings"]["languages"] == ["en"]
-    assert "nothing to do" in fails([*setup[:-1], "de"], capsys)
+    assert f"skipped de: {path} does not exist" in printed
+    assert consequence in printed
+    assert setup.record("multilingual")["settings"]["languages"] == ["en"]
+    assert "nothing to do" in error("--languages", "de")
 
 
-def test_full_needs_no_neurons_and_interventions_no_pairs(setup, tmp_path):
-    train.shutil.rmtree(tmp_path / "data")
-    train.main([*setup, "--strategy", "aura", "damp", "det0"])
-    assert run_of(setup, "aura")["unseen"] == {} and run_of(setup, "aura")["settings"][
-        "languages"
-    ] == ["de", "en"]
-    train.shutil.rmtree(tmp_path / "out" / "neurons")
-    write_pairs(tmp_path / "data" / "instructions" / "de.jsonl", 20)
-    train.main([*setup, "--strategy", "full"])
+def test_full_needs_no_neurons_and_interventions_need_no_pairs(setup):
+    shutil.rmtree(setup.data)
+    setup.train("--strategy", "aura", "damp", "det0")
+    record = setup.record("aura")
+    assert record["validation"] == {}
+    assert record["settings"]["languages"] == ["de", "en"]
+    shutil.rmtree(setup.out / "neurons")
+    write_pairs(setup.pair_file("de"), 20)
+    setup.train("--strategy", "full")
 
 
-def test_long_pairs_are_dropped_and_counted(setup, tmp_path, capsys):
-    write_jsonl(
-        tmp_path / "data" / "instructions" / "de.jsonl",
-        [{"prompt": "ox", "response": "soup"}] * 3 + [{"prompt": "ox", "response": "green " * 90}],
-    )
-    train.main(
-        [*setup, "--strategy", "multilingual"]
-    )  # the limit of 512 is more than the model's 64 positions
-    words = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
-    assert words[0:3] == ["3", "0", "1"] and int(words[3]) > 64
+def test_pairs_that_an_intervention_cannot_use_do_not_matter_to_it(setup, capsys):
+    setup.train("--strategy", "aura")
+    expected = setup.record("aura")["proof"]
+    shutil.rmtree(setup.models)
+    # no pairs in one language, and only too long ones in the other
+    setup.pair_file("de").unlink()
+    setup.train("--strategy", "aura", "--max-tokens", "4")
+    assert setup.record("aura")["proof"] == expected
+    setup.train("--strategy", "det0", "--language", "de")
+    assert "skipped" not in capsys.readouterr().out
+
+
+def test_interventions_scale_by_the_auroc_of_one_language_or_by_the_mean():
+    aurocs = {"de": {"gate": np.array([0.9, 0.4])}, "en": {"gate": np.array([0.3, 0.8])}}
+    assert train.scaling_auroc(aurocs, "de") is aurocs["de"]
+    assert train.scaling_auroc(aurocs, None)["gate"].tolist() == pytest.approx([0.6, 0.6])
+    assert train.scaling_auroc({}, None) is None
+    with pytest.raises(InputError, match="--language fr is not one of de, en, the usable ones"):
+        train.scaling_auroc(aurocs, "fr")
+
+
+def test_long_pairs_are_dropped_and_counted(setup, capsys):
+    short = {"prompt": "ox", "response": "soup"}
+    long = {"prompt": "ox", "response": "green " * 90}
+    write_jsonl(setup.pair_file("de"), [short, short, short, long])
+    # the default limit of 512 tokens is more than the model's 64 positions
+    setup.train("--strategy", "multilingual")
+    cells = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
+    assert cells[0:3] == ["3", "0", "1"]
+    assert int(cells[3]) > 64
+
+
+def test_a_language_without_a_neuron_is_shown_and_left_out(setup, capsys):
+    def silence(auroc):
+        for values in auroc.values():
+            values[:] = 0
+
+    change_neurons(setup, silence)
+    setup.train("--strategy", "per-language")
+    assert "per-language de 0 0% 0 " in " ".join(capsys.readouterr().out.split())
+    stages = setup.record("per-language")["stages"]
+    assert [len(stage["losses"]) for stage in stages] == [0, 3]
+
+
+# Reruns and other settings
+
+
+def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
+    setup, capsys, monkeypatch
+):
+    setup.train()
+    before = setup.files()
+    table = capsys.readouterr().out.split("Results")[1]
+    for function in ("make", "validation_losses", "prove"):
+        monkeypatch.setattr(train.training, function, None)
+    setup.train()
+    assert setup.files() == before
+    assert capsys.readouterr().out.split("Results")[1] == table
+
+
+def test_strategies_run_alone_are_the_ones_run_together(setup):
+    setup.train()
+    together = setup.files()
+    for name in ("full", "aura", "multilingual"):
+        shutil.rmtree(setup.models / name)
+        setup.train("--strategy", name)
+    assert setup.files() == together
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--lr", "0.5"], "lr was 0.004"),
+        (["--seed", "1"], "seed was 0"),
+        (["--threshold", "0.6"], "threshold was 0.5"),
+        (["--dtype", "bfloat16"], "dtype was"),
+        (["--reference"], "reference was False"),
+    ],
+)
+def test_results_of_other_settings_are_not_mixed(setup, error, change, message):
+    setup.train("--strategy", "multilingual")
+    before = setup.files()
+    assert message in error("--strategy", "multilingual", *change)
+    assert setup.files() == before
+
+
+def test_results_of_other_pairs_or_neurons_are_not_mixed(setup, error):
+    setup.train("--strategy", "multilingual")
+    write_pairs(setup.pair_file("de"), 21)
+    assert "its data was" in error("--strategy", "multilingual")
+    write_pairs(setup.pair_file("de"), 20)
+    write_neurons(setup.neuron_file("de"), setup.model, seed=7)
+    assert "its neurons was" in error("--strategy", "multilingual")
+
+
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -246,25 +330,20 @@ def test_long_pairs_are_dropped_and_counted(setup, tmp_path, capsys):
             "module model.layers.1.mlp.up_proj is missing",
         ),
         (
-            lambda auroc: auroc.update(
-                {"model.layers.1.mlp.up_proj": np.zeros(47, dtype=np.float32)}
-            ),
+            lambda auroc: auroc.update({"model.layers.1.mlp.up_proj": np.zeros(47)}),
             "model.layers.1.mlp.up_proj has shape [47]",
         ),
     ],
 )
-def test_neurons_that_do_not_fit_the_model_are_refused(setup, capsys, change, message):
-    path = Path(setup[5]) / "neurons" / "de.safetensors"
-    auroc, info = read_neurons(path, neurons.module_rows(train.read_config(Path(setup[1]))))
-    change(auroc)
-    write_neurons(path, auroc, info)
-    assert message in fails(setup, capsys)
+def test_neurons_that_do_not_fit_the_model_are_refused(setup, error, change, message):
+    change_neurons(setup, change)
+    assert message in error()
 
 
-def test_neurons_of_another_model_are_refused(setup, capsys):
-    write_model(Path(setup[1]), seed=5)
-    assert "de.safetensors was found in another model than this one" in fails(setup, capsys)
-    assert not models(setup).exists()
+def test_neurons_of_another_model_are_refused(setup, error):
+    write_model(setup.model, seed=5)
+    assert "de.safetensors was made from another model; run detect.py on this one" in error()
+    assert not setup.models.exists()
 
 
 @pytest.mark.parametrize(
@@ -276,71 +355,28 @@ def test_neurons_of_another_model_are_refused(setup, capsys):
     ],
 )
 def test_a_broken_pair_names_file_line_and_field_and_nothing_is_written(
-    setup, tmp_path, capsys, line, message
+    setup, error, line, message
 ):
-    with open(tmp_path / "data" / "instructions" / "de.jsonl", "a") as file:
+    with open(setup.pair_file("de"), "a") as file:
         file.write(line + "\n")
-    assert message in fails(setup, capsys)
-    assert not models(setup).exists()
-
-
-def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, capsys):
-    assert "--strategy per-language: no neuron is chosen" in fails(
-        setup, capsys, "--threshold", "1"
-    )
-    assert not models(setup).exists()
-
-
-def test_a_language_without_a_neuron_is_shown_and_left_out(setup, capsys):
-    path = Path(setup[5]) / "neurons" / "de.safetensors"
-    auroc, info = read_neurons(path, neurons.module_rows(train.read_config(Path(setup[1]))))
-    write_neurons(path, {name: values * 0 for name, values in auroc.items()}, info)
-    train.main([*setup, "--strategy", "per-language"])
-    assert "per-language de 0 0% 0 " in " ".join(capsys.readouterr().out.split())
-    assert [len(stage["losses"]) for stage in run_of(setup, "per-language")["stages"]] == [0, 3]
+    assert message in error()
+    assert not setup.models.exists()
 
 
 @pytest.mark.parametrize(
-    "change, named",
-    [
-        (["--lr", "0.5"], "lr was 0.004"),
-        (["--seed", "1"], "seed was 0"),
-        (["--threshold", "0.6"], "threshold was 0.5"),
-        (["--dtype", "bfloat16"], "dtype was"),
-    ],
+    "name", ["per-language", "multilingual", "random", "shared", "specific", "aura", "det0"]
 )
-def test_results_of_another_setting_are_not_mixed(setup, capsys, change, named):
-    train.main([*setup, "--strategy", "multilingual"])
-    before = everything_in(models(setup))
-    assert named in fails(setup, capsys, "--strategy", "multilingual", *change)
-    assert everything_in(models(setup)) == before
+def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, error, name):
+    message = f"--strategy {name}: no neuron is chosen; choose a lower --threshold"
+    assert message in error("--threshold", "1", "--strategy", name)
+    assert not setup.models.exists()
 
 
-def test_results_of_other_pairs_or_neurons_are_not_mixed(setup, tmp_path, capsys):
-    train.main([*setup, "--strategy", "multilingual"])
-    write_pairs(tmp_path / "data" / "instructions" / "de.jsonl", 21)
-    assert "its data was" in fails(setup, capsys, "--strategy", "multilingual")
-    write_pairs(tmp_path / "data" / "instructions" / "de.jsonl", 20)
-    write_neurons(tmp_path / "out" / "neurons" / "de.safetensors", tmp_path / "model", seed=7)
-    assert "its neurons was" in fails(setup, capsys, "--strategy", "multilingual")
-
-
-def test_scaling_neurons_down_needs_no_pairs(setup, tmp_path, capsys):
-    train.main([*setup, "--strategy", "aura"])
-    expected = run_of(setup, "aura")["proof"]
-    shutil.rmtree(models(setup))
-    (
-        tmp_path / "data" / "instructions" / "de.jsonl"
-    ).unlink()  # no pairs of the one language, and of the other only such as are too long
-    train.main([*setup, "--strategy", "aura", "--max-tokens", "4"])
-    assert run_of(setup, "aura")["proof"] == expected
-    train.main([*setup, "--strategy", "det0", "--language", "de"])
-    assert "skipped" not in capsys.readouterr().out
-
-
-def test_a_loss_that_explodes_says_where(setup, capsys):
-    error = fails(setup, capsys, "--strategy", "multilingual", "--lr", "1e30", "--warmup", "0")
-    assert "step 2 of 5 (all): the loss is " in error and ".jsonl:" in error
+def test_a_loss_that_explodes_names_the_step_and_its_pairs(setup, error):
+    text = error("--strategy", "multilingual", "--lr", "1e30", "--warmup", "0")
+    assert "all: step 2 of 5: the loss is " in text
+    assert ".jsonl:" in text
+    assert "try a lower --lr" in text
 
 
 @pytest.mark.parametrize(
@@ -348,11 +384,11 @@ def test_a_loss_that_explodes_says_where(setup, capsys):
     [
         (["--strategy", "ful"], "invalid choice: 'ful'"),
         (["--threshold", "0.6", "--top-share", "0.1"], "not allowed with argument"),
-        (["--unseen", "1.5"], "1.5 is not between 0 and 1"),
+        (["--validation-share", "1.5"], "1.5 is not between 0 and 1"),
         (["--lr", "0"], "invalid positive float value"),
         (["--dtype", "float16"], "gradients vanish in float16"),
         (["--language", "fr"], "--language fr is not one of de, en"),
     ],
 )
-def test_wrong_arguments_say_what_is_right(setup, capsys, arguments, message):
-    assert message in error_of(train.main, [*setup, *arguments], capsys)
+def test_a_wrong_argument_is_named_with_what_is_right(setup, capsys, arguments, message):
+    assert message in error_of(train.main, setup.arguments(*arguments), capsys)

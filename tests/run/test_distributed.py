@@ -1,4 +1,7 @@
-"""Several processes: the same files as one makes, whole although each holds a part, and an end for all when one fails."""
+"""Several processes: the same files as one process writes, and an end for all when one fails.
+
+The tests start real processes with torchrun.
+"""
 
 import os
 import shutil
@@ -10,11 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny import TOY
+from tuning import assert_same_models
 
-from minitox.files import read_json
-from minitox.run import distributed
+from minitox.run import distributed, sharding
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -23,124 +25,95 @@ import evaluate  # noqa: E402
 import train  # noqa: E402
 
 LANGUAGES = ["--languages", "en,zh"]
-TUNE = [
-    *LANGUAGES,
-    "--pairs",
-    "32",
-    "--epochs",
-    "2",
-    "--checkpoint-steps",
-    "2",
-]  # every step has a piece for both processes
+# every step has micro-batches for both processes
+TUNE = [*LANGUAGES, "--pairs", "32", "--epochs", "2", "--checkpoint-steps", "2"]
+CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 
 
-def command(processes: int, script, arguments: list[str]) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        str(script),
-        *arguments,
-    ]
+def command(processes: int, script: Path | str, *arguments: str) -> list[str]:
+    """The command that runs a script in several processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc-per-node", str(processes), str(script), *arguments]
 
 
-def torchrun(processes: int, script, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def run(
+    processes: int, script: Path | str, *arguments: str, folder: Path = ROOT
+) -> subprocess.CompletedProcess:
+    """Run a script in several processes, in the working directory `folder`."""
     return subprocess.run(
-        command(processes, script, arguments),
+        command(processes, script, *arguments),
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         timeout=120,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
-def files_in(folder: Path) -> dict:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The content of every file in a folder."""
+    contents = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            contents[str(path.relative_to(folder))] = path.read_bytes()
+    return contents
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """What a single process makes of the toy, in two languages."""
+    """The output folder of a single process: neurons and models of the toy, in two languages."""
     out = tmp_path_factory.mktemp("alone")
     detect.main(["--out", str(out), *LANGUAGES])
     train.main(["--out", str(out), *TUNE])
     return out
 
 
-def with_neurons_of(alone: Path, out: Path) -> Path:
-    shutil.copytree(alone / "neurons", out / "neurons")
-    return out
+@pytest.fixture
+def out(alone, tmp_path):
+    """An output folder with the neuron files alone."""
+    shutil.copytree(alone / "neurons", tmp_path / "out" / "neurons")
+    return tmp_path / "out"
 
 
-@pytest.mark.parametrize("processes, more", [(2, []), (4, []), (2, ["--spread"])])
+# The three scripts
+
+
+@pytest.mark.parametrize("processes, more", [(2, []), (4, []), (2, ["--shard"])])
 def test_detect_writes_the_same_bytes_with_any_number_of_processes(
     processes, more, alone, tmp_path
 ):
-    result = torchrun(processes, "detect.py", "--out", str(tmp_path / "out"), *LANGUAGES, *more)
+    result = run(processes, "detect.py", "--out", str(tmp_path / "out"), *LANGUAGES, *more)
     assert result.returncode == 0, result.stderr
     assert files_in(tmp_path / "out" / "neurons") == files_in(alone / "neurons")
     assert result.stdout.count("Table 2.") == 1  # one process prints
 
 
-def assert_same_models(ours: Path, theirs: Path, names, base: Path = TOY / "model") -> None:
-    """Frozen rows equal to the bit, tuned rows to a millionth of their length."""
-    before = load_file(base / "model.safetensors")
-    for name in names:
-        proofs = [read_json(folder / name / "run.json")["proof"] for folder in (ours, theirs)]
-        assert proofs[0] == proofs[1]
-        a, b = (load_file(folder / name / "model.safetensors") for folder in (ours, theirs))
-        for weight in before:
-            rows, other = (
-                a[weight].flatten(1) if a[weight].dim() > 1 else a[weight][None],
-                b[weight].view_as(a[weight]),
-            )
-            difference = (rows - other.reshape(rows.shape)).norm(dim=1)
-            frozen = (a[weight] == before[weight]).reshape(len(rows), -1).all(dim=1)
-            assert not difference[frozen].any(), (name, weight)
-            assert (difference <= 1e-6 * rows.norm(dim=1)).all(), (
-                name,
-                weight,
-                (difference / rows.norm(dim=1)).max(),
-            )
-
-
 @pytest.mark.parametrize(
-    "optimizer, names",
-    [("rows", ["full", "per-language", "multilingual", "aura"]), ("masked", ["multilingual"])],
+    "more, names",
+    [
+        ([], ["full", "per-language", "multilingual", "aura"]),
+        (["--reference"], ["multilingual"]),
+    ],
 )
-def test_train_makes_the_same_models_with_two_processes(optimizer, names, alone, tmp_path):
-    out = with_neurons_of(alone, tmp_path / "out")
-    result = torchrun(
-        2, "train.py", "--out", str(out), *TUNE, "--optimizer", optimizer, "--strategy", *names
-    )
+def test_train_makes_the_same_models_with_two_processes(more, names, alone, out):
+    result = run(2, "train.py", "--out", str(out), *TUNE, *more, "--strategy", *names)
     assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == sorted(names)
-    assert_same_models(tmp_path / "out" / "models", alone / "models", names)
-    assert result.stdout.count("What became of it") == 1
+    assert sorted(path.name for path in (out / "models").iterdir()) == sorted(names)
+    assert_same_models(out / "models", alone / "models", names, TOY / "model")
+    assert result.stdout.count("Results") == 1
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(pid) for pid in pids]
 
 
-@pytest.mark.skipif(
-    not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(),
-    reason="needs /proc to find the processes",
-)
-def test_when_one_process_is_killed_both_end_and_any_number_of_them_goes_on(alone, tmp_path):
+@pytest.mark.skipif(not CHILDREN.exists(), reason="needs /proc to find the processes")
+def test_when_one_process_is_killed_both_end_and_any_number_of_them_resumes(alone, out, tmp_path):
+    # 1) two processes, until there is a checkpoint
     arguments = ["--strategy", "multilingual", *TUNE]
-    out = with_neurons_of(alone, tmp_path / "out")
     process = subprocess.Popen(
-        command(2, "train.py", ["--out", str(out), *arguments]),
+        command(2, "train.py", "--out", str(out), *arguments),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -150,137 +123,168 @@ def test_when_one_process_is_killed_both_end_and_any_number_of_them_goes_on(alon
     while not saved.exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
+
+    # 2) one of them is killed
     workers = children(process.pid)
     os.kill(workers[-1], signal.SIGKILL)
-    assert process.wait(timeout=60) != 0 and len(workers) == 2
+    assert process.wait(timeout=60) != 0
+    assert len(workers) == 2
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-    assert saved.exists() and not (out / "models" / "multilingual").exists()
+    assert saved.exists()
+    assert not (out / "models" / "multilingual").exists()
 
+    # 3) one process resumes, or two do
     shutil.copytree(out, tmp_path / "one")
     train.main(["--out", str(tmp_path / "one"), *arguments])
-    result = torchrun(2, "train.py", "--out", str(out), *arguments)
+    result = run(2, "train.py", "--out", str(out), *arguments)
     assert result.returncode == 0, result.stderr
     for folder in (out, tmp_path / "one"):
-        assert_same_models(folder / "models", alone / "models", ["multilingual"])
+        assert_same_models(
+            folder / "models", alone / "models", ["multilingual"], base=TOY / "model"
+        )
 
 
-@pytest.mark.parametrize("more", [[], ["--spread"]])
+@pytest.mark.parametrize("more", [[], ["--shard"]])
 def test_evaluate_writes_the_same_replies_and_report_with_two_processes(
     more, alone, tmp_path, monkeypatch
 ):
-    arguments = [
-        "--languages",
-        "en,ja",
-        "--prompts",
-        "5",
-        "--models",
-        "base",
-        "multilingual",
-        "--batch-tokens",
-        "250",
-        "--perplexity",
-        "9",
-        "--max-new-tokens",
-        "24",
-        "--out",
-        "out",
-        "--data",
-        str(TOY),
-        "--model",
-        str(TOY / "model"),
-        *more,
-    ]
-    found = []
-    for processes in (1, 2):
-        home = tmp_path / str(processes)
-        shutil.copytree(alone, home / "out")
-        monkeypatch.chdir(home)
-        if processes == 1:
-            evaluate.main(arguments)
-        else:
-            run = subprocess.run(
-                command(2, ROOT / "evaluate.py", arguments),
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            assert run.returncode == 0, run.stderr
-        found.append(files_in(home / "out"))
-    assert found[0].keys() == found[1].keys() and "report.html" in found[0]
-    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    arguments = ["--out", "out", "--data", str(TOY), "--model", str(TOY / "model")]
+    arguments += ["--models", "base", "multilingual", "--languages", "en,ja", "--prompts", "5"]
+    arguments += ["--perplexity", "9", "--max-new-tokens", "24", "--batch-tokens", "250", *more]
+    for name in ("one", "two"):
+        shutil.copytree(alone, tmp_path / name / "out")
+    # the report contains the command, so both run in a folder with the same relative paths
+    monkeypatch.chdir(tmp_path / "one")
+    evaluate.main(arguments)
+    result = run(2, ROOT / "evaluate.py", *arguments, folder=tmp_path / "two")
+    assert result.returncode == 0, result.stderr
+
+    of_one = files_in(tmp_path / "one" / "out")
+    of_two = files_in(tmp_path / "two" / "out")
+    assert of_one.keys() == of_two.keys()
+    assert "report.html" in of_one
+    assert [name for name in of_one if of_one[name] != of_two[name]] == []
 
 
-def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
-    result = torchrun(
-        2, "detect.py", "--model", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")
-    )
-    assert (
-        result.returncode != 0
-        and result.stderr.count("error: ") == 1
-        and "nowhere/config.json: no such file" in result.stderr
-    )
+# Errors
+
+
+def test_an_error_of_all_processes_is_printed_once(tmp_path):
+    folders = ["--model", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    result = run(2, "detect.py", *folders)
+    assert result.returncode != 0
+    assert result.stderr.count("error: ") == 1
+    assert "nowhere/config.json: no such file" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_what_stops_one_process_alone_is_told_by_that_one_and_ends_the_others(tmp_path):
-    (tmp_path / "script.py").write_text("""
-from minitox.run import cli, distributed
+ONE_FAILS = """
 from minitox.errors import InputError
+from minitox.run import distributed, script
+
 def main():
     distributed.gather(None)
     if distributed.RANK == 1:
         raise InputError("the third sentence is not finite")
     distributed.gather(None)
-cli.run(main)
-""")
-    result = torchrun(2, tmp_path / "script.py")
+
+script.run(main)
+"""
+
+
+def test_an_error_of_one_process_is_printed_by_that_one_and_ends_the_others(tmp_path):
+    (tmp_path / "one_fails.py").write_text(ONE_FAILS)
+    result = run(2, tmp_path / "one_fails.py")
     assert result.returncode != 0
-    told = [
-        line
-        for line in result.stderr.splitlines()
-        if line.startswith(("error: ", "Traceback (most"))
-    ]
-    assert told[0] == "error: the third sentence is not finite" and not any(
-        line.startswith("error: ") for line in told[1:]
-    )
+    reasons = []
+    for line in result.stderr.splitlines():
+        if line.startswith(("error: ", "Traceback (most")):
+            reasons.append(line)
+    assert reasons[0] == "error: the third sentence is not finite"
+    assert not any(line.startswith("error: ") for line in reasons[1:])
 
 
-def test_rows_go_to_the_process_that_holds_them_and_come_back_whole(tmp_path):
-    """Five rows on three processes lie 2, 2, 1, and two rows leave one process without any."""
-    (tmp_path / "script.py").write_text("""
+# Parts of tensors and lists
+
+ROWS_ON_THREE = """
 import torch
 from torch.distributed.tensor import Shard, distribute_tensor
-from minitox.run import cli, distributed
+from minitox.run import distributed, script
+from minitox.run.sharding import all_chosen, all_rows, local, local_chosen, local_rows, whole
+
 def main():
     mesh = torch.distributed.init_device_mesh("cpu", (3,))
     for rows in (5, 2, 9):
-        weight = distribute_tensor(torch.arange(rows * 4.0).view(rows, 4), mesh, [Shard(0)])
+        values = torch.arange(rows * 4.0).view(rows, 4)
+        weight = distribute_tensor(values, mesh, [Shard(0)])
+
+        # something for each row
+        numbers = torch.arange(rows) * 10
+        assert torch.equal(local(weight), local_rows(values, weight))
+        assert torch.equal(all_rows(local_rows(numbers, weight), weight), numbers)
+        assert torch.equal(whole(weight), values)
+
+        # something for each row of a mask
         mask = torch.arange(rows) % 2 == 0
-        about, chosen = torch.arange(rows) * 10, weight.full_tensor()[mask] + 0.5
-        assert torch.equal(distributed.local(weight), distributed.part(weight.full_tensor(), weight))
-        assert torch.equal(distributed.whole(distributed.part(about, weight), weight), about)
-        assert len(distributed.part(chosen, weight, mask)) == distributed.part(mask, weight).sum()
-        assert torch.equal(distributed.part(chosen, weight, mask), distributed.local(weight)[distributed.part(mask, weight)] + 0.5)
-        assert torch.equal(distributed.whole(distributed.part(chosen, weight, mask), weight, mask), chosen)
-    assert distributed.gather(distributed.RANK) == [0, 1, 2] and distributed.broadcast(distributed.RANK) == 0
-    assert distributed.deal(list("abcd")) == [["a", "d"], ["b", None], ["c", None]][distributed.RANK]
-    print("all held")
-cli.run(main)
-""")
-    result = torchrun(3, tmp_path / "script.py")
-    assert result.returncode == 0 and result.stdout.count("all held") == 1, result.stderr
+        chosen = values[mask] + 0.5
+        mine = local_chosen(chosen, weight, mask)
+        mask_here = local_rows(mask, weight)
+        assert len(mine) == mask_here.sum()
+        assert torch.equal(mine, local(weight)[mask_here] + 0.5)
+        assert torch.equal(all_chosen(mine, weight, mask), chosen)
+    print("all rows are right")
+
+script.run(main)
+"""
 
 
-def test_a_single_process_has_all_and_waits_for_none():
+def test_rows_go_to_the_process_that_holds_them_and_come_back_whole(tmp_path):
+    """Of five rows, three processes hold 2, 2 and 1; of two rows, one process holds no row."""
+    (tmp_path / "rows.py").write_text(ROWS_ON_THREE)
+    result = run(3, tmp_path / "rows.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("all rows are right") == 1
+
+
+VALUES_ON_THREE = """
+import torch
+from minitox.run import distributed, script
+
+def main():
+    rank = distributed.RANK
+    assert distributed.gather(rank) == [0, 1, 2]
+    assert distributed.broadcast(rank) == 0
+    assert distributed.on_first(lambda: rank) == 0
+    assert distributed.deal(list("abcd")) == [["a", "d"], ["b", None], ["c", None]][rank]
+    assert distributed.all_reduce(torch.tensor([rank, 1])).tolist() == [3, 3]
+    print("all values are right")
+
+script.run(main)
+"""
+
+
+def test_processes_exchange_values_and_each_has_its_share_of_a_list(tmp_path):
+    (tmp_path / "values.py").write_text(VALUES_ON_THREE)
+    result = run(3, tmp_path / "values.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("all values are right") == 1
+
+
+def test_a_single_process_has_everything_and_waits_for_nobody():
+    assert distributed.WORLD == 1
+    assert distributed.FIRST
+    assert distributed.gather(5) == [5]
+    assert distributed.broadcast(5) == 5
+    assert distributed.on_first(lambda: 5) == 5
+    assert distributed.deal([1, 2]) == [1, 2]
+
     weight = torch.ones(3, 2)
-    assert distributed.WORLD == 1 and distributed.FIRST
-    assert (
-        distributed.gather(5) == [5]
-        and distributed.broadcast(5) == 5
-        and distributed.deal([1, 2]) == [1, 2]
-    )
-    assert (
-        distributed.local(weight) is weight
-        and distributed.part(weight, weight) is weight
-        and distributed.whole(weight, weight) is weight
-    )
+    mask = torch.tensor([True, False, True])
+    assert not sharding.is_sharded(weight)
+    assert sharding.local(weight) is weight
+    assert sharding.local_rows(weight, weight) is weight
+    assert sharding.all_rows(weight, weight) is weight
+    assert sharding.whole(weight) is weight
+    chosen = weight[mask]
+    assert sharding.local_chosen(chosen, weight, mask) is chosen
+    assert sharding.all_chosen(chosen, weight, mask) is chosen

@@ -223,7 +223,7 @@ def write_record(folder: Path, record: dict, base: Path, rows):
 
 
 def print_results(models: Path, plans: list[Plan], delta_base: Path | None):
-    """Print what became of each model, from its run.json; write patches if a base is given."""
+    """Print the results of all models, from run.json; write patches if a base is given."""
     results = {}
     for plan in plans:
         if delta_base is not None:

@@ -129,7 +129,7 @@ def stages(
 
 
 def only_in(language: str, masks: dict[str, NeuronMask]) -> NeuronMask:
-    """Neurons toxic in this language and in no other.  [paper Fig. 2]"""
+    """Neurons toxic in this language alone.  [paper Fig. 2]"""
     languages = neurons.times_chosen(list(masks.values()))  # of each neuron
     return {name: rows & (languages[name] == 1) for name, rows in masks[language].items()}
 

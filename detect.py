@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None):
     print(f"{settings.model}: {describe(config, device, dtype)}; {settings.pool} pooling")
 
     # 3) every neuron's response to every sentence, and its AUROC
+    # the model is loaded on first use: not at all if every language is done
     model = cache(sharding.loader(settings.model, device, dtype, settings.shard))
     pool = POOL[settings.pool]
     progress = Progress(sum(tokens.values()))
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None):
 
 
 def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict[str, Sentences]:
-    """The sentences of each language that can be used; the others are named and skipped."""
+    """The sentences of each language that can be used; prints why others are skipped."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have detection/<language>.jsonl")
     sentences, skipped = read_languages(folder, languages, seed, partial(read_sentences, **how))

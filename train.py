@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None):
     hyper = settings.part(Hyperparameters)
     procedure = settings.part(Procedure)
 
-    # 1) of each language, the AUROC of every neuron, and the pairs to tune on
+    # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     files, pairs = read_languages(
         settings.languages,
         settings.order,
@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None):
 
     # 3) the models that no earlier run has made
     models = settings.out / "models"
-    values = [settings.affecting(kind) for kind in ("choice", "tuning", "scaling")]
-    made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, *values)
+    values = {kind: settings.affecting(kind) for kind in ("choice", "tuning", "scaling")}
+    made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
     todo = unfinished(models, plans, made_with)
     print(f"{settings.model}: {describe(config, device, dtype)}")
     print_plans(plans, costs, pairs, masks, config)
@@ -112,7 +112,9 @@ def make_plans(
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
     plans = []
-    with user_errors("--strategy ", "; choose a lower --threshold, or leave it out"):
+    with user_errors(
+        "--strategy ", "; check --threshold, --top-share and --damp, or leave the strategy out"
+    ):
         for name in names:
             if name in strategies.SCALED:
                 plans.append(strategies.scaling_plan(name, auroc, choice))
@@ -149,7 +151,7 @@ def depend_on(
     made_with = {}
     for plan in plans:
         is_tuned = plan.scale is None
-        chooses = plan.mask is not None or any(mask is not None for mask in plan.masks)
+        chooses = any(mask is not None for mask in plan.masks)
         made_with[plan.name] = {
             **base,
             "strategy": plan.name,
@@ -207,7 +209,7 @@ def make_record(
             "after": after[language],
         }
     stages = []
-    for stage, values in zip(plan.stages, losses, strict=False):  # interventions have neither
+    for stage, values in zip(plan.stages, losses, strict=True):
         stages.append({"name": stage.name, "losses": values})
     return {
         "settings": made_with,

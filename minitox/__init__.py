@@ -7,6 +7,7 @@ Letters for shapes, everywhere in this package:
     N  labelled sentences              H  head_dim, the width of one attention head
     R  rows of one weight matrix       V  vocab_size
     K  neurons of the whole model      L  layers
+    S  neurons sampled for controls    n  chosen rows of a weight, or tokens of replies
 
 Words with one meaning:
 

@@ -33,7 +33,7 @@ def module_rows(config: Config) -> dict[str, int]:
 
 
 def by_module(flat, rows: dict[str, int]):  # (K,)
-    """Cut an array over all K neurons into one array a module."""
+    """Cut an array over all K neurons into one array per module."""
     ends = np.cumsum(list(rows.values()))
     parts = np.split(flat, ends[:-1])
     return dict(zip(rows, parts, strict=True))
@@ -153,7 +153,7 @@ def sharing(
 
 
 def random_like(mask: NeuronMask, seed: int) -> NeuronMask:
-    """A control: as many neurons as `mask` has in each module, drawn at random."""
+    """A control: as many neurons as `mask` has in each module, drawn at random from all neurons."""
     rng = np.random.default_rng(seed)
     control = {}
     for name, rows in mask.items():

@@ -367,7 +367,7 @@ def test_a_broken_pair_names_file_line_and_field_and_nothing_is_written(
     "name", ["per-language", "multilingual", "random", "shared", "specific", "aura", "det0"]
 )
 def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, error, name):
-    message = f"--strategy {name}: no neuron is chosen; choose a lower --threshold"
+    message = f"--strategy {name}: no neuron is chosen; check --threshold"
     assert message in error("--threshold", "1", "--strategy", name)
     assert not setup.models.exists()
 

@@ -43,8 +43,8 @@ def auroc(values, toxic):  # (R, N) float16 or float32, (N,) bool -> (R,) float6
     """AUROC of every neuron's responses to N sentences.  [paper §3.1]
 
     A response and the sentence's label are packed into one integer. One plain sort then puts the
-    toxic sentences last among equal responses, another one puts them first; the mean of the two
-    positions is the midrank.
+    toxic sentences last among equal responses, another one puts them first. Averaged over the two
+    orders, the positions of the toxic sentences sum to the sum of their midranks.
     """
     sentences = len(toxic)
     toxic_count = int(toxic.sum())
@@ -59,7 +59,7 @@ def auroc(values, toxic):  # (R, N) float16 or float32, (N,) bool -> (R,) float6
         toxic_last.sort(axis=1)
         toxic_first.sort(axis=1)
 
-        # 2) in how many of the two orders, 0 to 2, a toxic sentence has a position
+        # 2) in how many of the two orders, 0 to 2, a toxic sentence is at each position
         toxic_there = (toxic_last & 1) + 1 - (toxic_first & 1)
 
         # 3) the sum of the toxic sentences' midranks

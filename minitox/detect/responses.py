@@ -1,7 +1,7 @@
-"""The plain loop's body: every neuron's response to each sentence of a batch.  [paper §3.1]
+"""Every neuron's response to each sentence of a batch, in one forward pass.  [paper §3.1]
 
-A neuron's response to a token is its output before the activation function; its response to a
-sentence is the pooled response to the sentence's tokens. Only the pooled one is kept.
+A neuron's response to a token is the output of its linear layer (for gate_proj: before SiLU); its
+response to a sentence is that output, pooled over the sentence's tokens. Only the latter is kept.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Generate replies: many prompts at once, each reply as if its prompt were alone."""
+"""Generate replies: many prompts at once, each reply the same as if generated on its own."""
 
 from dataclasses import dataclass, field
 

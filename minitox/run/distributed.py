@@ -40,6 +40,7 @@ def processes():
     except BaseException as error:
         if store.add("failures", 1) > 1:  # another process failed first, and prints its reason
             sys.stderr = open(os.devnull, "w")
+        # torch has no error class for a lost peer
         if isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error)):
             raise ConnectionError(
                 "another process ended; rerun the same command to resume"

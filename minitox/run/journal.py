@@ -37,7 +37,7 @@ def append_batches(files: list[Batches], together: bool = False) -> Iterator[tup
         jobs += [(file, batch) for batch in file.batches[count:]]
 
     # 2) the rest, one job for each process in a round
-    width = 1 if together else distributed.WORLD
+    width = 1 if together else distributed.WORLD  # together, every process computes the same job
     for start in range(0, len(jobs), width):
         in_this_round = jobs[start : start + width]
         mine = distributed.RANK % width

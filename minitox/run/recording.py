@@ -1,7 +1,7 @@
-"""Recording around the method's plain loop: batches on disk, several processes, threads.
+"""The loop over all batches of sentences, and ranking: files, several processes, threads.
 
 The responses of a batch of B sentences go to a file of float16, neuron by neuron: (K, B). At the
-paper's scale that is 10,000 sentences x 1,048,576 neurons = 21 GB a language; ranking reads back
+paper's scale that is 10,000 sentences x 1,048,576 neurons = 21 GB per language; ranking reads back
 a few neurons at a time. A rerun after a kill finds the files, and computes the missing ones.
 """
 

@@ -154,7 +154,7 @@ class DetectSettings(Settings):
     match_length: bool = option(
         False, "use as many toxic as clean sentences of every length", "neurons"
     )
-    sentences: int = option(5_000, "most sentences of each class", "neurons")
+    sentences: int = option(5_000, "maximum number of sentences of each class", "neurons")
     max_tokens: int = option(
         128, "longest sentence; longer ones are cut, and counted", "neurons", "tokens"
     )
@@ -209,7 +209,7 @@ class TrainSettings(Settings):
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling", kind=share)
-    pairs: int = option(1_000, "most pairs of each language to tune on", "tuning")
+    pairs: int = option(1_000, "maximum number of pairs of each language to tune on", "tuning")
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
         0.05, "share of the pairs that are kept for validation", "tuning", kind=share
@@ -287,10 +287,10 @@ class EvaluateSettings(Settings):
         "PERSPECTIVE_API_KEY is sent there",
     )
     per_minute: float = option(
-        60, "most requests to it", unit="requests a minute", kind=positive(float)
+        60, "maximum rate of requests to it", unit="requests a minute", kind=positive(float)
     )
     prompts: int | None = option(
-        None, "most prompts of each language, drawn at random; default: all", "replies"
+        None, "maximum number of prompts of each language, drawn at random; default: all", "replies"
     )
     max_new_tokens: int = option(
         64, "longest reply; a longer one is cut, and counted", "replies", "tokens"
@@ -305,11 +305,12 @@ class EvaluateSettings(Settings):
         1.0, "sample from the most likely tokens that reach this probability", "replies", kind=share
     )
     samples: int = option(1, "replies to each prompt; several need a --temperature", "replies")
+    # on by default, so the option is --no-mmlu
     mmlu: bool = option(True, "leave out the questions of DATA/mmlu")
     answer_tokens: int = option(16, "longest answer to a question", "mmlu", "tokens")
     perplexity: int = option(
         200,
-        "most clean sentences of DATA/detection of each language; 0: none",
+        "maximum number of clean sentences of DATA/detection of each language; 0: none",
         "perplexity",
         kind=positive(int, or_zero=True),
     )

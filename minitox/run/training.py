@@ -1,4 +1,4 @@
-"""Making a tuned model around the method: stages, checkpoints, validation, proof."""
+"""Make one model: run its stages with checkpoints, measure validation loss, verify frozen rows."""
 
 import hashlib
 from pathlib import Path
@@ -108,14 +108,14 @@ def save_checkpoint(path: Path, weights, rows, tuning: Tuning, losses: Losses):
     for name, mask in rows.items():
         weight = weights[name].detach()
         chosen = sharding.local(weight)[sharding.local_rows(mask, weight)]
-        tensors[f"{name} rows"] = on_first(sharding.all_chosen(chosen, weight, mask))
+        tensors[f"{name} rows"] = cpu_on_first(sharding.all_chosen(chosen, weight, mask))
     for key, tensor in tuning.whole_state():
-        tensors[key] = on_first(tensor)
+        tensors[key] = cpu_on_first(tensor)
     if distributed.FIRST:
         write_tensors(path, tensors, "train", {"losses": losses})
 
 
-def on_first(tensor):
+def cpu_on_first(tensor):
     """A tensor on the CPU of the first process; the others need no memory for it."""
     return tensor.cpu() if distributed.FIRST else None
 
@@ -141,7 +141,7 @@ def load_checkpoint(path: Path, weights, rows) -> tuple[Losses, dict]:
 def validation_losses(
     model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure
 ) -> dict[str, float | None]:
-    """Of each language, the mean loss over the reply tokens of its validation pairs.
+    """For each language, the mean loss over the reply tokens of its validation pairs.
 
     None if it has none. For all processes to call.
     """
@@ -190,7 +190,7 @@ def costs(
     hyper: Hyperparameters,
     reference: bool,
 ) -> dict[str, list[dict]]:
-    """Of each plan's stages: bytes of the optimizer's state, pairs, and steps."""
+    """For each plan's stages: bytes of the optimizer's state, pairs, and steps."""
     bytes_each = 8 if dtype == torch.float32 else 12  # two moments, and master weights
     of_plans = {}
     for plan in plans:

@@ -19,7 +19,7 @@ def read_languages(
 ) -> tuple[dict[str, Path], dict[str, Pairs]]:
     """By language in `order`, the neuron file and the pairs, where the strategies can use them.
 
-    Other languages are named and skipped. InputError if none is left.
+    Prints why other languages are skipped. InputError if none is left.
     """
     needs_pairs = any(strategy in TUNED for strategy in strategies)
     needs_neurons = set(strategies) != {"full"}

@@ -36,7 +36,7 @@ class Procedure:
 class Tuning:
     """The optimizer of a stage, and the gradients that it reads.
 
-    A context manager: in its block, layers may compute the gradients of chosen rows alone.
+    A context manager: in its block, layers may compute the gradients of chosen rows only.
     """
 
     def __init__(

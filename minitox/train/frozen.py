@@ -13,12 +13,12 @@ class Proof:
     frozen_hashes: dict[str, str]  # of each weight's frozen rows, the same in both models
     frozen_weights: int
     tuned_weights: int
-    changed: float  # share of the tuned weights that are not as they were
+    changed: float  # share of the tuned weights that differ from the base model's
 
 
 def prove(
     weights: Iterable[tuple[str, torch.Tensor, torch.Tensor]],  # name, base (R, D), tuned (R, D)
-    rows,  # (R,) bool: the rows of each weight that were tuned
+    rows,  # by weight name: (R,) bool, the rows that were tuned
     hash_of,  # of a tensor's bytes
 ) -> Proof:
     """Compare every weight of two models, bit by bit.

@@ -2,7 +2,7 @@
 
 AURA [Suau et al., 2024] scales a neuron down by how toxic it is; Damp scales all toxic neurons
 alike; Det0 sets them to zero. They act on the outputs of gate_proj, up_proj and down_proj alike, so
-what an intermediate unit passes on is scaled up to three times.
+up to three factors multiply what an intermediate unit contributes.
 """
 
 import numpy as np

@@ -37,22 +37,6 @@ def reply_loss_and_gradients(model: LanguageModel, pairs: list[Pair], scale: flo
     return loss.detach()
 
 
-def add_gradients(
-    model: LanguageModel,
-    batch: list[Pair],
-    micro_batch_tokens: int,  # most padded tokens in the model at once
-    loss_and_gradients=None,  # reply_loss_and_gradients, or its fast twin
-):  # -> ()
-    """Mean loss over a batch's reply tokens; adds its gradients, micro-batch by micro-batch."""
-    loss_and_gradients = loss_and_gradients or chunked_reply_loss
-    reply_tokens = sum(pair.reply_tokens for pair in batch)
-    loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
-    for group in batches([len(pair.ids) for pair in batch], micro_batch_tokens):
-        micro_batch = [batch[i] for i in group]
-        loss += loss_and_gradients(model, micro_batch, 1 / reply_tokens) / reply_tokens
-    return loss
-
-
 def chunked_reply_loss(
     model: LanguageModel, pairs: list[Pair], scale: float | None = None
 ):  # -> ()
@@ -93,3 +77,18 @@ def chunked_reply_loss(
     if scale is not None:
         hidden.backward(leaf.grad)
     return total
+
+
+def add_gradients(
+    model: LanguageModel,
+    batch: list[Pair],
+    micro_batch_tokens: int,  # most padded tokens in the model at once
+    loss_and_gradients=chunked_reply_loss,  # or reply_loss_and_gradients
+):  # -> ()
+    """Mean loss over a batch's reply tokens; adds its gradients, micro-batch by micro-batch."""
+    reply_tokens = sum(pair.reply_tokens for pair in batch)
+    loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
+    for group in batches([len(pair.ids) for pair in batch], micro_batch_tokens):
+        micro_batch = [batch[i] for i in group]
+        loss += loss_and_gradients(model, micro_batch, 1 / reply_tokens) / reply_tokens
+    return loss

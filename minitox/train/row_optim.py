@@ -13,7 +13,7 @@ from minitox.train.optim import adam, empty_state, norms
 
 
 class RowAdamW:
-    """AdamW with state for the chosen rows alone: 8 bytes a chosen weight in float32, else 12.
+    """AdamW with state for the chosen rows only: 8 bytes per chosen weight in float32, else 12.
 
     The gradient of the chosen rows is read from `row_grads` (n, D) where there is one, else from
     the weight's `.grad` (R, D).
@@ -85,12 +85,12 @@ def row_indices(mask):  # (R,) bool -> (n,)
 
 
 class RowGradient(torch.autograd.Function):
-    """x @ weight.T, whose backward pass computes the weight gradient of some rows alone."""
+    """x @ weight.T, whose backward pass computes the weight gradient of some rows only."""
 
     @staticmethod
     def forward(ctx, x, weight, rows, row_grad):  # (B, T, D), (R, D), (n,) -> (B, T, R)
         ctx.save_for_backward(x)
-        ctx.weight = weight  # not saved as tensors, which autograd would check for changes
+        ctx.weight = weight  # not saved as a tensor: backward needs the weight itself, not a copy
         ctx.rows = rows
         ctx.row_grad = row_grad
         return F.linear(x, weight)
@@ -111,7 +111,7 @@ class RowGradient(torch.autograd.Function):
 
 
 class RowLinear(nn.Module):
-    """A linear layer around another, which computes the weight gradient of some rows alone.
+    """Wraps a linear layer; its backward pass computes the weight gradient of some rows only.
 
     The gradient is added to `row_grad` (n, D); without one it goes to the weight's `.grad` (R, D),
     with zeros for the other rows.
@@ -128,7 +128,7 @@ class RowLinear(nn.Module):
 
 
 class RowGradients:
-    """A context manager: in its block, linear layers with untrained rows are RowLinear layers.
+    """A context manager that swaps linear layers with frozen rows for RowLinear layers.
 
     `row_grads` collects the gradients (n, D) of the chosen rows by name. The gradients of the
     weights named in `whole` go to the weights' own `.grad`.

@@ -150,16 +150,11 @@ def weight_rows(model: LanguageModel, mask: NeuronMask | None):
 
 def count_weights(config: Config, mask: NeuronMask | None) -> int:
     """Number of weights that a mask chooses; a mask of None chooses the whole model."""
+    with torch.device("meta"):  # shapes only, no memory
+        model = LanguageModel(config)
     if mask is None:
-        with torch.device("meta"):  # shapes only, no memory
-            return sum(weight.numel() for weight in LanguageModel(config).parameters())
-    columns = {
-        "gate_proj": config.hidden_size,
-        "up_proj": config.hidden_size,
-        "down_proj": config.intermediate_size,
-    }
+        return sum(weight.numel() for weight in model.parameters())
     weights = 0
     for name, rows in mask.items():
-        projection = name.rsplit(".", 1)[1]
-        weights += int(rows.sum()) * columns[projection]
+        weights += int(rows.sum()) * model.get_submodule(name).in_features
     return weights

@@ -18,7 +18,7 @@ class Hyperparameters:
 
     epochs: int  # passes over the pairs
     batch_size: int  # pairs in a step
-    lr: float  # the highest learning rate, after warm-up
+    lr: float  # peak learning rate, after warm-up
     warmup: float  # share of the steps in which the learning rate rises
     schedule: str  # of the learning rate after warm-up: "cosine" or "constant"
     weight_decay: float
@@ -91,6 +91,6 @@ def not_finite(step: int, steps: int, loss: float, norm: float, batch: list[Pair
     lines = ", ".join(pair.where for pair in batch[:4])
     more = ", ..." if len(batch) > 4 else ""
     return (
-        f"step {step + 1} of {steps}: the loss is {loss:g} and its gradient {norm:g}, "
+        f"step {step + 1} of {steps}: the loss is {loss:g} and the gradient norm {norm:g}, "
         f"on the batch of {lines}{more}"
     )

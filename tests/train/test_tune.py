@@ -99,7 +99,7 @@ def test_a_loss_that_is_not_finite_names_step_and_pairs_and_the_step_is_not_made
     with pytest.raises(ValueError) as error:
         next(loop)
     assert str(error.value) == (
-        f"step 2 of 4: the loss is nan and its gradient 0, on the batch of "
+        f"step 2 of 4: the loss is nan and the gradient norm 0, on the batch of "
         f"{', '.join(batch[:4])}, ..."
     )
     assert torch.equal(optimizer.weights["w"], before)

@@ -16,6 +16,12 @@ LOGITS_AT_ONCE_ON_GPU = 2**27
 
 def reply_loss(model: LanguageModel, pairs: list[Pair]):  # -> ()
     """Cross-entropy of the replies and of the tokens that end them, summed over tokens, in nats."""
+    states, targets = reply_states(model, pairs)
+    return F.cross_entropy(model.logits(states).float(), targets, reduction="sum")
+
+
+def reply_states(model: LanguageModel, pairs: list[Pair]):  # -> (n, D), (n,)
+    """The hidden state before each reply token, and the token that it should predict."""
     device = model.model.embed_tokens.weight.device
     ids = pad([pair.ids for pair in pairs]).to(device)  # (B, T + 1)
     inputs = ids[:, :-1]  # (B, T)
@@ -25,15 +31,20 @@ def reply_loss(model: LanguageModel, pairs: list[Pair]):  # -> ()
     counts = torch.zeros(inputs.shape, dtype=torch.bool, device=device)
     for row, pair in enumerate(pairs):
         counts[row, pair.start - 1 : len(pair.ids) - 1] = True
-
-    logits = model.logits(model.model(inputs)[counts])  # (n, V)
-    return F.cross_entropy(logits.float(), targets[counts], reduction="sum")
+    return model.model(inputs)[counts], targets[counts]
 
 
 def reply_loss_and_gradients(model: LanguageModel, pairs: list[Pair], scale: float):  # -> ()
-    """`reply_loss`; adds the gradients of scale * loss to the weights' `.grad`."""
-    loss = reply_loss(model, pairs)
-    (loss * scale).backward()
+    """`reply_loss`; adds the gradients of scale * loss to the weights' `.grad`.
+
+    One backward pass would do. It has two parts because a tied embedding gets a gradient from the
+    head and one from the lookup, and `chunked_reply_loss` adds them to `.grad` in this order.
+    """
+    states, targets = reply_states(model, pairs)
+    leaf = states.detach().requires_grad_()
+    loss = F.cross_entropy(model.logits(leaf).float(), targets, reduction="sum")
+    (loss * scale).backward()  # through the head
+    states.backward(leaf.grad)  # through the layers
     return loss.detach()
 
 

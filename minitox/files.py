@@ -4,6 +4,10 @@ import hashlib
 import json
 import os
 import platform
+import re
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,35 @@ from safetensors.torch import save_file
 from minitox.errors import InputError
 
 LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
+MOST_BYTES = 2**27  # of a file that is read as a whole
+MOST_LINE = 2**25  # bytes of a line of JSON
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")  # names that `replacing` chooses
+
+
+# Reading: regular files only, and not without limit
+
+
+def check_regular(path: Path) -> None:
+    """InputError if a path is a folder, a pipe or a device; FileNotFoundError if it is missing."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{path} is {kind}, not a regular file")
+
+
+def open_input(path: Path):
+    """A regular file, open to read bytes; errors as of `check_regular`."""
+    check_regular(path)
+    return open(path, "rb")
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file; InputError if it has more than `most` bytes."""
+    with open_input(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise InputError(f"{path} is too large: over {most:,} bytes")
+    return data
 
 
 # JSON
@@ -24,7 +57,7 @@ LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
 def read_json(path: Path) -> dict:
     """The object in a JSON file."""
     try:
-        return parse(path, Path(path).read_bytes())
+        return parse(path, read_bytes(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
 
@@ -32,7 +65,7 @@ def read_json(path: Path) -> dict:
 def parse(where: Path | str, data: bytes) -> dict:
     """The object in a JSON text; `where` it is from begins the message of an InputError."""
     try:
-        value = json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=with_distinct_keys)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not valid UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -42,11 +75,25 @@ def parse(where: Path | str, data: bytes) -> dict:
     return value
 
 
+def with_distinct_keys(pairs: list) -> dict:
+    """An object of JSON, from its keys and values; ValueError if a key occurs twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r:.40} occurs twice")
+    return value
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
     """Yield (where, row) for each line; `where` is "file:line", for messages about the row."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
+    with open_input(path) as file:
+        number = 0
+        while line := file.readline(MOST_LINE + 1):
+            number += 1
             where = f"{path}:{number}"
+            if len(line) > MOST_LINE:
+                raise InputError(f"{where}: the line is too long: over {MOST_LINE:,} bytes")
             yield where, parse(where, line)
 
 
@@ -133,10 +180,15 @@ def name_in_errors(path: Path):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, which replaces `path` if the block succeeds and is removed if not."""
+    """Yield a temporary file, which replaces `path` if the block succeeds and is removed if not.
+
+    Its name is new, so two processes never write to the same one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    descriptor, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
     try:
         with name_in_errors(path):
             yield temporary
@@ -162,21 +214,67 @@ def write_json(path: Path, value: dict):
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders of killed runs; only for the process with the lock."""
+    for path in list(folder.rglob(".*.partial")):
+        if not TEMPORARY.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 # Files that grow line by line: a kill costs a torn line
 
 
-def drop_torn_line(path: Path) -> None:
-    """Cut off a last line without an end, which a kill left; create a missing file and folder."""
+def open_to_append(path: Path):
+    """A regular file, open to read and to append bytes; a missing one is created.
+
+    InputError if there is a link, which may lead out of the folder, or no regular file.
+    """
+    if path.is_symlink():
+        raise InputError(f"{path} is a link; minitox writes only to files in the folder itself")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
+    if path.exists():
+        check_regular(path)
+    return open(path, "ab+", opener=without_following)
+
+
+def without_following(path, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line that is not whole, which a kill left; create a missing file and folder.
+
+    A whole last line gets the end that it lacks. InputError if the file has line ends of old Macs.
+    """
+    with open_to_append(path) as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        content = file.read()
+        start = content.rfind(b"\n") + 1
+        last = content[start:]
+        if b"\r" in last:
+            raise InputError(f"{path}: its lines end with CR alone; save it with LF line ends")
+        if is_object(last):
+            file.write(b"\n")
+        else:
+            file.truncate(start)
+
+
+def is_object(line: bytes) -> bool:
+    """Whether a line is a whole JSON object."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def append(path: Path, rows: list[dict]) -> None:
     """Append rows as JSON lines, and wait until they are on the disk."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with name_in_errors(path), open(path, "ab") as file:
+    with name_in_errors(path), open_to_append(path) as file:
         file.write(lines.encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())
@@ -198,6 +296,7 @@ def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tenso
     InputError if the file is not of this `kind`, which is a word for messages.
     """
     try:
+        check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -229,7 +328,7 @@ def fitting(path: Path):
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -125,6 +125,7 @@ ABOVE = {
     "errors": "",
     "languages": "",
     "files": "errors",
+    "locks": "errors",
     "lm": "errors files",
     # the method
     "neurons": "lm",
@@ -134,12 +135,12 @@ ABOVE = {
     # around it
     "data": "errors files lm detect train evaluate",
     "scorers": "errors files lm",
-    "run": "errors languages files lm neurons detect train evaluate data scorers",
+    "run": "errors languages files locks lm neurons detect train evaluate data scorers",
     "report": "errors languages files lm neurons train evaluate run",
     "delta": "errors files lm run",
     # programs
     "scripts": "errors files lm neurons detect train evaluate data scorers run report delta",
-    "data/": "errors languages files lm detect evaluate data scorers run report",
+    "data/": "errors languages files locks lm detect evaluate data scorers run report",
 }
 
 

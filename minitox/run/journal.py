@@ -1,6 +1,5 @@
 """Files that grow line by line; a kill costs the batch that was being computed, or a torn line."""
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import append, drop_torn_line
+from minitox.files import append, drop_torn_line, open_to_append
 from minitox.run import distributed
 
 
@@ -65,8 +64,10 @@ def rows_or_error(job):
 def whole_batches(file):
     """How many batches a file contains; lines after them are cut off."""
     drop_torn_line(file.path)
-    lines = file.path.read_bytes().splitlines(keepends=True)
-    ends = [0, *accumulate(map(len, file.batches))]  # lines before each batch
-    done = bisect_right(ends, len(lines)) - 1
-    os.truncate(file.path, sum(map(len, lines[: ends[done]])))
+    with open_to_append(file.path) as opened:
+        opened.seek(0)
+        lines = opened.readlines()
+        ends = [0, *accumulate(map(len, file.batches))]  # lines before each batch
+        done = bisect_right(ends, len(lines)) - 1
+        opened.truncate(sum(map(len, lines[: ends[done]])))
     return done

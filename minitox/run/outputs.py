@@ -6,11 +6,10 @@ Every script can be killed at any moment; rerun the same command to resume. What
     journal.py      the batch that was being computed
     scores.py       the text that was being scored
 
-The work folder of a step, RESULT.partial, and temporary files, .NAME.partial, are leftovers of a
-kill; the rerun uses or removes them.
+The work folder of a step, RESULT.partial, and temporary files, .NAME.XXXXXXXX.partial, are left
+behind by a kill; the rerun uses or removes them.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,28 +17,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from minitox import locks
 from minitox.errors import InputError
-from minitox.files import as_written, read_json, versions, write_json
+from minitox.files import as_written, read_json, remove_leftovers, versions, write_json
 from minitox.run import distributed
 
 HASHED = ("model", "data", "neurons")  # settings whose values are hashes, not shown in messages
 
 
 def lock(folder: Path) -> None:
-    """Lock the output folder; the operating system releases the lock when this process exits.
+    """Lock the output folder until this process exits, and remove what killed runs left there.
 
     InputError if another process holds the lock.
     """
     if not distributed.FIRST:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise InputError(
-            f"{folder}: another run is writing there; wait until it ends, or choose another --out"
-        ) from None
+    locks.acquire(folder / ".lock")
+    remove_leftovers(folder)
 
 
 def open_results(out: Path, name: str, settings: dict) -> Path:

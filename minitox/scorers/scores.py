@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 from minitox.errors import InputError
-from minitox.files import drop_torn_line, is_kind, name_in_errors, read_jsonl, text_field
+from minitox.files import (
+    drop_torn_line,
+    is_kind,
+    name_in_errors,
+    open_to_append,
+    read_jsonl,
+    text_field,
+)
 
 # The score of a text and its status:
 #   (0..1, "scored")
@@ -56,8 +63,8 @@ class Scores:
         done = len(texts) - len(new)
         advance(done)
 
-        # 2) score them; buffering=1 writes line by line, so a kill can tear the last line only
-        with name_in_errors(self.path), open(self.path, "a", encoding="utf-8", buffering=1) as file:
+        # 2) score them; each line is flushed, so a kill can tear the last line only
+        with name_in_errors(self.path), open_to_append(self.path) as file:
             answers = self.scorer.score(list(new.values()), language)
             for key, answer in zip(new, answers, strict=True):
                 score, status = checked(*answer)
@@ -69,7 +76,8 @@ class Scores:
                     "score": score,
                     "status": status,
                 }
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row).encode() + b"\n")
+                file.flush()
                 done += 1
                 advance(done)
         return [self.known[key] for key in keys]

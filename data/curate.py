@@ -166,10 +166,12 @@ def generate(candidate, paths, folder, sample, asking):
     for language, path in paths.items():
         # 1) draw the prompts, and put the instruction before each
         try:
-            prompts = read_prompts(path, sample, np.random.default_rng(asking.seed))
+            prompts, duplicates = read_prompts(path, sample, np.random.default_rng(asking.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
+        if duplicates:
+            print(f"{language}: dropped {duplicates:,} duplicates of prompts")
         instruction = INSTRUCTION.format(NAMES[language])
         asked = {number: instruction + prompt for number, prompt in prompts.items()}
         # 2) generate one reply to each

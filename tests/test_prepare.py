@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.data import read_questions
-
 sys.path.insert(0, str(TOY.parent))
 import prepare  # noqa: E402
 
@@ -167,7 +165,7 @@ def test_mmlu_takes_one_subject_of_one_split(tmp_path, capsys):
         ["languages left out because they are not among the sixteen: sv (1)"],
         [f"wrote {folder} (2 lines in ar.jsonl, de.jsonl)"],
     ]
-    assert read_questions(folder / "ar.jsonl")[0]["question"] == "Which mountains?"
+    assert lines(folder / "ar.jsonl")[0]["question"] == "Which mountains?"
     anatomy = printed(capsys, *arguments, "--subject", "anatomy")
     assert anatomy[2] == "ar 3 2 0 1".split()
 

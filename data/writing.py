@@ -22,13 +22,12 @@ def begin(folder: Path, sources: list[Path], results: list[Path]) -> None:
 def refuse_sources(sources: list[Path], results: list[Path]) -> None:
     """InputError if a result is one of the sources, by whatever path or hard link.
 
-    Files that do not exist are ignored.
+    Files that do not exist are ignored. InputError also if a result is a folder or a device.
     """
     for result in results:
         if not result.exists():
             continue
-        if result.is_dir():
-            raise InputError(f"{result} is a folder; name a file to write")
+        files.check_regular(result)
         for source in sources:
             if source.exists() and os.path.samefile(source, result):
                 raise InputError(

@@ -49,9 +49,12 @@ def test_a_result_is_none_of_the_sources_by_whatever_name(source, name_of):
     assert source.read_text() == "soup"
 
 
-def test_a_folder_is_no_file_to_write(source):
-    with pytest.raises(InputError, match="source is a folder; name a file to write"):
+def test_neither_a_folder_nor_a_device_is_replaced(source, tmp_path):
+    with pytest.raises(InputError, match="source is a folder, not a regular file"):
         writing.refuse_sources([], [source.parent])
+    (tmp_path / "null").symlink_to("/dev/null")
+    with pytest.raises(InputError, match="null is a pipe or a device, not a regular file"):
+        writing.refuse_sources([], [tmp_path / "null"])
 
 
 def test_other_files_and_missing_ones_may_be_written_and_the_folder_is_locked(source, tmp_path):

@@ -90,12 +90,16 @@ def main(argv: list[str] | None = None):
 
 
 def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict[str, Sentences]:
-    """The sentences of each language that can be used; prints why others are skipped."""
+    """The sentences of each language that can be used; prints what is left out."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have detection/<language>.jsonl")
     sentences, skipped = read_languages(folder, languages, seed, partial(read_sentences, **how))
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
+    for language, labelled in sentences.items():
+        for reason, count in labelled.dropped.items():
+            if count:
+                print(f"{language}: dropped {count:,} sentences: {reason}")
     if not sentences:
         raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
     return sentences

@@ -85,8 +85,12 @@ def with_distinct_keys(pairs: list) -> dict:
     return value
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
-    """Yield (where, row) for each line; `where` is "file:line", for messages about the row."""
+def read_jsonl(path: Path, skip_torn: bool = False) -> Iterator[tuple[str, dict]]:
+    """Yield (where, row) for each line; `where` is "file:line", for messages about the row.
+
+    With `skip_torn`, a last line that a kill cut short is left out. InputError if the file has
+    line ends of old Macs.
+    """
     with open_input(path) as file:
         number = 0
         while line := file.readline(MOST_LINE + 1):
@@ -94,6 +98,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
             where = f"{path}:{number}"
             if len(line) > MOST_LINE:
                 raise InputError(f"{where}: the line is too long: over {MOST_LINE:,} bytes")
+            if skip_torn and is_torn(path, line):
+                return
             yield where, parse(where, line)
 
 
@@ -215,14 +221,21 @@ def write_json(path: Path, value: dict):
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files and folders of killed runs; only for the process with the lock."""
-    for path in list(folder.rglob(".*.partial")):
-        if not TEMPORARY.fullmatch(path.name):
+    """Remove temporary files and folders of killed runs; only for the process with the lock.
+
+    A folder with a lock of its own is left alone, because another run may be writing there.
+    """
+    for root, folders, names in os.walk(folder):
+        if Path(root) != folder and ".lock" in names:
+            folders.clear()
             continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        for name in filter(TEMPORARY.fullmatch, [*folders, *names]):
+            path = Path(root, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+                folders.remove(name)
+            else:
+                path.unlink(missing_ok=True)
 
 
 # Files that grow line by line: a kill costs a torn line
@@ -255,20 +268,27 @@ def drop_torn_line(path: Path) -> None:
         content = file.read()
         start = content.rfind(b"\n") + 1
         last = content[start:]
-        if b"\r" in last:
-            raise InputError(f"{path}: its lines end with CR alone; save it with LF line ends")
-        if is_object(last):
-            file.write(b"\n")
-        else:
+        if is_torn(path, last):
             file.truncate(start)
+        else:
+            file.write(b"\n")
 
 
-def is_object(line: bytes) -> bool:
-    """Whether a line is a whole JSON object."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+def is_torn(path: Path, line: bytes) -> bool:
+    """Whether a line has no end and is no whole JSON object, as a kill leaves it.
+
+    InputError if it consists of several lines with the line ends of old Macs.
+    """
+    if line.endswith(b"\n"):
         return False
+    try:
+        return not isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        if b"\r" in line:
+            raise InputError(
+                f"{path}: its lines end with CR alone; save it with LF line ends"
+            ) from None
+        return True
 
 
 def append(path: Path, rows: list[dict]) -> None:

@@ -97,7 +97,6 @@ def write_checked(folder, pairs: list[dict], language: str = "en") -> list[str]:
 
 def write_verdicts(folder, name: str, verdicts: list[str], language: str = "en") -> None:
     path = folder / "curation" / "verdicts" / f"{name}.jsonl"
-    review.read(path)  # makes the folder
     rows = {f"{language}-{number}": verdict for number, verdict in enumerate(verdicts) if verdict}
     review.save(path, rows)
 

@@ -70,6 +70,39 @@ def test_what_is_read_is_bounded(tmp_path, monkeypatch):
 # ---------- JSON
 
 
+@pytest.mark.parametrize(
+    "end, numbers",
+    [
+        (b"", [1]),
+        (b'{"a": 2}', [1, 2]),
+        (b'{"a": 2}\r', [1, 2]),
+        (b'{"a": 2, "b', [1]),
+        (b"\xff", [1]),
+    ],
+)
+def test_a_torn_last_line_is_skipped_on_request_and_stays_in_the_file(tmp_path, end, numbers):
+    path = tmp_path / "rows.jsonl"
+    content = b'{"a": 1}\n' + end
+    path.write_bytes(content)
+    assert [row["a"] for _, row in read_jsonl(path, skip_torn=True)] == numbers
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}\r{"a": 2}\r', b'{"a": 1}\n{"a": 2}\r{"a": 3}'])
+def test_lines_of_old_macs_are_no_torn_line(tmp_path, content):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its lines end with CR alone"):
+        list(read_jsonl(path, skip_torn=True))
+
+
+def test_a_broken_line_is_no_torn_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a\n{"a": 2}\n')
+    with pytest.raises(InputError, match="rows.jsonl:1: not valid JSON"):
+        list(read_jsonl(path, skip_torn=True))
+
+
 @pytest.mark.parametrize("text", [b'{"a": 1, "b": 2, "a": 3}', b'{"b": [{"a": 1, "a": 1}]}'])
 def test_a_key_that_occurs_twice_is_refused(text):
     with pytest.raises(InputError, match="x.json: not valid JSON .the key 'a' occurs twice"):
@@ -239,6 +272,19 @@ def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "deep"])
     assert not list((tmp_path / "deep").iterdir())
+
+
+def test_the_files_of_another_run_in_a_folder_with_its_own_lock_stay(tmp_path):
+    """A run in the folder above it might remove what a running train.py is about to rename."""
+    (tmp_path / "out" / "models").mkdir(parents=True)
+    (tmp_path / ".lock").touch()
+    (tmp_path / "out" / ".lock").touch()
+    running = tmp_path / "out" / "models" / ".run.json.abcd1234.partial"
+    running.touch()
+    remove_leftovers(tmp_path)
+    assert running.exists()
+    remove_leftovers(tmp_path / "out")
+    assert not running.exists()
 
 
 def test_a_write_error_names_the_file(tmp_path):

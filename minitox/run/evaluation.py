@@ -72,7 +72,11 @@ def read_inputs(
         if not folder.is_dir():
             gaps[name] = f"{folder} is not a folder"
             continue
-        contents[name], skipped = read_languages(folder, languages, seed, read)
+        by_language, skipped = read_languages(folder, languages, seed, read)
+        for language, (rows, duplicates) in by_language.items():
+            contents[name][language] = rows
+            if duplicates:
+                gaps[f"{name}/{language}"] = f"{duplicates:,} duplicates"
         paths = {language: folder / f"{language}.jsonl" for language in languages}
         hashes[name] = {language: file_hash(paths[language]) for language in contents[name]}
         absent = [language for language in skipped if not paths[language].exists()]

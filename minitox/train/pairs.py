@@ -31,3 +31,4 @@ class Pairs:
     dropped: int  # number of pairs that were too long
     dropped_tokens: int  # tokens of the dropped pairs
     data_hash: str  # of the file that the pairs came from
+    duplicates: int = 0  # rows of the file that repeat another

@@ -1,5 +1,16 @@
 """Messages are true, and say a thing once."""
 
+import pytest
+from tiny import error_of, write_jsonl
+from worlds import curate, prepare
+
+
+def write_checked(folder, response: str = "Hallo") -> None:
+    """A pair as `curate.py check` leaves it."""
+    pair = {"id": "de-0", "language": "de", "prompt": "Du Esel", "response": response}
+    rows = [pair | {"proposal": "keep", "why": ""}]
+    write_jsonl(folder / "curation" / "checks" / "de.jsonl", rows)
+
 
 # ---------- D1
 
@@ -10,6 +21,42 @@
 # ---------- D3
 
 
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        ("id\tverdict\nde-0\tkeep\nde-0\ttoxic\n", "3: de-0 is 'toxic' here and 'keep' in a line"),
+        ("id\tverdict\tverdict\nde-0\tkeep\ttoxic\n", "1: there are 2 columns with the name"),
+    ],
+)
+def test_d3_a_sheet_with_two_verdicts_on_a_pair_is_not_imported(table, message, tmp_path, capsys):
+    write_checked(tmp_path)
+    sheet = tmp_path / "sheet.tsv"
+    sheet.write_text(table)
+    arguments = ["review", "--out", str(tmp_path), "--name", "ada", "--import", str(sheet)]
+    error = error_of(curate.main, arguments, capsys)
+    assert error.startswith(f"error: {sheet}:{message}")
+    assert error.endswith("no verdict was imported\n")
+    assert not (tmp_path / "curation" / "verdicts" / "ada.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a-en.csv", "text,label,text\na,1,b\n", "there are 2 columns with the name 'text'"),
+        ("a-en.json", '[{"text": "a", "label": 1, "text": "b"}]', "the key 'text' occurs twice"),
+        ("a-en.jsonl", '{"text": "a", "label": 1, "text": "b"}', "the key 'text' occurs twice"),
+    ],
+)
+def test_d3_a_corpus_with_a_column_twice_is_refused(name, content, message, tmp_path, capsys):
+    path = tmp_path / name
+    path.write_text(content)
+    columns = "--text text --label label --hateful 1".split()
+    error = error_of(prepare.main, ["hate", str(path), *columns, "--out", str(tmp_path)], capsys)
+    assert error.startswith(f"error: {path}")
+    assert message in error
+    assert not (tmp_path / "hateful").exists()
+
+
 # ---------- D4
 
 
@@ -17,3 +64,13 @@
 
 
 # ---------- D6
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t=", "\r="])
+def test_d6_no_cell_of_a_sheet_is_a_formula(sign, tmp_path):
+    write_checked(tmp_path, response=f"{sign}1+1")
+    sheet = tmp_path / "sheet.tsv"
+    curate.main(["review", "--out", str(tmp_path), "--name", "ada", "--export", str(sheet)])
+    cell = sheet.read_text("utf-8-sig").splitlines()[1].split("\t")[-1]
+    assert cell[0] in "'\\"
+    assert cell.endswith("1+1")

@@ -12,6 +12,24 @@ from minitox.scorers import bounded_http, perspective
 
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from fuzz import forked
+from tiny import error_of, write_jsonl
+from worlds import BASE, DETECT, ROOT, TRAIN, corpora, curate, detect, prepare, train
+
+PAIR = {"language": "de", "prompt": "Du Esel", "response": "Hallo", "proposal": "keep", "why": ""}
+
+
+def write_checked(folder) -> None:
+    """Pairs as `curate.py check` leaves them."""
+    rows = [PAIR | {"id": f"de-{i}"} for i in range(3)]
+    write_jsonl(folder / "data" / "curation" / "checks" / "de.jsonl", rows)
+
 
 # ---------- C1
 
@@ -40,7 +58,47 @@ import fake_perspective as fake  # noqa: E402
 # ---------- C9
 
 
+def close_stdin() -> None:
+    os.close(0)
+
+
+def test_c9_a_review_with_closed_standard_input_ends_as_at_the_end_of_input(tmp_path):
+    write_checked(tmp_path)
+    done = subprocess.run(
+        [sys.executable, ROOT / "data" / "curate.py", "review", "--out", "data", "--name", "ada"],
+        cwd=tmp_path,
+        preexec_fn=close_stdin,
+        stdin=None,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("0 of 3 pairs have a verdict in data/curation/verdicts/ada.jsonl\n")
+
+
 # ---------- C10
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        ("prepare.py davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
+        ("curate.py export --out data --data data", 2, "no pair was kept"),
+    ],
+)
+def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, message, tmp_path):
+    write_checked(tmp_path)
+    corpora(tmp_path)
+    script, *options = arguments.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / "data" / script, *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    assert message in done.stdout + done.stderr
 
 
 # ---------- C11
@@ -48,8 +106,86 @@ import fake_perspective as fake  # noqa: E402
 
 # ---------- C12
 
+HATE = "hate {} --text words --label label --hateful hate --language fr --out data"
+READERS = [  # a script, its arguments, and a file that it reads
+    (detect.main, DETECT, "data/detection/de.jsonl"),
+    (train.main, f"{TRAIN} full", "data/instructions/de.jsonl"),
+    (prepare.main, "ptp {} --out data", "raw/full-0.jsonl"),
+    (prepare.main, "ptp {} --out data", "raw/full-0.parquet"),
+    (prepare.main, "rtp-lx {} --out data", "raw/RTP_LX_DE.json"),
+    (prepare.main, "mmlu {} --out data", "raw/de_test.json"),
+    (prepare.main, HATE, "raw/own-fr.tsv"),
+    (prepare.main, HATE.format("raw/own-fr.tsv"), "data/hateful/fr.jsonl"),
+    (prepare.main, "scorer data/detection", "data/detection/de.jsonl"),
+    (curate.main, "agreement --out data", "data/curation/checks/de.jsonl"),
+    (curate.main, "agreement --out data", "data/curation/verdicts/ada.jsonl"),
+    (curate.main, "export --out data --data data", "data/prompts/de.jsonl"),
+    (curate.main, "review --out data --name ada --import {}", "sheet.tsv"),
+]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("main, arguments, path", READERS)
+def test_c12_data_is_read_from_regular_files_only(
+    main, arguments, path, kind, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for part in BASE if main in (detect.main, train.main) else [corpora]:
+        part(tmp_path)
+    write_checked(tmp_path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    if os.path.exists(path):
+        os.remove(path)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        os.symlink("/dev/zero", path)
+    else:
+        os.mkdir(path)
+    if kind == "folder" and arguments.startswith(("ptp {}", "rtp-lx {}", "mmlu {}")):
+        arguments = arguments.format("raw")
+    error = error_of(main, arguments.format(path).split(), capsys)
+    kind = "a folder" if kind == "folder" else "a pipe or a device"
+    assert error == f"error: {path} is {kind}, not a regular file\n"
+
 
 # ---------- C13
+
+
+@pytest.mark.parametrize(
+    "main, arguments, path, content",
+    [
+        (prepare.main, HATE, "own-fr.tsv", b"words\tlabel\n" + b"x" * 20_000_000 + b"\thate\n"),
+        (prepare.main, HATE, "own-fr.tsv", b"words\tlabel\n" + b"\t" * 20_000_000 + b"\n"),
+        (prepare.main, HATE, "own-fr.tsv", b'words\tlabel\n"' + b"x\n" * 10_000_000),
+        (prepare.main, "mmlu {} --out data", "de_test.json", b"[" + b" " * 200_000_000),
+        (prepare.main, "ptp {} --out data", "full-0.jsonl", b'{"text": "' + b"x" * 40_000_000),
+        (
+            curate.main,
+            "review --out data --name ada --import {}",
+            "sheet.tsv",
+            b"id\tverdict\n" + b"\t" * 20_000_000 + b"\n",
+        ),
+        (
+            curate.main,
+            "agreement --out data",
+            "data/curation/verdicts/ada.jsonl",
+            b'{"id": "' + b"x" * 40_000_000,
+        ),
+    ],
+)
+def test_c13_what_data_scripts_read_is_limited(main, arguments, path, content, tmp_path):
+    work = tmp_path / "work"
+    write_checked(work)
+    (work / path).parent.mkdir(parents=True, exist_ok=True)
+    (work / path).write_bytes(content)
+    before = forked(work, lambda: None)
+    outcome = forked(work, lambda: main(arguments.format(path).split()))
+    assert outcome.status == 2, outcome
+    assert outcome.stderr.startswith(f"error: {path}") and outcome.stderr.count("\n") == 1
+    assert re.search("too large|too long|limit|over [0-9]", outcome.stderr)
+    assert outcome.megabytes - before.megabytes < 300
+    assert outcome.seconds < 20
 
 
 # ---------- C14

@@ -50,7 +50,7 @@ def peer_logits(folder: Path, ids, **options):
 
 def sentences(real, language: str, count: int) -> list[str]:
     """`count` toxic sentences of a language, and as many clean ones."""
-    toxic, clean = read_labelled(real / "data" / "detection" / f"{language}.jsonl", 0.5, 0.2)
+    toxic, clean, _ = read_labelled(real / "data" / "detection" / f"{language}.jsonl", 0.5, 0.2)
     return toxic[:count] + clean[:count]
 
 
@@ -131,7 +131,7 @@ def hooked_responses(peer, names: list[str], ids: list[list[int]]) -> dict:
 def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
     """The peers' way: one sentence at a time, hooks, max over tokens, roc_auc_score."""
     folder = real / "models" / "smollm2-135m-instruct"
-    groups = read_labelled(real / "data" / "large" / "detection" / "en.jsonl", 0.5, 0.2)
+    groups = read_labelled(real / "data" / "large" / "detection" / "en.jsonl", 0.5, 0.2)[:2]
     rows = []
     for group, score in zip(groups, (0.9, 0.1), strict=True):
         rows += [{"text": row, "toxicity": score} for row in group[:40]]
@@ -172,7 +172,7 @@ def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
     peer = peer_model(folder)
     for language in ("en", "hi"):
         path = real / "data" / "instructions" / f"{language}.jsonl"
-        pairs = read_all_pairs(path, tokenizer)[:3]
+        pairs = read_all_pairs(path, tokenizer)[0][:3]
         loss = chunked_reply_loss(ours, pairs, scale=1.0).item()
 
         # the mean over the reply tokens that transformers returns, as a sum

@@ -251,7 +251,7 @@ class TrainSettings(Settings):
         "auto",
         "learning rate of AdamW after warm-up; auto: 0.128 / hidden_size",
         "tuning",
-        kind=auto_or(number(1e-12, 10)),
+        kind=auto_or(number(1e-12, 1_000_000)),
     )
     schedule: str = option(
         "cosine",
@@ -268,7 +268,7 @@ class TrainSettings(Settings):
         0.01, "weight decay of the chosen rows", "tuning", kind=number(0, 10)
     )
     max_grad_norm: float = option(
-        1.0, "maximum gradient norm, over the chosen rows", "tuning", kind=number(1e-9, 1e9)
+        1.0, "maximum gradient norm, over the chosen rows", "tuning", kind=number(1e-9, 1_000_000)
     )
     reference: bool = option(
         False,
@@ -317,7 +317,7 @@ class EvaluateSettings(Settings):
         60,
         "maximum rate of requests to it",
         unit="requests a minute",
-        kind=number(0.01, 1e6),
+        kind=number(0.01, 1_000_000),
     )
     prompts: int | None = option(
         None, "maximum number of prompts of each language, drawn at random; default: all", "replies"

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from minitox import locks
 from minitox.errors import InputError
 
 ADVICE = "unset these variables, or start the script with torchrun"
@@ -142,5 +143,11 @@ def all_reduce(tensor):
 
 def leave(status: int) -> None:
     """End this process with an exit status."""
+    if WORLD > 1:
+        # without the end of Python: gloo's threads may free a tensor meanwhile, and then abort
+        sys.stdout.flush()
+        sys.stderr.flush()
+        locks.release()
+        os._exit(status)
     if status:
         sys.exit(status)

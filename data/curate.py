@@ -44,6 +44,9 @@ from minitox.run.settings import Settings, batch_tokens, option, parse, temperat
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 
+DESCRIPTION = (
+    "Turn hateful prompts into instruction pairs: a model replies, checks propose, people decide."
+)
 # DEVIATION: the paper does not publish its instruction or its decoding settings; these are ours
 INSTRUCTION = (
     "Somebody wrote the message below. Reply to it in {}, in one to three polite sentences "
@@ -97,7 +100,7 @@ class CurateSettings(Settings):
 
 
 def main(argv=None):
-    settings = parse(CurateSettings, __doc__.splitlines()[0], argv)
+    settings = parse(CurateSettings, DESCRIPTION, argv)
     step = settings.step
     if step == "review" and Path(settings.name or "").name != settings.name:
         raise InputError("review needs --name: the reviewer's name, without slashes")

@@ -25,6 +25,9 @@ from minitox.report import page  # noqa: E402
 from minitox.run import script  # noqa: E402
 from minitox.run.settings import Help, Parser, integer, seed  # noqa: E402
 
+DESCRIPTION = (
+    "Make minitox's data folders from published corpora; data/README.md says where to get them."
+)
 MOST_LABELS = 500  # more than that is taken for a column of texts
 
 
@@ -266,7 +269,7 @@ def add_hate(commands, name, about, **layout):
 
 def main(argv=None):
     # 1) the command line
-    parser = Parser(description=__doc__.splitlines()[0], formatter_class=Help)
+    parser = Parser(description=DESCRIPTION, formatter_class=Help)
     commands = parser.add_subparsers(metavar="CORPUS", required=True)
     add_ptp(commands)
     add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")

@@ -71,14 +71,14 @@ def processes():
         return
     store = connect()
     if not FIRST:
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
     try:
         yield
         dist.barrier()
         dist.destroy_process_group()
     except BaseException as error:
         if store.add("failures", 1) > 1:  # another process failed first, and prints its reason
-            sys.stderr = open(os.devnull, "w")
+            sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
         # torch has no error class for a lost peer
         if isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error)):
             raise ConnectionError(

@@ -7,7 +7,6 @@ base XOR tuned, bit by bit, so applying it twice undoes it without any loss. Wit
 models it reveals nothing.
 """
 
-import argparse
 import hashlib
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
 from minitox.run import script
+from minitox.run.settings import Parser
 
 INTEGER = {"float32": torch.int32, "bfloat16": torch.int16, "float16": torch.int16}
 
@@ -106,7 +106,7 @@ def weights_hash(model: LanguageModel) -> str:
 
 
 def main(argv: list[str] | None = None):
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m minitox.delta", description="Apply a patch to its base model, or undo it."
     )
     add = parser.add_argument

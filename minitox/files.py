@@ -198,7 +198,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with name_in_errors(path):
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
         temporary.chmod(0o666 & ~umask())  # safetensors makes its files private
         os.replace(temporary, path)
@@ -217,7 +217,7 @@ def write_json(path: Path, value: dict):
     """Write an object as indented JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -319,7 +319,8 @@ def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tenso
         check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            # copies, because Windows cannot replace a file that tensors are mapped to
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, OSError, UnicodeError) as error:

@@ -360,7 +360,7 @@ def test_a_limit_beyond_the_models_positions_is_refused(home, capsys):
     "arguments, message",
     [
         (["--languages", "de,xx"], "'xx' is not one of ar, cs"),
-        (["--sentences", "0"], "invalid positive int value"),
+        (["--sentences", "0"], "'0' is not an integer from 1 to"),
         (["--device", "gpu9"], "--device gpu9"),
     ],
 )

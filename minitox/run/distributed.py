@@ -14,6 +14,8 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from minitox.errors import InputError
+
 # Set by torchrun; the local ones are those on this machine
 RANK = int(os.environ.get("RANK", 0))
 WORLD = int(os.environ.get("WORLD_SIZE", 1))
@@ -65,6 +67,27 @@ def broadcast(value):
 def barrier():
     """Wait until every process is here."""
     gather(None)
+
+
+def check_same(values: dict) -> None:
+    """InputError, in every process, names what differs between the values of two processes."""
+    everywhere = gather(values)
+    for process, of_process in enumerate(everywhere):
+        if of_process != everywhere[0]:
+            name = first_difference(everywhere[0], of_process)
+            raise InputError(
+                f"process {process} has another {name} than process 0; "
+                "start all of them with the same files and options"
+            )
+
+
+def first_difference(ours, theirs) -> str:
+    """The keys, from the outermost on, that lead to the first value that is not the same."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in ours | theirs:
+            if ours.get(key) != theirs.get(key):
+                return f"{key} {first_difference(ours.get(key), theirs.get(key))}".strip()
+    return ""
 
 
 def on_first(function):

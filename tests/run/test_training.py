@@ -84,7 +84,7 @@ def test_the_reference_runs_on_the_readable_implementations_alone(model, tmp_pat
     plan = one_stage(random_mask(model))
     pairs = pairs_in("en")
     make_model(model, plan, pairs, HYPER, REFERENCE, tmp_path / "checkpoint")
-    training.validation_losses(model, pairs, REFERENCE)
+    training.validation_losses(model, pairs, REFERENCE, "base")
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
@@ -324,7 +324,8 @@ def test_too_few_micro_batches_are_divided_so_that_every_process_has_pairs(
 def test_the_validation_loss_is_the_mean_over_reply_tokens(model, procedure, tokens):
     pairs = pairs_in("de", "en")
     pairs["en"].validation.clear()
-    losses = training.validation_losses(model, pairs, replace(procedure, batch_tokens=tokens))
+    procedure = replace(procedure, batch_tokens=tokens)
+    losses = training.validation_losses(model, pairs, procedure, "base")
     validation = pairs["de"].validation
     total = sum(loss_by_definition(model, pair).item() for pair in validation)
     expected = total / sum(pair.reply_tokens for pair in validation)

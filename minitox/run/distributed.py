@@ -76,7 +76,7 @@ def check_same(values: dict) -> None:
         if of_process != everywhere[0]:
             name = first_difference(everywhere[0], of_process)
             raise InputError(
-                f"process {process} has another {name} than process 0; "
+                f"process {process} differs from process 0 in {name}; "
                 "start all of them with the same files and options"
             )
 

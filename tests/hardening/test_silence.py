@@ -1,5 +1,6 @@
 """No wrong result without a word: for each defect, the wrong number that used to come out."""
 
+import inspect
 import json
 import math
 import os
@@ -21,11 +22,16 @@ import detect
 import evaluate
 import train
 from minitox import delta
+from minitox.detect.controls import shuffled_aurocs
+from minitox.detect.responses import POOL
 from minitox.errors import InputError
-from minitox.files import read_json, write_json
-from minitox.lm import checkpoint
+from minitox.evaluate import mmlu, perplexity
+from minitox.files import FORMAT, read_json, write_json
+from minitox.lm import checkpoint, generate
 from minitox.run import outputs
 from minitox.run.settings import DetectSettings, EvaluateSettings, TrainSettings
+from minitox.train import loss
+from minitox.train.row_optim import RowAdamW
 
 
 @pytest.fixture
@@ -248,6 +254,25 @@ RESULTS = {
     TrainSettings: {*train.KINDS},
     EvaluateSettings: {*evaluate.FOLDERS},
 }
+
+
+def test_a8_constants_that_shape_results_change_with_the_format_alone():
+    """Whoever changes one of them raises files.FORMAT, and then this table."""
+    assert FORMAT == 1
+    shaping = [
+        (generate.PROMPT_TOKENS, 1_024),
+        (perplexity.LOGITS_AT_ONCE, 2**23),
+        (perplexity.MOST_NATS, 700),
+        (loss.LOGITS_AT_ONCE, 2**23),
+        (loss.LOGITS_AT_ONCE_ON_GPU, 2**27),
+        (mmlu.LETTERS, "ABCD"),
+        (list(POOL), ["max", "mean"]),
+        (inspect.signature(RowAdamW).parameters["betas"].default, (0.9, 0.999)),
+        (inspect.signature(RowAdamW).parameters["eps"].default, 1e-8),
+        (inspect.signature(shuffled_aurocs).parameters["permutations"].default, 200),
+    ]
+    for now, then in shaping:
+        assert now == then
 
 
 @pytest.mark.parametrize("kind", WITHOUT_EFFECT)

@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None):
     # 2) the languages that no earlier run has done
     fingerprint = checkpoint.fingerprint(settings.model)
     made_with = identity(fingerprint, device, dtype) | settings.affecting("neurons")
-    folder = outputs.open_results(settings.out, "neurons", made_with)
+    hashes = {language: of_language.data_hash for language, of_language in sentences.items()}
+    folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(config)
     todo = unfinished(files, sentences, rows)

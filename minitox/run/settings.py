@@ -143,7 +143,9 @@ class Settings:
         "dtype of the weights in memory; auto: float32 on a CPU, else the model's own",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
-    seed: int = option(0, "random seed", "neurons tuning replies perplexity generate", kind=seed)
+    seed: int = option(
+        0, "random seed", "neurons tuning validation replies perplexity generate", kind=seed
+    )
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""
@@ -243,13 +245,15 @@ class TrainSettings(Settings):
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")
-    pairs: int = option(1_000, "maximum number of pairs of each language to tune on", "tuning")
+    pairs: int = option(
+        1_000, "maximum number of pairs of each language to tune on", "tuning validation"
+    )
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
-        0.05, "share of the pairs that are kept for validation", "tuning"
+        0.05, "share of the pairs that are kept for validation", "tuning validation"
     )
     max_tokens: int = option(
-        512, "longest pair; longer ones are dropped, and counted", "tuning", "tokens"
+        512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
     )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
@@ -269,7 +273,10 @@ class TrainSettings(Settings):
     warmup: float = option(0.1, "share of the steps in which the learning rate rises", "tuning")
     batch_size: int = option(8, "size of a batch", "tuning", "pairs")
     batch_tokens: int | str = batch_tokens(
-        "size of a micro-batch; a step consists of as many as it needs", "tuning", 512, 16_384
+        "size of a micro-batch; a step consists of as many as it needs",
+        "tuning validation",
+        512,
+        16_384,
     )
     weight_decay: float = option(
         0.01, "weight decay of the chosen rows", "tuning", kind=number(0, 10)
@@ -280,7 +287,7 @@ class TrainSettings(Settings):
     reference: bool = option(
         False,
         "use the readable implementations of optimizer and loss, which need more memory",
-        "tuning",
+        "tuning validation",
     )
     activation_checkpointing: bool = option(
         False, "keep no activations inside layers: less memory, more time", "tuning"

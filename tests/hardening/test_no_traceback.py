@@ -9,10 +9,12 @@ import time
 import tracemalloc
 
 import pytest
+import worlds
 from fuzz import forked
 from tiny import error_of, write_jsonl
 from worlds import BASE, DETECT, ROOT, TRAIN, corpora, curate, detect, evaluate, prepare, train
 
+import train
 from minitox.errors import InputError
 from minitox.scorers import bounded_http, perspective
 
@@ -106,6 +108,20 @@ def test_c3_replies_too_long_for_any_memory_are_refused_although_the_model_allow
     path.write_text(json.dumps(config | {"max_position_embeddings": 400_000_000}), "utf-8")
     line = refusal(evaluate.main, "--model model --data data --max-new-tokens 200000000", capsys)
     assert "--max-new-tokens: '200000000' is not an integer from 1 to 1,000,000" in line
+
+
+@pytest.mark.parametrize("rate, message", [("1e38", "lr"), ("1e30", "all: step 2 of 4: the loss")])
+def test_c3_a_learning_rate_that_overflows_is_one_line(
+    tmp_path, monkeypatch, capsys, rate, message
+):
+    for part in (*worlds.BASE, worlds.neurons):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = f"{worlds.TRAIN} multilingual --warmup 0 --lr {rate}".split()
+    error = error_of(train.main, arguments, capsys)
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "models" / "multilingual").exists()
 
 
 # ---------- C4

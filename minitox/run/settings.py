@@ -116,6 +116,9 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(0, "random seed", "neurons tuning replies perplexity generate", kind=int)
+    unchecked_template: bool = option(
+        False, "do not compare the chat format with the model's own chat template"
+    )
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""

@@ -13,6 +13,7 @@ from minitox.detect.controls import match_lengths
 from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate.mmlu import LETTERS
 from minitox.files import file_hash, is_kind, read_jsonl, text_field
+from minitox.lm.text import PART
 from minitox.train.pairs import Pair, Pairs
 
 
@@ -105,7 +106,8 @@ def read_sentences(
     toxic_texts, clean_texts = [sample(texts, most, rng) for texts in classes]
 
     # 2) tokenize, toxic sentences first
-    whole = [tokenizer.sentence(text) for text in toxic_texts + clean_texts]
+    texts = toxic_texts + clean_texts
+    whole = [tokenizer.sentence(text, max_tokens) for text in texts]  # or longer than that
     toxic = np.arange(len(whole)) < len(toxic_texts)  # (N,)
     start = 0 if tokenizer.bos_id is None else 1  # index of the text's first token
     longest = start + max_tokens
@@ -142,17 +144,21 @@ def read_clean_sentences(path: Path, most: int, rng) -> list[str]:
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
 
 
-def read_all_pairs(path: Path, tokenizer) -> list[Pair]:
-    """Every pair of an instructions/ file, as token ids."""
+def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> list[Pair]:
+    """Every pair of an instructions/ file, as token ids; of more than `most`, perhaps not all."""
     if not tokenizer.end_ids:
         raise InputError(
             f"{path}: cannot train on replies, because config.json has no eos_token_id to end them"
         )
     pairs = []
     for where, row in read_jsonl(path):
-        prompt = tokenizer.prompt(text_field(where, row, "prompt"))
-        reply = tokenizer.reply(text_field(where, row, "response"))
-        pairs.append(Pair(prompt + reply, len(prompt), where))
+        texts = [text_field(where, row, field) for field in ("prompt", "response")]
+        prompt = tokenizer.prompt(texts[0], most)
+        reply = tokenizer.reply(texts[1], most)
+        if not prompt:
+            raise InputError(f"{where}: the tokenizer makes no token of the prompt")
+        is_whole = most is None or max(map(len, texts)) <= PART
+        pairs.append(Pair(prompt + reply, len(prompt), where, is_whole))
     return pairs
 
 
@@ -168,8 +174,8 @@ def read_pairs(
     """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
     # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
-    every = read_all_pairs(path, tokenizer)
-    dropped = [len(pair.ids) for pair in every if len(pair.ids) > max_tokens]  # tokens of each
+    every = read_all_pairs(path, tokenizer, max_tokens)
+    dropped = [pair for pair in every if len(pair.ids) > max_tokens]
     fitting = [pair for pair in every if len(pair.ids) <= max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {max_tokens} tokens")
@@ -186,7 +192,9 @@ def read_pairs(
         raise UnusableLanguage(
             f"{path}: all pairs are used for validation; choose a lower --validation-share"
         )
-    return Pairs(train, validation, len(dropped), sum(dropped), file_hash(path))
+    dropped_tokens = sum(len(pair.ids) for pair in dropped)
+    are_whole = all(pair.is_whole for pair in dropped)
+    return Pairs(train, validation, len(dropped), dropped_tokens, file_hash(path), are_whole)
 
 
 # ---------- prompts/: {"prompt": str}  [paper §4.2]

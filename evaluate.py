@@ -50,13 +50,13 @@ def main(argv: list[str] | None = None) -> None:
     perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
     scorer = open_scorer(settings.scorer, settings.data, device, dtype, **perspective)
     identify = open_detector(settings.language_id)
-    usable, failed = candidates.open_all(folders, device, dtype, settings.shard)
+    templates = (settings.out, settings.unchecked_template)
+    usable, failed = candidates.open_all(folders, device, dtype, settings.shard, *templates)
     made_with = {name: settings.affecting(name) for name in FOLDERS}
     check_results(settings.out, usable, inputs, made_with)
-    print(f"{settings.model}: {describe(config, device, dtype)}; {inputs.about()}")
-    print(f"{scorer.name}: {scorer.about}")
-    for name, reason in (inputs.gaps | failed).items():
-        print(f"left out {name}: {reason}")
+    checked = all(candidate.tokenizer.checked for candidate in usable)
+    print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
+    print_scorer(scorer, inputs.gaps | failed)
 
     # 2) every model replies to every prompt, answers every question, reads every clean sentence
     failed |= ask_all(usable, inputs, settings.out, settings.part(Asking), settings.shard)
@@ -91,6 +91,13 @@ def main(argv: list[str] | None = None) -> None:
     outputs.once(score_and_report)
     report_file = settings.out / "report.html"
     print(f"\nwrote {report_file}, report.md and report.json ({len(usable)} models)")
+
+
+def print_scorer(scorer, left_out: dict[str, str]):
+    """Print what scores the replies, and which models and data are left out, and why."""
+    print(f"{scorer.name}: {scorer.about}")
+    for name, reason in left_out.items():
+        print(f"left out {name}: {reason}")
 
 
 def check_results(out: Path, models, inputs, made_with):

@@ -15,10 +15,10 @@ from minitox.errors import InputError, user_errors
 from minitox.files import FORMAT, file_hash, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
-from minitox.lm.text import Tokenizer
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
 from minitox.run import distributed, outputs, script, sharding, training
+from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
 from minitox.run.progress import Progress
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None):
     training.check_usable(dtype, hyper)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
+    tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
     files, pairs = read_languages(
         settings.languages,
         settings.order,
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None):
         settings.neurons or settings.out / "neurons",
         settings.data / "instructions",
         settings.seed,
-        tokenizer=Tokenizer(settings.model, config),
+        tokenizer=tokenizer,
         most=settings.pairs,
         max_tokens=settings.max_tokens,
         validation_share=settings.validation_share,
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None):
     values = {kind: settings.affecting(kind) for kind in KINDS}
     made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
     todo = unfinished(models, plans, made_with)
-    print(f"{settings.model}: {describe(config, device, dtype)}")
+    print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
     print_plans(plans, costs, pairs, masks, config)
 
     # 4) tune, and prove that nothing else has changed
@@ -95,7 +96,6 @@ def main(argv: list[str] | None = None):
 
     # 5) results
     print_results(models, plans, settings.model if settings.delta else None)
-    print(f"wrote {models} ({len(plans)} models)")
 
 
 def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> dict[str, NeuronAUROC]:
@@ -244,6 +244,7 @@ def print_results(models: Path, plans: list[Plan], delta_base: Path | None):
             print(f"{path}: {training_tables.memory(size)}")
         results[plan.name] = training_tables.read_result(models / plan.name / "run.json")
     print("", page.terminal(training_tables.result_table(results)), "", sep="\n")
+    print(f"wrote {models} ({len(plans)} models)")
 
 
 if __name__ == "__main__":

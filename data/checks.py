@@ -45,8 +45,9 @@ def likelihoods(
     worse in English (0.83) and German (0.63).
     """
     # 1) token ids
-    prompts = [candidate.tokenizer.prompt(pair["asked"]) for pair in pairs]
-    replies = [candidate.tokenizer.reply(pair["response"]) for pair in pairs]
+    longest = candidate.config.longest
+    prompts = [candidate.tokenizer.prompt(pair["asked"], longest) for pair in pairs]
+    replies = [candidate.tokenizer.reply(pair["response"], longest) for pair in pairs]
 
     # 2) -log p of each reply after its own prompt (step 0), and after those of the pairs before it
     alone = nats(candidate, prompts, batch_tokens)  # (pairs,), each prompt's own share

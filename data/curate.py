@@ -133,7 +133,16 @@ def main(argv=None):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
         settings = settings.resolved(device.type, config)
-        candidate = candidates.open_one("model", settings.model, device, dtype)
+        candidate = candidates.open_one(
+            "base",
+            settings.model,
+            device,
+            dtype,
+            out=settings.out,
+            unchecked=settings.unchecked_template,
+        )
+        if not candidate.tokenizer.checked:
+            print("chat template not checked")
         how = settings.affecting(step)
         made_with = candidate.identity | how | {"instruction": INSTRUCTION}
         hashes = {language: file_hash(path) for language, path in paths.items()}

@@ -83,8 +83,8 @@ def with_distinct_keys(pairs: list) -> dict:
     """An object of JSON, from its keys and values; ValueError if a key occurs twice."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        seen = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise ValueError(f"the key {twice!r:.40} occurs twice")
     return value
 
@@ -230,7 +230,11 @@ def umask() -> int:
 
 def write_json(path: Path, value: dict):
     """Write an object as indented JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str):
+    """Write a text file."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 

@@ -106,8 +106,8 @@ def imported_files(path: Path) -> set[Path]:
 # ---------- packages
 
 PACKAGES = {"torch", "safetensors", "tokenizers", "numpy", "requests", "pytest", "minitox"}
-# --language-id langid and parquet files alone need these
-OPTIONAL = {"py3langid", "pyarrow"}
+# --language-id langid, parquet files and the check of chat templates alone need these
+OPTIONAL = {"py3langid", "pyarrow", "jinja2"}
 STANDARD = set(sys.stdlib_module_names)
 
 

@@ -115,9 +115,12 @@ def generate(
 ) -> list[Reply]:
     """One reply to each prompt, which ends before the first of `stop_ids` or at `max_new_tokens`.
 
-    ValueError if a prompt and `max_new_tokens` do not fit the model, or if logits are not finite.
+    ValueError if a prompt has no tokens, or does not fit the model with `max_new_tokens`, or if
+    logits are not finite.
     """
     # 1) read the prompts
+    if not all(prompts):
+        raise ValueError("a prompt has no tokens, not even a BOS")
     longest = max(len(prompt) for prompt in prompts)
     cache = Cache(model, len(prompts), longest + max_new_tokens)
     device = cache.keys.device

@@ -146,6 +146,9 @@ class Settings:
     seed: int = option(
         0, "random seed", "neurons tuning validation replies perplexity generate", kind=seed
     )
+    unchecked_template: bool = option(
+        False, "do not compare the chat format with the model's own chat template"
+    )
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""

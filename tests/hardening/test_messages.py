@@ -5,10 +5,11 @@ import shutil
 import pytest
 import worlds
 from tiny import error_of, write_jsonl
-from worlds import curate, detect, evaluate, prepare, train
+from worlds import EVALUATE, checkpoint, curate, detect, evaluate, prepare, train
 
 import train
 from minitox import delta
+from minitox.errors import InputError
 
 
 def write_checked(folder, response: str = "Hallo") -> None:
@@ -16,6 +17,15 @@ def write_checked(folder, response: str = "Hallo") -> None:
     pair = {"id": "de-0", "language": "de", "prompt": "Du Esel", "response": response}
     rows = [pair | {"proposal": "keep", "why": ""}]
     write_jsonl(folder / "curation" / "checks" / "de.jsonl", rows)
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """A folder with a small model, data and a scorer, in which the scripts run."""
+    for part in (*worlds.BASE, worlds.scorer):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 # ---------- D1
@@ -49,6 +59,15 @@ def test_d1_a_model_with_other_weights_is_not_called_bit_identical(tuned, capsys
     assert "multilingual/model.safetensors is not the file that train.py wrote; put it" in error
 
 
+def test_d1_a_model_without_its_config_is_named_among_those_left_out(scripts, capsys):
+    shutil.copytree("model", "out/models/full")
+    (scripts / "out" / "models" / "full" / "config.json").unlink()
+    worlds.run(evaluate.main, EVALUATE.replace("--models base", ""))
+    reason = "left out full: out/models/full/config.json: no such file"
+    assert reason in capsys.readouterr().out
+    assert "config.json: no such file" in (scripts / "out" / "report.md").read_text("utf-8")
+
+
 # ---------- D2
 
 
@@ -57,6 +76,15 @@ def test_d2_a_missing_record_is_called_missing(tuned, capsys):
     error = error_of(train.main, f"{worlds.TRAIN} multilingual".split(), capsys)
     assert "multilingual/run.json is missing, so nothing is known of the results there; " in error
     assert "choose another --out, or delete out/models/multilingual" in error
+
+
+def test_d2_weights_that_may_not_be_read_are_not_called_missing(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoint, "open_input", refuse)
+    with pytest.raises(InputError, match=r"model.safetensors: cannot be read \(Permission denied"):
+        checkpoint.load(folder)
 
 
 # ---------- D3
@@ -98,7 +126,16 @@ def test_d3_a_corpus_with_a_column_twice_is_refused(name, content, message, tmp_
     assert not (tmp_path / "hateful").exists()
 
 
+@pytest.mark.parametrize("names", ["x=model x=other", "x=other base x=model", "base base=other"])
+def test_d3_a_model_name_that_occurs_twice_is_refused(scripts, names, capsys):
+    shutil.copytree("model", "other")
+    error = error_of(evaluate.main, EVALUATE.replace("base", names).split(), capsys)
+    name = names.partition(" ")[0].partition("=")[0]
+    assert f"--models: {name} occurs twice, as " in error and error.count("\n") == 1
+
+
 # ---------- D4
+
 
 MAINS = {
     "detect": detect.main,

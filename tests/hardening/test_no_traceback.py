@@ -12,10 +12,24 @@ import pytest
 import worlds
 from fuzz import forked
 from tiny import error_of, write_jsonl
-from worlds import BASE, DETECT, ROOT, TRAIN, corpora, curate, detect, evaluate, prepare, train
+from worlds import (
+    BASE,
+    DETECT,
+    EVALUATE,
+    ROOT,
+    TRAIN,
+    checkpoint,
+    corpora,
+    curate,
+    detect,
+    evaluate,
+    prepare,
+    train,
+)
 
 import train
 from minitox.errors import InputError
+from minitox.lm.generate import generate
 from minitox.scorers import bounded_http, perspective
 
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
@@ -49,7 +63,22 @@ def refusal(main, arguments: str, capsys) -> str:
     return line
 
 
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """A folder with a small model, data and a scorer, in which the scripts run."""
+    for part in (*worlds.BASE, worlds.scorer):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit_json(path, **changes) -> None:
+    """Change fields of the object of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
 # ---------- C1
+
 
 PREPARE = ("prepare ptp x", "prepare scorer x", "curate generate")
 
@@ -130,7 +159,62 @@ def test_c3_a_learning_rate_that_overflows_is_one_line(
 # ---------- C5
 
 
+def test_c5_a_prompt_without_tokens_is_refused(folder):
+    with pytest.raises(ValueError, match="a prompt has no tokens, not even a BOS"):
+        generate(checkpoint.load(folder), [[3], []], 2, {1})
+
+
+def test_c5_a_prompt_of_which_the_tokenizer_makes_nothing_is_named(scripts, capsys):
+    model = scripts / "model"
+    edit_json(model / "config.json", bos_token_id=None)
+    (model / "tokenizer_config.json").unlink()  # a base model
+    nothing = {"type": "Replace", "pattern": {"Regex": "(you donkey 1|ox 2 .*)\n"}, "content": ""}
+    edit_json(model / "tokenizer.json", normalizer=nothing)
+    error = error_of(evaluate.main, EVALUATE.split(), capsys)
+    assert "de.jsonl:2: the tokenizer makes no token of the prompt" in error
+    error = error_of(train.main, f"{TRAIN} full".split(), capsys)
+    assert "data/instructions/de.jsonl:3: the tokenizer makes no token of the prompt" in error
+
+
 # ---------- C6
+
+
+PANICS = {
+    "type": "Split",
+    "pattern": {"Regex": "(n*)*$|(a+)+b"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+
+
+@pytest.mark.parametrize(
+    "main, arguments",
+    [
+        (detect.main, DETECT),
+        (train.main, f"{TRAIN} full"),
+        (evaluate.main, EVALUATE),
+        (evaluate.main, f"{EVALUATE} --scorer encoder:encoder"),
+    ],
+)
+def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments):
+    with_encoder = "encoder:" in arguments
+    if with_encoder:
+        worlds.encoder(scripts)
+    folder = scripts / ("encoder" if with_encoder else "model")
+    edit_json(folder / "tokenizer.json", pre_tokenizer=PANICS)
+    long = "a" * 5_000
+    rows = [{"text": long, "toxicity": score, "prompt": long, "response": "so"} for score in (0, 1)]
+    for name in ("detection", "instructions", "prompts"):
+        worlds.write_jsonl(scripts / "data" / name / "en.jsonl", rows)
+    if with_encoder:
+        replies = {"id": 1, "sample": 0, "prompt": "x", "response": long, "tokens": 1}
+        arguments = f"{arguments} --prompts 1 --no-mmlu --perplexity 0 --languages en"
+        worlds.run(evaluate.main, arguments)
+        path = scripts / "out" / "replies" / "base" / "en.jsonl"
+        worlds.write_jsonl(path, [replies | {"stopped": True}])
+    error = error_of(main, arguments.split(), capfd)
+    assert error.count("\n") == 1, error
+    assert f"{folder.name}/tokenizer.json: fails on a text (Onig: Regex search error" in error
 
 
 # ---------- C7
@@ -189,6 +273,7 @@ def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, messa
 
 
 # ---------- C12
+
 
 HATE = "hate {} --text words --label label --hateful hate --language fr --out data"
 READERS = [  # a script, its arguments, and a file that it reads

@@ -83,7 +83,8 @@ def test_settings_are_values(kind):
 
 def test_the_scripts_have_the_options_of_a_run_in_common():
     common = [setting.name for setting in fields(Settings)]
-    assert common == ["model", "data", "out", "languages", "device", "dtype", "seed"]
+    shared = ["model", "data", "out", "languages", "device", "dtype", "seed", "unchecked_template"]
+    assert common == shared
     for kind in CLASSES:
         assert [setting.name for setting in fields(kind)][: len(common)] == common
 

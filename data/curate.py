@@ -41,7 +41,7 @@ from minitox.run import (  # noqa: E402
 )
 from minitox.run.device import open_device  # noqa: E402
 from minitox.run.scorer import open_scorer  # noqa: E402
-from minitox.run.settings import Settings, batch_tokens, option, parse, positive  # noqa: E402
+from minitox.run.settings import Settings, batch_tokens, option, parse, temperature  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 
@@ -74,7 +74,7 @@ class CurateSettings(Settings):
         0.7,
         "generate: 0: always the most likely token",
         "generate",
-        kind=positive(float, or_zero=True),
+        kind=temperature,
     )
     batch_tokens: int | str = batch_tokens(
         "generate, check: size of a batch", "generate check", 8_192, 65_536
@@ -133,7 +133,16 @@ def main(argv=None):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
         settings = settings.resolved(device.type, config)
-        candidate = candidates.open_one("model", settings.model, device, dtype)
+        candidate = candidates.open_one(
+            "base",
+            settings.model,
+            device,
+            dtype,
+            out=settings.out,
+            unchecked=settings.unchecked_template,
+        )
+        if not candidate.tokenizer.checked:
+            print("chat template not checked")
         how = settings.affecting(step)
         made_with = candidate.identity | how | {"instruction": INSTRUCTION}
         hashes = {language: file_hash(path) for language, path in paths.items()}

@@ -5,7 +5,6 @@ python data/prepare.py davidson data/raw/labeled_data.csv        # -> data/paper
 python data/prepare.py scorer data/paper/detection               # -> data/paper/scorer.safetensors
 """
 
-import argparse
 import sys
 from collections import Counter, defaultdict
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from minitox import files  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
 from minitox.report import page  # noqa: E402
 from minitox.run import script  # noqa: E402
-from minitox.run.settings import Help, positive  # noqa: E402
+from minitox.run.settings import Help, Parser, integer, seed  # noqa: E402
 
 DESCRIPTION = (
     "Make minitox's data folders from published corpora; data/README.md says where to get them."
@@ -216,11 +215,11 @@ def add_ptp(commands):
         "--each",
         dest="most",
         metavar="N",
-        type=positive(int),
+        type=integer(),
         default=5_000,
         help="maximum number of toxic, and of clean, texts per language",
     )
-    option("--seed", type=int, default=0, help="random seed of the choice of texts")
+    option("--seed", type=seed, default=0, help="random seed of the choice of texts")
     option(
         "--split",
         choices=["full", "small", "wildchat"],
@@ -280,7 +279,7 @@ def add_hate(commands, name, about, **layout):
 
 def main(argv=None):
     # 1) the command line
-    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=Help)
+    parser = Parser(description=DESCRIPTION, formatter_class=Help)
     commands = parser.add_subparsers(metavar="CORPUS", required=True)
     add_ptp(commands)
     add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")
@@ -304,7 +303,7 @@ def main(argv=None):
         "file to write; default: scorer.safetensors beside SOURCE",
         out=None,
     )
-    option("--seed", type=int, default=0, help="random seed of the held-out rows")
+    option("--seed", type=seed, default=0, help="random seed of the held-out rows")
     # 2) the command
     options = vars(parser.parse_args(argv))
     make = options.pop("make")

@@ -14,6 +14,7 @@ from minitox.detect.controls import match_lengths
 from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate.mmlu import LETTERS
 from minitox.files import file_hash, is_kind, read_jsonl, text_field
+from minitox.lm.text import PART
 from minitox.train.pairs import Pair, Pairs
 
 
@@ -127,7 +128,8 @@ def read_sentences(
     toxic_texts, clean_texts = [sample(texts, most, rng) for texts in classes]
 
     # 2) tokenize, toxic sentences first
-    whole = [tokenizer.sentence(text) for text in toxic_texts + clean_texts]
+    texts = toxic_texts + clean_texts
+    whole = [tokenizer.sentence(text, max_tokens) for text in texts]  # or longer than that
     toxic = np.arange(len(whole)) < len(toxic_texts)  # (N,)
     start = 0 if tokenizer.bos_id is None else 1  # index of the text's first token
     longest = start + max_tokens
@@ -165,8 +167,11 @@ def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
 
 
-def read_all_pairs(path: Path, tokenizer) -> tuple[list[Pair], int]:
-    """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates."""
+def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list[Pair], int]:
+    """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
+
+    Of a text of more than `most` tokens there are perhaps not all.
+    """
     if not tokenizer.end_ids:
         raise InputError(
             f"{path}: cannot train on replies, because config.json has no eos_token_id to end them"
@@ -176,10 +181,14 @@ def read_all_pairs(path: Path, tokenizer) -> tuple[list[Pair], int]:
     for where, row in read_jsonl(path):
         rows += 1
         texts = (text_field(where, row, "prompt"), text_field(where, row, "response"))
-        if texts not in pairs:
-            prompt = tokenizer.prompt(texts[0])
-            reply = tokenizer.reply(texts[1])
-            pairs[texts] = Pair(prompt + reply, len(prompt), where)
+        if texts in pairs:
+            continue
+        prompt = tokenizer.prompt(texts[0], most)
+        reply = tokenizer.reply(texts[1], most)
+        if not prompt:
+            raise InputError(f"{where}: the tokenizer makes no token of the prompt")
+        is_whole = most is None or max(map(len, texts)) <= PART
+        pairs[texts] = Pair(prompt + reply, len(prompt), where, is_whole)
     return list(pairs.values()), rows - len(pairs)
 
 
@@ -195,8 +204,8 @@ def read_pairs(
     """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
     # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
-    every, duplicates = read_all_pairs(path, tokenizer)
-    dropped = [len(pair.ids) for pair in every if len(pair.ids) > max_tokens]  # tokens of each
+    every, duplicates = read_all_pairs(path, tokenizer, max_tokens)
+    dropped = [pair for pair in every if len(pair.ids) > max_tokens]
     fitting = [pair for pair in every if len(pair.ids) <= max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {max_tokens} tokens")
@@ -213,7 +222,15 @@ def read_pairs(
         raise UnusableLanguage(
             f"{path}: all pairs are used for validation; choose a lower --validation-share"
         )
-    return Pairs(train, validation, len(dropped), sum(dropped), file_hash(path), duplicates)
+    return Pairs(
+        train,
+        validation,
+        len(dropped),
+        sum(len(pair.ids) for pair in dropped),
+        file_hash(path),
+        all(pair.is_whole for pair in dropped),
+        duplicates,
+    )
 
 
 # ---------- prompts/: {"prompt": str}  [paper §4.2]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.files import read_jsonl, write_json
+from minitox.files import FORMAT, read_jsonl, write_json
 
 sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import curate  # noqa: E402
@@ -159,7 +159,7 @@ def test_a_killed_generate_resumes_and_writes_the_same_bytes(checked, share):
     work = path.with_suffix(".partial")
     whole = path.read_bytes()
     path.unlink()
-    write_json(work / "run.json", {"settings": {}})
+    write_json(work / "run.json", {"format": FORMAT, "settings": {}, "versions": {}})
     (work / "en.jsonl").write_bytes(whole[: round(share * len(whole))])
     curate.main(["generate", *shared])
     assert path.read_bytes() == whole

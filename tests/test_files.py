@@ -12,10 +12,12 @@ import torch
 from minitox import files
 from minitox.errors import InputError
 from minitox.files import (
+    FORMAT,
     as_arrays,
     as_written,
     file_hash,
     fitting,
+    is_finite,
     is_kind,
     name_in_errors,
     open_input,
@@ -306,7 +308,7 @@ def test_tensors_and_their_metadata_are_read_as_they_were_written(tmp_path):
     about = {"base": "größer", "rows": [1, 2]}
     write_tensors(path, tensors, "delta", about)
     read, read_about = read_tensors(path, "delta", "patch")
-    assert read_about == about
+    assert read_about == about | {"format": FORMAT}
     assert torch.equal(read["a"], tensors["a"])
     arrays = as_arrays(read)
     assert arrays["b"].dtype == np.float16
@@ -354,3 +356,35 @@ def test_versions_are_recorded_as_text():
     assert versions().keys() == {"python", "torch", "numpy"}
     assert json.loads(json.dumps(versions())) == versions()
     assert versions()["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_a_tensor_is_finite_if_every_value_is(dtype):
+    tensor = torch.arange(-8, 8).view(4, 4).to(dtype)
+    assert is_finite(tensor)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        spoilt = tensor.clone()
+        spoilt[2, 1] = value
+        assert not is_finite(spoilt)
+    assert is_finite(tensor[:0])
+    assert is_finite(tensor.to(torch.int32))
+    assert is_finite(torch.tensor(1e5), torch.float32)
+    assert not is_finite(torch.tensor(1e5), torch.float16)
+
+
+def test_tensors_that_are_not_finite_or_of_another_format_are_not_read(tmp_path):
+    path = tmp_path / "patch.safetensors"
+    write_tensors(path, {"a": torch.tensor([1.0, float("nan")])}, "delta", {})
+    with pytest.raises(InputError, match="patch.safetensors is broken: a contains NaN or infinity"):
+        read_tensors(path, "delta", "patch")
+    write_tensors(path, {"a": torch.ones(2)}, "delta", {"format": FORMAT + 1})
+    message = f"another version of minitox .format {FORMAT + 1}, here {FORMAT}.; make the patch"
+    with pytest.raises(InputError, match=message):
+        read_tensors(path, "delta", "patch")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_of_no_kind(value):
+    assert not is_kind(value, float)
+    assert not is_kind([value], [float])
+    assert not is_kind({"a": value}, {str: float | None})

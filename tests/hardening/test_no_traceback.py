@@ -1,14 +1,39 @@
 """No traceback, no hang, bounded memory: every error that a user can cause is one line."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
+import tracemalloc
 
 import pytest
+import worlds
 from fuzz import forked
 from tiny import error_of, write_jsonl
-from worlds import BASE, DETECT, ROOT, TRAIN, corpora, curate, detect, prepare, train
+from worlds import (
+    BASE,
+    DETECT,
+    EVALUATE,
+    ROOT,
+    TRAIN,
+    checkpoint,
+    corpora,
+    curate,
+    detect,
+    evaluate,
+    prepare,
+    train,
+)
+
+import train
+from minitox.errors import InputError
+from minitox.lm.generate import generate
+from minitox.scorers import bounded_http, perspective
+
+sys.path.insert(0, str(ROOT / "tests" / "scorers"))
+import fake_perspective as fake  # noqa: E402
 
 PAIR = {"language": "de", "prompt": "Du Esel", "response": "Hallo", "proposal": "keep", "why": ""}
 
@@ -19,13 +44,113 @@ def write_checked(folder) -> None:
     write_jsonl(folder / "data" / "curation" / "checks" / "de.jsonl", rows)
 
 
+SCRIPTS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A folder with a tiny model and a few rows of data, which is the working directory."""
+    for part in BASE:
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(main, arguments: str, capsys) -> str:
+    """Run a script's main; its message, which is one line."""
+    line = error_of(main, arguments.split(), capsys)
+    assert line.startswith("error: ") and line.count("\n") == 1
+    return line
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """A folder with a small model, data and a scorer, in which the scripts run."""
+    for part in (*worlds.BASE, worlds.scorer):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit_json(path, **changes) -> None:
+    """Change fields of the object of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
 # ---------- C1
+
+
+PREPARE = ("prepare ptp x", "prepare scorer x", "curate generate")
+
+
+@pytest.mark.parametrize("command", [*SCRIPTS, *PREPARE])
+@pytest.mark.parametrize("seed", ["-1", "9007199254740992", "1e3", "nan", "1" * 5_000])
+def test_c1_a_seed_that_cannot_be_one_is_refused(command, seed, world, capsys):
+    name, *arguments = command.split()
+    main = {**SCRIPTS, "prepare": prepare.main, "curate": curate.main}[name]
+    line = refusal(main, " ".join([*arguments, "--seed", seed]), capsys)
+    assert "is not an integer from 0 to 9,007,199,254,740,991" in line
+    assert len(line) < 1_100
+    assert not (world / "out").exists()
 
 
 # ---------- C2
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("device", ["meta", "privateuseone", "xla", "cpu:1", "cuda:-1"])
+def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, world, capsys):
+    line = refusal(SCRIPTS[script], f"--model model --data data --device {device}", capsys)
+    assert line.startswith(f"error: --device {device}: not one of cpu, cuda, cuda:N, mps and auto")
+
+
 # ---------- C3
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("train", "--lr 1e38"),
+        ("train", "--epochs 100000000000000000000"),
+        ("train", "--epochs 1e20"),
+        ("train", "--weight-decay nan"),
+        ("train", "--weight-decay inf"),
+        ("train", "--threshold nan"),
+        ("detect", "--sentences 1000000000000"),
+        ("evaluate", "--temperature 1 --samples 1000000000"),
+        ("evaluate", "--temperature 1 --top-p 0"),
+        ("evaluate", "--temperature 1e-320"),
+        ("evaluate", "--per-minute inf"),
+    ],
+)
+def test_c3_a_number_out_of_all_proportion_is_refused(script, arguments, world, capsys):
+    line = refusal(SCRIPTS[script], f"--model model --data data {arguments}", capsys)
+    option, value = arguments.split()[-2:]
+    assert line.startswith(f"error: {option}: '{value}' is not ")
+
+
+def test_c3_replies_too_long_for_any_memory_are_refused_although_the_model_allows_them(
+    world, capsys
+):
+    path = world / "model" / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(config | {"max_position_embeddings": 400_000_000}), "utf-8")
+    line = refusal(evaluate.main, "--model model --data data --max-new-tokens 200000000", capsys)
+    assert "--max-new-tokens: '200000000' is not an integer from 1 to 1,000,000" in line
+
+
+@pytest.mark.parametrize("rate, message", [("1e38", "lr"), ("1e30", "all: step 2 of 4: the loss")])
+def test_c3_a_learning_rate_that_overflows_is_one_line(
+    tmp_path, monkeypatch, capsys, rate, message
+):
+    for part in (*worlds.BASE, worlds.neurons):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = f"{worlds.TRAIN} multilingual --warmup 0 --lr {rate}".split()
+    error = error_of(train.main, arguments, capsys)
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "models" / "multilingual").exists()
 
 
 # ---------- C4
@@ -34,7 +159,62 @@ def write_checked(folder) -> None:
 # ---------- C5
 
 
+def test_c5_a_prompt_without_tokens_is_refused(folder):
+    with pytest.raises(ValueError, match="a prompt has no tokens, not even a BOS"):
+        generate(checkpoint.load(folder), [[3], []], 2, {1})
+
+
+def test_c5_a_prompt_of_which_the_tokenizer_makes_nothing_is_named(scripts, capsys):
+    model = scripts / "model"
+    edit_json(model / "config.json", bos_token_id=None)
+    (model / "tokenizer_config.json").unlink()  # a base model
+    nothing = {"type": "Replace", "pattern": {"Regex": "(you donkey 1|ox 2 .*)\n"}, "content": ""}
+    edit_json(model / "tokenizer.json", normalizer=nothing)
+    error = error_of(evaluate.main, EVALUATE.split(), capsys)
+    assert "de.jsonl:2: the tokenizer makes no token of the prompt" in error
+    error = error_of(train.main, f"{TRAIN} full".split(), capsys)
+    assert "data/instructions/de.jsonl:3: the tokenizer makes no token of the prompt" in error
+
+
 # ---------- C6
+
+
+PANICS = {
+    "type": "Split",
+    "pattern": {"Regex": "(n*)*$|(a+)+b"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+
+
+@pytest.mark.parametrize(
+    "main, arguments",
+    [
+        (detect.main, DETECT),
+        (train.main, f"{TRAIN} full"),
+        (evaluate.main, EVALUATE),
+        (evaluate.main, f"{EVALUATE} --scorer encoder:encoder"),
+    ],
+)
+def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments):
+    with_encoder = "encoder:" in arguments
+    if with_encoder:
+        worlds.encoder(scripts)
+    folder = scripts / ("encoder" if with_encoder else "model")
+    edit_json(folder / "tokenizer.json", pre_tokenizer=PANICS)
+    long = "a" * 5_000
+    rows = [{"text": long, "toxicity": score, "prompt": long, "response": "so"} for score in (0, 1)]
+    for name in ("detection", "instructions", "prompts"):
+        worlds.write_jsonl(scripts / "data" / name / "en.jsonl", rows)
+    if with_encoder:
+        replies = {"id": 1, "sample": 0, "prompt": "x", "response": long, "tokens": 1}
+        arguments = f"{arguments} --prompts 1 --no-mmlu --perplexity 0 --languages en"
+        worlds.run(evaluate.main, arguments)
+        path = scripts / "out" / "replies" / "base" / "en.jsonl"
+        worlds.write_jsonl(path, [replies | {"stopped": True}])
+    error = error_of(main, arguments.split(), capfd)
+    assert error.count("\n") == 1, error
+    assert f"{folder.name}/tokenizer.json: fails on a text (Onig: Regex search error" in error
 
 
 # ---------- C7
@@ -93,6 +273,7 @@ def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, messa
 
 
 # ---------- C12
+
 
 HATE = "hate {} --text words --label label --hateful hate --language fr --out data"
 READERS = [  # a script, its arguments, and a file that it reads
@@ -177,3 +358,35 @@ def test_c13_what_data_scripts_read_is_limited(main, arguments, path, content, t
 
 
 # ---------- C14
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fake.ENDLESS["a body that drips"],
+        fake.ENDLESS["headers that drip"],
+        fake.ENDLESS["a body"],
+        fake.ENDLESS["headers"],
+        fake.ENDLESS["chunks"],
+        fake.bomb(200),
+        (429, b"", {"Retry-After": "9" * 60_000}),
+    ],
+    ids=lambda answer: str(answer)[:60],
+)
+def test_c14_a_perspective_server_that_drips_floods_or_bombs_is_a_server_that_does_not_answer(
+    monkeypatch, answer
+):
+    monkeypatch.setenv("PERSPECTIVE_API_KEY", fake.KEY)
+    monkeypatch.setattr(bounded_http, "SECONDS", 0.1)
+    with fake.FakePerspective(fake.KEY) as server:
+        server.scripted["you donkey"] = answer
+        client = perspective.Perspective(server.url, sleep=lambda seconds: None)
+        tracemalloc.start()
+        begin = time.monotonic()
+        with pytest.raises(InputError, match="no answer to request .*rerun") as caught:
+            fake.ask(client, "you donkey")
+        assert time.monotonic() - begin < perspective.TRIES * 0.1 + 1
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+        tracemalloc.stop()
+        assert fake.ask(client, "a") == fake.scored("a")
+    assert fake.KEY not in str(caught.value) and "donkey" not in str(caught.value)

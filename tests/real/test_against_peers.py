@@ -208,7 +208,8 @@ def test_transformers_opens_a_tuned_model_with_the_logits_of_ours(real, tmp_path
     info = {"model": checkpoint.fingerprint(folder)}
     for language in languages:
         values = {name: rng.random(rows).astype(np.float32) for name, rows in module_rows.items()}
-        write_neurons(tmp_path / "neurons" / f"{language}.safetensors", values, info)
+        path = tmp_path / "neurons" / f"{language}.safetensors"
+        write_neurons(path, values, info | {"language": language})
     options = ["--model", folder, "--data", real / "data", "--out", tmp_path]
     options += ["--languages", ",".join(languages), "--pairs", 16, "--max-tokens", 100]
     options += ["--dtype", dtype, "--strategy", "per-language", "aura"]

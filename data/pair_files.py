@@ -12,6 +12,7 @@ from writing import write_jsonl
 
 from minitox import files
 from minitox.errors import InputError
+from minitox.report.page import shown
 
 
 def present(folder: Path, languages, made_by: str) -> dict[str, Path]:
@@ -66,7 +67,7 @@ def read_checked(*paths: Path) -> list[dict]:
 def tally(rows, field: str) -> str:
     """List how many rows have each value of a field, the most frequent first."""
     counts = Counter(str(row.get(field)) for row in rows)
-    return ", ".join(f"{number:,} {value}" for value, number in counts.most_common())
+    return ", ".join(f"{number:,} {shown(value)}" for value, number in counts.most_common())
 
 
 # The pairs to train on, and a ledger that counts why the others are left out

@@ -291,7 +291,7 @@ def agreement(reviewers, ids):
         shared = ids & reviewers[a].keys() & reviewers[b].keys()
         both = [(reviewers[a][pair], reviewers[b][pair]) for pair in shared]
         both = [verdicts for verdicts in both if "skip" not in verdicts]
-        line = f"{a} and {b}: {len(both):,} pairs judged by both"
+        line = f"{shown(a)} and {shown(b)}: {len(both):,} pairs judged by both"
         if both:  # kappa of no pairs is undefined
             kept = [(x == "keep", y == "keep") for x, y in both]
             line += f"; keep or reject: {agreed(kept)}; all verdicts: {agreed(both)}"

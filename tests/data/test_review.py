@@ -5,12 +5,10 @@ import io
 import json
 import math
 import os
-import pty
 import select
 import signal
 import subprocess
 import sys
-import termios
 from collections import Counter
 
 import numpy as np
@@ -23,6 +21,13 @@ import review  # noqa: E402
 
 from minitox.errors import InputError  # noqa: E402
 from minitox.run import script  # noqa: E402
+
+try:
+    import pty
+    import termios
+except ImportError:  # Windows
+    pty = None
+needs_terminal = pytest.mark.skipif(pty is None, reason="needs a pseudo-terminal")
 
 
 def pairs_of(count: int) -> list[dict]:
@@ -63,6 +68,8 @@ class Terminal:
     """A review in a separate process at the other end of a pseudo-terminal."""
 
     def __init__(self, folder, name: str = "ada"):
+        if pty is None:
+            pytest.skip("needs a pseudo-terminal")
         self.pid, self.end = pty.fork()
         if self.pid == 0:
             # pytest has replaced these three
@@ -240,6 +247,7 @@ def test_without_a_terminal_the_script_reads_lines(setup):
     assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic"}
 
 
+@needs_terminal
 def test_the_terminals_settings_are_restored():
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from tiny import TOY
@@ -52,9 +53,9 @@ def test_a_result_is_none_of_the_sources_by_whatever_name(source, name_of):
 def test_neither_a_folder_nor_a_device_is_replaced(source, tmp_path):
     with pytest.raises(InputError, match="source is a folder, not a regular file"):
         writing.refuse_sources([], [source.parent])
-    (tmp_path / "null").symlink_to("/dev/null")
-    with pytest.raises(InputError, match="null is a pipe or a device, not a regular file"):
-        writing.refuse_sources([], [tmp_path / "null"])
+    if os.path.exists("/dev/null"):
+        with pytest.raises(InputError, match="null is a pipe or a device, not a regular file"):
+            writing.refuse_sources([], [Path("/dev/null")])
 
 
 def test_other_files_and_missing_ones_may_be_written_and_the_folder_is_locked(source, tmp_path):

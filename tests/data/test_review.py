@@ -4,18 +4,23 @@ import csv
 import json
 import math
 import os
-import pty
 import select
 import signal
 import subprocess
 import sys
-import termios
 from collections import Counter
 
 import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
+try:
+    import pty
+    import termios
+except ImportError:  # Windows
+    pty = termios = None
+
+needs_terminal = pytest.mark.skipif(pty is None, reason="needs a terminal of POSIX")
 sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import curate  # noqa: E402
 import review  # noqa: E402
@@ -62,6 +67,8 @@ class Terminal:
     """A review in a separate process at the other end of a pseudo-terminal."""
 
     def __init__(self, folder, name: str = "ada"):
+        if pty is None:
+            pytest.skip("needs a terminal of POSIX")
         self.pid, self.end = pty.fork()
         if self.pid == 0:
             # pytest has replaced these three
@@ -239,6 +246,7 @@ def test_without_a_terminal_the_script_reads_lines(setup):
     assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic"}
 
 
+@needs_terminal
 def test_the_terminals_settings_are_restored():
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)

@@ -7,7 +7,6 @@ Everything that benchmark.py measures inside minitox is called from `device_of`,
 import json
 import os
 import re
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -78,6 +77,8 @@ def contend(args) -> None:
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
+        import resource  # Windows has no such module
+
         memory = 1_000 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         what += f", {torch.get_num_threads()} threads"
     figures = {

@@ -15,6 +15,13 @@ import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
+try:
+    import pty
+    import termios
+except ImportError:  # Windows
+    pty = termios = None
+
+needs_terminal = pytest.mark.skipif(pty is None, reason="needs a terminal of POSIX")
 sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import curate  # noqa: E402
 import review  # noqa: E402

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from minitox import files
 from minitox.errors import InputError
 from minitox.files import (
     as_arrays,
@@ -17,10 +18,14 @@ from minitox.files import (
     fitting,
     is_kind,
     name_in_errors,
+    open_input,
+    parse,
+    read_bytes,
     read_json,
     read_jsonl,
     read_tensors,
     read_written,
+    remove_leftovers,
     replacing,
     text_field,
     versions,
@@ -33,7 +38,42 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+# ---------- reading
+
+
+@pytest.mark.parametrize("read", [read_json, file_hash, lambda path: list(read_jsonl(path))])
+def test_only_regular_files_are_read(tmp_path, read):
+    with pytest.raises(InputError, match="is a folder, not a regular file"):
+        read(tmp_path)
+    with pytest.raises(InputError, match="null is a pipe or a device, not a regular file"):
+        read(os.devnull)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
+    with pytest.raises(InputError, match="pipe is a pipe or a device"):
+        open_input(tmp_path / "pipe")
+
+
+def test_what_is_read_is_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"text": "soup"}\n{"text": "' + b"a" * 50 + b'"}\n')
+    assert read_bytes(path, path.stat().st_size) == path.read_bytes()
+    with pytest.raises(InputError, match="rows.jsonl is too large: over 30 bytes"):
+        read_bytes(path, 30)
+    monkeypatch.setattr(files, "MOST_LINE", 30)
+    with pytest.raises(InputError, match="rows.jsonl:2: the line is too long: over 30 bytes"):
+        list(read_jsonl(path))
+
+
 # ---------- JSON
+
+
+@pytest.mark.parametrize("text", [b'{"a": 1, "b": 2, "a": 3}', b'{"b": [{"a": 1, "a": 1}]}'])
+def test_a_key_that_occurs_twice_is_refused(text):
+    with pytest.raises(InputError, match="x.json: not valid JSON .the key 'a' occurs twice"):
+        parse("x.json", text)
 
 
 def test_lines_come_with_their_place_in_the_file(tmp_path):
@@ -168,6 +208,39 @@ def test_a_written_file_has_the_permissions_of_a_new_file(tmp_path):
     assert (tmp_path / "tensors").stat().st_mode & 0o777 == 0o640
 
 
+def test_two_writers_of_a_file_have_a_temporary_file_each(tmp_path):
+    path = tmp_path / "result"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert contents(tmp_path) == {"result": "first"}  # the block that ended last
+
+
+def test_a_link_at_a_result_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "result").symlink_to("elsewhere")
+    write_json(tmp_path / "result", {})
+    assert contents(tmp_path) == {"elsewhere": "kept", "result": "{}\n"}
+    assert not (tmp_path / "result").is_symlink()
+
+
+def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.json.abcd1234.partial", "deep/.b.x0_9zzzz.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".model.abcd1234.partial").mkdir()
+    (tmp_path / ".model.abcd1234.partial" / "config.json").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".link.abcd1234.partial").symlink_to("elsewhere")
+    kept = ["de.partial", ".lock", ".x.partial", "a.abcd1234.partial", "elsewhere"]
+    for name in kept[:-1]:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "deep"])
+    assert not list((tmp_path / "deep").iterdir())
+
+
 def test_a_write_error_names_the_file(tmp_path):
     with pytest.raises(OSError, match="de.jsonl: .*No space left"):
         with name_in_errors(tmp_path / "de.jsonl"):
@@ -209,7 +282,7 @@ def test_a_file_that_is_not_of_the_kind_is_named(tmp_path):
         read_tensors(path, "delta", "patch")
     path.unlink()
     path.mkdir()
-    with pytest.raises(InputError, match="patch.safetensors: .*is a folder"):
+    with pytest.raises(InputError, match="patch.safetensors is a folder"):
         read_tensors(path, "delta", "patch")
 
 

@@ -1,5 +1,7 @@
 """Files that grow line by line: whole batches are kept, a torn line or batch is computed again."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,7 @@ def test_any_beginning_of_a_file_is_completed_to_the_same_bytes(plan, path, comp
     whole = path.read_bytes()
     for size in range(0, len(whole) + 1, 5):  # a line has 16 bytes
         path.write_bytes(whole[:size])
-        lines = whole[:size].count(b"\n")
+        lines = whole[: size + 1].count(b"\n")  # a whole line may lack its end
         computed.clear()
         list(append_batches([plan]))
         assert path.read_bytes() == whole
@@ -145,7 +147,7 @@ def test_an_error_in_one_process_is_raised_in_all(plan, path, monkeypatch):
         (b"", b""),
         (b'{"a": 1}\n', b'{"a": 1}\n'),
         (b'{"a": 1}\n{"a', b'{"a": 1}\n'),
-        (b'{"a": 1}', b""),
+        (b'{"a": 1}', b'{"a": 1}\n'),  # whole, and only its end is missing
         (b'{"a": 1}\n\xe6', b'{"a": 1}\n'),  # in the middle of a character
     ],
 )
@@ -169,8 +171,27 @@ def test_rows_are_appended_as_lines_of_json(tmp_path):
     assert path.read_text().splitlines()[0] == '{"text": "größer"}'
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_named_in_the_error(tmp_path):
-    (tmp_path / "x.jsonl").symlink_to("/dev/full")
+def test_line_ends_of_old_macs_are_refused_and_nothing_is_cut(path):
+    path.parent.mkdir()
+    path.write_bytes(b'{"a": 1}\r{"a": 2}\r')
+    with pytest.raises(InputError, match="its lines end with CR alone"):
+        drop_torn_line(path)
+    assert path.read_bytes() == b'{"a": 1}\r{"a": 2}\r'
+
+
+def test_nothing_is_appended_through_a_link(tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (tmp_path / "x.jsonl").symlink_to("elsewhere")
+    for write in (drop_torn_line, lambda path: append(path, [{"text": "soup"}])):
+        with pytest.raises(InputError, match="x.jsonl is a link"):
+            write(tmp_path / "x.jsonl")
+    assert (tmp_path / "elsewhere").read_bytes() == b""
+
+
+def test_a_full_disk_is_named_in_the_error(tmp_path, monkeypatch):
+    def full_disk(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="x.jsonl.*No space left"):
         append(tmp_path / "x.jsonl", [{"text": "soup"}])

@@ -139,7 +139,7 @@ def test_an_empty_file_and_the_record_of_a_run_are_no_results(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "de.jsonl").touch()
     (tmp_path / "run.json").write_text("{}")
-    (tmp_path / ".run.json.partial").write_text("{")
+    (tmp_path / ".run.json.abcd1234.partial").write_text("{")
     assert not holds_results(tmp_path)
     (tmp_path / "deep" / "de.jsonl").write_text("{}")
     assert holds_results(tmp_path)

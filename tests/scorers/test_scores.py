@@ -173,7 +173,7 @@ def test_wherever_a_kill_tears_the_last_line_only_its_text_is_scored_again(path)
     Scores(path, Scorer()).of(["a", "b", "c"], "en")
     whole = path.read_bytes()
     start = whole.rstrip(b"\n").rfind(b"\n") + 1
-    for end in range(start, len(whole)):
+    for end in range(start, len(whole) - 1):
         path.write_bytes(whole[:end])
         scorer = Scorer()
         assert Scores(path, scorer).of(["a", "b", "c"], "en") == [SCORED] * 3

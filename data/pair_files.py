@@ -8,6 +8,7 @@ from pathlib import Path
 import checks
 import numpy as np
 import review
+from writing import write_jsonl
 
 from minitox import files
 from minitox.errors import InputError
@@ -60,14 +61,6 @@ def read_checked(*paths: Path) -> list[dict]:
     for path in paths:
         pairs += files.read_written(path, **dict.fromkeys(fields, str))
     return pairs
-
-
-def write_jsonl(path: Path, rows):
-    """Write a file of JSON lines, or leave it as it is if that fails."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    with files.replacing(path) as temporary:
-        # a lone surrogate, which UTF-8 cannot hold, is written as an escape
-        temporary.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
 
 
 def tally(rows, field: str) -> str:

@@ -55,7 +55,7 @@ def is_held(path: Path) -> bool:
 
 
 def create(path: Path, advice: str) -> int:
-    """Without locks of the system: create the lock file, and remove it when the process exits."""
+    """Without locks of the system: create the lock file, which `release` removes."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
@@ -63,5 +63,19 @@ def create(path: Path, advice: str) -> int:
             f"{path.parent}: another run is writing there; {advice}; "
             f"if there is none, delete {path}, which a killed run left"
         ) from None
-    atexit.register(path.unlink, missing_ok=True)
     return descriptor
+
+
+@atexit.register
+def release() -> None:
+    """Without locks of the system: remove the lock files of this process."""
+    if fcntl is not None or msvcrt is not None:
+        return
+    for (process, path), descriptor in list(HELD.items()):
+        if process != os.getpid():
+            continue
+        is_ours = is_held(path)
+        os.close(descriptor)  # Windows does not remove an open file
+        del HELD[process, path]
+        if is_ours:
+            path.unlink()

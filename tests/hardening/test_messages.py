@@ -7,7 +7,6 @@ import worlds
 from tiny import error_of, write_jsonl
 from worlds import EVALUATE, checkpoint, curate, detect, evaluate, prepare, train
 
-import train
 from minitox import delta
 from minitox.errors import InputError
 

@@ -27,7 +27,6 @@ from worlds import (
     train,
 )
 
-import train
 from minitox.errors import InputError
 from minitox.lm.generate import generate
 from minitox.scorers import bounded_http, perspective

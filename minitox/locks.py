@@ -23,12 +23,12 @@ def acquire(path: Path, advice: str = "wait until it ends, or choose another --o
 
     InputError with `advice` if another process holds it.
     """
-    path = Path(path).absolute()
+    path = Path(path)  # as messages show it
     if is_held(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None and msvcrt is None:
-        HELD[os.getpid(), path] = create(path, advice)
+        HELD[os.getpid(), path.absolute()] = create(path, advice)
         return
     # nothing is written to the file, and a link in its place is not followed
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -40,12 +40,12 @@ def acquire(path: Path, advice: str = "wait until it ends, or choose another --o
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
         raise InputError(f"{path.parent}: another run is writing there; {advice}") from None
-    HELD[os.getpid(), path] = descriptor
+    HELD[os.getpid(), path.absolute()] = descriptor
 
 
 def is_held(path: Path) -> bool:
     """Whether this process holds the lock; not if somebody has deleted the file."""
-    descriptor = HELD.get((os.getpid(), path))  # a fork does not inherit locks
+    descriptor = HELD.get((os.getpid(), path.absolute()))  # a fork does not inherit locks
     if descriptor is None:
         return False
     try:

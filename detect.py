@@ -19,10 +19,10 @@ from minitox.detect.responses import POOL
 from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
-from minitox.lm.text import Tokenizer
 from minitox.neurons import by_module, module_rows, select
 from minitox.report import neuron_tables, page
 from minitox.run import outputs, script, sharding
+from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons, write_neurons
 from minitox.run.progress import Progress
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None):
     settings = settings.resolved(device.type, config)
 
     # 1) toxic and clean sentences of each language
-    tokenizer = Tokenizer(settings.model, config)
+    tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
     sentences = read_all(
         settings.data / "detection",
         settings.languages,
@@ -55,12 +55,14 @@ def main(argv: list[str] | None = None):
     # 2) the languages that no earlier run has done
     fingerprint = checkpoint.fingerprint(settings.model)
     made_with = identity(fingerprint, device, dtype) | settings.affecting("neurons")
-    folder = outputs.open_results(settings.out, "neurons", made_with)
+    hashes = {language: of_language.data_hash for language, of_language in sentences.items()}
+    folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(config)
     todo = unfinished(files, sentences, rows)
     tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
-    print(f"{settings.model}: {describe(config, device, dtype)}; {settings.pool} pooling")
+    about = describe(config, device, dtype, tokenizer.checked)
+    print(f"{settings.model}: {about}; {settings.pool} pooling")
 
     # 3) every neuron's response to every sentence, and its AUROC
     # the model is loaded on first use: not at all if every language is done
@@ -90,12 +92,16 @@ def main(argv: list[str] | None = None):
 
 
 def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict[str, Sentences]:
-    """The sentences of each language that can be used; prints why others are skipped."""
+    """The sentences of each language that can be used; prints what is left out."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have detection/<language>.jsonl")
     sentences, skipped = read_languages(folder, languages, seed, partial(read_sentences, **how))
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
+    for language, labelled in sentences.items():
+        for reason, count in labelled.dropped.items():
+            if count:
+                print(f"{language}: dropped {count:,} sentences: {reason}")
     if not sentences:
         raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
     return sentences

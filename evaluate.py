@@ -17,7 +17,7 @@ from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
-from minitox.run import candidates, outputs, script
+from minitox.run import candidates, distributed, outputs, script
 from minitox.run.device import describe, open_device
 from minitox.run.evaluation import Asking, plan_all, read_inputs
 from minitox.run.journal import append_batches
@@ -50,13 +50,13 @@ def main(argv: list[str] | None = None) -> None:
     perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
     scorer = open_scorer(settings.scorer, settings.data, device, dtype, **perspective)
     identify = open_detector(settings.language_id)
-    usable, failed = candidates.open_all(folders, device, dtype, settings.shard)
+    templates = (settings.out, settings.unchecked_template)
+    usable, failed = candidates.open_all(folders, device, dtype, settings.shard, *templates)
     made_with = {name: settings.affecting(name) for name in FOLDERS}
     check_results(settings.out, usable, inputs, made_with)
-    print(f"{settings.model}: {describe(config, device, dtype)}; {inputs.about()}")
-    print(f"{scorer.name}: {scorer.about}")
-    for name, reason in (inputs.gaps | failed).items():
-        print(f"left out {name}: {reason}")
+    checked = all(candidate.tokenizer.checked for candidate in usable)
+    print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
+    print_scorer(scorer, inputs.gaps | failed)
 
     # 2) every model replies to every prompt, answers every question, reads every clean sentence
     failed |= ask_all(usable, inputs, settings.out, settings.part(Asking), settings.shard)
@@ -93,9 +93,18 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nwrote {report_file}, report.md and report.json ({len(usable)} models)")
 
 
+def print_scorer(scorer, left_out: dict[str, str]):
+    """Print what scores the replies, and which models and data are left out, and why."""
+    print(f"{scorer.name}: {scorer.about}")
+    for name, reason in left_out.items():
+        print(f"left out {name}: {reason}")
+
+
 def check_results(out: Path, models, inputs, made_with):
     """InputError if there are results of these models that were made with other settings."""
     outputs.lock(out)
+    of_models = {candidate.name: candidate.identity for candidate in models}
+    distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name, folder in FOLDERS.items():
             if folder in inputs.hashes:

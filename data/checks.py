@@ -10,6 +10,7 @@ from itertools import chain
 
 import numpy as np
 
+from minitox.errors import user_errors
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
 from minitox.scorers import surrogate
@@ -44,8 +45,9 @@ def likelihoods(
     worse in English (0.83) and German (0.63).
     """
     # 1) token ids
-    prompts = [candidate.tokenizer.prompt(pair["asked"]) for pair in pairs]
-    replies = [candidate.tokenizer.reply(pair["response"]) for pair in pairs]
+    longest = candidate.config.longest
+    prompts = [candidate.tokenizer.prompt(pair["asked"], longest) for pair in pairs]
+    replies = [candidate.tokenizer.reply(pair["response"], longest) for pair in pairs]
 
     # 2) -log p of each reply after its own prompt (step 0), and after those of the pairs before it
     alone = nats(candidate, prompts, batch_tokens)  # (pairs,), each prompt's own share
@@ -69,7 +71,8 @@ def nats(candidate, sequences, batch_tokens):  # token ids of each -> (sequences
     losses = np.zeros(len(cut))
     for batch in batches([len(ids) for ids in cut], batch_tokens):
         part = [cut[i] for i in batch]
-        losses[batch] = perplexity.negative_log_likelihoods(candidate.model, part)
+        with user_errors():
+            losses[batch] = perplexity.negative_log_likelihoods(candidate.model, part)
     return losses
 
 

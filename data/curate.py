@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import checks  # noqa: E402
 import pair_files  # noqa: E402
 import review  # noqa: E402
+import writing  # noqa: E402
 from pair_files import export, tally  # noqa: E402
 
 from minitox.data import read_prompts  # noqa: E402
@@ -85,11 +86,15 @@ class CurateSettings(Settings):
     )
     name: str | None = option(None, "review: name of the reviewer; each has verdicts of their own")
     export: Path | None = option(
-        None, "review: write a tab-separated table for a spreadsheet instead", metavar="FILE"
+        None,
+        "review: write a tab-separated table for a spreadsheet instead",
+        group="sheet",
+        metavar="FILE",
     )
     sheet: Path | None = option(
         None,
         "review: read the verdicts, as words or keys, from such a table instead",
+        group="sheet",
         flag="--import",
         metavar="FILE",
     )
@@ -110,17 +115,37 @@ def main(argv=None):
         "check": (state / "replies", "curate.py generate"),
     }.get(step, (state / "checks", "curate.py check"))
     paths = pair_files.present(folder, settings.languages, made_by)
+    verdicts = state / "verdicts"
 
-    # 1) the steps that need a model
+    # 1) no result replaces a source, and no other run writes to the same place
+    sources = [*paths.values(), *verdicts.glob("*.jsonl")]
+    if step == "review":
+        writing.refuse_sources(sources, [settings.export] if settings.export else [])
+        review.lock(verdicts / f"{settings.name}.jsonl")
+    elif step == "export":
+        sources += writing.language_files(settings.data / "prompts")
+        writing.begin(settings.out, sources, writing.language_files(settings.out / "instructions"))
+    elif step != "agreement":
+        outputs.lock(settings.out)
+
+    # 2) the steps that need a model
     if step in ("generate", "check"):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
         settings = settings.resolved(device.type, config)
-        candidate = candidates.open_one("model", settings.model, device, dtype)
+        candidate = candidates.open_one(
+            "base",
+            settings.model,
+            device,
+            dtype,
+            out=settings.out,
+            unchecked=settings.unchecked_template,
+        )
+        if not candidate.tokenizer.checked:
+            print("chat template not checked")
         how = settings.affecting(step)
         made_with = candidate.identity | how | {"instruction": INSTRUCTION}
         hashes = {language: file_hash(path) for language, path in paths.items()}
-        outputs.lock(settings.out)
     if step == "generate":
         folder = state / "replies"
         outputs.check_settings(folder, made_with | {"top_p": TOP_P}, hashes)
@@ -138,8 +163,7 @@ def main(argv=None):
         outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
         check(candidate, scorer, paths, state, settings.batch_tokens)
 
-    # 2) the steps of people
-    verdicts = state / "verdicts"
+    # 3) the steps of people
     if step == "review":
         pairs = pair_files.read_checked(*paths.values())
         ask_people(pairs, verdicts / f"{settings.name}.jsonl", settings.export, settings.sheet)
@@ -169,10 +193,12 @@ def generate(candidate, paths, folder, sample, asking):
     for language, path in paths.items():
         # 1) draw the prompts, and put the instruction before each
         try:
-            prompts = read_prompts(path, sample, np.random.default_rng(asking.seed))
+            prompts, duplicates = read_prompts(path, sample, np.random.default_rng(asking.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
+        if duplicates:
+            print(f"{language}: dropped {duplicates:,} duplicates of prompts")
         instruction = INSTRUCTION.format(NAMES[language])
         asked = {number: instruction + prompt for number, prompt in prompts.items()}
         # 2) generate one reply to each
@@ -197,7 +223,7 @@ def check(candidate, scorer, paths, state, batch_tokens):
             pairs = pair_files.read_replies(path)
             answers = scored.of([pair["response"] for pair in pairs], language)
             propose(pairs, answers, checks.likelihoods(candidate, pairs, batch_tokens))
-            pair_files.write_jsonl(result, pairs)
+            writing.write_jsonl(result, pairs)
         # 2) count the proposals
         pairs = pair_files.read_checked(result)
         proposals = tally(pairs, "proposal")

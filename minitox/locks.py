@@ -23,12 +23,13 @@ def acquire(path: Path, advice: str = "wait until it ends, or choose another --o
 
     InputError with `advice` if another process holds it.
     """
-    path = Path(path)  # as messages show it
+    path = Path(path)
+    key = os.getpid(), path.absolute()
     if is_held(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None and msvcrt is None:
-        HELD[os.getpid(), path.absolute()] = create(path, advice)
+        HELD[key] = create(path, advice)
         return
     # nothing is written to the file, and a link in its place is not followed
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -40,7 +41,7 @@ def acquire(path: Path, advice: str = "wait until it ends, or choose another --o
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
         raise InputError(f"{path.parent}: another run is writing there; {advice}") from None
-    HELD[os.getpid(), path.absolute()] = descriptor
+    HELD[key] = descriptor
 
 
 def is_held(path: Path) -> bool:

@@ -213,7 +213,7 @@ def sentences_of(args, config: Config) -> tuple[list[list[int]], set[int]]:
     if args.random:
         return random_texts(config, args.sentences, args.mean_tokens, MOST_TOKENS), {0}
     tokenizer = Tokenizer(args.model, config)
-    toxic, clean = read_labelled(args.data / "detection" / f"{args.language}.jsonl", 0.5, 0.2)
+    toxic, clean, _ = read_labelled(args.data / "detection" / f"{args.language}.jsonl", 0.5, 0.2)
     ids = []
     for pair in zip(toxic, clean, strict=False):
         ids += [tokenizer.sentence(text)[:MOST_TOKENS] for text in pair]

@@ -78,6 +78,7 @@ class Home:
         path = self.out / "neurons" / f"{language}.safetensors"
         about = {
             "model": checkpoint.fingerprint(model),
+            "language": language,
             "toxic": 1,
             "clean": 1,
             "cut": 0,

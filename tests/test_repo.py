@@ -106,8 +106,8 @@ def imported_files(path: Path) -> set[Path]:
 # ---------- packages
 
 PACKAGES = {"torch", "safetensors", "tokenizers", "numpy", "requests", "pytest", "minitox"}
-# --language-id langid and parquet files alone need these
-OPTIONAL = {"py3langid", "pyarrow"}
+# --language-id langid, parquet files and the check of chat templates alone need these
+OPTIONAL = {"py3langid", "pyarrow", "jinja2"}
 STANDARD = set(sys.stdlib_module_names)
 
 
@@ -137,7 +137,7 @@ ABOVE = {
     "scorers": "errors files lm",
     "run": "errors languages files locks lm neurons detect train evaluate data scorers",
     "report": "errors languages files lm neurons train evaluate run",
-    "delta": "errors files lm run",
+    "delta": "errors files locks lm run",
     # programs
     "scripts": "errors files lm neurons detect train evaluate data scorers run report delta",
     "data/": "errors languages files locks lm detect evaluate data scorers run report",

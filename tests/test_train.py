@@ -239,9 +239,9 @@ def test_interventions_scale_by_the_auroc_of_one_language_or_by_the_mean():
 
 
 def test_long_pairs_are_dropped_and_counted(setup, capsys):
-    short = {"prompt": "ox", "response": "soup"}
+    short = [{"prompt": "ox", "response": f"soup {i}"} for i in range(3)]
     long = {"prompt": "ox", "response": "green " * 90}
-    write_jsonl(setup.pair_file("de"), [short, short, short, long])
+    write_jsonl(setup.pair_file("de"), [*short, long])
     # the default limit of 512 tokens is more than the model's 64 positions
     setup.train("--strategy", "multilingual")
     cells = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()

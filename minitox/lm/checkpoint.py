@@ -5,7 +5,9 @@ Loading is strict: every tensor must be there, with the right shape, and nothing
 
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +16,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minitox.errors import InputError
-from minitox.files import read_json, replacing, write_json
+from minitox.files import (
+    check_regular,
+    is_finite,
+    open_input,
+    read_json,
+    replacing,
+    umask,
+    write_json,
+)
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
+from minitox.lm.text import text_identity
 
 DTYPES = ("F32", "F16", "BF16")  # as safetensors writes them
 # in old checkpoints; config.json says the same
@@ -28,6 +39,7 @@ BESIDES_WEIGHTS = (
     "chat_template.jinja",
     "generation_config.json",
 )
+FILES = ("config.json", "model.safetensors.index.json", *BESIDES_WEIGHTS)
 SHARD_BYTES = 5 * 10**9
 
 
@@ -42,13 +54,15 @@ def load(folder: Path, device="cpu", dtype=None, build=language_model) -> Langua
     """The model of a folder, on `device` in `dtype` (default: the folder's own).
 
     `build` makes the model of a folder, whatever its weights.
-    InputError names the first tensor that is missing, has a wrong shape, or does not belong there.
+    InputError names the first tensor that is missing, has a wrong shape, or does not belong there,
+    or that is not finite in `dtype`.
     """
     model, files = without_weights(folder, dtype, build)
     weights = {}
     for name, weight in model.named_parameters():
         stored = read_tensor(files[name], name)
         weights[name] = stored.to(device, weight.dtype, copy=True)  # this releases the mapped file
+        check_finite(files[name], name, weights[name], weight.dtype)
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -58,6 +72,7 @@ def without_weights(
 ) -> tuple[LanguageModel, dict[str, Path]]:
     """The model of a folder on the meta device, and the file of each tensor, both checked."""
     folder = Path(folder)
+    check_links(folder)
     with torch.device("meta"):  # shapes only, no memory
         model = build(folder)
     model = model.to(dtype or getattr(torch, model.config.dtype)).requires_grad_(False)
@@ -116,12 +131,21 @@ def tensor_names(path: Path) -> list[str]:
 def open_safetensors(path: Path):
     """safetensors' own reader, with errors that name the file."""
     try:
+        check_readable(path)
         with safe_open(str(path), framework="pt") as file:
             yield file
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, OSError, UnicodeError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def check_readable(path: Path):
+    """InputError if a file may not be read; safetensors says that it is missing."""
+    try:
+        open_input(path).close()
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
@@ -172,6 +196,15 @@ def check_tied_head(folder, files):
         )
 
 
+def check_finite(path: Path, name: str, tensor, dtype):
+    """InputError if a weight contains NaN or infinity, or would in the dtype it is used in."""
+    if not is_finite(tensor, dtype):
+        raise InputError(
+            f"{path}: tensor {name} contains NaN or infinity in {dtype}; "
+            "the weights are broken, or need another --dtype"
+        )
+
+
 # Save
 
 
@@ -189,24 +222,49 @@ def save(
     folder = Path(folder)
     source = Path(source)
     weights = model.state_dict()
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    check_links(source)
+    with new_folder(folder) as temporary:
+        # 1) tokenizer and config, with the dtype of these weights
+        copy_beside_weights(source, temporary)
+        write_config(source, temporary, weights)
+        # 2) weights
+        save_weights(weights, temporary, shard_bytes, whole)
 
-    # 1) tokenizer and config, with the dtype of these weights
+
+@contextmanager
+def new_folder(folder: Path):
+    """Yield a temporary folder, which replaces `folder` if the block succeeds.
+
+    Its name is new, and a link in the place of `folder` is removed, not followed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(".partial", f".{folder.name}.", folder.parent))
+    try:
+        temporary.chmod(0o777 & ~umask())  # new ones are private
+        yield temporary
+        if folder.is_symlink():
+            folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_beside_weights(source: Path, folder: Path):
+    """Copy the tokenizer and what else a model's folder has besides config and weights."""
     for name in BESIDES_WEIGHTS:
         if (source / name).exists():
-            shutil.copyfile(source / name, temporary / name)
+            check_regular(source / name)
+            shutil.copyfile(source / name, folder / name)
+
+
+def write_config(source: Path, folder: Path, weights: dict):
+    """Write the config.json of `source`, with the dtype of these weights."""
     config = read_json(source / "config.json")
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     dtype = next(iter(weights.values())).dtype
     config[key] = str(dtype).removeprefix("torch.")
-    write_json(temporary / "config.json", config)
-
-    # 2) weights
-    save_weights(weights, temporary, shard_bytes, whole)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    write_json(folder / "config.json", config)
 
 
 def save_weights(
@@ -242,13 +300,43 @@ def save_weights(
         write_json(folder / "model.safetensors.index.json", index)
 
 
+# Links
+
+
+def check_links(folder: Path):
+    """InputError if a file of a model's folder is a link that leads out of the folder.
+
+    What it leads to would get into the tuned models that users publish. The cache of Hugging Face
+    consists of links from models--NAME/snapshots/HASH into models--NAME/blobs.
+    """
+    inside = [folder.resolve()]
+    if inside[0].parent.name == "snapshots":
+        inside.append(inside[0].parents[1] / "blobs")
+    for path in sorted(folder.glob("*")):
+        if not path.is_symlink() or not (path.name in FILES or path.suffix == ".safetensors"):
+            continue
+        target = Path(os.path.realpath(path))
+        if not target.exists():
+            raise InputError(f"{path} is a link to {target}, which does not exist")
+        if not any(target.is_relative_to(place) for place in inside):
+            raise InputError(
+                f"{path} is a link to {target}, outside the model's folder; "
+                "copy the file into the folder"
+            )
+
+
 # Compare
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model: its config and every weight, however the folder is sharded or spelled."""
+    """SHA-256 of a model: config, tokenizer, chat template and every weight.
+
+    It does not depend on how the folder is sharded or its files are laid out.
+    """
     folder = Path(folder)
+    check_links(folder)
     digest = hashlib.sha256(repr(read_config(folder)).encode())
+    digest.update(text_identity(folder).encode())
     for name, path in sorted(weight_files(folder).items()):
         weight = read_tensor(path, name)
         about = [name, str(weight.dtype), list(weight.shape)]

@@ -1,38 +1,19 @@
-"""Text to token ids and back: exactly one BOS, and chat formats written out by hand."""
+"""Text to token ids and back: exactly one BOS, and no token of the layout out of a user's text."""
 
 import json
-import re
+import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from minitox.errors import InputError
-from minitox.files import read_json
+from minitox.files import parse, read_bytes
+from minitox.lm import chat
 from minitox.lm.config import Config
 
-# One turn in each chat format, up to where the reply begins. The BOS is part of the layout if the
-# format has one. {system} is filled from the folder's template.
-LLAMA3 = (
-    "<|begin_of_text|>{system}"
-    "<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n"
-)
-LLAMA31_SYSTEM = (
-    "<|start_header_id|>system<|end_header_id|>\n\n"
-    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
-)
-
-CHATML = "{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-CHATML_SYSTEM = "<|im_start|>system\n{}<|im_end|>\n"
-NO_THINKING = "<think>\n\n</think>\n\n"  # Qwen3: reply without reasoning first
-
-COMMAND = (
-    "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
-    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
-)
-
-SPECIAL = re.compile(r"(<\|[^|<>]+\|>|<BOS_TOKEN>)")  # special tokens of all layouts
-SYSTEM_TEXT = re.compile(r"<\|im_start\|>system(?:\n|\\n)([^'\"{}<]+)<\|im_end\|>")  # of a template
+PART = 2**16  # characters that are tokenized at once; longer texts are split
+NOT_USED = ("padding", "truncation")  # parts of tokenizer.json
 
 
 class Tokenizer:
@@ -40,66 +21,82 @@ class Tokenizer:
 
     def __init__(self, folder: Path, config: Config):
         """Read tokenizer.json and the chat template of `folder`; InputError if they do not fit."""
-        self.tokenizer = read_tokenizer(Path(folder) / "tokenizer.json", config.vocab_size)
+        self.folder = Path(folder)
+        self.path = self.folder / "tokenizer.json"
+        self.layout = chat.read_layout(self.folder)
+        self.checked = self.layout is None  # whether the layout is known to be the template's
+        self.bos_id = config.bos_token_id
+        self.bos = [] if self.bos_id is None else [self.bos_id]
+
+        # tokens that no user text may become
+        tokens = set() if self.layout is None else self.layout.tokens
+        ids = {*self.bos, *config.eos_token_ids}
+        self.tokenizer = read_tokenizer(self.path, config.vocab_size, tokens, ids)
+        self.layout_ids = set().union(*map(self.token_ids, tokens))
 
         # special tokens, which detection does not pool
         added = self.tokenizer.get_added_tokens_decoder()
-        self.bos_id = config.bos_token_id
-        self.bos = [] if self.bos_id is None else [self.bos_id]
         self.special_ids = {token for token, content in added.items() if content.special}
-        self.special_ids.update(self.bos, config.eos_token_ids)
+        self.special_ids |= ids
 
         # the token that ends a reply, in the chat format or else in the model's config
-        self.layout, self.end_of_turn = chat_layout(Path(folder))
-        if self.end_of_turn:
-            self.end_ids = self.token_ids(self.end_of_turn)
-        else:
+        if self.layout is None:
             self.end_ids = list(config.eos_token_ids[:1])
+        else:
+            self.end_ids = self.token_ids(self.layout.end_of_turn)
         self.stop_ids = {*config.eos_token_ids, *self.end_ids}
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of the text alone."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+    def encode(self, text: str, most: int | None = None) -> list[int]:
+        """Token ids of the text alone.
+
+        A long text is read until there are more than `most` tokens, and is otherwise complete.
+        InputError if the tokenizer fails, or makes a token of the layout out of the text.
+        """
+        ids = []
+        with tokenizer_errors(self.path, "fails on a text"):
+            for part in parts(text, PART if most is not None else len(text)):
+                ids += self.tokenizer.encode(part, add_special_tokens=False).ids
+                if most is not None and len(ids) > most:
+                    break
+        if not self.layout_ids.isdisjoint(ids):
+            token = next(token for token in ids if token in self.layout_ids)
+            name = self.tokenizer.id_to_token(token)
+            raise InputError(
+                f"{self.path}: makes the special token {name!r} out of the text {text[:40]!r}"
+            )
+        return ids
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        with tokenizer_errors(self.path, "fails on a reply"):
+            return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def sentence(self, text: str) -> list[int]:
-        """Token ids of a sentence: one BOS, then the text.
+    def sentence(self, text: str, most: int | None = None) -> list[int]:
+        """Token ids of a sentence: one BOS, then the text; `most` as in `encode`.
 
         The BOS is added even if the model's own tokenizer adds none (Qwen, SmolLM2). The first
         token of a sequence, whatever it is, attracts attention and has very large activations, so
         it should not be a word of the sentence.
         """
-        return self.bos + self.encode(text)
+        return self.bos + self.encode(text, most)
 
-    def prompt(self, text: str) -> list[int]:
+    def prompt(self, text: str, most: int | None = None) -> list[int]:
         """Token ids up to where the reply begins, in the model's chat format.
 
-        A base model has no chat format and gets the text and a newline.
+        A base model has no chat format and gets the text and a newline. `most` as in `encode`.
         """
         if self.layout is None:
-            return self.sentence(text + "\n")
-        if self.layout.startswith("<|begin_of_text|>"):
-            text = text.strip()  # as Llama-3's template does
-        before, after = self.layout.split("{prompt}")
-        # encode the text together with the plain text before it, because a token may span both;
-        # special tokens spelled out in the text are plain text
-        pieces = SPECIAL.split(before)
-        pieces[-1] += text
-        return self.encode_pieces(pieces) + self.encode_pieces(SPECIAL.split(after))
-
-    def reply(self, text: str) -> list[int]:
-        """Token ids of a reply and of the token that ends it."""
-        return self.encode(text) + self.end_ids
-
-    def encode_pieces(self, pieces):
-        """Token ids of a layout that was split at its special tokens, which are the odd pieces."""
+            return self.sentence(text + "\n", most)
         ids = []
-        for i, piece in enumerate(pieces):
-            ids += self.token_ids(piece) if i % 2 else self.encode(piece)
+        for i, piece in enumerate(self.layout.prompt(text)):
+            ids += self.token_ids(piece) if i % 2 else self.encode(piece, most)
         return ids
+
+    def reply(self, text: str, most: int | None = None) -> list[int]:
+        """Token ids of a reply and of the token that ends it; `most` as in `encode`."""
+        if self.layout is not None:
+            text = self.layout.reply(text)
+        return self.encode(text, most) + self.end_ids
 
     def token_ids(self, special: str) -> list[int]:
         """A special token's id, in a list; InputError if the tokenizer does not have the token."""
@@ -110,18 +107,71 @@ class Tokenizer:
             )
         return [token]
 
+    def check_template(self) -> None:
+        """Compare texts and token ids with those of the folder's chat template.
 
-def read_tokenizer(path, vocab_size):
-    """The tokenizer of a tokenizer.json; InputError if it is missing, broken or too large."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        tokenizer = HuggingFaceTokenizer.from_file(str(path))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the package raises nothing narrower, and Rust code may panic
-        raise InputError(f"{path}: not a tokenizer ({error})") from None
-    largest = max(tokenizer.get_vocab().values(), default=-1)
+        TemplateError if they differ. Without jinja2, nothing is compared, and `checked` is False.
+        """
+        if self.layout is None:
+            return
+        theirs = chat.template_texts(self.folder)
+        if theirs is None:
+            return
+        chat.check_texts(self.layout, theirs)
+        for name, (user, reply) in chat.CONVERSATIONS.items():
+            if reply is None:
+                ours = self.prompt(user)
+                expected = self.encode_as_is(theirs[name])
+                if ours != expected:
+                    raise chat.difference(name, str(ours), str(expected), "token ids")
+        self.checked = True
+
+    def encode_as_is(self, text: str) -> list[int]:
+        """Token ids of a text in which special tokens are spelled out."""
+        with tokenizer_errors(self.path, "fails on a text"):
+            self.tokenizer.encode_special_tokens = False
+            try:
+                return self.tokenizer.encode(text, add_special_tokens=False).ids
+            finally:
+                self.tokenizer.encode_special_tokens = True
+
+
+def parts(text: str, size: int) -> list[str]:
+    """A text in parts of at most `size` characters, cut before a space where there is one."""
+    cut = []
+    start = 0
+    while len(text) - start > size:
+        space = text.rfind(" ", start + size // 2, start + size)
+        end = start + size if space < 0 else space
+        cut.append(text[start:end])
+        start = end
+    return [*cut, text[start:]]
+
+
+# tokenizer.json
+
+
+def read_tokenizer(path: Path, vocab_size: int, tokens=(), ids=()):
+    """The tokenizer of a tokenizer.json; InputError if it is missing, broken or too large.
+
+    Special tokens in a text are plain text. So are `tokens` and `ids`, whatever the file says.
+    """
+    # 1) make the tokens special, which keeps them out of texts
+    content, data = read_data(path)
+    tokens = list(tokens)  # the fields of a malformed file may not be hashable
+    ids = list(ids)
+    changed = False
+    for token in added_tokens(data):
+        is_control = token.get("content") in tokens or token.get("id") in ids
+        if is_control and token.get("special") is not True:
+            token["special"] = changed = True
+    if changed:
+        content = json.dumps(data)
+
+    # 2) the tokenizer, and whether the embedding has a row for each token
+    with tokenizer_errors(path, "not a tokenizer"):
+        tokenizer = HuggingFaceTokenizer.from_str(content)
+        largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= vocab_size:
         raise InputError(
             f"{path}: contains token id {largest}, but the model's embedding has {vocab_size} rows"
@@ -133,47 +183,59 @@ def read_tokenizer(path, vocab_size):
     return tokenizer
 
 
-def chat_layout(folder):
-    """The layout of a turn in the folder's chat format, and the token that ends a reply.
+def read_data(path: Path) -> tuple[str, dict]:
+    """The text of a tokenizer.json, and the object in it."""
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    data = parse(path, content)
+    return content.decode(), data
 
-    (None, None) for a base model, which has no template. InputError if the format is unknown.
+
+def added_tokens(data: dict) -> list[dict]:
+    """The entries of `added_tokens`; a malformed one is left for the package to refuse."""
+    added = data.get("added_tokens")
+    return [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+
+
+@contextmanager
+def tokenizer_errors(path: Path, what: str):
+    """Turn an error of the package tokenizers into an InputError.
+
+    The package raises nothing narrower than Exception, and its Rust code may panic, which also
+    writes to the process's stderr; that is hidden.
     """
-    template = chat_template(folder)
-    if template is None:
-        return None, None
-
-    if "<|start_header_id|>" in template:
-        # Llama-3.1 and later always have a system turn with these dates
-        system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
-        return LLAMA3.replace("{system}", system), "<|eot_id|>"
-
-    if "<|im_start|>" in template:
-        # the template's default system text, if it has one
-        default = SYSTEM_TEXT.search(template)
-        system = CHATML_SYSTEM.format(default[1]) if default else ""
-        layout = CHATML.replace("{system}", system)
-        if "enable_thinking" in template:
-            layout += NO_THINKING
-        return layout, "<|im_end|>"
-
-    if "<|START_OF_TURN_TOKEN|>" in template:
-        return COMMAND, "<|END_OF_TURN_TOKEN|>"
-
-    raise InputError(
-        f"{folder}: the chat template is not supported; "
-        "minitox implements the formats Llama-3, ChatML and Command"
-    )
+    try:
+        with hidden_stderr():
+            yield
+    except (InputError, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: {what} ({reason})") from None
 
 
-def chat_template(folder):
-    """The Jinja text of chat_template.jinja or, in older folders, of tokenizer_config.json."""
-    path = folder / "chat_template.jinja"
-    if path.exists():
-        return path.read_text(encoding="utf-8", errors="replace")
-    path = folder / "tokenizer_config.json"
-    if not path.exists():
-        return None
-    template = read_json(path).get("chat_template")
-    if template is None or isinstance(template, str):
-        return template
-    return json.dumps(template)  # a list of named templates
+@contextmanager
+def hidden_stderr():
+    """Send what is written to the process's stderr, by code that is not Python, nowhere."""
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
+def text_identity(folder: Path) -> str:
+    """All of a folder that texts and token ids depend on, as JSON, however the file is laid out."""
+    _, data = read_data(Path(folder) / "tokenizer.json")
+    used = {key: value for key, value in data.items() if key not in NOT_USED}
+    return json.dumps([used, chat.template_identity(folder)], sort_keys=True)

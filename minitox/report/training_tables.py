@@ -22,7 +22,10 @@ def pairs_table(pairs: dict) -> Section:
             sum(len(pair.ids) for pair in of_language.train),
             sum(pair.reply_tokens for pair in of_language.train),
         ]
-        rows.append([language, *map("{:,}".format, counts)])
+        cells = [f"{count:,}" for count in counts]
+        if not of_language.dropped_whole:
+            cells[3] = f"over {cells[3]}"
+        rows.append([language, *cells])
     return Section("Instruction pairs", "", columns, rows)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 
 from minitox.errors import InputError
+from minitox.files import write_text
 from minitox.lm import checkpoint
+from minitox.lm.chat import TemplateError
 from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer
-from minitox.run import sharding
+from minitox.run import outputs, sharding
 from minitox.run.device import identity
 
 # order in the report: the paper's models, then the control, then the others by name
@@ -60,10 +62,11 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     # 1) the models that have a name already
     tuned = out / "models"
     known = {"base": base}
-    for config in tuned.glob("*/config.json"):
-        name = config.parent.name
-        if not name.endswith(".partial"):
-            known[name] = config.parent
+    for folder in tuned.glob("[!.]*"):
+        if folder.name.endswith(".partial") or not folder.is_dir():
+            continue
+        if any(folder.iterdir()):  # also one whose config.json is missing, which will be said
+            known[folder.name] = folder
 
     # 2) those that are asked for
     folders = {}
@@ -79,14 +82,55 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         # results are written to a folder of this name
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
-        folders[name] = Path(folder) if folder else known[name]
+        path = Path(folder) if folder else known[name]
+        if name in folders:
+            raise InputError(f"--models: {name} occurs twice, as {folders[name]} and as {path}")
+        folders[name] = path
     return folders
 
 
-def open_one(name: str, folder: Path, device, dtype, shard: bool = False) -> Candidate:
+def open_tokenizer(
+    folder: Path,
+    config: Config,
+    out: Path | None = None,  # where a difference is written to
+    unchecked: bool = False,  # --unchecked-template
+    name: str = "",  # of the model, if there are several
+) -> Tokenizer:
+    """The tokenizer of a model, its chat format checked against the folder's template.
+
+    InputError if they differ; the two texts are then in a file of `out`.
+    """
+    tokenizer = Tokenizer(folder, config)
+    if unchecked:
+        return tokenizer
+    try:
+        tokenizer.check_template()
+    except TemplateError as error:
+        where = ""
+        if error.report and out is not None:
+            file = out / f"chat_template{name and '.'}{name}.txt"
+            text = f"{folder}: {error}\n\n{error.report}"
+            outputs.once(lambda: write_text(file, text))
+            where = f"; see {file}"
+        raise InputError(
+            f"{folder}: {error}{where}; --unchecked-template uses minitox's own format"
+        ) from None
+    return tokenizer
+
+
+def open_one(
+    name: str,
+    folder: Path,
+    device,
+    dtype,
+    shard: bool = False,
+    out: Path | None = None,  # this and `unchecked` as in `open_tokenizer`
+    unchecked: bool = False,
+) -> Candidate:
     """The model of a folder; InputError if it cannot be used."""
     config = read_config(folder)
-    tokenizer = Tokenizer(folder, config)
+    several = "" if name == "base" else name
+    tokenizer = open_tokenizer(folder, config, out, unchecked, several)
     fingerprint = checkpoint.fingerprint(folder)
     return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard)
 
@@ -98,6 +142,6 @@ def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
     for name, folder in folders.items():
         try:
             usable.append(open_one(name, folder, *how))
-        except InputError as error:
+        except (InputError, OSError) as error:
             failed[name] = str(error)
     return usable, failed

@@ -57,10 +57,14 @@ def fastest() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def describe(config: Config, device, dtype) -> str:
-    """The kind of the model, and what it runs on, as the scripts print them."""
+def describe(config: Config, device, dtype, checked: bool = True) -> str:
+    """The kind of the model, and what it runs on, as the scripts print them.
+
+    `checked`: whether the chat format was compared with the model's own template.
+    """
     name = str(dtype).removeprefix("torch.")
-    return f"{config.model_type}, {config.num_hidden_layers} layers; {device.type} {name}"
+    about = f"{config.model_type}, {config.num_hidden_layers} layers; {device.type} {name}"
+    return about if checked else f"{about}; chat template not checked"
 
 
 def identity(fingerprint: str, device, dtype) -> dict[str, str]:

@@ -119,6 +119,27 @@ def barrier():
     gather(None)
 
 
+def check_same(values: dict) -> None:
+    """InputError, in every process, names what differs between the values of two processes."""
+    everywhere = gather(values)
+    for process, of_process in enumerate(everywhere):
+        if of_process != everywhere[0]:
+            name = first_difference(everywhere[0], of_process)
+            raise InputError(
+                f"process {process} differs from process 0 in {name}; "
+                "start all of them with the same files and options"
+            )
+
+
+def first_difference(ours, theirs) -> str:
+    """The keys, from the outermost on, that lead to the first value that is not the same."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in ours | theirs:
+            if ours.get(key) != theirs.get(key):
+                return f"{key} {first_difference(ours.get(key), theirs.get(key))}".strip()
+    return ""
+
+
 def on_first(function):
     """Call the function in the first process alone; its result, for all processes."""
     return broadcast(function() if FIRST else None)

@@ -72,7 +72,11 @@ def read_inputs(
         if not folder.is_dir():
             gaps[name] = f"{folder} is not a folder"
             continue
-        contents[name], skipped = read_languages(folder, languages, seed, read)
+        by_language, skipped = read_languages(folder, languages, seed, read)
+        for language, (rows, duplicates) in by_language.items():
+            contents[name][language] = rows
+            if duplicates:
+                gaps[f"{name}/{language}"] = f"{duplicates:,} duplicates"
         paths = {language: folder / f"{language}.jsonl" for language in languages}
         hashes[name] = {language: file_hash(paths[language]) for language in contents[name]}
         absent = [language for language in skipped if not paths[language].exists()]
@@ -139,7 +143,8 @@ def plan_replies(
         raise InputError(
             f"--max-new-tokens {limit} leaves no room for a prompt in {longest} positions"
         )
-    ids = {number: tokenizer.prompt(text) for number, text in prompts.items()}
+    ids = {number: tokenizer.prompt(text, longest) for number, text in prompts.items()}
+    check_tokens(path, ids)
     fitting = []
     too_long = []
     for number in prompts:
@@ -165,7 +170,8 @@ def plan_replies(
             ]
             batch = [ids[number] for number, _ in jobs]
             model = candidate.model
-            with user_errors():
+            lines = f"{path.stem}, prompts {shortened([number for number, _ in jobs])}: "
+            with user_errors(lines):
                 replies = generate(
                     model, batch, limit, tokenizer.stop_ids, asking.temperature, asking.top_p, seeds
                 )
@@ -184,6 +190,16 @@ def plan_replies(
     return Batches(path, plan, rows_of)
 
 
+def check_tokens(path: Path, ids: dict[int, list[int]]) -> None:
+    """InputError names the line of a prompt that has no tokens, which no model can read."""
+    for number, prompt in ids.items():
+        if not prompt:
+            raise InputError(
+                f"{path.name}:{number}: the tokenizer makes no token of the prompt, "
+                "and config.json has no bos_token_id"
+            )
+
+
 def read_replies(path: Path) -> list[dict]:
     """The rows of a file of replies, in order of prompt and sample."""
     rows = read_written(path, id=int, sample=int, prompt=str, response=str | None, stopped=bool)
@@ -197,8 +213,10 @@ def plan_answers(candidate, questions, path, asking):
     """The answers to `questions`, in both readings; null where a question is too long."""
     tokenizer = candidate.tokenizer
     limit = asking.answer_tokens
-    letter_ids = [tokenizer.encode(letter)[0] for letter in LETTERS]
-    prompts = [tokenizer.prompt(as_prompt(question)) for question in questions]
+    longest = candidate.config.longest
+    letter_ids = first_tokens(tokenizer, LETTERS)
+    prompts = [tokenizer.prompt(as_prompt(question), longest) for question in questions]
+    check_tokens(path, dict(enumerate(prompts, 1)))
     lengths = [len(prompt) + limit for prompt in prompts]
 
     def rows_of(indices):
@@ -209,11 +227,11 @@ def plan_answers(candidate, questions, path, asking):
             rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "generated": None}
 
         # 2) ask the questions that leave room for an answer
-        asked = [i for i in indices if lengths[i] <= candidate.config.longest]
+        asked = [i for i in indices if lengths[i] <= longest]
         if asked:
             batch = [prompts[i] for i in asked]
             model = candidate.model
-            with user_errors():
+            with user_errors(f"{path.stem}, questions {shortened([i + 1 for i in asked])}: "):
                 replies = generate(model, batch, limit, tokenizer.stop_ids)
                 letters = likeliest_letters(model, batch, letter_ids)
             for i, reply, letter in zip(asked, replies, letters, strict=True):
@@ -223,6 +241,17 @@ def plan_answers(candidate, questions, path, asking):
         return list(rows.values())
 
     return Batches(path, batches(lengths, asking.batch_tokens), rows_of)
+
+
+def first_tokens(tokenizer, letters) -> list[int]:
+    """The first token of each letter; InputError if two letters have the same one, or one none."""
+    tokens = {letter: tokenizer.encode(letter)[:1] for letter in letters}
+    if [] in tokens.values() or len({token for (token,) in tokens.values()}) < len(letters):
+        raise InputError(
+            f"{tokenizer.path}: {', '.join(letters)} do not begin with different tokens, "
+            "so the likeliest answer cannot be read; use --no-mmlu"
+        )
+    return [token for (token,) in tokens.values()]
 
 
 # ---------- likelihoods of clean sentences
@@ -237,11 +266,13 @@ def plan_likelihoods(candidate, sentences, path, asking):
     tokenizer = candidate.tokenizer
     start = 0 if tokenizer.bos_id is None else 1
     longest = min(start + asking.max_tokens, candidate.config.longest)
-    ids = [tokenizer.sentence(sentence)[:longest] for sentence in sentences]
+    ids = [tokenizer.sentence(sentence, longest)[:longest] for sentence in sentences]
+    if [] in ids:
+        raise InputError(f"{path.name}: the tokenizer makes no token of a clean sentence")
 
     def rows_of(indices):
         model = candidate.model
-        with user_errors():
+        with user_errors(f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "):
             nats = negative_log_likelihoods(model, [ids[i] for i in indices])
         pairs = zip(indices, nats, strict=True)
         return [{"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in pairs]
@@ -250,6 +281,13 @@ def plan_likelihoods(candidate, sentences, path, asking):
 
 
 def read_perplexity(path: Path) -> float:
-    """Perplexity per token of a file of likelihoods."""
+    """Perplexity per token of a file of likelihoods; infinity if it is larger than any number."""
     rows = read_written(path, tokens=int, nats=float)
-    return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+    with user_errors(f"{path}: "):
+        return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+
+
+def shortened(numbers: list[int]) -> str:
+    """The first few numbers, for a message."""
+    more = ", ..." if len(numbers) > 4 else ""
+    return ", ".join(map(str, numbers[:4])) + more

@@ -143,7 +143,12 @@ class Settings:
         "dtype of the weights in memory; auto: float32 on a CPU, else the model's own",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
-    seed: int = option(0, "random seed", "neurons tuning replies perplexity generate", kind=seed)
+    seed: int = option(
+        0, "random seed", "neurons tuning validation replies perplexity generate", kind=seed
+    )
+    unchecked_template: bool = option(
+        False, "do not compare the chat format with the model's own chat template"
+    )
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""
@@ -200,6 +205,13 @@ class DetectSettings(Settings):
     )
     shard: bool = option(False, SHARD)
 
+    def __post_init__(self):
+        if not self.clean_below <= self.toxic_above:  # nor if one is NaN
+            raise ValueError(
+                f"--clean-below {self.clean_below:g} must not be above "
+                f"--toxic-above {self.toxic_above:g}: a sentence would be in both classes"
+            )
+
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
@@ -236,13 +248,15 @@ class TrainSettings(Settings):
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")
-    pairs: int = option(1_000, "maximum number of pairs of each language to tune on", "tuning")
+    pairs: int = option(
+        1_000, "maximum number of pairs of each language to tune on", "tuning validation"
+    )
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
-        0.05, "share of the pairs that are kept for validation", "tuning"
+        0.05, "share of the pairs that are kept for validation", "tuning validation"
     )
     max_tokens: int = option(
-        512, "longest pair; longer ones are dropped, and counted", "tuning", "tokens"
+        512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
     )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
@@ -262,7 +276,10 @@ class TrainSettings(Settings):
     warmup: float = option(0.1, "share of the steps in which the learning rate rises", "tuning")
     batch_size: int = option(8, "size of a batch", "tuning", "pairs")
     batch_tokens: int | str = batch_tokens(
-        "size of a micro-batch; a step consists of as many as it needs", "tuning", 512, 16_384
+        "size of a micro-batch; a step consists of as many as it needs",
+        "tuning validation",
+        512,
+        16_384,
     )
     weight_decay: float = option(
         0.01, "weight decay of the chosen rows", "tuning", kind=number(0, 10)
@@ -273,7 +290,7 @@ class TrainSettings(Settings):
     reference: bool = option(
         False,
         "use the readable implementations of optimizer and loss, which need more memory",
-        "tuning",
+        "tuning validation",
     )
     activation_checkpointing: bool = option(
         False, "keep no activations inside layers: less memory, more time", "tuning"

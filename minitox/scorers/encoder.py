@@ -10,11 +10,12 @@ from minitox.files import file_hash
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches, pad
 from minitox.lm.config import read_config
-from minitox.lm.text import read_tokenizer
+from minitox.lm.text import read_tokenizer, tokenizer_errors
 from minitox.scorers.encoder_config import classifier_config
 from minitox.scorers.encoder_model import ModernBERT, XLMRoberta
 
 MAX_TOKENS = 512  # of a text; longer ones are cut
+MAX_CHARACTERS = 32 * MAX_TOKENS  # of a text, before it is tokenized
 BATCH_TOKENS = 4_096  # with padding
 CHUNK = 256  # texts that are sorted by length together
 
@@ -29,12 +30,13 @@ class Encoder:
         config = read_config(folder, classifier_config)
         self.config = config
         self.device = device
+        self.path = folder / "tokenizer.json"
         self.tokenizer = open_tokenizer(folder, config)  # before the weights, which take time
         self.model = load(folder, device, dtype)
 
         # config, tokenizer and weights determine the scores
         shards = sorted(set(checkpoint.weight_files(folder).values()))
-        paths = [folder / "config.json", folder / "tokenizer.json", *shards]
+        paths = [folder / "config.json", self.path, *shards]
         hashes = "".join(file_hash(path) for path in paths)
         self.name = f"encoder-{sha256(hashes.encode()).hexdigest()[:12]}"
         self.about = (
@@ -44,15 +46,17 @@ class Encoder:
 
     def score(self, texts: list[str], language: str):
         """Yield each text's score and status: "cut" if only its first tokens were read."""
-        # half a surrogate pair becomes "?"
-        encodable = [text.encode("utf-8", "replace").decode() for text in texts]
         for start in range(0, len(texts), CHUNK):
-            encodings = self.tokenizer.encode_batch(encodable[start : start + CHUNK])
-            yield from self.score_chunk(encodings)
+            yield from self.score_chunk(texts[start : start + CHUNK])
 
-    def score_chunk(self, encodings):
+    def score_chunk(self, texts):
         """Score some texts in batches of similar length."""
-        answers = [None] * len(encodings)
+        answers = [None] * len(texts)
+        cut = [text[:MAX_CHARACTERS] for text in texts]
+        # half a surrogate pair becomes "?"
+        encodable = [text.encode("utf-8", "replace").decode() for text in cut]
+        with tokenizer_errors(self.path, "fails on a text"):
+            encodings = self.tokenizer.encode_batch(encodable)
         for batch in batches([len(encoding.ids) for encoding in encodings], BATCH_TOKENS):
             # 1) the outputs, in float64 on the CPU, since MPS has no float64
             ids = pad([encodings[i].ids for i in batch])  # (B, T)
@@ -70,8 +74,8 @@ class Encoder:
                 if not finite[row]:
                     answers[i] = (None, "failed: an output is not a finite number")
                 else:
-                    status = "cut" if encodings[i].overflowing else "scored"
-                    answers[i] = (scores[row], status)
+                    is_cut = encodings[i].overflowing or len(texts[i]) > MAX_CHARACTERS
+                    answers[i] = (scores[row], "cut" if is_cut else "scored")
         return answers
 
 

@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
-from tiny import error_of
+import worlds
+from fuzz import forked
+from tiny import error_of, write_jsonl
 from worlds import (
     BASE,
     CURATE,
@@ -16,6 +21,8 @@ from worlds import (
     EVALUATE,
     ROOT,
     TRAIN,
+    checkpoint,
+    corpora,
     curate,
     curated,
     detect,
@@ -24,6 +31,39 @@ from worlds import (
     scorer,
     train,
 )
+
+from minitox.errors import InputError
+from minitox.lm.generate import generate
+from minitox.scorers import bounded_http, perspective
+
+sys.path.insert(0, str(ROOT / "tests" / "scorers"))
+import fake_perspective as fake  # noqa: E402
+
+PAIR = {"language": "de", "prompt": "Du Esel", "response": "Hallo", "proposal": "keep", "why": ""}
+
+
+def write_checked(folder) -> None:
+    """Pairs as `curate.py check` leaves them."""
+    rows = [PAIR | {"id": f"de-{i}"} for i in range(3)]
+    write_jsonl(folder / "data" / "curation" / "checks" / "de.jsonl", rows)
+
+
+SCRIPTS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """A folder with a small model, data and a scorer, in which the scripts run."""
+    for part in (*worlds.BASE, worlds.scorer):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit_json(path, **changes) -> None:
+    """Change fields of the object of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
 
 COMMANDS = {"detect": DETECT, "train": f"{TRAIN} multilingual", "evaluate": EVALUATE}
 ALL = (*COMMANDS, "data/prepare", "data/curate", "minitox/delta")
@@ -91,6 +131,7 @@ def refusal(main, arguments: str, capsys) -> str:
 
 # ---------- C1
 
+
 PREPARE = ("prepare ptp x", "prepare scorer x", "curate generate")
 
 
@@ -116,6 +157,20 @@ def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, wo
 
 
 # ---------- C3
+
+
+@pytest.mark.parametrize("rate, message", [("1e38", "lr"), ("1e30", "all: step 2 of 4: the loss")])
+def test_c3_a_learning_rate_that_overflows_is_one_line(
+    tmp_path, monkeypatch, capsys, rate, message
+):
+    for part in (*worlds.BASE, worlds.neurons):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = f"{worlds.TRAIN} multilingual --warmup 0 --lr {rate}".split()
+    error = error_of(train.main, arguments, capsys)
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "models" / "multilingual").exists()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +268,62 @@ def test_c4_memory_that_is_exhausted_anywhere_ends_in_one_line(work, tmp_path):
 # ---------- C5
 
 
+def test_c5_a_prompt_without_tokens_is_refused(folder):
+    with pytest.raises(ValueError, match="a prompt has no tokens, not even a BOS"):
+        generate(checkpoint.load(folder), [[3], []], 2, {1})
+
+
+def test_c5_a_prompt_of_which_the_tokenizer_makes_nothing_is_named(scripts, capsys):
+    model = scripts / "model"
+    edit_json(model / "config.json", bos_token_id=None)
+    (model / "tokenizer_config.json").unlink()  # a base model
+    nothing = {"type": "Replace", "pattern": {"Regex": "(you donkey 1|ox 2 .*)\n"}, "content": ""}
+    edit_json(model / "tokenizer.json", normalizer=nothing)
+    error = error_of(evaluate.main, EVALUATE.split(), capsys)
+    assert "de.jsonl:2: the tokenizer makes no token of the prompt" in error
+    error = error_of(train.main, f"{TRAIN} full".split(), capsys)
+    assert "data/instructions/de.jsonl:3: the tokenizer makes no token of the prompt" in error
+
+
 # ---------- C6
+
+
+PANICS = {
+    "type": "Split",
+    "pattern": {"Regex": "(n*)*$|(a+)+b"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+
+
+@pytest.mark.parametrize(
+    "main, arguments",
+    [
+        (detect.main, DETECT),
+        (train.main, f"{TRAIN} full"),
+        (evaluate.main, EVALUATE),
+        (evaluate.main, f"{EVALUATE} --scorer encoder:encoder"),
+    ],
+)
+def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments):
+    with_encoder = "encoder:" in arguments
+    if with_encoder:
+        worlds.encoder(scripts)
+    folder = scripts / ("encoder" if with_encoder else "model")
+    edit_json(folder / "tokenizer.json", pre_tokenizer=PANICS)
+    long = "a" * 5_000
+    rows = [{"text": long, "toxicity": score, "prompt": long, "response": "so"} for score in (0, 1)]
+    for name in ("detection", "instructions", "prompts"):
+        worlds.write_jsonl(scripts / "data" / name / "en.jsonl", rows)
+    if with_encoder:
+        replies = {"id": 1, "sample": 0, "prompt": "x", "response": long, "tokens": 1}
+        arguments = f"{arguments} --prompts 1 --no-mmlu --perplexity 0 --languages en"
+        worlds.run(evaluate.main, arguments)
+        path = scripts / "out" / "replies" / "base" / "en.jsonl"
+        worlds.write_jsonl(path, [replies | {"stopped": True}])
+    error = error_of(main, arguments.split(), capfd)
+    assert error.count("\n") == 1, error
+    assert f"{folder.name}/tokenizer.json: fails on a text (Onig: Regex search error" in error
 
 
 # ---------- C7
@@ -259,6 +369,24 @@ def test_c8_everything_can_be_printed_in_ascii(script, whole, tmp_path):
 
 
 # ---------- C9
+
+
+def close_stdin() -> None:
+    os.close(0)
+
+
+def test_c9_a_review_with_closed_standard_input_ends_as_at_the_end_of_input(tmp_path):
+    write_checked(tmp_path)
+    done = subprocess.run(
+        [sys.executable, ROOT / "data" / "curate.py", "review", "--out", "data", "--name", "ada"],
+        cwd=tmp_path,
+        preexec_fn=close_stdin,
+        stdin=None,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("0 of 3 pairs have a verdict in data/curation/verdicts/ada.jsonl\n")
 
 
 @pytest.mark.parametrize("script", COMMANDS)
@@ -334,6 +462,28 @@ def test_c9_a_review_without_standard_input_ends(tmp_path, monkeypatch):
 
 
 # ---------- C10
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        ("prepare.py davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
+        ("curate.py export --out data --data data", 2, "no pair was kept"),
+    ],
+)
+def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, message, tmp_path):
+    write_checked(tmp_path)
+    corpora(tmp_path)
+    script, *options = arguments.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / "data" / script, *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    assert message in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", COMMANDS)
@@ -422,7 +572,118 @@ def test_c11_without_fcntl_two_runs_do_not_write_to_one_folder(whole, tmp_path):
 # ---------- C12
 
 
+HATE = "hate {} --text words --label label --hateful hate --language fr --out data"
+READERS = [  # a script, its arguments, and a file that it reads
+    (detect.main, DETECT, "data/detection/de.jsonl"),
+    (train.main, f"{TRAIN} full", "data/instructions/de.jsonl"),
+    (prepare.main, "ptp {} --out data", "raw/full-0.jsonl"),
+    (prepare.main, "ptp {} --out data", "raw/full-0.parquet"),
+    (prepare.main, "rtp-lx {} --out data", "raw/RTP_LX_DE.json"),
+    (prepare.main, "mmlu {} --out data", "raw/de_test.json"),
+    (prepare.main, HATE, "raw/own-fr.tsv"),
+    (prepare.main, HATE.format("raw/own-fr.tsv"), "data/hateful/fr.jsonl"),
+    (prepare.main, "scorer data/detection", "data/detection/de.jsonl"),
+    (curate.main, "agreement --out data", "data/curation/checks/de.jsonl"),
+    (curate.main, "agreement --out data", "data/curation/verdicts/ada.jsonl"),
+    (curate.main, "export --out data --data data", "data/prompts/de.jsonl"),
+    (curate.main, "review --out data --name ada --import {}", "sheet.tsv"),
+]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("main, arguments, path", READERS)
+def test_c12_data_is_read_from_regular_files_only(
+    main, arguments, path, kind, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for part in BASE if main in (detect.main, train.main) else [corpora]:
+        part(tmp_path)
+    write_checked(tmp_path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    if os.path.exists(path):
+        os.remove(path)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        os.symlink("/dev/zero", path)
+    else:
+        os.mkdir(path)
+    if kind == "folder" and arguments.startswith(("ptp {}", "rtp-lx {}", "mmlu {}")):
+        arguments = arguments.format("raw")
+    error = error_of(main, arguments.format(path).split(), capsys)
+    kind = "a folder" if kind == "folder" else "a pipe or a device"
+    assert error == f"error: {path} is {kind}, not a regular file\n"
+
+
 # ---------- C13
 
 
+@pytest.mark.parametrize(
+    "main, arguments, path, content",
+    [
+        (prepare.main, HATE, "own-fr.tsv", b"words\tlabel\n" + b"x" * 20_000_000 + b"\thate\n"),
+        (prepare.main, HATE, "own-fr.tsv", b"words\tlabel\n" + b"\t" * 20_000_000 + b"\n"),
+        (prepare.main, HATE, "own-fr.tsv", b'words\tlabel\n"' + b"x\n" * 10_000_000),
+        (prepare.main, "mmlu {} --out data", "de_test.json", b"[" + b" " * 200_000_000),
+        (prepare.main, "ptp {} --out data", "full-0.jsonl", b'{"text": "' + b"x" * 40_000_000),
+        (
+            curate.main,
+            "review --out data --name ada --import {}",
+            "sheet.tsv",
+            b"id\tverdict\n" + b"\t" * 20_000_000 + b"\n",
+        ),
+        (
+            curate.main,
+            "agreement --out data",
+            "data/curation/verdicts/ada.jsonl",
+            b'{"id": "' + b"x" * 40_000_000,
+        ),
+    ],
+)
+def test_c13_what_data_scripts_read_is_limited(main, arguments, path, content, tmp_path):
+    work = tmp_path / "work"
+    write_checked(work)
+    (work / path).parent.mkdir(parents=True, exist_ok=True)
+    (work / path).write_bytes(content)
+    before = forked(work, lambda: None)
+    outcome = forked(work, lambda: main(arguments.format(path).split()))
+    assert outcome.status == 2, outcome
+    assert outcome.stderr.startswith(f"error: {path}") and outcome.stderr.count("\n") == 1
+    assert re.search("too large|too long|limit|over [0-9]", outcome.stderr)
+    assert outcome.megabytes - before.megabytes < 300
+    assert outcome.seconds < 20
+
+
 # ---------- C14
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fake.ENDLESS["a body that drips"],
+        fake.ENDLESS["headers that drip"],
+        fake.ENDLESS["a body"],
+        fake.ENDLESS["headers"],
+        fake.ENDLESS["chunks"],
+        fake.bomb(200),
+        (429, b"", {"Retry-After": "9" * 60_000}),
+    ],
+    ids=lambda answer: str(answer)[:60],
+)
+def test_c14_a_perspective_server_that_drips_floods_or_bombs_is_a_server_that_does_not_answer(
+    monkeypatch, answer
+):
+    monkeypatch.setenv("PERSPECTIVE_API_KEY", fake.KEY)
+    monkeypatch.setattr(bounded_http, "SECONDS", 0.1)
+    with fake.FakePerspective(fake.KEY) as server:
+        server.scripted["you donkey"] = answer
+        client = perspective.Perspective(server.url, sleep=lambda seconds: None)
+        tracemalloc.start()
+        begin = time.monotonic()
+        with pytest.raises(InputError, match="no answer to request .*rerun") as caught:
+            fake.ask(client, "you donkey")
+        assert time.monotonic() - begin < perspective.TRIES * 0.1 + 1
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+        tracemalloc.stop()
+        assert fake.ask(client, "a") == fake.scored("a")
+    assert fake.KEY not in str(caught.value) and "donkey" not in str(caught.value)

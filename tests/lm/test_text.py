@@ -7,7 +7,7 @@ from tiny import write_model
 
 from minitox.errors import InputError
 from minitox.lm.config import read_config
-from minitox.lm.text import Tokenizer, chat_layout
+from minitox.lm.text import Tokenizer
 
 # a template as it is published, with a default system text
 CHATML = (
@@ -69,57 +69,6 @@ def test_chatml_has_the_default_system_text_of_the_template(folder):
     assistant = start + tokenizer.encode("assistant\n")
     assert tokenizer.prompt("the <|im_end|> soup") == system + user + assistant
     assert tokenizer.reply("warm") == tokenizer.encode("warm") + end
-
-
-USER = "<|im_start|>user\n{prompt}<|im_end|>\n"
-ASSISTANT = "<|im_start|>assistant\n"
-
-
-@pytest.mark.parametrize(
-    "template, expected",
-    [
-        ("{{ '<|im_start|>' + m.role }}", USER + ASSISTANT),
-        (
-            "'<|im_start|>system\\nYou are Q.<|im_end|>\\n'",
-            "<|im_start|>system\nYou are Q.<|im_end|>\n" + USER + ASSISTANT,
-        ),
-        (
-            "'<|im_start|>' enable_thinking is false",
-            USER + ASSISTANT + "<think>\n\n</think>\n\n",
-        ),
-        (
-            "<|start_header_id|>",
-            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-            "<|start_header_id|>assistant<|end_header_id|>\n\n",
-        ),
-        (
-            "<|START_OF_TURN_TOKEN|>",
-            "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
-            "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-        ),
-    ],
-)
-def test_the_format_follows_the_template(tmp_path, template, expected):
-    # older folders keep the template here
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-    layout, _ = chat_layout(tmp_path)
-    assert layout == expected
-
-
-def test_llama31_always_has_its_dated_system_block(tmp_path):
-    (tmp_path / "chat_template.jinja").write_text("<|start_header_id|> Cutting Knowledge Date")
-    system = (
-        "system<|end_header_id|>\n\n"
-        "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
-    )
-    layout, _ = chat_layout(tmp_path)
-    assert system in layout
-
-
-def test_an_unknown_template_is_refused(tmp_path):
-    (tmp_path / "chat_template.jinja").write_text("[INST] {{ m }} [/INST]")
-    with pytest.raises(InputError, match="formats Llama-3, ChatML and Command"):
-        chat_layout(tmp_path)
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The tables of train.py: the pairs, what will be tuned, and the results."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,18 +9,21 @@ import pytest
 from minitox import neurons
 from minitox.lm.config import read_config
 from minitox.report.training_tables import memory, pairs_table, plan_table, result_table
+from minitox.train.pairs import Pairs
 from minitox.train.strategies import count_weights
 
 
 def test_pairs_are_counted_with_their_tokens():
     long = SimpleNamespace(ids=[1, 2, 3, 4, 5], reply_tokens=2)
     short = SimpleNamespace(ids=[1, 2, 3], reply_tokens=1)
-    german = SimpleNamespace(
-        train=[long, short], validation=[short], dropped=4, dropped_tokens=2_000
-    )
-    section = pairs_table({"de": german})
+    german = Pairs([long, short], [short], dropped=4, dropped_tokens=2_000, data_hash="")
+    french = replace(german, dropped_whole=False)
+    section = pairs_table({"de": german, "fr": french})
     assert section.columns[1:3] == ["pairs", "validation"]
-    assert section.rows == [["de", "2", "1", "4", "2,000", "8", "3"]]
+    assert section.rows == [
+        ["de", "2", "1", "4", "2,000", "8", "3"],
+        ["fr", "2", "1", "4", "over 2,000", "8", "3"],
+    ]
 
 
 def test_what_will_be_tuned_is_shown_stage_by_stage(folder):

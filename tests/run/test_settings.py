@@ -83,7 +83,8 @@ def test_settings_are_values(kind):
 
 def test_the_scripts_have_the_options_of_a_run_in_common():
     common = [setting.name for setting in fields(Settings)]
-    assert common == ["model", "data", "out", "languages", "device", "dtype", "seed"]
+    shared = ["model", "data", "out", "languages", "device", "dtype", "seed", "unchecked_template"]
+    assert common == shared
     for kind in CLASSES:
         assert [setting.name for setting in fields(kind)][: len(common)] == common
 
@@ -258,6 +259,14 @@ def test_the_threshold_and_the_share_exclude_each_other(capsys):
     assert settings_of(TrainSettings, "--top-share", "0.1").threshold == 0.5
 
 
+# options that go with a bound of another
+TOGETHER = {
+    ("samples", "1,000"): ["--temperature", "1"],
+    ("toxic_above", "0"): ["--clean-below", "0"],
+    ("clean_below", "1"): ["--toxic-above", "1"],
+}
+
+
 @for_each_field
 def test_every_number_is_bounded_and_finite(kind, setting, capsys):
     action = action_of(kind, setting.name)
@@ -271,7 +280,7 @@ def test_every_number_is_bounded_and_finite(kind, setting, capsys):
     ).group(1, 2)
     for bound in (low, high):
         value = bound.replace(",", "")
-        more = ["--temperature", "1"] if setting.name == "samples" else []
+        more = TOGETHER.get((setting.name, bound), [])
         settings = settings_of(kind, option, value, *more)
         assert getattr(settings, setting.name) == float(value)
 

@@ -1,0 +1,258 @@
+"""Chat formats, written out by hand, and the check against the model folder's own template.
+
+minitox writes one turn: the user's text, and the reply of the model. Texts and token ids are made
+from the same pieces, so the text that is compared with the template is the text that models read.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from minitox.errors import InputError
+from minitox.files import read_bytes, read_json
+
+# One turn in each chat format, up to where the reply begins. {system} is filled from the folder's
+# template.
+LLAMA3 = (
+    "{system}<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+LLAMA31_SYSTEM = (
+    "<|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
+)
+
+CHATML = "{system}<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+CHATML_SYSTEM = "<|im_start|>system\n{}<|im_end|>\n"
+NO_THINKING = "<think>\n\n</think>\n\n"  # Qwen3: reply without reasoning first
+
+COMMAND = (
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
+)
+
+TOKEN = re.compile(r"(<\|[^|<>]+\|>|</?think>)")  # tokens of all layouts, except the BOS
+# the default system text of a template, which may have an apostrophe in a word
+SYSTEM_TEXT = re.compile(
+    r"<\|im_start\|>system(?:\n|\\n)((?:[^'\"{}<]|(?<=\w)\\?'(?=\w))+)<\|im_end\|>"
+)
+WRITES_BOS = re.compile(r"\{\{-?\s*bos_token\b")
+
+MOST_CHARACTERS = 2**18  # of a template; published ones have up to 20,000
+MOST_SECONDS = 15  # to render it
+
+# Conversations on which minitox's text is compared with the template's: user, and reply if any
+CONVERSATIONS = {
+    "plain": ("The soup is warm.", None),
+    "spaces at both ends": (" \n The soup is warm. \n ", None),
+    "quotes": ("She's \"here\" & <b>'there'</b> \\n {{ 1 }} {% x %} {prompt}", None),
+    "an empty turn": ("", None),
+    "two turns": ("Is it warm?", 'It\'s "warm" & good.'),
+    "two turns with spaces at both ends": (" \n Is it warm? \n ", "\n It is warm. \n "),
+}
+
+
+class TemplateError(InputError):
+    """The folder's template cannot be rendered, or does not make what minitox makes."""
+
+    report = ""  # both texts, if there are two
+
+
+def difference(conversation: str, ours: str, theirs: str, what: str = "text") -> TemplateError:
+    """The error of a conversation that minitox and the template write differently."""
+    error = TemplateError(
+        f"minitox and the chat template make different {what} of the conversation {conversation!r}"
+    )
+    error.report = f"--- minitox\n{ours}\n--- the chat template\n{theirs}\n"
+    return error
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One turn in a chat format."""
+
+    turn: str  # from after the BOS up to where the reply begins; {prompt} is the user's text
+    end_of_turn: str  # the token that ends a reply
+    bos: str = ""  # the token that begins the turn, if the format has one
+    strip: bool = False  # whether the template strips the texts of user and assistant
+
+    @property
+    def tokens(self) -> set[str]:
+        """The tokens of the layout."""
+        return {*TOKEN.findall(self.turn), self.end_of_turn, self.bos} - {""}
+
+    def prompt(self, text: str) -> list[str]:
+        """The turn of a user, up to where the reply begins; the odd pieces are tokens."""
+        if self.strip:
+            text = text.strip()
+        before, after = self.turn.split("{prompt}")
+        # the text stays together with the plain text around it, because a token may span both;
+        # tokens spelled out in the text are plain text
+        pieces = TOKEN.split(before)
+        first, *rest = TOKEN.split(after)
+        pieces[-1] += text + first
+        beginning = ["", self.bos] if self.bos else []
+        return [*beginning, *pieces, *rest]
+
+    def reply(self, text: str) -> str:
+        """The text of a reply, as the template writes it."""
+        if self.strip:
+            return text.strip()
+        if self.turn.endswith(NO_THINKING):  # Qwen3 drops line breaks after its reasoning
+            return text.lstrip("\n")
+        return text
+
+
+# Recognise the format
+
+
+def read_layout(folder: Path) -> Layout | None:
+    """The layout of a turn in the folder's chat format; None for a base model without a template.
+
+    InputError if the format is unknown.
+    """
+    template = read_template(folder)
+    if template is None:
+        return None
+
+    if "<|start_header_id|>" in template:
+        # Llama-3.1 and later always have a system turn with these dates
+        system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
+        turn = LLAMA3.replace("{system}", system)
+        return Layout(turn, "<|eot_id|>", "<|begin_of_text|>", strip=True)
+
+    if "<|im_start|>" in template:
+        system = chatml_system(template)
+        turn = CHATML.replace("{system}", system)
+        if "enable_thinking" in template:
+            turn += NO_THINKING
+        bos = special_texts(folder).get("bos_token", "") if WRITES_BOS.search(template) else ""
+        return Layout(turn, "<|im_end|>", bos)
+
+    if "<|START_OF_TURN_TOKEN|>" in template:
+        return Layout(COMMAND, "<|END_OF_TURN_TOKEN|>", "<BOS_TOKEN>", strip=True)
+
+    raise InputError(
+        f"{folder}: the chat template is not supported; "
+        "minitox implements the formats Llama-3, ChatML and Command"
+    )
+
+
+def chatml_system(template: str) -> str:
+    """The system turn with the template's default text, if it has one."""
+    default = SYSTEM_TEXT.search(template)
+    if default is None:
+        return ""
+    return CHATML_SYSTEM.format(default[1].replace("\\'", "'").replace("\\n", "\n"))
+
+
+def read_template(folder: Path) -> str | None:
+    """The Jinja text of chat_template.jinja or, in older folders, of tokenizer_config.json."""
+    path = Path(folder) / "chat_template.jinja"
+    if path.exists():
+        return read_bytes(path).decode("utf-8", "replace").replace("\r\n", "\n")
+    template = tokenizer_config(folder).get("chat_template")
+    if isinstance(template, list):  # several with names
+        named = [value for value in template if isinstance(value, dict)]
+        template = next((one.get("template") for one in named if one.get("name") == "default"), "")
+    if template is None or isinstance(template, str):
+        return template
+    return json.dumps(template)
+
+
+def special_texts(folder: Path) -> dict[str, str]:
+    """The special tokens that a template may use, by name, from tokenizer_config.json."""
+    texts = {}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        token = tokenizer_config(folder).get(name)
+        if isinstance(token, dict):
+            token = token.get("content")
+        if isinstance(token, str):
+            texts[name] = token
+    return texts
+
+
+def tokenizer_config(folder: Path) -> dict:
+    path = Path(folder) / "tokenizer_config.json"
+    return read_json(path) if path.exists() else {}
+
+
+# Compare it with the template
+
+
+def template_texts(folder: Path) -> dict[str, str] | None:
+    """The template's text of each of CONVERSATIONS; None if there is no jinja2 to render it with.
+
+    TemplateError if the template cannot be rendered.
+    """
+    template = read_template(folder)
+    if len(template) > MOST_CHARACTERS:
+        raise TemplateError(f"the chat template has more than {MOST_CHARACTERS:,} characters")
+    texts = render(template, *sorted(special_texts(folder).items()))
+    return None if texts is None else dict(zip(CONVERSATIONS, texts, strict=True))
+
+
+@cache
+def render(template: str, *special: tuple[str, str]) -> list[str] | None:
+    """The template's text of each of CONVERSATIONS, rendered in a process of its own."""
+    if find_spec("jinja2") is None:
+        return None
+    variables = []
+    for user, reply in CONVERSATIONS.values():
+        messages = [{"role": "user", "content": user}]
+        if reply is not None:
+            messages.append({"role": "assistant", "content": reply})
+        options = {"tools": None, "documents": None, "enable_thinking": False}
+        options["add_generation_prompt"] = reply is None
+        variables.append({"messages": messages} | options | dict(special))
+    request = json.dumps({"template": template, "variables": variables}).encode()
+    program = Path(__file__).with_name("render.py")
+    try:
+        process = subprocess.run(
+            [sys.executable, "-P", str(program)],
+            input=request,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise TemplateError(
+            f"the chat template takes longer than {MOST_SECONDS} seconds to render"
+        ) from None
+    if process.returncode:
+        raise TemplateError("the chat template cannot be rendered: its process was stopped")
+    answer = json.loads(process.stdout)
+    if "error" in answer:
+        raise TemplateError(f"the chat template cannot be rendered: {answer['error']}")
+    return answer.get("texts")
+
+
+def check_texts(layout: Layout, theirs: dict[str, str]) -> None:
+    """TemplateError names the first conversation that the layout writes differently."""
+    for name, (user, reply) in CONVERSATIONS.items():
+        ours = "".join(layout.prompt(user))
+        rendered = theirs[name]
+        if reply is not None:
+            ours += layout.reply(reply) + layout.end_of_turn
+            rendered = rendered.rstrip("\n")  # ChatML ends a line, which is not part of a reply
+        if ours != rendered:
+            raise difference(name, ours, rendered)
+
+
+# Compare models
+
+
+def template_identity(folder: Path) -> list:
+    """What the folder's chat format depends on: the template, and the token texts that it uses."""
+    template = read_template(folder)
+    if template is None:
+        return []
+    return [
+        template,
+        {name: text for name, text in special_texts(folder).items() if name in template},
+    ]

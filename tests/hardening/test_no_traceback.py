@@ -21,12 +21,14 @@ from worlds import (
     EVALUATE,
     ROOT,
     TRAIN,
+    checked,
     checkpoint,
     corpora,
     curate,
-    curated,
     detect,
     evaluate,
+    generated,
+    hateful,
     prepare,
     scorer,
     train,
@@ -453,9 +455,9 @@ def test_c9_a_reader_that_stops_reading_causes_no_traceback(script, whole):
 def test_c9_a_review_without_standard_input_ends(tmp_path, monkeypatch):
     for part in (*BASE, scorer):
         part(tmp_path)
-    shutil.rmtree(tmp_path / "data" / "instructions")  # export makes them
     monkeypatch.chdir(tmp_path)
-    curated(tmp_path)
+    for part in (hateful, generated, checked):
+        part(tmp_path)
     result = started("data/curate", tmp_path, f"review {CURATE} --name bob", redirect="<&-")
     assert (result.returncode, result.stderr) == (0, "")
     assert "0 of " in result.stdout

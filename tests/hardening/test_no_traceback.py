@@ -534,7 +534,7 @@ def test_c11_without_fcntl_a_script_writes_the_same_and_runs_once_at_a_time(
     assert run.returncode == 2
     assert line.startswith("error: ") and line.count("\n") == 1
     assert "another run is writing there; wait until it ends, or choose another --out" in line
-    assert f"delete {home / 'out' / '.lock'}, which a killed run left" in line
+    assert f"delete {Path('out', '.lock')}, which a killed run left" in line
     assert (home / "out" / ".lock").exists()
 
     # 3) with the advice followed

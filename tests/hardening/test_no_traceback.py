@@ -157,16 +157,13 @@ def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, wo
 # ---------- C3
 
 
-@pytest.mark.parametrize("rate, message", [("1e38", "lr"), ("1e30", "all: step 2 of 4: the loss")])
-def test_c3_a_learning_rate_that_overflows_is_one_line(
-    tmp_path, monkeypatch, capsys, rate, message
-):
+def test_c3_weights_that_overflow_end_the_run_with_one_line(tmp_path, monkeypatch, capsys):
     for part in (*worlds.BASE, worlds.neurons):
         part(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = f"{worlds.TRAIN} multilingual --warmup 0 --lr {rate}".split()
+    arguments = f"{TRAIN} multilingual --warmup 0 --lr 1e6".split()
     error = error_of(train.main, arguments, capsys)
-    assert message in error
+    assert re.search("^error: all: step [2-4] of 4: the loss is nan", error.lstrip("\n"))
     assert error.count("\n") == 1
     assert not (tmp_path / "out" / "models" / "multilingual").exists()
 

@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None):
     # 2) the languages that no earlier run has done
     fingerprint = checkpoint.fingerprint(settings.model)
     made_with = identity(fingerprint, device, dtype) | settings.affecting("neurons")
-    folder = outputs.open_results(settings.out, "neurons", made_with)
+    hashes = {language: of_language.data_hash for language, of_language in sentences.items()}
+    folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(config)
     todo = unfinished(files, sentences, rows)
@@ -91,12 +92,16 @@ def main(argv: list[str] | None = None):
 
 
 def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict[str, Sentences]:
-    """The sentences of each language that can be used; prints why others are skipped."""
+    """The sentences of each language that can be used; prints what is left out."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have detection/<language>.jsonl")
     sentences, skipped = read_languages(folder, languages, seed, partial(read_sentences, **how))
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
+    for language, labelled in sentences.items():
+        for reason, count in labelled.dropped.items():
+            if count:
+                print(f"{language}: dropped {count:,} sentences: {reason}")
     if not sentences:
         raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
     return sentences

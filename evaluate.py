@@ -17,7 +17,7 @@ from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
-from minitox.run import candidates, outputs, script
+from minitox.run import candidates, distributed, outputs, script
 from minitox.run.device import describe, open_device
 from minitox.run.evaluation import Asking, plan_all, read_inputs
 from minitox.run.journal import append_batches
@@ -103,6 +103,8 @@ def print_scorer(scorer, left_out: dict[str, str]):
 def check_results(out: Path, models, inputs, made_with):
     """InputError if there are results of these models that were made with other settings."""
     outputs.lock(out)
+    of_models = {candidate.name: candidate.identity for candidate in models}
+    distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name, folder in FOLDERS.items():
             if folder in inputs.hashes:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from minitox import delta, neurons
 from minitox.errors import InputError, user_errors
-from minitox.files import file_hash, read_json, versions, write_json
+from minitox.files import FORMAT, file_hash, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
-from minitox.run import outputs, script, sharding, training
+from minitox.run import distributed, outputs, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
@@ -32,6 +32,7 @@ from minitox.train.pairs import Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
 
+KINDS = ("choice", "tuning", "scaling", "validation")  # of settings, by what depends on them
 DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
 
 
@@ -39,10 +40,10 @@ def main(argv: list[str] | None = None):
     settings = parse(TrainSettings, DESCRIPTION, argv)
     config = read_config(settings.model)
     device, dtype = open_device(settings.device, settings.dtype, config)
-    training.check_dtype(dtype)
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters)
     procedure = settings.part(Procedure)
+    training.check_usable(dtype, hyper)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None):
 
     # 3) the models that no earlier run has made
     models = settings.out / "models"
-    values = {kind: settings.affecting(kind) for kind in ("choice", "tuning", "scaling")}
+    values = {kind: settings.affecting(kind) for kind in KINDS}
     made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
     todo = unfinished(models, plans, made_with)
     print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None):
 
     # 4) tune, and prove that nothing else has changed
     load = sharding.loader(settings.model, device, dtype, shard=True)
-    before = training.validation_losses(load(), pairs, procedure) if todo else {}
+    before = training.validation_losses(load(), pairs, procedure, settings.model) if todo else {}
     steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
     progress = Progress(sum(steps[plan.name] for plan in todo))
     for plan in todo:
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None):
         ):
             model = load()
             losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
-            after = training.validation_losses(model, pairs, procedure)
+            after = training.validation_losses(model, pairs, procedure, plan.name)
             sharding.save(model, step.unfinished, settings.model)
             record = make_record(made_with[plan.name], plan, losses, pairs, before, after)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
@@ -143,7 +144,8 @@ def depend_on(
     pairs: dict[str, Pairs],
     choice: dict,  # the settings that choose neurons,
     tuning: dict,  # those of tuning,
-    scaling: dict,  # and those of interventions
+    scaling: dict,  # those of interventions,
+    validation: dict,  # and those of the validation loss
 ) -> dict[str, dict]:
     """All that each model depends on; a folder made with other values is not taken for it."""
     neuron_hashes = {language: file_hash(path) for language, path in files.items()}
@@ -156,24 +158,29 @@ def depend_on(
             **base,
             "strategy": plan.name,
             "languages": list(files or pairs),
-            "data": pair_hashes if is_tuned else {},
+            "data": pair_hashes,  # the validation loss of interventions depends on them, too
             "neurons": neuron_hashes if chooses else {},
             **(choice if chooses else {}),
             **(tuning if is_tuned else scaling),
+            **validation,
         }
     return made_with
 
 
 def unfinished(models: Path, plans: list[Plan], made_with: dict[str, dict]) -> list[Plan]:
-    """The plans without a model; InputError if one was made with other values."""
+    """The plans without a model; InputError if one was made with other values, or was changed."""
 
     def recorded(folder: Path) -> dict:
-        return read_json(folder / "run.json").get("settings")
+        return outputs.read_record(folder).get("settings")
 
     outputs.lock(models.parent)
+    distributed.check_same(made_with)
     todo = []
     for plan in plans:
-        if not outputs.is_done(models / plan.name, made_with[plan.name], recorded):
+        folder = models / plan.name
+        if outputs.is_done(folder, made_with[plan.name], recorded):
+            outputs.once(lambda folder=folder: training.check_files(folder))
+        else:
             todo.append(plan)
     return todo
 
@@ -212,6 +219,7 @@ def make_record(
     for stage, values in zip(plan.stages, losses, strict=True):
         stages.append({"name": stage.name, "losses": values})
     return {
+        "format": FORMAT,
         "settings": made_with,
         "versions": versions(),
         "validation": validation,
@@ -221,7 +229,9 @@ def make_record(
 
 def write_record(folder: Path, record: dict, base: Path, rows):
     """Write run.json, with the proof that only the chosen rows differ from the base model."""
-    write_json(folder / "run.json", record | {"proof": training.prove(base, folder, rows)})
+    proof = training.prove(base, folder, rows)
+    record = record | {"proof": proof, "files": training.file_hashes(folder)}
+    write_json(folder / "run.json", record)
 
 
 def print_results(models: Path, plans: list[Plan], delta_base: Path | None):

@@ -10,6 +10,7 @@ from itertools import chain
 
 import numpy as np
 
+from minitox.errors import user_errors
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
 from minitox.scorers import surrogate
@@ -70,7 +71,8 @@ def nats(candidate, sequences, batch_tokens):  # token ids of each -> (sequences
     losses = np.zeros(len(cut))
     for batch in batches([len(ids) for ids in cut], batch_tokens):
         part = [cut[i] for i in batch]
-        losses[batch] = perplexity.negative_log_likelihoods(candidate.model, part)
+        with user_errors():
+            losses[batch] = perplexity.negative_log_likelihoods(candidate.model, part)
     return losses
 
 

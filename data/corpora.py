@@ -12,6 +12,7 @@ from pathlib import Path
 
 from raw_files import cell, language_of, read, text_of
 
+from minitox.errors import InputError
 from minitox.files import read_jsonl
 from minitox.languages import NAMES
 
@@ -33,7 +34,8 @@ def ptp(path: Path, score: str):
         language = file_language
         if not language:
             about = cell(where, row, "meta_data")
-            language = str(about.get("lang") if isinstance(about, dict) else None)
+            code = about.get("lang") if isinstance(about, dict) else None
+            language = str(code).strip() or "unknown"
 
         # 2) the text, and its score in a nested column
         text = text_of(cell(where, row, score, "use --score prompt for the wildchat files"))
@@ -86,7 +88,10 @@ def mmlu(path: Path, asked: str):
         return
     for where, row in read(path):
         # 1) the columns under one name: option_a, A and a are the same
-        row = {str(name).lower().removeprefix("option_"): value for name, value in row.items()}
+        names = [str(name).lower().removeprefix("option_") for name in row]
+        if len({*names}) < len(names):
+            raise InputError(f"{where}: two columns differ only in case or by option_")
+        row = dict(zip(names, row.values(), strict=True))
         subject = cell(where, row, "subject" if "subject" in row else "id")
         in_one = "choices" in row  # one column rather than four
         choices = row["choices"] if in_one else [cell(where, row, letter) for letter in "abcd"]

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import checks  # noqa: E402
 import pair_files  # noqa: E402
 import review  # noqa: E402
+import writing  # noqa: E402
 from pair_files import export, tally  # noqa: E402
 
 from minitox.data import read_prompts  # noqa: E402
@@ -40,10 +41,13 @@ from minitox.run import (  # noqa: E402
 )
 from minitox.run.device import open_device  # noqa: E402
 from minitox.run.scorer import open_scorer  # noqa: E402
-from minitox.run.settings import Settings, batch_tokens, option, parse, positive  # noqa: E402
+from minitox.run.settings import Settings, batch_tokens, option, parse, temperature  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 
+DESCRIPTION = (
+    "Turn hateful prompts into instruction pairs: a model replies, checks propose, people decide."
+)
 # DEVIATION: the paper does not publish its instruction or its decoding settings; these are ours
 INSTRUCTION = (
     "Somebody wrote the message below. Reply to it in {}, in one to three polite sentences "
@@ -70,7 +74,7 @@ class CurateSettings(Settings):
         0.7,
         "generate: 0: always the most likely token",
         "generate",
-        kind=positive(float, or_zero=True),
+        kind=temperature,
     )
     batch_tokens: int | str = batch_tokens(
         "generate, check: size of a batch", "generate check", 8_192, 65_536
@@ -82,11 +86,15 @@ class CurateSettings(Settings):
     )
     name: str | None = option(None, "review: name of the reviewer; each has verdicts of their own")
     export: Path | None = option(
-        None, "review: write a tab-separated table for a spreadsheet instead", metavar="FILE"
+        None,
+        "review: write a tab-separated table for a spreadsheet instead",
+        group="sheet",
+        metavar="FILE",
     )
     sheet: Path | None = option(
         None,
         "review: read the verdicts, as words or keys, from such a table instead",
+        group="sheet",
         flag="--import",
         metavar="FILE",
     )
@@ -97,7 +105,7 @@ class CurateSettings(Settings):
 
 
 def main(argv=None):
-    settings = parse(CurateSettings, __doc__.splitlines()[0], argv)
+    settings = parse(CurateSettings, DESCRIPTION, argv)
     step = settings.step
     if step == "review" and Path(settings.name or "").name != settings.name:
         raise InputError("review needs --name: the reviewer's name, without slashes")
@@ -107,8 +115,20 @@ def main(argv=None):
         "check": (state / "replies", "curate.py generate"),
     }.get(step, (state / "checks", "curate.py check"))
     paths = pair_files.present(folder, settings.languages, made_by)
+    verdicts = state / "verdicts"
 
-    # 1) the steps that need a model
+    # 1) no result replaces a source, and no other run writes to the same place
+    sources = [*paths.values(), *verdicts.glob("*.jsonl")]
+    if step == "review":
+        writing.refuse_sources(sources, [settings.export] if settings.export else [])
+        review.lock(verdicts / f"{settings.name}.jsonl")
+    elif step == "export":
+        sources += writing.language_files(settings.data / "prompts")
+        writing.begin(settings.out, sources, writing.language_files(settings.out / "instructions"))
+    elif step != "agreement":
+        outputs.lock(settings.out)
+
+    # 2) the steps that need a model
     if step in ("generate", "check"):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
@@ -126,7 +146,6 @@ def main(argv=None):
         how = settings.affecting(step)
         made_with = candidate.identity | how | {"instruction": INSTRUCTION}
         hashes = {language: file_hash(path) for language, path in paths.items()}
-        outputs.lock(settings.out)
     if step == "generate":
         folder = state / "replies"
         outputs.check_settings(folder, made_with | {"top_p": TOP_P}, hashes)
@@ -144,8 +163,7 @@ def main(argv=None):
         outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
         check(candidate, scorer, paths, state, settings.batch_tokens)
 
-    # 2) the steps of people
-    verdicts = state / "verdicts"
+    # 3) the steps of people
     if step == "review":
         pairs = pair_files.read_checked(*paths.values())
         ask_people(pairs, verdicts / f"{settings.name}.jsonl", settings.export, settings.sheet)
@@ -175,10 +193,12 @@ def generate(candidate, paths, folder, sample, asking):
     for language, path in paths.items():
         # 1) draw the prompts, and put the instruction before each
         try:
-            prompts = read_prompts(path, sample, np.random.default_rng(asking.seed))
+            prompts, duplicates = read_prompts(path, sample, np.random.default_rng(asking.seed))
         except UnusableLanguage as reason:
             print(f"skipped {language}: {reason}")
             continue
+        if duplicates:
+            print(f"{language}: dropped {duplicates:,} duplicates of prompts")
         instruction = INSTRUCTION.format(NAMES[language])
         asked = {number: instruction + prompt for number, prompt in prompts.items()}
         # 2) generate one reply to each
@@ -203,7 +223,7 @@ def check(candidate, scorer, paths, state, batch_tokens):
             pairs = pair_files.read_replies(path)
             answers = scored.of([pair["response"] for pair in pairs], language)
             propose(pairs, answers, checks.likelihoods(candidate, pairs, batch_tokens))
-            pair_files.write_jsonl(result, pairs)
+            writing.write_jsonl(result, pairs)
         # 2) count the proposals
         pairs = pair_files.read_checked(result)
         proposals = tally(pairs, "proposal")

@@ -4,9 +4,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from writing import begin
 
 from minitox import files
-from minitox.data import read_detection
+from minitox.data import distinct, read_detection
 from minitox.detect.auroc import auroc
 from minitox.errors import InputError, UnusableLanguage
 from minitox.languages import NAMES
@@ -16,14 +17,18 @@ from minitox.scorers import surrogate
 def scorer(source: Path, out: Path | None, seed: int):
     """Fit a scorer to detection/ files, and print its quality on held-out rows."""
     out = out or source.parent / "scorer.safetensors"
+    paths = [path for path in sorted(source.glob("*.jsonl")) if path.stem in NAMES]
+    if not paths:
+        raise InputError(
+            f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
+        )
+    begin(out.parent, paths, [out])
     tables = {}
     known = {}  # what the file records about each language
     # 1) a model per language
     print("    held-out rows    AUC  correlation  calibration error")
-    for path in sorted(source.glob("*.jsonl")):
+    for path in paths:
         language = path.stem
-        if language not in NAMES:
-            continue
         try:
             tables[language], known[language] = learn(path, seed)
         except UnusableLanguage as error:
@@ -32,9 +37,7 @@ def scorer(source: Path, out: Path | None, seed: int):
         row = "{}  {rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}"
         print(row.format(language, **known[language]["held_out"]), flush=True)
     if not tables:
-        raise InputError(
-            f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
-        )
+        raise InputError(f"{source}: no usable language; see above")
     # 2) all of them in one file
     about = surrogate.SETTINGS | {"seed": seed, "languages": known}
     files.write_tensors(out, tables, "surrogate", about)
@@ -46,7 +49,10 @@ def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
 
     Its held-out quality is that of a second model, which is fitted without one fold, on that fold.
     """
-    data = read_detection(path)
+    every = read_detection(path)
+    data = distinct(every)
+    if len(data) < len(every):
+        print(f"{path.stem}: dropped {len(every) - len(data):,} duplicates")
     texts = [surrogate.normalise(text) for text, _ in data]
     scores = np.array([score for _, score in data])
     rows = np.fromiter(map(surrogate.ngrams, texts), dtype=object)

@@ -8,9 +8,11 @@ from pathlib import Path
 import checks
 import numpy as np
 import review
+from writing import write_jsonl
 
 from minitox import files
 from minitox.errors import InputError
+from minitox.report.page import shown
 
 
 def present(folder: Path, languages, made_by: str) -> dict[str, Path]:
@@ -62,18 +64,10 @@ def read_checked(*paths: Path) -> list[dict]:
     return pairs
 
 
-def write_jsonl(path: Path, rows):
-    """Write a file of JSON lines, or leave it as it is if that fails."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    with files.replacing(path) as temporary:
-        # a lone surrogate, which UTF-8 cannot hold, is written as an escape
-        temporary.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
-
-
 def tally(rows, field: str) -> str:
     """List how many rows have each value of a field, the most frequent first."""
     counts = Counter(str(row.get(field)) for row in rows)
-    return ", ".join(f"{number:,} {value}" for value, number in counts.most_common())
+    return ", ".join(f"{number:,} {shown(value)}" for value, number in counts.most_common())
 
 
 # The pairs to train on, and a ledger that counts why the others are left out

@@ -5,8 +5,6 @@ python data/prepare.py davidson data/raw/labeled_data.csv        # -> data/paper
 python data/prepare.py scorer data/paper/detection               # -> data/paper/scorer.safetensors
 """
 
-import argparse
-import json
 import sys
 from collections import Counter, defaultdict
 from contextlib import ExitStack
@@ -19,14 +17,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import corpora  # noqa: E402
 from fit_scorer import scorer  # noqa: E402
 from raw_files import files_of  # noqa: E402
+from writing import as_line, begin, language_files, open_lines  # noqa: E402
 
 from minitox import files  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
 from minitox.report import page  # noqa: E402
 from minitox.run import script  # noqa: E402
-from minitox.run.settings import Help, positive  # noqa: E402
+from minitox.run.settings import Help, Parser, integer, seed  # noqa: E402
 
+DESCRIPTION = (
+    "Make minitox's data folders from published corpora; data/README.md says where to get them."
+)
 MOST_LABELS = 500  # more than that is taken for a column of texts
+LONGEST_LABEL = 100  # characters
 
 
 # One function for each command; its parameters are the command's options
@@ -34,24 +37,33 @@ MOST_LABELS = 500  # more than that is taken for a column of texts
 
 def ptp(source, out, score, most, seed, split):
     """Write detection/ from PolygloToxicityPrompts.  [paper §3.1]"""
-    rows = drawn(files_of(source, split), score, most, seed)
+    paths = files_of(source, split)
+    begin(out, paths, language_files(out / "detection"))
+    rows = drawn(paths, score, most, seed)
     convert(out / "detection", ["no text", "no score", "between", "toxic", "clean"], rows)
 
 
 def rtp_lx(source, out):
     """Write prompts/ from RTP-LX.  [paper §4.2]"""
-    rows = rows_of(corpora.rtp_lx, files_of(source, "RTP"))
+    paths = files_of(source, "RTP")
+    begin(out, paths, language_files(out / "prompts"))
+    rows = rows_of(corpora.rtp_lx, paths)
     convert(out / "prompts", ["NA or empty"], rows)
 
 
 def mmlu(source, out, subject, split):
     """Write mmlu/ from a multilingual MMLU.  [paper §5.2]"""
-    rows = rows_of(corpora.mmlu, files_of(source, split), asked=subject)
+    paths = files_of(source, split)
+    begin(out, paths, language_files(out / "mmlu"))
+    rows = rows_of(corpora.mmlu, paths, asked=subject)
     convert(out / "mmlu", ["other subject", "incomplete"], rows)
 
 
 def hate(source, out, **layout):
     """Add the hateful rows of a hate-speech corpus to hateful/.  [paper §3.2]"""
+    for path in source:
+        files.check_regular(path)
+    begin(out, source, language_files(out / "hateful"))
     rows = rows_of(corpora.hate, source, **layout)
     fates = ["no label", "no text", "not hateful", "duplicate", "already there"]
     convert(out / "hateful", fates, with_earlier(out / "hateful", rows))
@@ -122,6 +134,7 @@ def convert(folder, fates, rows):
             # 1) count it; languages that are left out are not divided by label
             language = name.split()[0]
             group = language if fate == "other language" else name
+            group = group[:LONGEST_LABEL]
             counts[group].update(["rows", fate, "written" if row else ""])
             if len(counts) > MOST_LABELS:
                 raise InputError(
@@ -132,9 +145,8 @@ def convert(folder, fates, rows):
                 continue
             if language not in opened:
                 temporary = stack.enter_context(files.replacing(folder / f"{language}.jsonl"))
-                file = open(temporary, "w", encoding="utf-8", errors="backslashreplace")
-                opened[language] = stack.enter_context(file)
-            opened[language].write(json.dumps(row, ensure_ascii=False) + "\n")
+                opened[language] = stack.enter_context(open_lines(temporary))
+            opened[language].write(as_line(row))
 
     print_counts(counts, fates)
     if not opened:
@@ -152,7 +164,7 @@ def print_counts(counts, fates):
     others = []
     for name, count in sorted(counts.items()):
         if "other language" in count:
-            others.append(f"{name} ({count['rows']:,})")
+            others.append(f"{page.shown(name)} ({count['rows']:,})")
         else:
             lines.append([name, *(f"{count[column]:,}" for column in columns)])
     # 2) print them
@@ -203,11 +215,11 @@ def add_ptp(commands):
         "--each",
         dest="most",
         metavar="N",
-        type=positive(int),
+        type=integer(),
         default=5_000,
         help="maximum number of toxic, and of clean, texts per language",
     )
-    option("--seed", type=int, default=0, help="random seed of the choice of texts")
+    option("--seed", type=seed, default=0, help="random seed of the choice of texts")
     option(
         "--split",
         choices=["full", "small", "wildchat"],
@@ -267,7 +279,7 @@ def add_hate(commands, name, about, **layout):
 
 def main(argv=None):
     # 1) the command line
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=Help)
+    parser = Parser(description=DESCRIPTION, formatter_class=Help)
     commands = parser.add_subparsers(metavar="CORPUS", required=True)
     add_ptp(commands)
     add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")
@@ -291,7 +303,7 @@ def main(argv=None):
         "file to write; default: scorer.safetensors beside SOURCE",
         out=None,
     )
-    option("--seed", type=int, default=0, help="random seed of the held-out rows")
+    option("--seed", type=seed, default=0, help="random seed of the held-out rows")
     # 2) the command
     options = vars(parser.parse_args(argv))
     make = options.pop("make")

@@ -1,13 +1,25 @@
 """Read the rows of files as published: parquet, JSON, JSON Lines or CSV."""
 
 import csv
+import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.files import read_jsonl
+from minitox.files import (
+    MOST_BYTES,
+    check_regular,
+    open_input,
+    read_bytes,
+    read_jsonl,
+    with_distinct_keys,
+)
 from minitox.languages import NAMES
+
+MOST_CHARACTERS = 2**22  # of a row of a CSV file
+BATCH = 1_000  # rows of a parquet file in memory at once
 
 
 def read(
@@ -18,14 +30,14 @@ def read(
 ):
     """Yield (where, row) for each row of a parquet, JSON, JSON Lines or CSV file.
 
-    InputError names the place where a file is malformed.
+    InputError names the place where a file is malformed, or has a row that is too large.
     """
     # 1) CSV, whose errors have a line number
     if path.suffix not in (".parquet", ".json", ".jsonl"):
         yield from read_csv(path, encoding, separator)
         return
     # 2) the others; a .json file is either an array or, as RTP-LX's, JSON Lines
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         is_array = path.suffix == ".json" and file.read(1) == b"["
     try:
         if path.suffix == ".parquet":
@@ -34,18 +46,24 @@ def read(
             yield from read_array(path)
         else:
             yield from read_jsonl(path)
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
+    # pyarrow's errors are ValueErrors and NotImplementedErrors, which are RuntimeErrors
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path}: {reason.splitlines()[0]}") from None
 
 
 def read_parquet(path, columns):
-    """Yield the rows of a parquet file, 1,000 in memory at once."""
+    """Yield the rows of a parquet file, BATCH in memory at once."""
     try:
         from pyarrow import parquet
     except ImportError:
         raise InputError(f"{path}: to read parquet files, pip install pyarrow") from None
+    file = parquet.ParquetFile(path)
+    check_columns(file.schema_arrow.names)
     number = 0  # rows are counted over all batches
-    for batch in parquet.ParquetFile(path).iter_batches(1_000, columns=columns):
+    for batch in file.iter_batches(BATCH, columns=columns):
+        if batch.nbytes > MOST_BYTES:
+            raise ValueError(f"the {BATCH:,} rows after row {number} are too large")
         for row in batch.to_pylist():
             number += 1
             yield f"{path}: row {number}", row
@@ -53,7 +71,8 @@ def read_parquet(path, columns):
 
 def read_array(path):
     """Yield the objects in a JSON array."""
-    for number, row in enumerate(json.loads(path.read_bytes()), start=1):
+    rows = json.loads(read_bytes(path), object_pairs_hook=with_distinct_keys)
+    for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"item {number}: expected a JSON object, found {type(row).__name__}")
         yield f"{path}: item {number}", row
@@ -63,25 +82,60 @@ def read_csv(path, encoding, separator):
     """Yield the rows of a CSV file with a header."""
     last = 0  # line where the last good row ends
     try:
-        with open(path, encoding=encoding, newline="") as file:
-            header = file.readline()
+        with io.TextIOWrapper(open_input(path), encoding=encoding, newline="") as file:
+            separator = separator or max(",;\t", key=file.readline(MOST_CHARACTERS).count)
             file.seek(0)
-            separator = separator or max(",;\t", key=header.count)
-            rows = csv.DictReader(file, delimiter=separator, strict=True)
-            for row in rows:
-                # DictReader adds a None column for surplus cells, and None cells for missing ones
-                if None in row or None in row.values():
+            lines = Lines(file)
+            rows = csv.reader(lines, delimiter=separator, strict=True)
+            header = next(rows, [])
+            check_columns(header)
+            lines.row_ends()
+            for cells in rows:
+                lines.row_ends()
+                if not cells:  # a blank line
+                    continue
+                if len(cells) != len(header):
                     raise csv.Error(
                         f"the row that ends in line {rows.line_num} has more or fewer cells "
                         "than the header"
                     )
                 last = rows.line_num
-                yield f"{path}:{last}", row
+                yield f"{path}:{last}", dict(zip(header, cells, strict=True))
     except (csv.Error, LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: after line {last}: {error}; check the file's quotation marks, "
             "--separator and --encoding"
         ) from None
+
+
+class Lines:
+    """The lines of a text file, as long as no row of several lines becomes too long."""
+
+    def __init__(self, file):
+        self.file = file
+        self.characters = 0  # of the row that is being read
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(MOST_CHARACTERS)
+        self.characters += len(line)
+        if self.characters >= MOST_CHARACTERS:
+            raise csv.Error(f"the next row has over {MOST_CHARACTERS:,} characters")
+        if not line:
+            raise StopIteration
+        return line
+
+    def row_ends(self) -> None:
+        self.characters = 0
+
+
+def check_columns(names: list[str]) -> None:
+    """ValueError if two columns have the same name; several may have none."""
+    for name, count in Counter(names).items():
+        if count > 1 and name:
+            raise ValueError(f"there are {count} columns with the name {name!r:.40}")
 
 
 def cell(
@@ -108,16 +162,19 @@ def files_of(source: Path, word: str) -> list[Path]:
 
     If `source` is a file, return that file.
     """
+    if not source.is_dir():
+        check_regular(source)
+        return [source]
     paths = []
     for path in sorted(source.rglob("*")):
         words = [path.parent.name, *re.split(r"[-_.]", path.stem)]
         if path.suffix in (".parquet", ".json", ".jsonl", ".csv") and word in words:
             paths.append(path)
-    if not paths and not source.is_file():
+    if not paths:
         raise InputError(
             f"{source}: no data file with {word!r} in its name; keep the published file names"
         )
-    return paths or [source]
+    return paths
 
 
 def language_of(path: Path) -> str | None:

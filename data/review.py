@@ -9,15 +9,18 @@ import csv
 import io
 import os
 import sys
-import termios
-import tty
 from collections import Counter
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from unicodedata import normalize
 
+from raw_files import Lines, check_columns
+
+from minitox import locks
 from minitox.errors import InputError
-from minitox.files import append, drop_torn_line, read_jsonl, replacing, text_field
+from minitox.files import append, drop_torn_line, open_input, read_jsonl, replacing, text_field
 from minitox.report.page import shown
 
 KEYS = {
@@ -34,6 +37,7 @@ WARNING = (
     "so you can stop at any time. Press q to quit, any other key to begin"
 )
 LONGEST = 5_000  # characters of a prompt or reply that are shown
+LONGEST_INPUT = 1_000  # characters of a typed line
 
 
 # Verdict files
@@ -42,13 +46,20 @@ LONGEST = 5_000  # characters of a prompt or reply that are shown
 def read(path: Path) -> dict:
     """Return a reviewer's {id: verdict}, without a last line that was not completely written.
 
-    InputError names any other malformed line.
+    The file is not changed, and it may be missing. InputError names any other malformed line.
     """
-    drop_torn_line(path)
     verdicts = {}
-    for where, row in read_jsonl(path):
+    if not path.exists():
+        return verdicts
+    for where, row in read_jsonl(path, skip_torn=True):
         pair = text_field(where, row, "id")
-        verdicts[pair] = text_field(where, row, "verdict")
+        verdict = text_field(where, row, "verdict")
+        if verdict not in KEYS.values():
+            raise InputError(
+                f"{where}: field 'verdict' must be one of {', '.join(KEYS.values())}, "
+                f"not {verdict!r:.40}"
+            )
+        verdicts[pair] = verdict
     return verdicts
 
 
@@ -57,8 +68,19 @@ def read_all(folder: Path) -> dict:
     return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
 
 
+def lock(path: Path) -> None:
+    """Lock a reviewer's verdicts until this process exits; InputError if another one has them."""
+    name = path.stem
+    advice = f"{name} has another review open; close it, or choose another --name"
+    locks.acquire(path.with_name(f".{name}.lock"), advice)
+
+
 def save(path: Path, verdicts):
-    """Append verdicts, {id: verdict}; they are on disk when this returns."""
+    """Append verdicts, {id: verdict}; they are on disk when this returns.
+
+    Only for the process with the lock: a last line that was not completely written is cut off.
+    """
+    drop_torn_line(path)
     append(path, [{"id": pair, "verdict": verdict} for pair, verdict in verdicts.items()])
 
 
@@ -72,23 +94,55 @@ def keys():
     It returns "q" at the end of input. Characters that arrive together, as from a paste or an arrow
     key, are returned as one unknown key, so that none of them becomes a verdict.
     """
+    if sys.stdin is None:  # it was closed before this process started
+        yield lambda: "q"
+    elif not sys.stdin.isatty():
+        yield typed_line
+    elif find_spec("termios"):
+        with unbuffered_terminal():
+            yield typed_in_terminal
+    else:  # Windows
+        yield typed_in_console
 
-    def next_key():
-        if is_terminal:
-            typed = os.read(0, 64).replace(b"\x04", b"q")  # Ctrl-D ends the input as well
-            typed = typed.decode("utf-8", "replace")
-        else:
-            typed = sys.stdin.readline()
-        return (typed or "q").strip().lower()
 
-    is_terminal = sys.stdin.isatty()
-    if not is_terminal:
-        yield next_key
-        return
-    before = termios.tcgetattr(0)
-    tty.setcbreak(0)  # keys arrive without Enter
+def typed_line() -> str:
     try:
-        yield next_key
+        line = part = sys.stdin.readline(LONGEST_INPUT)
+        while len(part) == LONGEST_INPUT and not part.endswith("\n"):  # the rest of a long line
+            part = sys.stdin.readline(LONGEST_INPUT)
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input: {error}") from None
+    return (line or "q").strip().lower()
+
+
+def typed_in_terminal() -> str:
+    typed = os.read(0, 64).replace(b"\x04", b"q")  # Ctrl-D ends the input as well
+    return (typed.decode("utf-8", "replace") or "q").strip().lower()
+
+
+def typed_in_console() -> str:
+    """The same on Windows."""
+    import msvcrt
+
+    typed = msvcrt.getwch()
+    while msvcrt.kbhit():
+        typed += msvcrt.getwch()
+    if "\x03" in typed:  # Ctrl-C
+        raise KeyboardInterrupt
+    typed = typed.replace("\x04", "q").replace("\x1a", "q")  # Ctrl-Z ends the input as well
+    return typed.strip().lower()
+
+
+@contextmanager
+def unbuffered_terminal():
+    """In this block, keys arrive without Enter."""
+    import termios
+    import tty
+
+    before = termios.tcgetattr(0)
+    tty.setcbreak(0)
+    try:
+        yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
@@ -156,41 +210,58 @@ def write_sheet(pairs, mine, path: Path):
 
 
 def as_cell(value):
-    """Return a text as a cell that a spreadsheet does not take for a formula."""
+    """Return a text as a cell that a spreadsheet does not take for a formula.
+
+    `shown` replaces tabs and line ends by escapes. Some programs also take full-width and small
+    signs for the beginning of a formula.
+    """
     text = shown(value, LONGEST)
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    first = normalize("NFKC", text.lstrip()[:1])
+    return "'" + text if first.startswith(("=", "+", "-", "@")) else text
 
 
 def read_sheet(pairs, path: Path) -> dict:
     """Return {id: verdict} of a table in which verdicts were filled in, as words or keys.
 
-    InputError names the first bad line.
+    InputError names the first bad line, or the second of two that contradict each other.
     """
-    # 1) decode; Excel saves either UTF-16 or UTF-8
-    raw = path.read_bytes()
-    is_utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")  # the byte-order mark
-    text = raw.decode("utf-16" if is_utf16 else "utf-8-sig", "replace")
-    sheet = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)
+    with open_input(path) as file:
+        # 1) decode; Excel saves either UTF-16 or UTF-8
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # the byte-order mark
+        file.seek(0)
+        encoding = "utf-16" if is_utf16 else "utf-8-sig"
+        lines = Lines(io.TextIOWrapper(file, encoding, "replace", newline=""))
+        sheet = csv.DictReader(lines, dialect="excel-tab", strict=True)
 
-    # 2) check every line
-    ids = {pair["id"] for pair in pairs}
-    known = ("", *KEYS, *KEYS.values())
-    verdicts = {}
-    try:
-        for row in sheet:
-            pair = row.get("id")
-            verdict = (row.get("verdict") or "").strip().lower()
-            if pair not in ids or verdict not in known:
-                raise InputError(
-                    f"{path}:{sheet.line_num}: expected the id of a pair and one of "
-                    f"{', '.join(KEYS.values())}, with a tab between columns, but got "
-                    f"{(pair, verdict)!a:.80}; no verdict was imported"
-                )
-            if verdict:
-                verdicts[pair] = KEYS.get(verdict, verdict)
-    except csv.Error as error:  # such as a quote without an end, which would swallow the rest
-        raise InputError(f"{path}:{sheet.line_num + 1}: {error}; no verdict was imported") from None
-    return verdicts
+        # 2) check every line
+        ids = {pair["id"] for pair in pairs}
+        verdicts = {}
+        try:
+            check_columns(sheet.fieldnames or [])
+            for row in sheet:
+                lines.row_ends()
+                add_verdict(verdicts, row, ids)
+        except ValueError as error:
+            problem = f"{path}:{sheet.line_num}: {error}"
+        except csv.Error as error:  # such as a quote without an end, which would swallow the rest
+            problem = f"{path}:{sheet.line_num + 1}: {error}"
+        else:
+            return verdicts
+    raise InputError(f"{problem}; no verdict was imported")
+
+
+def add_verdict(verdicts: dict, row: dict, ids: set):
+    """Add the verdict in a row of a table, if there is one; ValueError if it cannot be right."""
+    pair = row.get("id")
+    verdict = (row.get("verdict") or "").strip().lower()
+    verdict = KEYS.get(verdict, verdict)
+    if pair not in ids or verdict not in ("", *KEYS.values()):
+        raise ValueError(
+            f"expected the id of a pair and one of {', '.join(KEYS.values())}, with a tab between "
+            f"columns, but got {(pair, verdict)!a:.80}"
+        )
+    if verdict and verdicts.setdefault(pair, verdict) != verdict:
+        raise ValueError(f"{pair} is {verdict!r} here and {verdicts[pair]!r} in a line above")
 
 
 # Agreement
@@ -220,7 +291,7 @@ def agreement(reviewers, ids):
         shared = ids & reviewers[a].keys() & reviewers[b].keys()
         both = [(reviewers[a][pair], reviewers[b][pair]) for pair in shared]
         both = [verdicts for verdicts in both if "skip" not in verdicts]
-        line = f"{a} and {b}: {len(both):,} pairs judged by both"
+        line = f"{shown(a)} and {shown(b)}: {len(both):,} pairs judged by both"
         if both:  # kappa of no pairs is undefined
             kept = [(x == "keep", y == "keep") for x, y in both]
             line += f"; keep or reject: {agreed(kept)}; all verdicts: {agreed(both)}"

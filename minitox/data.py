@@ -2,6 +2,7 @@
 
 A malformed row raises an InputError that names file, line and field. A file that is well-formed
 but has too little in it raises UnusableLanguage, and the run continues without the language.
+A row that repeats another is dropped and counted, so that it does not count twice as evidence.
 """
 
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ def read_languages(folder: Path, languages, seed: int, read) -> tuple[dict, dict
     return contents, skipped
 
 
+def distinct(items: list) -> list:
+    """The first of all equal items, in the same order."""
+    return list(dict.fromkeys(items))
+
+
 # ---------- detection/: {"text": str, "toxicity": 0..1}  [paper §3.1]
 
 
@@ -54,6 +60,7 @@ class Sentences:
     lengths: np.ndarray  # (N,) tokens of text, without the BOS
     cut: int  # number of sentences that were too long
     data_hash: str  # of the file that the sentences came from
+    dropped: dict[str, int]  # rows of the file that were not used, by reason
 
 
 def read_detection(path: Path) -> list:
@@ -73,16 +80,31 @@ def read_detection(path: Path) -> list:
     return rows
 
 
-def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[list, list]:
-    """Toxic and clean texts of a detection/ file, without the rows between.  [paper §3.1]"""
+def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[list, list, dict]:
+    """Toxic and clean texts of a detection/ file, and how many rows were dropped, by reason.
+
+    The rows between are in neither class.  [paper §3.1]
+    """
+    # 1) the two classes
     rows = read_detection(path)
-    toxic = [text for text, toxicity in rows if toxicity > toxic_above]
-    clean = [text for text, toxicity in rows if toxicity < clean_below]
+    every_toxic = [text for text, toxicity in rows if toxicity > toxic_above]
+    every_clean = [text for text, toxicity in rows if toxicity < clean_below]
+
+    # 2) each text once; a text that is in both classes has no label that can be trusted
+    both = {*every_toxic} & {*every_clean}
+    toxic = [text for text in distinct(every_toxic) if text not in both]
+    clean = [text for text in distinct(every_clean) if text not in both]
+    contradictory = sum(text in both for text in every_toxic + every_clean)
+    used = len(toxic) + len(clean)
+    dropped = {
+        "duplicates": len(every_toxic) + len(every_clean) - contradictory - used,
+        "rated both toxic and clean": contradictory,
+    }
     if not toxic:
         raise UnusableLanguage(f"{path}: no toxic sentence (toxicity > {toxic_above:g})")
     if not clean:
         raise UnusableLanguage(f"{path}: no clean sentence (toxicity < {clean_below:g})")
-    return toxic, clean
+    return toxic, clean, dropped
 
 
 def read_sentences(
@@ -102,7 +124,7 @@ def read_sentences(
     clean sentences of every length.
     """
     # 1) draw sentences of each class
-    classes = read_labelled(path, toxic_above, clean_below)
+    *classes, dropped = read_labelled(path, toxic_above, clean_below)
     toxic_texts, clean_texts = [sample(texts, most, rng) for texts in classes]
 
     # 2) tokenize, toxic sentences first
@@ -130,36 +152,44 @@ def read_sentences(
         )
     cut = sum(len(whole[i]) > longest for i in keep)
     ids = [ids[i] for i in keep]
-    return Sentences(ids, toxic[keep], lengths[keep], cut, file_hash(path))
+    return Sentences(ids, toxic[keep], lengths[keep], cut, file_hash(path), dropped)
 
 
-def read_clean_sentences(path: Path, most: int, rng) -> list[str]:
-    """At most `most` clean sentences of a detection/ file, for perplexity."""
-    clean = [text for text, toxicity in read_detection(path) if toxicity < 0.2]  # [paper §3.1]
+def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
+    """At most `most` clean sentences of a detection/ file, for perplexity; number of duplicates."""
+    every = [text for text, toxicity in read_detection(path) if toxicity < 0.2]  # [paper §3.1]
+    clean = distinct(every)
     if not clean:
         raise UnusableLanguage(f"{path}: no clean sentence")
-    return sample(clean, most, rng)
+    return sample(clean, most, rng), len(every) - len(clean)
 
 
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
 
 
-def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> list[Pair]:
-    """Every pair of an instructions/ file, as token ids; of more than `most`, perhaps not all."""
+def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list[Pair], int]:
+    """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
+
+    Of a text of more than `most` tokens there are perhaps not all.
+    """
     if not tokenizer.end_ids:
         raise InputError(
             f"{path}: cannot train on replies, because config.json has no eos_token_id to end them"
         )
-    pairs = []
+    pairs = {}
+    rows = 0
     for where, row in read_jsonl(path):
-        texts = [text_field(where, row, field) for field in ("prompt", "response")]
+        rows += 1
+        texts = (text_field(where, row, "prompt"), text_field(where, row, "response"))
+        if texts in pairs:
+            continue
         prompt = tokenizer.prompt(texts[0], most)
         reply = tokenizer.reply(texts[1], most)
         if not prompt:
             raise InputError(f"{where}: the tokenizer makes no token of the prompt")
         is_whole = most is None or max(map(len, texts)) <= PART
-        pairs.append(Pair(prompt + reply, len(prompt), where, is_whole))
-    return pairs
+        pairs[texts] = Pair(prompt + reply, len(prompt), where, is_whole)
+    return list(pairs.values()), rows - len(pairs)
 
 
 def read_pairs(
@@ -174,7 +204,7 @@ def read_pairs(
     """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
     # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
-    every = read_all_pairs(path, tokenizer, max_tokens)
+    every, duplicates = read_all_pairs(path, tokenizer, max_tokens)
     dropped = [pair for pair in every if len(pair.ids) > max_tokens]
     fitting = [pair for pair in every if len(pair.ids) <= max_tokens]
     if not fitting:
@@ -192,29 +222,48 @@ def read_pairs(
         raise UnusableLanguage(
             f"{path}: all pairs are used for validation; choose a lower --validation-share"
         )
-    dropped_tokens = sum(len(pair.ids) for pair in dropped)
-    are_whole = all(pair.is_whole for pair in dropped)
-    return Pairs(train, validation, len(dropped), dropped_tokens, file_hash(path), are_whole)
+    return Pairs(
+        train,
+        validation,
+        len(dropped),
+        sum(len(pair.ids) for pair in dropped),
+        file_hash(path),
+        all(pair.is_whole for pair in dropped),
+        duplicates,
+    )
 
 
 # ---------- prompts/: {"prompt": str}  [paper §4.2]
 
 
-def read_prompts(path: Path, most: int | None, rng) -> dict[int, str]:
-    """At most `most` prompts of a prompts/ file (None: all), by line number."""
-    prompts = [text_field(where, row, "prompt") for where, row in read_jsonl(path)]
-    if not prompts:
+def read_prompts(path: Path, most: int | None, rng) -> tuple[dict[int, str], int]:
+    """At most `most` prompts of a prompts/ file (None: all), by line number; number of duplicates.
+
+    The number of a prompt that occurs several times is that of its first line.
+    """
+    every = [text_field(where, row, "prompt") for where, row in read_jsonl(path)]
+    if not every:
         raise UnusableLanguage(f"{path}: no prompt")
-    return dict(sample(list(enumerate(prompts, 1)), most, rng))
+    lines = {}
+    for number, prompt in enumerate(every, 1):
+        lines.setdefault(prompt, number)
+    prompts = [(number, prompt) for prompt, number in lines.items()]
+    return dict(sample(prompts, most, rng)), len(every) - len(prompts)
 
 
 # ---------- mmlu/: {"question": str, "choices": [4 str], "answer": "A".."D"}  [paper §5.2]
 
 
-def read_questions(path: Path) -> list[dict]:
-    """Every question of an mmlu/ file, with the fields question, choices and answer."""
-    questions = []
+def read_questions(path: Path) -> tuple[list[dict], int]:
+    """Every distinct question of an mmlu/ file, and the number of duplicates.
+
+    A question has the fields question, choices and answer. InputError if an equal question has
+    another answer.
+    """
+    questions = {}
+    rows = 0
     for where, row in read_jsonl(path):
+        rows += 1
         choices = row.get("choices")
         if not isinstance(choices, list) or len(choices) != len(LETTERS):
             raise InputError(f"{where}: field 'choices' must be a list of {len(LETTERS)} texts")
@@ -224,8 +273,14 @@ def read_questions(path: Path) -> list[dict]:
             raise InputError(
                 f"{where}: field 'answer' must be one of {', '.join(LETTERS)}, not {answer!r:.40}"
             )
-        question = text_field(where, row, "question")
-        questions.append({"question": question, "choices": choices, "answer": answer})
+        text = text_field(where, row, "question")
+        question = {"question": text, "choices": choices, "answer": answer}
+        first = questions.setdefault((text, *choices), question)
+        if first["answer"] != answer:
+            raise InputError(
+                f"{where}: an equal question above has the answer {first['answer']}, "
+                f"this one has {answer}; delete the wrong one"
+            )
     if not questions:
         raise UnusableLanguage(f"{path}: no question")
-    return questions
+    return list(questions.values()), rows - len(questions)

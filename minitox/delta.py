@@ -3,22 +3,24 @@
     python -m minitox.delta MODEL PATCH OUT
 
 makes the tuned model if MODEL is the base, and the base if it is the tuned model. A patch contains
-base XOR tuned, bit by bit, so applying it twice undoes it without any loss. Without one of the two
-models it reveals nothing.
+base XOR tuned, bit by bit, so applying it twice undoes it without any loss, in the tuned model's
+dtype: a base of another dtype comes back rounded, and the command says so. Without one of the two
+models a patch reveals nothing.
 """
 
-import argparse
 import hashlib
 from pathlib import Path
 
 import torch
 
+from minitox import locks
 from minitox.errors import InputError
 from minitox.files import as_written, fitting, read_tensors, write_tensors
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
 from minitox.run import script
+from minitox.run.settings import Parser
 
 INTEGER = {"float32": torch.int32, "bfloat16": torch.int16, "float16": torch.int16}
 
@@ -40,21 +42,24 @@ def write(base: Path, tuned: Path, path: Path) -> int:
         "base": base_hash.hexdigest(),
         "tuned": tuned_hash.hexdigest(),
         "dtype": read_config(tuned).dtype,
+        "base_dtype": read_config(base).dtype,
+        "base_fingerprint": checkpoint.fingerprint(base),
     }
     write_tensors(path, tensors, "delta", about)
     return path.stat().st_size
 
 
 def toggle(folder: Path, path: Path, out: Path) -> str:
-    """Write the other model of a patch into the new folder `out`; returns "tuned" or "base".
+    """Write the other model of a patch into the new folder `out`; returns which one it is.
 
-    InputError if the patch is broken or made for another model.
+    InputError if the patch is broken or made for another model, or if another process writes to
+    `out`.
     """
     # 1) read the patch
-    if out.exists():
-        raise InputError(f"{out} exists already; choose another folder")
+    refuse_existing(out)
     tensors, about = read_tensors(path, "delta", "patch")
-    as_written(path, about, base=str, tuned=str, dtype=str)
+    kinds = dict.fromkeys(("base", "tuned", "dtype", "base_dtype", "base_fingerprint"), str)
+    as_written(path, about, **kinds)
     if about["dtype"] not in INTEGER:
         raise InputError(f"{path} is broken: its dtype is {about['dtype']!r}")
     dtype = getattr(torch, about["dtype"])
@@ -73,8 +78,27 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     apply(model, tensors, path)
     if weights_hash(model) != about[other]:
         raise InputError(f"{path} is broken: it does not lead to the model it was made from")
+    locks.acquire(out.with_name(f".{out.name}.lock"), "choose another folder")
+    refuse_existing(out)
     checkpoint.save(model, out, source=folder)
-    return other
+
+    # 4) is a base model the one that was tuned, to the bit?
+    if other == "tuned":
+        return "the tuned model"
+    if checkpoint.fingerprint(out) == about["base_fingerprint"]:
+        return "the base model"
+    if about["dtype"] != about["base_dtype"]:
+        return (
+            f"the base model in {about['dtype']}: not the base model itself, "
+            f"which is in {about['base_dtype']}"
+        )
+    return "the base model's weights: not the base model itself, whose other files are different"
+
+
+def refuse_existing(out: Path):
+    """InputError if a folder is there already."""
+    if out.exists() or out.is_symlink():
+        raise InputError(f"{out} exists already; choose another folder")
 
 
 def apply(model: LanguageModel, tensors, path: Path):
@@ -106,7 +130,7 @@ def weights_hash(model: LanguageModel) -> str:
 
 
 def main(argv: list[str] | None = None):
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m minitox.delta", description="Apply a patch to its base model, or undo it."
     )
     add = parser.add_argument
@@ -114,8 +138,8 @@ def main(argv: list[str] | None = None):
     add("patch", type=Path, metavar="PATCH", help="file that train.py --delta wrote")
     add("out", type=Path, metavar="OUT", help="new folder for the other model")
     args = parser.parse_args(argv)
-    side = toggle(args.model, args.patch, args.out)
-    print(f"wrote {args.out}, the {side} model")
+    model = toggle(args.model, args.patch, args.out)
+    print(f"wrote {args.out}, {model}")
 
 
 if __name__ == "__main__":

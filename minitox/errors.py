@@ -1,6 +1,7 @@
 """Errors that a user can cause: one line that says what is wrong, where, and what to do."""
 
 from contextlib import contextmanager
+from unicodedata import category
 
 MOST_CHARACTERS = 1_000  # of a message
 
@@ -10,9 +11,19 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         # the message may quote a file, which may contain a megabyte or terminal escape sequences
-        text = super().__str__()
-        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        text = printable(super().__str__())
         return text if len(text) <= MOST_CHARACTERS else f"{text[:600]} ... {text[-390:]}"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with escapes for controls and invisible characters, except spaces and `keep`."""
+    if text.isprintable():
+        return text
+    shown = []
+    for char in text:
+        visible = char.isprintable() or char in keep or category(char) == "Zs"
+        shown.append(char if visible else ascii(char)[1:-1])
+    return "".join(shown)
 
 
 class UnusableLanguage(InputError):

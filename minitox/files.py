@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -19,6 +20,9 @@ from safetensors.torch import save_file
 
 from minitox.errors import InputError
 
+# Of the files that minitox writes for itself. Raise it when their layout changes, or a constant or
+# an algorithm that shapes results: files with another number are refused, not mixed with new ones.
+FORMAT = 1
 LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
 MOST_BYTES = 2**27  # of a file that is read as a whole
 MOST_LINE = 2**25  # bytes of a line of JSON
@@ -85,8 +89,12 @@ def with_distinct_keys(pairs: list) -> dict:
     return value
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
-    """Yield (where, row) for each line; `where` is "file:line", for messages about the row."""
+def read_jsonl(path: Path, skip_torn: bool = False) -> Iterator[tuple[str, dict]]:
+    """Yield (where, row) for each line; `where` is "file:line", for messages about the row.
+
+    With `skip_torn`, a last line that a kill cut short is left out. InputError if the file has
+    line ends of old Macs.
+    """
     with open_input(path) as file:
         number = 0
         while line := file.readline(MOST_LINE + 1):
@@ -94,6 +102,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
             where = f"{path}:{number}"
             if len(line) > MOST_LINE:
                 raise InputError(f"{where}: the line is too long: over {MOST_LINE:,} bytes")
+            if skip_torn and is_torn(path, line):
+                return
             yield where, parse(where, line)
 
 
@@ -133,8 +143,17 @@ def as_written(where: Path | str, value: dict, **kinds) -> dict:
     return value
 
 
+def check_format(where: Path | str, value: dict, advice: str) -> None:
+    """InputError with `advice` if another version of minitox, of other formats, wrote an object."""
+    if value.get("format") != FORMAT:
+        raise InputError(
+            f"{where}: written by another version of minitox "
+            f"(format {value.get('format')!r:.20}, here {FORMAT}); {advice}"
+        )
+
+
 def is_kind(value, kind) -> bool:
-    """Whether a JSON value is of a kind.
+    """Whether a JSON value is of a kind; NaN and infinity are of none.
 
     A kind is a type or a union of types, a list of kinds (one kind: a list of any length), a dict
     {field: kind}, or {str: kind}, an object with any fields.
@@ -146,6 +165,8 @@ def is_kind(value, kind) -> bool:
     if isinstance(value, bool):  # which Python counts among the integers
         return kind is bool
     if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        return False
+    if isinstance(value, float) and not math.isfinite(value):  # json reads NaN and Infinity
         return False
     return isinstance(value, kind)
 
@@ -192,7 +213,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with name_in_errors(path):
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
         temporary.chmod(0o666 & ~umask())  # safetensors makes its files private
         os.replace(temporary, path)
@@ -215,18 +236,25 @@ def write_json(path: Path, value: dict):
 def write_text(path: Path, text: str):
     """Write a text file."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files and folders of killed runs; only for the process with the lock."""
-    for path in list(folder.rglob(".*.partial")):
-        if not TEMPORARY.fullmatch(path.name):
+    """Remove temporary files and folders of killed runs; only for the process with the lock.
+
+    A folder with a lock of its own is left alone, because another run may be writing there.
+    """
+    for root, folders, names in os.walk(folder):
+        if Path(root) != folder and ".lock" in names:
+            folders.clear()
             continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        for name in filter(TEMPORARY.fullmatch, [*folders, *names]):
+            path = Path(root, name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+                folders.remove(name)
+            else:
+                path.unlink(missing_ok=True)
 
 
 # Files that grow line by line: a kill costs a torn line
@@ -259,20 +287,27 @@ def drop_torn_line(path: Path) -> None:
         content = file.read()
         start = content.rfind(b"\n") + 1
         last = content[start:]
-        if b"\r" in last:
-            raise InputError(f"{path}: its lines end with CR alone; save it with LF line ends")
-        if is_object(last):
-            file.write(b"\n")
-        else:
+        if is_torn(path, last):
             file.truncate(start)
+        else:
+            file.write(b"\n")
 
 
-def is_object(line: bytes) -> bool:
-    """Whether a line is a whole JSON object."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+def is_torn(path: Path, line: bytes) -> bool:
+    """Whether a line has no end and is no whole JSON object, as a kill leaves it.
+
+    InputError if it consists of several lines with the line ends of old Macs.
+    """
+    if line.endswith(b"\n"):
         return False
+    try:
+        return not isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        if b"\r" in line:
+            raise InputError(
+                f"{path}: its lines end with CR alone; save it with LF line ends"
+            ) from None
+        return True
 
 
 def append(path: Path, rows: list[dict]) -> None:
@@ -289,6 +324,7 @@ def append(path: Path, rows: list[dict]) -> None:
 
 def write_tensors(path: Path, tensors: dict, key: str, about: dict):
     """Write tensors, or numpy arrays, and `about` as JSON under `key` of the file's metadata."""
+    about = {"format": FORMAT} | about
     tensors = {name: torch.as_tensor(values) for name, values in tensors.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={key: json.dumps(about)})
@@ -297,20 +333,35 @@ def write_tensors(path: Path, tensors: dict, key: str, about: dict):
 def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
     """The tensors of a file and the object under `key` of its metadata.
 
-    InputError if the file is not of this `kind`, which is a word for messages.
+    InputError if the file is not of this `kind`, which is a word for messages, is of another
+    version of minitox, or contains a number that is not finite.
     """
     try:
         check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            # copies, because Windows cannot replace a file that tensors are mapped to
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, OSError, UnicodeError) as error:
         raise InputError(f"{path}: not a {kind} ({error})") from None
     if key not in metadata:
         raise InputError(f"{path}: not a {kind} (its metadata lacks {key!r})")
-    return tensors, parse(path, metadata[key].encode())
+    about = parse(path, metadata[key].encode())
+    check_format(path, about, f"make the {kind} again")
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise InputError(f"{path} is broken: {name} contains NaN or infinity")
+    return tensors, about
+
+
+def is_finite(tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether no value is NaN or infinite, or becomes so in `dtype`; makes no copy."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    extremes = torch.stack(torch.aminmax(tensor))  # NaN if any value is
+    return bool(extremes.to(dtype or tensor.dtype).isfinite().all())
 
 
 def as_arrays(tensors):

@@ -23,12 +23,13 @@ def acquire(path: Path, advice: str = "wait until it ends, or choose another --o
 
     InputError with `advice` if another process holds it.
     """
-    path = Path(path).absolute()
+    path = Path(path)
+    key = os.getpid(), path.absolute()
     if is_held(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None and msvcrt is None:
-        HELD[os.getpid(), path] = create(path, advice)
+        HELD[key] = create(path, advice)
         return
     # nothing is written to the file, and a link in its place is not followed
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -40,12 +41,12 @@ def acquire(path: Path, advice: str = "wait until it ends, or choose another --o
     except (BlockingIOError, PermissionError):
         os.close(descriptor)
         raise InputError(f"{path.parent}: another run is writing there; {advice}") from None
-    HELD[os.getpid(), path] = descriptor
+    HELD[key] = descriptor
 
 
 def is_held(path: Path) -> bool:
     """Whether this process holds the lock; not if somebody has deleted the file."""
-    descriptor = HELD.get((os.getpid(), path))  # a fork does not inherit locks
+    descriptor = HELD.get((os.getpid(), path.absolute()))  # a fork does not inherit locks
     if descriptor is None:
         return False
     try:
@@ -55,7 +56,7 @@ def is_held(path: Path) -> bool:
 
 
 def create(path: Path, advice: str) -> int:
-    """Without locks of the system: create the lock file, and remove it when the process exits."""
+    """Without locks of the system: create the lock file, which `release` removes."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
@@ -63,5 +64,19 @@ def create(path: Path, advice: str) -> int:
             f"{path.parent}: another run is writing there; {advice}; "
             f"if there is none, delete {path}, which a killed run left"
         ) from None
-    atexit.register(path.unlink, missing_ok=True)
     return descriptor
+
+
+@atexit.register
+def release() -> None:
+    """Without locks of the system: remove the lock files of this process."""
+    if fcntl is not None or msvcrt is not None:
+        return
+    for (process, path), descriptor in list(HELD.items()):
+        if process != os.getpid():
+            continue
+        is_ours = is_held(path)
+        os.close(descriptor)  # Windows does not remove an open file
+        del HELD[process, path]
+        if is_ours:
+            path.unlink()

@@ -10,8 +10,8 @@ from minitox.train import strategies
 
 TIMED = ("detect", "train", "generate")  # the commands that time contenders
 COMMANDS = (*TIMED, "scale", "prepare", "line", "cost")
-COUNT = settings.positive(int)
-AMOUNT = settings.positive(float)
+COUNT = settings.integer()
+AMOUNT = settings.number(1e-9, 1e9)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

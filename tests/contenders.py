@@ -7,7 +7,6 @@ Everything that benchmark.py measures inside minitox is called from `device_of`,
 import json
 import os
 import re
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -78,6 +77,8 @@ def contend(args) -> None:
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
+        import resource  # Windows has no such module
+
         memory = 1_000 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         what += f", {torch.get_num_threads()} threads"
     figures = {
@@ -212,7 +213,7 @@ def sentences_of(args, config: Config) -> tuple[list[list[int]], set[int]]:
     if args.random:
         return random_texts(config, args.sentences, args.mean_tokens, MOST_TOKENS), {0}
     tokenizer = Tokenizer(args.model, config)
-    toxic, clean = read_labelled(args.data / "detection" / f"{args.language}.jsonl", 0.5, 0.2)
+    toxic, clean, _ = read_labelled(args.data / "detection" / f"{args.language}.jsonl", 0.5, 0.2)
     ids = []
     for pair in zip(toxic, clean, strict=False):
         ids += [tokenizer.sentence(text)[:MOST_TOKENS] for text in pair]

@@ -19,6 +19,8 @@ from minitox.neurons import module_rows
 from minitox.train.pairs import Pair
 from minitox.train.strategies import count_weights
 
+pytest.importorskip("resource", reason="the benchmark measures memory as POSIX does")
+
 
 @pytest.fixture(params=["llama", "cohere"])
 def model(request):

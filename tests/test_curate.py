@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.files import read_jsonl, write_json
+from minitox.files import FORMAT, read_jsonl, write_json
 
 sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import curate  # noqa: E402
@@ -97,7 +97,6 @@ def write_checked(folder, pairs: list[dict], language: str = "en") -> list[str]:
 
 def write_verdicts(folder, name: str, verdicts: list[str], language: str = "en") -> None:
     path = folder / "curation" / "verdicts" / f"{name}.jsonl"
-    review.read(path)  # makes the folder
     rows = {f"{language}-{number}": verdict for number, verdict in enumerate(verdicts) if verdict}
     review.save(path, rows)
 
@@ -160,7 +159,7 @@ def test_a_killed_generate_resumes_and_writes_the_same_bytes(checked, share):
     work = path.with_suffix(".partial")
     whole = path.read_bytes()
     path.unlink()
-    write_json(work / "run.json", {"settings": {}})
+    write_json(work / "run.json", {"format": FORMAT, "settings": {}, "versions": {}})
     (work / "en.jsonl").write_bytes(whole[: round(share * len(whole))])
     curate.main(["generate", *shared])
     assert path.read_bytes() == whole

@@ -78,8 +78,27 @@ def test_a_malformed_sentence_is_named(path, row, message):
 
 def test_sentences_between_toxic_and_clean_are_not_used(path):
     write_detection(path, ("ox", 0.51), ("soup", 0.19), ("warm", 0.5), ("green", 0.2))
-    assert data.read_labelled(path, toxic_above=0.5, clean_below=0.2) == (["ox"], ["soup"])
-    assert data.read_clean_sentences(path, 10, rng()) == ["soup"]
+    toxic, clean, dropped = data.read_labelled(path, toxic_above=0.5, clean_below=0.2)
+    assert (toxic, clean, sum(dropped.values())) == (["ox"], ["soup"], 0)
+    assert data.read_clean_sentences(path, 10, rng()) == (["soup"], 0)
+
+
+def test_a_sentence_counts_once_and_not_at_all_if_it_is_in_both_classes(path, tokenizer):
+    rows = [("ox", 0.9), ("soup", 0.1), ("ox", 0.8), ("warm", 0.1), ("warm", 0.9), ("warm", 0.7)]
+    write_detection(path, *rows, ("soup", 0.3), ("soup", 0.1))
+    toxic, clean, dropped = data.read_labelled(path, toxic_above=0.5, clean_below=0.2)
+    assert (toxic, clean) == (["ox"], ["soup"])
+    assert dropped == {"duplicates": 2, "rated both toxic and clean": 3}
+    assert read_sentences(path, tokenizer).dropped == dropped
+    assert data.read_clean_sentences(path, 10, rng()) == (["soup", "warm"], 1)
+
+
+def test_duplicates_do_not_change_which_sentences_are_drawn(path, tokenizer):
+    rows = [(f"ox {i}", i % 2) for i in range(40)]
+    write_detection(path, *rows)
+    once = read_sentences(path, tokenizer, most=5)
+    write_detection(path, *rows, *rows[::-1])
+    assert read_sentences(path, tokenizer, most=5).ids == once.ids
 
 
 @pytest.mark.parametrize(
@@ -140,7 +159,7 @@ def read_pairs(path, tokenizer, seed=0, **changes) -> data.Pairs:
 
 def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(path, tokenizer):
     write_jsonl(path, [{"prompt": "you donkey", "response": "the soup is warm"}])
-    (pair,) = data.read_all_pairs(path, tokenizer)
+    (pair,), _ = data.read_all_pairs(path, tokenizer)
     prompt = [0] + tokenizer.encode("you donkey\n")
     reply = tokenizer.encode("the soup is warm") + [1]
     assert pair.ids == prompt + reply
@@ -154,7 +173,7 @@ def test_a_chat_model_gets_its_chat_format(folder, path):
     (folder / "chat_template.jinja").write_text("{{'<|im_start|>user\n'}}")
     tokenizer = Tokenizer(folder, read_config(folder))
     write_jsonl(path, [{"prompt": "you donkey", "response": "the soup is warm"}])
-    (pair,) = data.read_all_pairs(path, tokenizer)
+    (pair,), _ = data.read_all_pairs(path, tokenizer)
     end_of_turn = 3  # <|im_end|>
     reply = tokenizer.encode("the soup is warm") + [end_of_turn]
     assert pair.ids == tokenizer.prompt("you donkey") + reply
@@ -178,6 +197,15 @@ def test_at_most_so_many_pairs_are_trained_on_the_same_ones_for_a_seed(path, tok
     assert len(first.train) == 20 and len(first.validation) == 4
     assert first.train == read_pairs(path, tokenizer, most=20).train
     assert first.train != read_pairs(path, tokenizer, most=20, seed=1).train
+
+
+def test_a_pair_is_trained_on_once_and_its_duplicates_are_counted(path, tokenizer):
+    pair = {"prompt": "ox", "response": "soup"}
+    rows = [pair, pair | {"response": "warm soup"}, pair, pair]
+    write_jsonl(path, rows)
+    pairs = read_pairs(path, tokenizer, validation_share=0.0)
+    assert pairs.duplicates == 2
+    assert sorted(int(pair.where.rpartition(":")[2]) for pair in pairs.train) == [1, 2]
 
 
 def test_a_pair_that_is_too_long_is_dropped_and_counted_never_cut(path, tokenizer):
@@ -230,12 +258,18 @@ def test_a_model_without_an_end_token_is_refused(path, tokenizer):
 def test_other_fields_are_ignored_and_prompts_keep_their_line_numbers(path):
     rows = [{"prompt": f"soup {i}", "Locale": "EN", "Index": str(i)} for i in range(9)]
     write_jsonl(path, rows)
-    every = data.read_prompts(path, None, rng())
+    every, duplicates = data.read_prompts(path, None, rng())
+    assert duplicates == 0
     assert every == {i + 1: f"soup {i}" for i in range(9)}
-    some = data.read_prompts(path, 4, rng())
+    some, _ = data.read_prompts(path, 4, rng())
     assert len(some) == 4
     assert some.items() <= every.items()
     assert list(some) == sorted(some)
+
+
+def test_a_prompt_is_asked_once_under_the_number_of_its_first_line(path):
+    write_jsonl(path, [{"prompt": prompt} for prompt in ("ox", "soup", "ox", "ox", "warm")])
+    assert data.read_prompts(path, None, rng()) == ({1: "ox", 2: "soup", 5: "warm"}, 2)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +301,16 @@ QUESTION = {"question": "Which of these is a river?", "choices": CHOICES, "answe
 
 def test_a_question_has_text_choices_and_an_answer(path):
     write_jsonl(path, [{**QUESTION, "subject": "geography"}])
-    assert data.read_questions(path) == [QUESTION]
+    assert data.read_questions(path) == ([QUESTION], 0)
+
+
+def test_a_question_is_asked_once_and_has_one_answer(path):
+    other = QUESTION | {"choices": CHOICES[::-1]}
+    write_jsonl(path, [QUESTION, other, QUESTION])
+    assert data.read_questions(path) == ([QUESTION, other], 1)
+    write_jsonl(path, [QUESTION, other, QUESTION | {"answer": "B"}])
+    with pytest.raises(InputError, match="en.jsonl:3: an equal question above has the answer A"):
+        data.read_questions(path)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """A patch: small, exact in both directions, and useless for any other model."""
 
+import contextlib
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import error_of, write_model
 
-from minitox import delta
+from minitox import delta, locks
 from minitox.errors import InputError
 from minitox.lm import checkpoint
 
@@ -42,14 +44,26 @@ def weight_bytes(folder) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_is_applied_and_undone_to_the_bit(folder, tuned, tmp_path, dtype):
+@pytest.mark.parametrize(
+    "dtype, expected",
+    [
+        (torch.float32, "the base model"),
+        (
+            torch.bfloat16,
+            "the base model in bfloat16: not the base model itself, which is in float32",
+        ),
+    ],
+)
+def test_it_is_applied_and_undone_to_the_bit(folder, tuned, tmp_path, dtype, expected):
     made = tuned(dtype)
     patch = tmp_path / "patch.safetensors"
     delta.write(folder, made, patch)
-    assert delta.toggle(folder, patch, tmp_path / "applied") == "tuned"
-    assert delta.toggle(tmp_path / "applied", patch, tmp_path / "undone") == "base"
-    assert delta.toggle(tmp_path / "undone", patch, tmp_path / "again") == "tuned"
+    assert delta.toggle(folder, patch, tmp_path / "applied") == "the tuned model"
+    undone = delta.toggle(tmp_path / "applied", patch, tmp_path / "undone")
+    assert undone == expected
+    same = checkpoint.fingerprint(tmp_path / "undone") == checkpoint.fingerprint(folder)
+    assert same == (dtype == torch.float32)
+    assert delta.toggle(tmp_path / "undone", patch, tmp_path / "again") == "the tuned model"
     assert weight_bytes(tmp_path / "applied") == weight_bytes(made)
     assert weight_bytes(tmp_path / "again") == weight_bytes(made)
     base = checkpoint.load(folder, dtype=dtype).state_dict()
@@ -72,7 +86,7 @@ def test_it_applies_to_a_base_that_is_sharded_another_way(folder, patch, tmp_pat
     sharded = tmp_path / "sharded"
     checkpoint.save(checkpoint.load(folder), sharded, source=folder, shard_bytes=10_000)
     assert len(list(sharded.glob("*.safetensors"))) > 1
-    assert delta.toggle(sharded, patch, tmp_path / "applied") == "tuned"
+    assert delta.toggle(sharded, patch, tmp_path / "applied") == "the tuned model"
 
 
 def test_another_model_is_refused(patch, tmp_path):
@@ -80,6 +94,14 @@ def test_another_model_is_refused(patch, tmp_path):
     with pytest.raises(InputError, match="between two other models"):
         delta.toggle(tmp_path / "other", patch, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_base_with_another_config_comes_back_with_a_word(folder, patch, tmp_path):
+    delta.toggle(folder, patch, tmp_path / "applied")
+    config = tmp_path / "applied" / "config.json"
+    config.write_text(config.read_text().replace("10000.0", "20000.0"))
+    undone = delta.toggle(tmp_path / "applied", patch, tmp_path / "undone")
+    assert undone.startswith("the base model's weights: not the base model itself")
 
 
 def test_an_existing_folder_is_not_overwritten(folder, patch, tmp_path):
@@ -106,7 +128,6 @@ def test_a_file_that_is_not_a_patch_is_refused(folder, tmp_path):
 def test_a_broken_patch_is_refused(folder, patch, tmp_path, change):
     with checkpoint.open_safetensors(patch) as file:
         metadata = file.metadata()
-    assert json.loads(metadata["delta"]).keys() == {"base", "tuned", "dtype"}
     broken = tmp_path / "broken.safetensors"
     save_file(load_file(patch) | change, broken, metadata=metadata)
     with pytest.raises(InputError, match="broken"):
@@ -123,6 +144,21 @@ def test_a_patch_of_an_unknown_dtype_is_refused(folder, patch, tmp_path, dtype):
     save_file(load_file(patch), broken, metadata=metadata)
     with pytest.raises(InputError, match=f"is broken: its dtype is '{dtype}'"):
         delta.toggle(folder, broken, tmp_path / "out")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_second_process_that_writes_to_the_folder_is_refused(folder, patch, tmp_path):
+    out = tmp_path / "out"
+    locks.acquire(out.with_name(".out.lock"))
+    process = os.fork()
+    if process == 0:
+        with contextlib.suppress(InputError):
+            delta.toggle(folder, patch, out)
+            os._exit(0)
+        os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 3
+    assert not out.exists()
+    assert delta.toggle(folder, patch, out) == "the tuned model"
 
 
 def test_the_command(folder, patch, tmp_path, capsys):

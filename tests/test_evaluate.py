@@ -78,6 +78,7 @@ class Home:
         path = self.out / "neurons" / f"{language}.safetensors"
         about = {
             "model": checkpoint.fingerprint(model),
+            "language": language,
             "toxic": 1,
             "clean": 1,
             "cut": 0,
@@ -388,10 +389,7 @@ def test_a_scorer_that_cannot_be_used_is_refused_before_any_reply_is_written(
 
 
 def test_samples_without_a_temperature_are_refused(capsys):
-    with pytest.raises(SystemExit) as stop:
-        evaluate.main(["--samples", "2"])
-    assert stop.value.code == 2
-    assert "--temperature" in capsys.readouterr().err
+    assert "--temperature" in error_of(evaluate.main, ["--samples", "2"], capsys)
 
 
 # ---------- the toy

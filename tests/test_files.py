@@ -12,10 +12,12 @@ import torch
 from minitox import files
 from minitox.errors import InputError
 from minitox.files import (
+    FORMAT,
     as_arrays,
     as_written,
     file_hash,
     fitting,
+    is_finite,
     is_kind,
     name_in_errors,
     open_input,
@@ -68,6 +70,39 @@ def test_what_is_read_is_bounded(tmp_path, monkeypatch):
 
 
 # ---------- JSON
+
+
+@pytest.mark.parametrize(
+    "end, numbers",
+    [
+        (b"", [1]),
+        (b'{"a": 2}', [1, 2]),
+        (b'{"a": 2}\r', [1, 2]),
+        (b'{"a": 2, "b', [1]),
+        (b"\xff", [1]),
+    ],
+)
+def test_a_torn_last_line_is_skipped_on_request_and_stays_in_the_file(tmp_path, end, numbers):
+    path = tmp_path / "rows.jsonl"
+    content = b'{"a": 1}\n' + end
+    path.write_bytes(content)
+    assert [row["a"] for _, row in read_jsonl(path, skip_torn=True)] == numbers
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}\r{"a": 2}\r', b'{"a": 1}\n{"a": 2}\r{"a": 3}'])
+def test_lines_of_old_macs_are_no_torn_line(tmp_path, content):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its lines end with CR alone"):
+        list(read_jsonl(path, skip_torn=True))
+
+
+def test_a_broken_line_is_no_torn_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a\n{"a": 2}\n')
+    with pytest.raises(InputError, match="rows.jsonl:1: not valid JSON"):
+        list(read_jsonl(path, skip_torn=True))
 
 
 @pytest.mark.parametrize("text", [b'{"a": 1, "b": 2, "a": 3}', b'{"b": [{"a": 1, "a": 1}]}'])
@@ -241,6 +276,19 @@ def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
     assert not list((tmp_path / "deep").iterdir())
 
 
+def test_the_files_of_another_run_in_a_folder_with_its_own_lock_stay(tmp_path):
+    """A run in the folder above it might remove what a running train.py is about to rename."""
+    (tmp_path / "out" / "models").mkdir(parents=True)
+    (tmp_path / ".lock").touch()
+    (tmp_path / "out" / ".lock").touch()
+    running = tmp_path / "out" / "models" / ".run.json.abcd1234.partial"
+    running.touch()
+    remove_leftovers(tmp_path)
+    assert running.exists()
+    remove_leftovers(tmp_path / "out")
+    assert not running.exists()
+
+
 def test_a_write_error_names_the_file(tmp_path):
     with pytest.raises(OSError, match="de.jsonl: .*No space left"):
         with name_in_errors(tmp_path / "de.jsonl"):
@@ -260,7 +308,7 @@ def test_tensors_and_their_metadata_are_read_as_they_were_written(tmp_path):
     about = {"base": "größer", "rows": [1, 2]}
     write_tensors(path, tensors, "delta", about)
     read, read_about = read_tensors(path, "delta", "patch")
-    assert read_about == about
+    assert read_about == about | {"format": FORMAT}
     assert torch.equal(read["a"], tensors["a"])
     arrays = as_arrays(read)
     assert arrays["b"].dtype == np.float16
@@ -308,3 +356,35 @@ def test_versions_are_recorded_as_text():
     assert versions().keys() == {"python", "torch", "numpy"}
     assert json.loads(json.dumps(versions())) == versions()
     assert versions()["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_a_tensor_is_finite_if_every_value_is(dtype):
+    tensor = torch.arange(-8, 8).view(4, 4).to(dtype)
+    assert is_finite(tensor)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        spoilt = tensor.clone()
+        spoilt[2, 1] = value
+        assert not is_finite(spoilt)
+    assert is_finite(tensor[:0])
+    assert is_finite(tensor.to(torch.int32))
+    assert is_finite(torch.tensor(1e5), torch.float32)
+    assert not is_finite(torch.tensor(1e5), torch.float16)
+
+
+def test_tensors_that_are_not_finite_or_of_another_format_are_not_read(tmp_path):
+    path = tmp_path / "patch.safetensors"
+    write_tensors(path, {"a": torch.tensor([1.0, float("nan")])}, "delta", {})
+    with pytest.raises(InputError, match="patch.safetensors is broken: a contains NaN or infinity"):
+        read_tensors(path, "delta", "patch")
+    write_tensors(path, {"a": torch.ones(2)}, "delta", {"format": FORMAT + 1})
+    message = f"another version of minitox .format {FORMAT + 1}, here {FORMAT}.; make the patch"
+    with pytest.raises(InputError, match=message):
+        read_tensors(path, "delta", "patch")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_of_no_kind(value):
+    assert not is_kind(value, float)
+    assert not is_kind([value], [float])
+    assert not is_kind({"a": value}, {str: float | None})

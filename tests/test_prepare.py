@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.data import read_questions
-
 sys.path.insert(0, str(TOY.parent))
 import prepare  # noqa: E402
 
@@ -167,7 +165,7 @@ def test_mmlu_takes_one_subject_of_one_split(tmp_path, capsys):
         ["languages left out because they are not among the sixteen: sv (1)"],
         [f"wrote {folder} (2 lines in ar.jsonl, de.jsonl)"],
     ]
-    assert read_questions(folder / "ar.jsonl")[0]["question"] == "Which mountains?"
+    assert lines(folder / "ar.jsonl")[0]["question"] == "Which mountains?"
     anatomy = printed(capsys, *arguments, "--subject", "anatomy")
     assert anatomy[2] == "ar 3 2 0 1".split()
 
@@ -279,6 +277,16 @@ def test_a_text_column_given_as_labels_is_not_printed(tmp_path, capsys):
     assert "donkey" not in error + capsys.readouterr().out
 
 
+def test_codes_and_labels_cannot_command_the_terminal(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,lang\nyou donkey,1,\x1b[2J\nDu Esel,1,de\nEsel,\x1b[2J,de\n")
+    columns = "--text text --label label --hateful 1 --language lang".split()
+    prepare.main(["hate", str(path), *columns, "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "\\x1b[2j (1)" in printed
+    assert "\x1b" not in printed
+
+
 def test_labels_that_never_occur_are_an_error(tmp_path, capsys):
     path = write_davidson(tmp_path, (0, "you donkey"))
     arguments = ["davidson", path, "--hateful", "hate", "--out", str(tmp_path)]
@@ -306,6 +314,12 @@ def test_a_missing_source_is_a_one_line_error(tmp_path, capsys, command):
     assert error.startswith("error: ")
     assert path in error
     assert error.count("\n") == 1
+
+
+def test_without_docstrings_every_command_describes_itself():
+    command = [sys.executable, "-OO", TOY.parent / "prepare.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Make minitox's data folders from published corpora" in done.stdout
 
 
 def test_the_script_runs_from_anywhere_and_writes_to_data_paper(tmp_path):

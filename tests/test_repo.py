@@ -137,7 +137,7 @@ ABOVE = {
     "scorers": "errors files lm",
     "run": "errors languages files locks lm neurons detect train evaluate data scorers",
     "report": "errors languages files lm neurons train evaluate run",
-    "delta": "errors files lm run",
+    "delta": "errors files locks lm run",
     # programs
     "scripts": "errors files lm neurons detect train evaluate data scorers run report delta",
     "data/": "errors languages files locks lm detect evaluate data scorers run report",

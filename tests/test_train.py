@@ -1,5 +1,6 @@
 """train.py as a user meets it: models, proofs, printed tables, errors, and reruns."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -238,9 +239,9 @@ def test_interventions_scale_by_the_auroc_of_one_language_or_by_the_mean():
 
 
 def test_long_pairs_are_dropped_and_counted(setup, capsys):
-    short = {"prompt": "ox", "response": "soup"}
+    short = [{"prompt": "ox", "response": f"soup {i}"} for i in range(3)]
     long = {"prompt": "ox", "response": "green " * 90}
-    write_jsonl(setup.pair_file("de"), [short, short, short, long])
+    write_jsonl(setup.pair_file("de"), [*short, long])
     # the default limit of 512 tokens is more than the model's 64 positions
     setup.train("--strategy", "multilingual")
     cells = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
@@ -365,8 +366,8 @@ def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, error,
 
 
 def test_a_loss_that_explodes_names_the_step_and_its_pairs(setup, error):
-    text = error("--strategy", "multilingual", "--lr", "1e30", "--warmup", "0")
-    assert "all: step 2 of 5: the loss is " in text
+    text = error("--strategy", "multilingual", "--lr", "1e6", "--warmup", "0")
+    assert re.search("all: step [2-5] of 5: the loss is ", text)
     assert ".jsonl:" in text
     assert "try a lower --lr" in text
 
@@ -376,8 +377,8 @@ def test_a_loss_that_explodes_names_the_step_and_its_pairs(setup, error):
     [
         (["--strategy", "ful"], "invalid choice: 'ful'"),
         (["--threshold", "0.6", "--top-share", "0.1"], "not allowed with argument"),
-        (["--validation-share", "1.5"], "1.5 is not between 0 and 1"),
-        (["--lr", "0"], "invalid positive float value"),
+        (["--validation-share", "1.5"], "'1.5' is not a number from 0 to 1"),
+        (["--lr", "0"], "'0' is not a number from 1e-12 to"),
         (["--dtype", "float16"], "gradients vanish in float16"),
         (["--language", "fr"], "--language fr is not one of de, en"),
     ],

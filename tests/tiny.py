@@ -99,7 +99,8 @@ def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     auroc = {}
     for name, rows in neurons.module_rows(read_config(model)).items():
         auroc[name] = rng.random(rows).astype(np.float32)
-    write_neuron_file(path, auroc, {"model": checkpoint.fingerprint(model)})
+    about = {"model": checkpoint.fingerprint(model), "language": path.stem}
+    write_neuron_file(path, auroc, about)
     return auroc
 
 

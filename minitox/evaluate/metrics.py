@@ -67,8 +67,8 @@ def interval(means) -> tuple[float, float, float]:  # (1 + W,)
     """The estimate and its 95 % bootstrap interval; NaN if there is no estimate."""
     estimate = means[0]
     resampled = means[1:]
-    resampled = resampled[~np.isnan(resampled)]
-    if np.isnan(estimate) or not len(resampled):
+    resampled = resampled[np.isfinite(resampled)]
+    if not np.isfinite(estimate) or not len(resampled):
         return np.nan, np.nan, np.nan
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(estimate), float(low), float(high)

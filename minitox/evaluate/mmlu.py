@@ -10,7 +10,7 @@ import unicodedata
 import torch
 
 from minitox.lm.batching import pad
-from minitox.lm.model import LanguageModel
+from minitox.lm.model import LanguageModel, are_finite
 
 LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)  # accuracy of a random guess
@@ -70,7 +70,7 @@ def likeliest_letters(
     prompts: list[list[int]],
     letter_ids: list[int],  # the token of each of LETTERS
 ) -> list[str]:
-    """The likeliest letter right after each prompt."""
+    """The likeliest letter right after each prompt; ValueError if logits are not finite."""
     device = model.model.embed_tokens.weight.device
     hidden = model.model(pad(prompts).to(device))  # (B, T, D)
 
@@ -80,7 +80,9 @@ def likeliest_letters(
     last = hidden[rows, ends]  # (B, D)
 
     # only the letters compete
-    logits = model.logits(last)  # (B, V)
-    logits = logits[:, letter_ids].float()  # (B, 4)
+    logits = model.logits(last).float()  # (B, V)
+    if not are_finite(logits).all():
+        raise ValueError("the logits after a question are not finite; check the weights, --dtype")
+    logits = logits[:, letter_ids]  # (B, 4)
     best = logits.argmax(dim=-1)  # (B,)
     return [LETTERS[i] for i in best.tolist()]

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from minitox.lm.batching import pad
-from minitox.lm.model import LanguageModel
+from minitox.lm.model import LanguageModel, are_finite
 
 LOGITS_AT_ONCE = 2**23
-MOST_NATS = 700  # exp of more than 709 overflows
+MOST_NATS = 700  # of a token; exp of more than 709 overflows
 
 
 @torch.inference_mode()
@@ -17,7 +17,10 @@ def negative_log_likelihoods(
     model: LanguageModel,
     sentences: list[list[int]],
 ) -> list[float]:
-    """-log p of each sentence, in nats: of every token but the first, given those before it."""
+    """-log p of each sentence, in nats: of every token but the first, given those before it.
+
+    ValueError if logits are not finite.
+    """
     device = model.model.embed_tokens.weight.device
 
     # 1) the hidden state before each token that is predicted
@@ -44,15 +47,23 @@ def negative_log_likelihoods(
     losses = []
     for part, target in parts:
         logits = model.logits(part).float()  # (size, V)
-        losses.append(F.cross_entropy(logits, target, reduction="none"))  # (size,)
+        loss = F.cross_entropy(logits, target, reduction="none")  # (size,)
+        losses.append(loss.where(are_finite(logits), torch.nan))
 
     # 4) a sum for each sentence, in float64
     losses = torch.cat(losses).cpu().double()  # (n,)
+    if not are_finite(losses):
+        raise ValueError("the logits of a sentence are not finite; check the weights and --dtype")
     by_sentence = losses.split(counts)
     return [part.sum().item() for part in by_sentence]
 
 
 def perplexity(tokens: list[int], nats: list[float]) -> float:
-    """Perplexity per token of all sentences together, given the tokens and nats of each."""
+    """Perplexity per token of all sentences together, given the tokens and nats of each.
+
+    Infinity if it is larger than any number; ValueError if a likelihood is not finite.
+    """
     mean = sum(nats) / max(1, sum(tokens))
-    return math.exp(min(MOST_NATS, mean))
+    if not math.isfinite(mean):
+        raise ValueError("a likelihood is not finite")
+    return math.exp(mean) if mean <= MOST_NATS else math.inf

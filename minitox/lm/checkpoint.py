@@ -16,7 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minitox.errors import InputError
-from minitox.files import check_regular, open_input, read_json, replacing, umask, write_json
+from minitox.files import (
+    check_regular,
+    is_finite,
+    open_input,
+    read_json,
+    replacing,
+    umask,
+    write_json,
+)
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import text_identity
@@ -46,13 +54,15 @@ def load(folder: Path, device="cpu", dtype=None, build=language_model) -> Langua
     """The model of a folder, on `device` in `dtype` (default: the folder's own).
 
     `build` makes the model of a folder, whatever its weights.
-    InputError names the first tensor that is missing, has a wrong shape, or does not belong there.
+    InputError names the first tensor that is missing, has a wrong shape, or does not belong there,
+    or that is not finite in `dtype`.
     """
     model, files = without_weights(folder, dtype, build)
     weights = {}
     for name, weight in model.named_parameters():
         stored = read_tensor(files[name], name)
         weights[name] = stored.to(device, weight.dtype, copy=True)  # this releases the mapped file
+        check_finite(files[name], name, weights[name], weight.dtype)
     model.load_state_dict(weights, assign=True)
     return model.eval()
 
@@ -183,6 +193,15 @@ def check_tied_head(folder, files):
         raise InputError(
             f"{folder}: config.json ties lm_head.weight to the embedding, but the two differ; "
             "set tie_word_embeddings to false"
+        )
+
+
+def check_finite(path: Path, name: str, tensor, dtype):
+    """InputError if a weight contains NaN or infinity, or would in the dtype it is used in."""
+    if not is_finite(tensor, dtype):
+        raise InputError(
+            f"{path}: tensor {name} contains NaN or infinity in {dtype}; "
+            "the weights are broken, or need another --dtype"
         )
 
 

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from minitox.lm.batching import batches, on_device, pad
-from minitox.lm.model import LanguageModel, check_length, rope_angles
+from minitox.lm.model import LanguageModel, are_finite, check_length, rope_angles
 
 PROMPT_TOKENS = 1_024  # padded tokens of prompts read at once on a CPU; 16 times as many on a GPU
+NO_TOKEN = -1  # where logits are not finite; comes from the device with the tokens, without a wait
 
 
 @dataclass
@@ -114,7 +115,8 @@ def generate(
 ) -> list[Reply]:
     """One reply to each prompt, which ends before the first of `stop_ids` or at `max_new_tokens`.
 
-    ValueError if a prompt has no tokens, or does not fit the model with `max_new_tokens`.
+    ValueError if a prompt has no tokens, or does not fit the model with `max_new_tokens`, or if
+    logits are not finite.
     """
     # 1) read the prompts
     if not all(prompts):
@@ -134,9 +136,11 @@ def generate(
         # 2) choose the next token of each sequence
         logits = model.logits(hidden).float()  # (B, V)
         if temperature:
-            tokens = sample(logits / temperature, top_p, u[indices, step])  # (B,)
+            logits = logits / temperature
+            tokens = sample(logits, top_p, u[indices, step])  # (B,)
         else:
             tokens = logits.argmax(dim=-1)  # (B,)
+        tokens = tokens.where(are_finite(logits), NO_TOKEN)
 
         # 3) append it to the replies that have not ended
         active = append_tokens(replies, indices.tolist(), tokens.tolist(), stop_ids)
@@ -164,9 +168,17 @@ def append_tokens(
     tokens,  # the next token of each of them
     stop_ids,
 ):
-    """Append a token to each reply or end the reply; returns which replies have not ended."""
+    """Append a token to each reply or end the reply; returns which replies have not ended.
+
+    ValueError if there is no token, because the logits are not finite.
+    """
     for i, token in zip(indices, tokens, strict=True):
         reply = replies[i]
+        if token == NO_TOKEN:
+            raise ValueError(
+                f"the logits of token {len(reply.ids) + 1} of a reply are not finite; "
+                "check the weights, --dtype and --temperature"
+            )
         if token in stop_ids:
             reply.stopped = True
         if not reply.stopped:

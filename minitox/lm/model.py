@@ -301,6 +301,11 @@ def check_length(config, tokens):
 # === Language model ===
 
 
+def are_finite(logits):  # (..., V) -> (...) bool
+    """Whether all logits of a token are finite; one that is not makes their sum so too."""
+    return logits.sum(dim=-1).isfinite()
+
+
 class LanguageModel(nn.Module):
     """Token ids to next-token logits."""
 

@@ -188,5 +188,5 @@ def write(out: Path, title: str, content: list[Section], record: dict) -> None:
     """`out`/report.md and report.html for people, report.json for programs."""
     for name, render in {"report.md": page.markdown, "report.html": page.html}.items():
         with replacing(out / name) as temporary:
-            temporary.write_text(render(title, content), encoding="utf-8")
+            temporary.write_text(render(title, content), encoding="utf-8", newline="\n")
     write_json(out / "report.json", record)

@@ -3,6 +3,7 @@
 Table 2 and Figures 2 and 3 are in neuron_tables.py.
 """
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -231,7 +232,11 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
 
 def perplexities(results: Results) -> Iterator[Section]:
     """The perplexity of clean text of each language; nothing with --perplexity 0."""
-    columns = for_all(lambda language, value: f"{value:,.2f}", results.perplexity)
+
+    def cell(language, value):
+        return f"{value:,.2f}" if math.isfinite(value) else "over 1e300"
+
+    columns = for_all(cell, results.perplexity)
     known = set().union(*columns.values())
     if known:
         languages = [language for language in NAMES if language in known]

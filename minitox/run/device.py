@@ -1,6 +1,7 @@
 """The device and the dtype that a run computes in."""
 
 import os
+import re
 
 import torch
 
@@ -8,6 +9,7 @@ from minitox.errors import InputError
 from minitox.lm.config import Config
 from minitox.run import distributed
 
+DEVICES = re.compile("auto|cpu|mps|cuda(:[0-9]{1,3})?")  # torch has more, which lack operations
 SMALL = 256  # hidden_size up to which a second thread costs more time than it saves
 
 
@@ -31,6 +33,8 @@ def open_device(name: str, dtype: str, config: Config) -> tuple[torch.device, to
 
 def find_device(name: str) -> torch.device:
     """The device of this name, or the fastest for "auto"; InputError if it cannot be used."""
+    if not DEVICES.fullmatch(name):
+        raise InputError(f"--device {name}: not one of cpu, cuda, cuda:N, mps and auto")
     if name == "auto":
         name = fastest()
     if name.startswith("cuda") and distributed.WORLD > 1:

@@ -72,7 +72,11 @@ def read_inputs(
         if not folder.is_dir():
             gaps[name] = f"{folder} is not a folder"
             continue
-        contents[name], skipped = read_languages(folder, languages, seed, read)
+        by_language, skipped = read_languages(folder, languages, seed, read)
+        for language, (rows, duplicates) in by_language.items():
+            contents[name][language] = rows
+            if duplicates:
+                gaps[f"{name}/{language}"] = f"{duplicates:,} duplicates"
         paths = {language: folder / f"{language}.jsonl" for language in languages}
         hashes[name] = {language: file_hash(paths[language]) for language in contents[name]}
         absent = [language for language in skipped if not paths[language].exists()]
@@ -166,7 +170,8 @@ def plan_replies(
             ]
             batch = [ids[number] for number, _ in jobs]
             model = candidate.model
-            with user_errors():
+            lines = f"{path.stem}, prompts {shortened([number for number, _ in jobs])}: "
+            with user_errors(lines):
                 replies = generate(
                     model, batch, limit, tokenizer.stop_ids, asking.temperature, asking.top_p, seeds
                 )
@@ -226,7 +231,7 @@ def plan_answers(candidate, questions, path, asking):
         if asked:
             batch = [prompts[i] for i in asked]
             model = candidate.model
-            with user_errors():
+            with user_errors(f"{path.stem}, questions {shortened([i + 1 for i in asked])}: "):
                 replies = generate(model, batch, limit, tokenizer.stop_ids)
                 letters = likeliest_letters(model, batch, letter_ids)
             for i, reply, letter in zip(asked, replies, letters, strict=True):
@@ -267,7 +272,7 @@ def plan_likelihoods(candidate, sentences, path, asking):
 
     def rows_of(indices):
         model = candidate.model
-        with user_errors():
+        with user_errors(f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "):
             nats = negative_log_likelihoods(model, [ids[i] for i in indices])
         pairs = zip(indices, nats, strict=True)
         return [{"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in pairs]
@@ -276,6 +281,13 @@ def plan_likelihoods(candidate, sentences, path, asking):
 
 
 def read_perplexity(path: Path) -> float:
-    """Perplexity per token of a file of likelihoods."""
+    """Perplexity per token of a file of likelihoods; infinity if it is larger than any number."""
     rows = read_written(path, tokens=int, nats=float)
-    return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+    with user_errors(f"{path}: "):
+        return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+
+
+def shortened(numbers: list[int]) -> str:
+    """The first few numbers, for a message."""
+    more = ", ..." if len(numbers) > 4 else ""
+    return ", ".join(map(str, numbers[:4])) + more

@@ -12,6 +12,7 @@ from minitox.neurons import NeuronAUROC
 def write_neurons(path: Path, auroc: NeuronAUROC, about: dict):
     """Write AUROCs as float32, and `about`, how they were computed."""
     tensors = {name: values.astype(np.float32) for name, values in auroc.items()}
+    check_modules(path, tensors, {name: len(values) for name, values in auroc.items()})
     write_tensors(path, tensors, "detect", about)
 
 
@@ -20,13 +21,18 @@ def read_neurons(
 ) -> tuple[NeuronAUROC, dict]:
     """AUROCs and `about`, of a model with these modules and, if given, this fingerprint.
 
-    InputError if the file is missing or broken, or was made from another model.
+    InputError if the file is missing or broken, or was made from another model or language.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file; run detect.py first")
     tensors, about = read_tensors(path, "detect", "neuron file")
     auroc = as_arrays(tensors)
     check_modules(path, auroc, rows)
+    if about.get("language") != path.stem:
+        raise InputError(
+            f"{path} was made from sentences of {about.get('language')!r:.20}; "
+            "give it back its name, or run detect.py"
+        )
     if fingerprint is not None and about.get("model") != fingerprint:
         raise InputError(f"{path} was made from another model; run detect.py on this one")
     return {name: auroc[name] for name in rows}, about

@@ -15,11 +15,20 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from minitox import locks
 from minitox.errors import InputError
-from minitox.files import as_written, read_json, remove_leftovers, versions, write_json
+from minitox.files import (
+    FORMAT,
+    as_written,
+    check_format,
+    read_json,
+    remove_leftovers,
+    versions,
+    write_json,
+)
 from minitox.run import distributed
 
 HASHED = ("model", "data", "neurons")  # settings whose values are hashes, not shown in messages
@@ -36,9 +45,13 @@ def lock(folder: Path) -> None:
     remove_leftovers(folder)
 
 
-def open_results(out: Path, name: str, settings: dict) -> Path:
-    """The folder OUT/NAME, with `out` locked; InputError if its results have other settings."""
+def open_results(out: Path, name: str, settings: dict, data: dict[str, str] | None = None) -> Path:
+    """The folder OUT/NAME, with `out` locked; InputError if its results have other settings.
+
+    The settings and `data`, a hash of each language's input, must be the same in all processes.
+    """
     lock(out)
+    distributed.check_same({"settings": settings, "data": data})
     check_settings(out / name, settings)
     return out / name
 
@@ -115,38 +128,62 @@ def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = N
     """
     if not distributed.FIRST:
         return
-    path = Path(folder) / "run.json"
-    before = {"data": {}}
-    if path.exists():
-        before |= read_json(path)
-    known = as_written(path, before, data={str: str})["data"]
+    folder = Path(folder)
+    record = {"format": FORMAT, "settings": settings}
     data = data or {}
-    changed = [
-        language for language in data if known.get(language, data[language]) != data[language]
-    ]
-    same = before.get("settings") == settings
+    known = {}
+    made_by = versions()
+    before = None
 
-    # An earlier run with the same settings and data
-    if same and data.keys() <= known.keys() and not changed:
-        return
-
-    # Others, and there are results
+    # 1) an earlier run's results must have the same settings and data
     if holds_results(folder):
-        if same and changed:
-            raise InputError(
-                f"{folder} was made from other {changed[0]} data; "
-                f"choose another --out, or delete {folder}"
-            )
-        if not same:
-            refuse_mixture(folder, before.get("settings"), settings)
+        before = read_record(folder)
+        as_written(folder / "run.json", {"data": {}} | before, data={str: str})
+        refuse_mixture(folder, before.get("settings"), settings)
+        known = before.get("data", {})
+        for language, hash in data.items():
+            if known.get(language, hash) != hash:
+                raise InputError(
+                    f"{folder} was made from other {language} data; "
+                    f"choose another --out, or delete {folder}"
+                )
+        made_by = before["versions"]
 
-    # The first run here, or another language with the same settings
-    record = {"settings": settings}
-    if same and not changed:
-        data = known | data
-    if data:
-        record["data"] = data
-    write_json(path, record | {"versions": versions()})
+    # 2) the first run here, or another language with the same settings
+    if known or data:
+        record["data"] = known | data
+    record["versions"] = made_by
+    if record != before:
+        write_json(folder / "run.json", record)
+
+
+def read_record(folder: Path) -> dict:
+    """What run.json says of the results in a folder; prints if they are of other versions.
+
+    InputError if it is missing, broken, or written by minitox of another format.
+    """
+    path = folder / "run.json"
+    advice = f"choose another --out, or delete {folder}"
+    if not path.exists():
+        raise InputError(f"{path} is missing, so nothing is known of the results there; {advice}")
+    record = read_json(path)
+    check_format(path, record, advice)
+    as_written(path, record, versions={str: str})
+    now = versions()
+    others = [
+        f"{name} {version}, not {now[name]}"
+        for name, version in record["versions"].items()
+        if name in now and version != now[name]
+    ]
+    if others:
+        print_once(f"earlier results were made with {'; '.join(others)}")
+    return record
+
+
+@cache
+def print_once(line: str) -> None:
+    """Print a line, but not a second time."""
+    print(line)
 
 
 def holds_results(folder: Path) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from minitox.errors import printable
 from minitox.run import distributed
 
 LONG_WAIT = 30  # seconds
@@ -48,8 +49,7 @@ class Progress:
         if done > self.first:
             seconds = (time.monotonic() - self.start) / (done - self.first)
             time_left = f"{duration(seconds * (self.total - done))} left"
-        line = f"\r{label} {done / self.total:4.0%} {time_left}\033[K"
-        print(line, end="", file=sys.stderr, flush=True)
+        draw(f"\r{printable(label)} {done / self.total:4.0%} {time_left}\033[K")
 
     def print(self, line: str) -> None:
         """Print a line that stays."""
@@ -59,7 +59,13 @@ class Progress:
     def clear(self) -> None:
         """Remove the line of progress."""
         if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            draw("\r\033[K")
+
+
+def draw(text: str) -> None:
+    """Write to the terminal as it is, with the control codes that `script.run` escapes."""
+    terminal = getattr(sys.stderr, "terminal", sys.stderr)
+    print(text, end="", file=terminal, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -16,8 +16,8 @@ import torch
 
 from minitox.detect.auroc import auroc, auroc_by_definition
 from minitox.detect.responses import pooled_responses
-from minitox.errors import user_errors
-from minitox.files import replacing
+from minitox.errors import InputError, user_errors
+from minitox.files import is_finite, replacing
 from minitox.lm.batching import batches
 from minitox.lm.model import LanguageModel
 from minitox.neurons import module_rows
@@ -53,12 +53,18 @@ class Recording:
         return missing
 
     def read(self, neurons: range) -> Iterator[np.ndarray]:
-        """Yield responses (R, N) float16 of some neurons at a time, in rising order."""
+        """Yield responses (R, N) float16 of some neurons at a time, in rising order.
+
+        InputError if one is not finite, which an earlier run cannot have written.
+        """
         sentences = sum(map(len, self.batches))
         step = max(1, READ_AT_ONCE // (2 * sentences))
         for start in range(neurons.start, neurons.stop, step):
             rows = min(step, neurons.stop - start)
-            yield self.read_rows(start, rows)
+            responses = self.read_rows(start, rows)
+            if not is_finite(torch.from_numpy(responses)):
+                raise InputError(f"{self.folder} is broken: NaN or infinity; delete it")
+            yield responses
 
     def read_rows(self, start: int, rows: int):  # (R, N)
         """The responses of `rows` neurons from `start` on."""

@@ -6,10 +6,15 @@ are made from the fields. Only a script's `main` sees the whole object; function
 """
 
 import argparse
+import math
+import sys
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
+from minitox.errors import InputError, user_errors
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
 from minitox.scorers.perspective import GOOGLE_URL
@@ -37,36 +42,57 @@ def option(
 
 # Kinds of values
 
+MOST = 1_000_000  # of nearly everything that is counted; more is a slip of the finger
+LARGEST_SEED = 2**53 - 1  # larger numbers are not exact in every reader of JSON
 
-def positive(kind: type, or_zero: bool = False):
-    """A kind: a number above 0, or not below 0."""
 
-    def convert(text: str):
-        number = kind(text)
-        if not (number > 0 or or_zero and number == 0):
-            raise ValueError
+def integer(least: int = 1, most: int = MOST):
+    """A kind: an integer within bounds."""
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise ArgumentTypeError(f"{text!r} is not an integer from {least:,} to {most:,}")
         return number
 
-    # argparse uses the name in its message
-    convert.__name__ = f"{'non-negative' if or_zero else 'positive'} {kind.__name__}"
     return convert
 
 
-def share(text: str) -> float:
-    """A kind: a number from 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
+def number(least: float, most: float, or_zero: bool = False):
+    """A kind: a number within bounds, which is therefore finite."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (least <= value <= most or or_zero and value == 0):
+            zero = "0 or " if or_zero else ""
+            raise ArgumentTypeError(f"{text!r} is not {zero}a number from {least:,} to {most:,}")
+        return value
+
+    return convert
+
+
+share = number(0, 1)
+seed = integer(0, LARGEST_SEED)
+temperature = number(0.01, 100, or_zero=True)  # below 0.01, logits / temperature may be infinite
 
 
 def auto_or(kind):
     """A kind: "auto", or what `kind` accepts."""
 
     def convert(text: str):
-        return text if text == "auto" else kind(text)
+        if text == "auto":
+            return text
+        try:
+            return kind(text)
+        except ArgumentTypeError as error:
+            raise ArgumentTypeError(f"{error}, or auto") from None
 
-    convert.__name__ = kind.__name__
     return convert
 
 
@@ -75,17 +101,19 @@ def language_list(text: str) -> tuple[str, ...]:
     languages = tuple(dict.fromkeys(text.split(",")))
     for language in languages:
         if language not in NAMES:
-            raise argparse.ArgumentTypeError(f"{language!r} is not one of {', '.join(NAMES)}")
+            raise ArgumentTypeError(f"{language!r} is not one of {', '.join(NAMES)}")
     return languages
 
 
-KINDS = {int: positive(int), float: float, str: str, Path: Path}  # of fields of these types
+# of fields of these types, and what help shows for their values; None: the name of the field
+KINDS = {int: integer(), float: share, str: str, Path: Path}
+METAVARS = {int: "N", float: "F", str: None, Path: "DIR"}
 
 
 def batch_tokens(help: str, affects: str, on_cpu: int, elsewhere: int):
     """The field of --batch-tokens, whose default depends on the device."""
     help += f"; auto: {on_cpu:,} on a CPU, {elsewhere:,} elsewhere"
-    kind = auto_or(positive(int))
+    kind = auto_or(integer(most=10_000_000))
     return option("auto", help, affects, "padded tokens", kind, auto=(on_cpu, elsewhere))
 
 
@@ -115,7 +143,9 @@ class Settings:
         "dtype of the weights in memory; auto: float32 on a CPU, else the model's own",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
-    seed: int = option(0, "random seed", "neurons tuning replies perplexity generate", kind=int)
+    seed: int = option(
+        0, "random seed", "neurons tuning validation replies perplexity generate", kind=seed
+    )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template"
     )
@@ -175,6 +205,13 @@ class DetectSettings(Settings):
     )
     shard: bool = option(False, SHARD)
 
+    def __post_init__(self):
+        if not self.clean_below <= self.toxic_above:  # nor if one is NaN
+            raise ValueError(
+                f"--clean-below {self.clean_below:g} must not be above "
+                f"--toxic-above {self.toxic_above:g}: a sentence would be in both classes"
+            )
+
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
@@ -195,7 +232,6 @@ class TrainSettings(Settings):
         None,
         "instead: this share of all neurons, those of highest AUROC",
         "choice",
-        kind=share,
         group="toxic neurons",
     )
     order: tuple[str, ...] | None = option(
@@ -211,23 +247,25 @@ class TrainSettings(Settings):
         "language whose AUROC aura, damp and det0 use; default: the mean over all languages",
         "scaling",
     )
-    damp: float = option(0.5, "factor of toxic neurons in damp", "scaling", kind=share)
-    pairs: int = option(1_000, "maximum number of pairs of each language to tune on", "tuning")
+    damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")
+    pairs: int = option(
+        1_000, "maximum number of pairs of each language to tune on", "tuning validation"
+    )
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
-        0.05, "share of the pairs that are kept for validation", "tuning", kind=share
+        0.05, "share of the pairs that are kept for validation", "tuning validation"
     )
     max_tokens: int = option(
-        512, "longest pair; longer ones are dropped, and counted", "tuning", "tokens"
+        512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
     )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
-    epochs: int = option(1, "passes over the pairs", "tuning")
+    epochs: int = option(1, "passes over the pairs", "tuning", kind=integer(most=10_000))
     lr: float | str = option(
         "auto",
         "learning rate of AdamW after warm-up; auto: 0.128 / hidden_size",
         "tuning",
-        kind=auto_or(positive(float)),
+        kind=auto_or(number(1e-12, 1_000_000)),
     )
     schedule: str = option(
         "cosine",
@@ -235,21 +273,24 @@ class TrainSettings(Settings):
         "tuning",
         choices=["cosine", "constant"],
     )
-    warmup: float = option(
-        0.1, "share of the steps in which the learning rate rises", "tuning", kind=share
-    )
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises", "tuning")
     batch_size: int = option(8, "size of a batch", "tuning", "pairs")
     batch_tokens: int | str = batch_tokens(
-        "size of a micro-batch; a step consists of as many as it needs", "tuning", 512, 16_384
+        "size of a micro-batch; a step consists of as many as it needs",
+        "tuning validation",
+        512,
+        16_384,
     )
-    weight_decay: float = option(0.01, "weight decay of the chosen rows", "tuning")
+    weight_decay: float = option(
+        0.01, "weight decay of the chosen rows", "tuning", kind=number(0, 10)
+    )
     max_grad_norm: float = option(
-        1.0, "maximum gradient norm, over the chosen rows", "tuning", kind=positive(float)
+        1.0, "maximum gradient norm, over the chosen rows", "tuning", kind=number(1e-9, 1_000_000)
     )
     reference: bool = option(
         False,
         "use the readable implementations of optimizer and loss, which need more memory",
-        "tuning",
+        "tuning validation",
     )
     activation_checkpointing: bool = option(
         False, "keep no activations inside layers: less memory, more time", "tuning"
@@ -290,7 +331,10 @@ class EvaluateSettings(Settings):
         "PERSPECTIVE_API_KEY is sent there",
     )
     per_minute: float = option(
-        60, "maximum rate of requests to it", unit="requests a minute", kind=positive(float)
+        60,
+        "maximum rate of requests to it",
+        unit="requests a minute",
+        kind=number(0.01, 1_000_000),
     )
     prompts: int | None = option(
         None, "maximum number of prompts of each language, drawn at random; default: all", "replies"
@@ -298,16 +342,19 @@ class EvaluateSettings(Settings):
     max_new_tokens: int = option(
         64, "longest reply; a longer one is cut, and counted", "replies", "tokens"
     )
-    temperature: float = option(
-        0.0,
-        "0: always the most likely token",
-        "replies",
-        kind=positive(float, or_zero=True),
-    )
+    temperature: float = option(0.0, "0: always the most likely token", "replies", kind=temperature)
     top_p: float = option(
-        1.0, "sample from the most likely tokens that reach this probability", "replies", kind=share
+        1.0,
+        "sample from the most likely tokens that reach this probability",
+        "replies",
+        kind=number(0.001, 1),
     )
-    samples: int = option(1, "replies to each prompt; several need a --temperature", "replies")
+    samples: int = option(
+        1,
+        "replies to each prompt; several need a --temperature",
+        "replies",
+        kind=integer(most=1_000),
+    )
     # on by default, so the option is --no-mmlu
     mmlu: bool = option(True, "leave out the questions of DATA/mmlu")
     answer_tokens: int = option(16, "longest answer to a question", "mmlu", "tokens")
@@ -315,7 +362,7 @@ class EvaluateSettings(Settings):
         200,
         "maximum number of clean sentences of DATA/detection of each language; 0: none",
         "perplexity",
-        kind=positive(int, or_zero=True),
+        kind=integer(0),
     )
     max_tokens: int = option(
         128, "longest of these sentences; longer ones are cut", "perplexity", "tokens"
@@ -351,22 +398,55 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if mentioned else super()._get_help_string(action)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser to which every mistake is an InputError; options cannot be abbreviated."""
+
+    def __init__(self, **more):
+        super().__init__(allow_abbrev=False, **more)
+
+    def parse_known_args(self, argv=None, namespace=None):
+        argv = sys.argv[1:] if argv is None else list(argv)
+        # 1) options that do not exist; argparse may take their values for other arguments
+        for argument in argv:
+            is_option = argument.startswith("--")
+            if argument == "--" or self._subparsers and not is_option:
+                break  # what follows are no options, or those of a command
+            option = argument.partition("=")[0]
+            if is_option and option not in self._option_string_actions:
+                self.refuse(option)
+        # 2) the others
+        namespace, unknown = super().parse_known_args(argv, namespace)
+        if unknown:
+            self.refuse(unknown[0])
+        return namespace, unknown
+
+    def refuse(self, argument: str) -> NoReturn:
+        """InputError about an unknown argument, with the option that it may be a mistyping of."""
+        if not argument.startswith("-"):
+            self.error(f"unexpected argument {argument!r}; --help lists all options")
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        alike = [option for option in options if option.startswith(argument)]
+        alike = alike or get_close_matches(argument, options, n=1)
+        guess = f"; did you mean {alike[0]}?" if alike else ";"
+        self.error(f"unrecognized option {argument}{guess} --help lists all options")
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message.removeprefix("argument "))
+
+
 def parse(kind: type, description: str, argv: list[str] | None = None):
-    """Settings from the command line; a mistake is one line and exit status 2."""
-    parser = make_parser(kind, description)
-    values = vars(parser.parse_args(argv))
+    """Settings from the command line; InputError about a mistake in it."""
+    values = vars(make_parser(kind, description).parse_args(argv))
     for name, value in values.items():
         if isinstance(value, list):  # of an option with several values, each counts once
             values[name] = tuple(dict.fromkeys(value))
-    try:
+    with user_errors():
         return kind(**values)
-    except ValueError as error:
-        parser.error(str(error))
 
 
-def make_parser(kind: type, description: str) -> argparse.ArgumentParser:
+def make_parser(kind: type, description: str) -> Parser:
     """A parser with an option for each field of a settings class."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     groups = {}
     for setting in fields(kind):
         group = setting.metadata["group"]
@@ -403,7 +483,7 @@ def add_option(parser, setting):
         help += f" ({', '.join(filter(None, details))})"
     kind = setting.metadata["kind"] or KINDS[type_of(setting)]
     if "choices" not in more:
-        more.setdefault("metavar", metavar(setting.name, kind))
+        more.setdefault("metavar", METAVARS[type_of(setting)] or setting.name.upper())
     parser.add_argument(flag, dest=setting.name, type=kind, default=default, help=help, **more)
 
 
@@ -411,15 +491,6 @@ def type_of(setting) -> type:
     """The type of a field, without `| None`; str for a tuple."""
     first = get_args(setting.type)[:1] or [setting.type]
     return first[0] if first[0] in KINDS else str
-
-
-def metavar(name: str, kind) -> str:
-    """What help shows for a value: N for an integer, F for another number, DIR for a folder."""
-    if kind is Path:
-        return "DIR"
-    if "int" in kind.__name__:
-        return "N"
-    return "F" if "float" in kind.__name__ or kind is share else name.upper()
 
 
 def as_text(value) -> str:

@@ -1,20 +1,29 @@
 """Make one model: run its stages with checkpoints, measure validation loss, verify frozen rows."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import torch
 
 from minitox import neurons
 from minitox.errors import InputError, user_errors
-from minitox.files import as_written, fitting, read_tensors, write_tensors
+from minitox.files import (
+    as_written,
+    file_hash,
+    fitting,
+    is_finite,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches
 from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed, sharding
 from minitox.run.tuning import Procedure, Tuning
-from minitox.train import frozen, interventions
+from minitox.train import frozen, interventions, tune
 from minitox.train.loss import chunked_reply_loss, reply_loss
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Plan, count_weights, weight_rows
@@ -27,10 +36,12 @@ ADVICE = (
 )
 
 
-def check_dtype(dtype):
-    """InputError if gradients would vanish in this dtype."""
+def check_usable(dtype, hyper: Hyperparameters):
+    """InputError if gradients would vanish in this dtype, or a number is not finite."""
     if dtype == torch.float16:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
+    with user_errors():
+        tune.check(hyper)
 
 
 def make_model(
@@ -44,7 +55,7 @@ def make_model(
 ) -> Losses:
     """Scale neurons, or tune them through the stages of a plan; returns the losses.
 
-    InputError if a loss is not finite; the last checkpoint then remains.
+    InputError if a loss or a weight is not finite; the last checkpoint then remains.
     """
     if plan.scale is not None:
         fold(model, plan.scale)
@@ -102,7 +113,7 @@ def fold(model: LanguageModel, scale: dict):
 def save_checkpoint(path: Path, weights, rows, tuning: Tuning, losses: Losses):
     """Write the tuned rows, the optimizer's state and the losses; for all processes to call.
 
-    `rows` are those that any stage tunes.
+    `rows` are those that any stage tunes. ValueError if a number is not finite; nothing is written.
     """
     tensors = {}
     for name, mask in rows.items():
@@ -112,6 +123,9 @@ def save_checkpoint(path: Path, weights, rows, tuning: Tuning, losses: Losses):
     for key, tensor in tuning.whole_state():
         tensors[key] = cpu_on_first(tensor)
     if distributed.FIRST:
+        for key, tensor in tensors.items():
+            if not is_finite(tensor):
+                raise ValueError(f"step {len(losses[-1])}: {key} contain NaN or infinity")
         write_tensors(path, tensors, "train", {"losses": losses})
 
 
@@ -139,11 +153,12 @@ def load_checkpoint(path: Path, weights, rows) -> tuple[Losses, dict]:
 
 @torch.inference_mode()
 def validation_losses(
-    model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure
+    model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure, name: Path | str
 ) -> dict[str, float | None]:
     """For each language, the mean loss over the reply tokens of its validation pairs.
 
-    None if it has none. For all processes to call.
+    None if it has none. For all processes to call. InputError with the model's name if a loss is
+    not finite.
     """
     loss = reply_loss if procedure.reference else chunked_reply_loss
     means = {}
@@ -163,6 +178,11 @@ def validation_losses(
             total += of_processes[process][turn]
         tokens = sum(pair.reply_tokens for pair in validation)
         means[language] = total / tokens if validation else None
+        if validation and not math.isfinite(total):
+            raise InputError(
+                f"{name}: the loss on the validation pairs of {language} is {total:g}; "
+                "check the weights of the base model, --lr and --dtype"
+            )
     return means
 
 
@@ -176,6 +196,31 @@ def prove(base: Path, tuned: Path, rows) -> dict:
         "tuned_weights": proof.tuned_weights,
         "changed": proof.changed,
     }
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """The hash of every file of a model, as run.json records them; run.json itself has none."""
+    hashes = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != "run.json":
+            hashes[path.name] = file_hash(path)
+    return hashes
+
+
+def check_files(folder: Path):
+    """InputError if a file of a model is missing, or is not the one that run.json describes."""
+    path = folder / "run.json"
+    recorded = as_written(path, read_json(path), files={str: str})["files"]
+    for name, hash in recorded.items():
+        if not (folder / name).exists():
+            state = "is missing"
+        elif file_hash(folder / name) != hash:
+            state = "is not the file that train.py wrote"
+        else:
+            continue
+        raise InputError(
+            f"{folder / name} {state}; put it back, or delete {folder} to make the model again"
+        )
 
 
 def hash_of(weight) -> str:

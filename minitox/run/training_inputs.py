@@ -19,7 +19,8 @@ def read_languages(
 ) -> tuple[dict[str, Path], dict[str, Pairs]]:
     """By language in `order`, the neuron file and the pairs, where the strategies can use them.
 
-    Prints why other languages are skipped. InputError if none is left.
+    Prints why other languages are skipped, and how many duplicates were dropped. InputError if no
+    language is left.
     """
     needs_pairs = any(strategy in TUNED for strategy in strategies)
     needs_neurons = set(strategies) != {"full"}
@@ -55,6 +56,9 @@ def read_languages(
         raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
+    for language, of_language in pairs.items():
+        if of_language.duplicates:
+            print(f"{language}: dropped {of_language.duplicates:,} duplicates of pairs")
     return in_order(neuron_files, order), in_order(pairs, order)
 
 

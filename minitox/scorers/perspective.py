@@ -9,6 +9,7 @@ Two rules keep the API key and the texts out of messages, logs and files:
 """
 
 import json
+import logging
 import os
 import re
 import time
@@ -19,6 +20,7 @@ from hashlib import sha256
 import requests
 
 from minitox.errors import InputError
+from minitox.scorers.bounded_http import BoundedAdapter
 from minitox.scorers.scores import checked
 
 GOOGLE = "commentanalyzer.googleapis.com"
@@ -77,6 +79,12 @@ class Perspective:
             session.headers["X-Goog-Api-Key"] = key
         elif key:
             session.headers["Authorization"] = f"Bearer {key}"
+        # it is not asked for a compressed answer, which may be small and contain gigabytes
+        session.headers["Accept-Encoding"] = "identity"
+        session.mount("http://", BoundedAdapter())
+        session.mount("https://", BoundedAdapter())
+        # its warning about malformed headers quotes them, and a server's headers may quote the key
+        logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
         self.session = session
 
     def score(self, texts: list[str], language: str):
@@ -107,15 +115,16 @@ class Perspective:
             # 2) send it
             wait = 2.0**attempt
             try:
-                # a redirect is not followed, because the key would go with it
-                answer = self.session.post(
-                    self.url, json=request, timeout=TIMEOUT, allow_redirects=False
-                )
-                # 429: over the quota; 5xx: the server is busy or broken
-                if answer.status_code != 429 and answer.status_code < 500:
-                    return answer.status_code, answer.content
-                wait = max(wait, retry_after(answer.headers.get("Retry-After", "")))
-                trouble = f"HTTP {answer.status_code}, retry after {wait:,.0f} s"
+                with self.send(request) as answer:
+                    code = answer.status_code
+                    # 429: over the quota; 5xx: the server is busy or broken
+                    if code == 429 or code >= 500:
+                        wait = max(wait, retry_after(answer.headers.get("Retry-After", "")))
+                        trouble = f"HTTP {code}, retry after {wait:,.0f} s"
+                    elif answer.headers.get("Content-Encoding", "identity") != "identity":
+                        trouble = f"HTTP {code}, the answer is compressed"
+                    else:
+                        return code, answer.content
             except requests.RequestException as error:
                 # `error` contains the key: only its type is repeated
                 trouble = type(error).__name__
@@ -127,6 +136,16 @@ class Perspective:
                 why = f"no answer to request {attempt + 1} of {TRIES} ({trouble})"
                 raise self.stop(why, self.advice)
             self.sleep(wait)
+
+    def send(self, request):
+        """The HTTP answer, whose body is not read yet.
+
+        The adapter is asked, not the session, which would read the body of a redirect whole,
+        follow it with the key, and keep cookies.
+        """
+        request = self.session.prepare_request(requests.Request("POST", self.url, json=request))
+        settings = self.session.merge_environment_settings(self.url, {}, True, None, None)
+        return self.session.get_adapter(self.url).send(request, timeout=TIMEOUT, **settings)
 
     def read(self, code, body):
         """The answer in an HTTP answer; InputError if it is about the service, not the text."""

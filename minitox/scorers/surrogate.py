@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from minitox.errors import InputError
-from minitox.files import as_arrays, file_hash, is_kind, read_tensors
+from minitox.files import FORMAT, as_arrays, file_hash, is_kind, read_tensors
 
 MAX_CHARACTERS = 1_000  # of a text
 ORDER = 5  # characters of the longest n-gram
@@ -26,7 +26,7 @@ BITS = 20  # of an n-gram's hash
 PENALTY = 1.0  # of the ridge regression
 STEPS = 12  # of conjugate gradients: twice as many change no held-out figure
 SETTINGS = {
-    "format": 1,
+    "format": FORMAT,
     "longest": MAX_CHARACTERS,
     "order": ORDER,
     "bits": BITS,

@@ -33,3 +33,4 @@ class Pairs:
     dropped_tokens: int  # tokens of the dropped pairs
     data_hash: str  # of the file that the pairs came from
     dropped_whole: bool = True  # False if the dropped pairs perhaps have more tokens
+    duplicates: int = 0  # rows of the file that repeat another

@@ -11,6 +11,8 @@ from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
 
+LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -46,6 +48,7 @@ def tune(
 
     ValueError if a loss or a gradient is not finite; the step is then not made.
     """
+    check(hyper)
     steps = hyper.steps(len(pairs))
     for step in range(start, steps):
         batch = [pairs[i] for i in batch_of(step, len(pairs), hyper, stage)]
@@ -63,6 +66,14 @@ def tune(
         scale = min(1.0, hyper.max_grad_norm / norm) if norm else 1.0
         optimizer.step(learning_rate(step, steps, hyper), scale)
         yield loss
+
+
+def check(hyper: Hyperparameters):
+    """ValueError if a number is not finite, or so large that a step would not be."""
+    for name in ("lr", "weight_decay", "max_grad_norm"):
+        value = getattr(hyper, name)
+        if not abs(value) <= LARGEST:  # nor is NaN
+            raise ValueError(f"{name} is {value:g}; it must be a number of at most {LARGEST:g}")
 
 
 def batch_of(step: int, pairs: int, hyper: Hyperparameters, stage: int):

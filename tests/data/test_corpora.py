@@ -27,6 +27,19 @@ def fates_of(rows) -> list[str]:
     return [fate for _, fate, _ in rows]
 
 
+def test_a_row_without_a_language_is_counted_as_unknown(tmp_path):
+    row = ptp_row("soup", 0.1, language=" ")
+    path = write_rows(tmp_path / "rows.jsonl", [row])
+    assert [name for name, _, _ in corpora.ptp(path, "text")] == ["unknown"]
+
+
+def test_columns_of_mmlu_that_mean_the_same_are_refused(tmp_path):
+    header = "Question,A,B,C,D,option_a,Answer,Subject"
+    path = write(tmp_path / "mmlu_DE-DE.csv", f"{header}\nq,a,b,c,d,a,A,x\n")
+    with pytest.raises(InputError, match="two columns differ only in case or by option_"):
+        list(corpora.mmlu(path, "x"))
+
+
 # PolygloToxicityPrompts
 
 

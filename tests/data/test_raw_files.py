@@ -1,5 +1,6 @@
 """Published files: their rows, their languages by name, and errors that say where they break."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_only_the_requested_columns_are_read_from_parquet(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [{**row, "other": "x"} for row in ROWS])
     rows = [row for _, row in raw_files.read(path, ["text", "scores.TOXICITY.value"])]
     assert rows[6] == {"text": "Sentence 6.", "scores": {"TOXICITY": {"value": 0.6}}}
+
+
+def test_a_parquet_column_that_occurs_twice_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.Table.from_arrays([["a"], ["b"]], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a.parquet: there are 2 columns with the name 'text'"):
+        list(raw_files.read(tmp_path / "a.parquet"))
+
+
+def test_rows_of_parquet_are_limited_in_size(tmp_path):
+    """Dictionaries make a small file of rows that are large in memory."""
+    path = write_parquet(tmp_path / "a.parquet", [{"text": "x" * 2**20}] * 200)
+    assert path.stat().st_size < 2**20 * 100
+    with pytest.raises(InputError, match="a.parquet: the 1,000 rows after row 0 are too large"):
+        list(raw_files.read(path))
 
 
 def test_a_broken_parquet_file_is_named(tmp_path):
@@ -103,6 +122,80 @@ def test_the_error_of_json_in_another_encoding_does_not_mention_csv_options(tmp_
     with pytest.raises(InputError, match="de_test.json: 'utf-8' codec can't decode") as error:
         list(raw_files.read(path))
     assert "--separator" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl", "a.parquet"])
+def test_a_pipe_a_device_or_a_folder_is_not_read(tmp_path, name):
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=f"{name} is a pipe or a device, not a regular file"):
+        list(raw_files.read(path))
+    with pytest.raises(InputError, match="a pipe or a device"):
+        raw_files.files_of(path, "full")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        list(raw_files.read(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        list(raw_files.read(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 2**22,  # in the header
+        "text,label\nfine,1\n" + "," * 2**22,  # many cells
+        "text,label\nfine,1\n" + 'a,"\n",' * 2**20,  # a row of many lines
+    ],
+)
+def test_the_length_of_a_row_of_csv_is_limited(tmp_path, text):
+    path = write(tmp_path / "a.csv", text + "\n")
+    with pytest.raises(InputError, match="a.csv: after line [02]: .* 4,194,304 characters"):
+        list(raw_files.read(path))
+
+
+def test_the_length_of_a_cell_of_csv_is_limited(tmp_path):
+    path = write(tmp_path / "a.csv", f"text,label\nfine,1\n{'x' * 2**18},1\n")
+    with pytest.raises(InputError, match="a.csv: after line 2: field larger than field limit"):
+        list(raw_files.read(path))
+
+
+def test_many_rows_are_no_long_row(tmp_path):
+    row = "x" * 1_000
+    path = write(tmp_path / "a.csv", "text\n" + f"{row}\n" * 5_000)
+    assert sum(1 for _ in raw_files.read(path)) == 5_000
+
+
+def test_a_blank_line_of_csv_is_no_row(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\n\nfine,1\n\n")
+    assert list(raw_files.read(path)) == [(f"{path}:3", {"text": "fine", "label": "1"})]
+    assert list(raw_files.read(write(tmp_path / "b.csv", ""))) == []
+
+
+def test_a_csv_column_that_occurs_twice_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label,label\nfine,1,0\n")
+    with pytest.raises(InputError, match="line 0: there are 2 columns with the name 'label'"):
+        list(raw_files.read(path))
+    # several columns without a name are those of a spreadsheet with empty columns
+    path = write(tmp_path / "b.csv", "text,,\nfine,,\n")
+    assert [row["text"] for _, row in raw_files.read(path)] == ["fine"]
+
+
+def test_a_json_key_that_occurs_twice_is_refused(tmp_path):
+    path = write(tmp_path / "a.json", '[{"text": "fine", "text": "other"}]')
+    with pytest.raises(InputError, match="a.json: the key 'text' occurs twice"):
+        list(raw_files.read(path))
+
+
+def test_a_json_array_is_limited_in_size(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[")
+    os.truncate(path, 2**27 + 1)
+    with pytest.raises(InputError, match="a.json is too large: over 134,217,728 bytes"):
+        list(raw_files.read(path))
 
 
 # Names

@@ -1,27 +1,40 @@
 """Reviews in a real terminal, killed and pasted into, and in a spreadsheet; and kappa by hand."""
 
 import csv
+import io
 import json
 import math
 import os
-import pty
 import select
 import signal
 import subprocess
 import sys
-import termios
 from collections import Counter
 
 import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
+try:
+    import pty
+    import termios
+except ImportError:  # Windows
+    pty = termios = None
+
+needs_terminal = pytest.mark.skipif(pty is None, reason="needs a terminal of POSIX")
 sys.path[:0] = [str(TOY.parent), str(TOY.parents[1])]
 import curate  # noqa: E402
 import review  # noqa: E402
 
 from minitox.errors import InputError  # noqa: E402
 from minitox.run import script  # noqa: E402
+
+try:
+    import pty
+    import termios
+except ImportError:  # Windows
+    pty = None
+needs_terminal = pytest.mark.skipif(pty is None, reason="needs a pseudo-terminal")
 
 
 def pairs_of(count: int) -> list[dict]:
@@ -62,6 +75,8 @@ class Terminal:
     """A review in a separate process at the other end of a pseudo-terminal."""
 
     def __init__(self, folder, name: str = "ada"):
+        if pty is None:
+            pytest.skip("needs a pseudo-terminal")
         self.pid, self.end = pty.fork()
         if self.pid == 0:
             # pytest has replaced these three
@@ -191,7 +206,7 @@ def test_an_unknown_key_an_arrow_or_a_paste_is_no_verdict(setup, typed):
     terminal = Terminal(folder)
     terminal.begin()
     assert terminal.press(typed).strip().endswith(review.HELP)
-    assert path.read_bytes() == b""
+    assert not path.exists()
     assert place_of(terminal.press("K")) == "1"  # capital letters are accepted
     terminal.press("\x04")  # Ctrl-D
     terminal.wait()
@@ -239,6 +254,7 @@ def test_without_a_terminal_the_script_reads_lines(setup):
     assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic"}
 
 
+@needs_terminal
 def test_the_terminals_settings_are_restored():
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
@@ -254,7 +270,118 @@ def test_the_terminals_settings_are_restored():
     os.close(theirs)
 
 
+class FakeConsole:
+    """Windows' msvcrt: the keys that were typed, one burst after the other."""
+
+    def __init__(self, *bursts: str):
+        self.left = [list(burst) for burst in bursts]
+
+    def getwch(self) -> str:
+        if not self.left[0]:
+            self.left.pop(0)
+        return self.left[0].pop(0)
+
+    def kbhit(self) -> bool:
+        return bool(self.left[0])
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """A function that makes this process one without termios, at a console with these keys."""
+
+    def become(*bursts: str) -> None:
+        monkeypatch.setitem(sys.modules, "termios", None)
+        monkeypatch.setitem(sys.modules, "tty", None)
+        monkeypatch.setitem(sys.modules, "msvcrt", FakeConsole(*bursts))
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+
+    return become
+
+
+def test_a_review_in_the_console_of_windows(setup, windows, capsys):
+    folder, path = setup
+    windows(" ", "k", "kk", "\xe0H", "T", "\x04")  # begin, a verdict, a paste, an arrow, another
+    ada = ["review", "--out", str(folder), "--name", "ada"]
+    curate.main(ada)
+    assert review.read(path) == {"en-0000": "keep", "en-0001": "toxic"}
+    windows(" ", "\x03")
+    with pytest.raises(KeyboardInterrupt):
+        curate.main(ada)
+
+
+def test_without_termios_all_but_the_keys_works(setup, windows, capsys):
+    folder, path = setup
+    windows()
+    ada = ["review", "--out", str(folder), "--name", "ada"]
+    curate.main([*ada, "--export", str(folder / "sheet.tsv")])
+    save_sheet(folder / "sheet.tsv", [{"id": "en-0003", "verdict": "keep"}], "utf-8")
+    curate.main([*ada, "--import", str(folder / "sheet.tsv")])
+    assert review.read(path) == {"en-0003": "keep"}
+    command = "import sys; sys.modules['termios'] = sys.modules['tty'] = None; import curate"
+    subprocess.run([sys.executable, "-c", command], cwd=TOY.parent, check=True)
+
+
+def test_the_end_of_a_long_line_is_no_key(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x" * 1_999 + "\n" + "x" * 2_000 + "k\nT\n"))
+    typed = [review.typed_line() for _ in range(4)]
+    assert [len(line) for line in typed] == [1_000, 1_000, 1, 1]
+    assert typed[2:] == ["t", "q"]
+
+
+def test_input_that_is_no_text_is_an_error_and_keeps_the_verdicts(setup):
+    folder, path = setup
+    done = subprocess.run(
+        [sys.executable, TOY.parent / "curate.py", "review", "--out", folder, "--name", "ada"],
+        input=b"\nk\n" + b"\n" * 10_000 + b"\xff\n",
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: standard input: ")
+    assert done.stderr.count(b"\n") == 1
+    assert review.read(path) == {"en-0000": "keep"}
+
+
 # On disk
+
+
+def test_reading_changes_nothing_on_disk(tmp_path):
+    path = tmp_path / "verdicts" / "ada.jsonl"
+    assert review.read(path) == {}
+    assert not path.parent.exists()
+
+
+def test_a_verdict_that_is_none_is_named(tmp_path):
+    path = tmp_path / "ada.jsonl"
+    path.write_text('{"id": "a", "verdict": "keep"}\n{"id": "b", "verdict": "Kept"}\n')
+    with pytest.raises(
+        InputError, match="ada.jsonl:2: field 'verdict' must be one of keep, .*Kept"
+    ):
+        review.read(path)
+
+
+def test_a_reviewer_has_one_review_open_and_others_have_theirs(setup):
+    folder, path = setup
+    terminal = Terminal(folder)
+    terminal.begin()
+    done = {}
+    for name in ("ada", "bob"):
+        done[name] = subprocess.run(
+            [sys.executable, TOY.parent / "curate.py", "review", "--out", folder, "--name", name],
+            input="\nt\n",
+            capture_output=True,
+            text=True,
+        )
+    terminal.press("k")
+    terminal.press("q")
+    terminal.wait()
+    assert done["ada"].returncode == 2
+    assert "ada has another review open; close it, or choose another" in done["ada"].stderr
+    assert done["ada"].stderr.count("\n") == 1
+    assert done["bob"].returncode == 0
+    assert review.read(path) == {"en-0000": "keep"}
+    assert review.read(verdicts_path(folder, "bob")) == {"en-0000": "toxic"}
 
 
 def test_a_verdict_is_on_disk_when_save_returns(tmp_path, monkeypatch):
@@ -278,8 +405,10 @@ def test_a_torn_last_line_is_dropped_and_a_malformed_one_is_named(tmp_path):
     ]
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        expected = after[whole[:cut].count(b"\n")]
+        # the last line may lack only its end
+        expected = after[(whole[:cut] + b"\n").count(b"}\n")]
         assert review.read(path) == expected
+        assert path.read_bytes() == whole[:cut]
         review.save(path, {"c": "keep"})
         assert review.read(path) == expected | {"c": "keep"}
     path.write_bytes(b'{"id": "a", "verdict": "keep"}\n{"id": \n{"id": "b", "verdict": "keep"}\n')
@@ -366,6 +495,55 @@ def test_a_malformed_line_is_named_and_nothing_is_imported(setup, capsys, text, 
     assert message in error
     assert error.count("\n") == 1
     assert review.read(path) == {}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "id\tverdict\nen-0001\tkeep\nen-0000\tk\nen-0001\tt\n",
+            "4: en-0001 is 'toxic' here and 'keep' in a line above",
+        ),
+        (
+            "id\tverdict\tverdict\nen-0000\tkeep\ttoxic\n",
+            "1: there are 2 columns with the name 'verdict'",
+        ),
+        ("id\tverdict\n" + "\t" * 2**22, "2: the next row has over 4,194,304 characters"),
+    ],
+)
+def test_a_sheet_with_two_meanings_or_a_huge_row_is_refused(setup, capsys, text, message):
+    folder, path = setup
+    file = folder / "ada.tsv"
+    file.write_text(text)
+    ada = ["review", "--out", str(folder), "--name", "ada"]
+    error = error_of(curate.main, [*ada, "--import", str(file)], capsys)
+    assert error == f"error: {file}:{message}; no verdict was imported\n"
+    assert review.read(path) == {}
+
+
+def test_the_same_verdict_twice_is_no_contradiction(setup):
+    folder, path = setup
+    file = folder / "ada.tsv"
+    file.write_text("id\tverdict\nen-0001\tkeep\nen-0001\tk\nen-0001\t\n")
+    curate.main(["review", "--out", str(folder), "--name", "ada", "--import", str(file)])
+    assert review.read(path) == {"en-0001": "keep"}
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "＝1", "＋1", "－1", "＠x", "﹦1", " =1"])
+def test_no_cell_is_a_formula(text):
+    assert review.as_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["\t=1", "\r=1", "\n=1"])
+def test_no_cell_begins_with_a_tab_or_a_line_end(text):
+    assert review.as_cell(text) == text.encode("unicode_escape").decode()
+
+
+def test_a_sheet_that_is_written_and_one_that_is_read_exclude_each_other(setup, capsys):
+    folder, _ = setup
+    ada = ["review", "--out", str(folder), "--name", "ada"]
+    error = error_of(curate.main, [*ada, "--export", "a.tsv", "--import", "a.tsv"], capsys)
+    assert "not allowed with" in error
 
 
 # Agreement

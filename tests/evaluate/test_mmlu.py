@@ -96,3 +96,10 @@ def test_the_likeliest_letter_has_the_highest_logit_alone_and_in_a_batch(tmp_pat
         logits = model(torch.tensor([prompt]))[0, -1, letter_ids]  # (4,)
         expected.append("ABCD"[int(logits.argmax())])
     assert mmlu.likeliest_letters(model, prompts, letter_ids) == expected
+
+
+def test_logits_that_are_not_finite_are_no_letter(tmp_path):
+    model = write_model(tmp_path)
+    model.model.norm.weight.fill_(3e38)
+    with pytest.raises(ValueError, match="logits after a question are not finite"):
+        mmlu.likeliest_letters(model, [[5, 6, 7], [8]], [9, 10, 11, 12])

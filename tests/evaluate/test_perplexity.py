@@ -44,4 +44,18 @@ def test_perplexity_is_a_mean_over_tokens_and_not_over_sentences():
 
 def test_a_collapsed_model_has_a_large_perplexity_and_is_not_left_out():
     assert perplexity.perplexity([2, 2], [60.0, 2.0]) == pytest.approx(math.exp(15.5))
-    assert math.isfinite(perplexity.perplexity([1], [1e6]))
+    assert perplexity.perplexity([1], [690.0]) == pytest.approx(math.exp(690))
+    assert perplexity.perplexity([1], [1e6]) == math.inf
+
+
+@pytest.mark.parametrize("nats", [math.nan, math.inf, -math.inf])
+def test_a_likelihood_that_is_not_finite_is_no_perplexity(nats):
+    with pytest.raises(ValueError, match="a likelihood is not finite"):
+        perplexity.perplexity([2, 2], [3.0, nats])
+
+
+def test_logits_that_are_not_finite_have_no_likelihood():
+    model = checkpoint.load(GOLDEN / "llama3")
+    model.model.norm.weight *= 1e38
+    with pytest.raises(ValueError, match="logits of a sentence are not finite"):
+        perplexity.negative_log_likelihoods(model, [[3, 9, 4], [3, 7]])

@@ -30,6 +30,7 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
+from finite import not_finite  # noqa: E402
 from kinds import KINDS, Kind  # noqa: E402
 from mutate import restore, spoil  # noqa: E402
 
@@ -38,7 +39,8 @@ from minitox.run import script  # noqa: E402
 # limits of a mutant
 SECONDS = 20  # of CPU time
 WALL = 120  # seconds in all
-MEMORY = 2 * 2**30  # bytes that it may allocate
+MEMORY = 2 * 2**30  # bytes of address space that it may allocate
+MEGABYTES = 1_000  # of memory in use at a time
 DISK = 100 * 2**20  # bytes of the largest file
 LONGEST = 1_010  # characters of an error message
 
@@ -53,31 +55,41 @@ class Outcome:
     megabytes: int
 
 
+class Fork:
+    """A fork of this process that runs a function, in the folder `work` and within the limits."""
+
+    def __init__(self, work: Path, action: Callable, name: str = ""):
+        self.stderr = work.with_name(f"stderr{name}")
+        self.start = time.monotonic()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            status = 99
+            try:
+                status = run_confined(work, work.with_name(f"stdout{name}"), self.stderr, action)
+            finally:
+                os._exit(status)
+
+    def wait(self) -> Outcome:
+        """Wait for the end."""
+        _, status, used = os.wait4(self.pid, 0)
+        return Outcome(
+            os.waitstatus_to_exitcode(status),
+            self.stderr.read_text("utf-8", "replace"),
+            time.monotonic() - self.start,
+            used.ru_maxrss // 1_000,
+        )
+
+
 def forked(work: Path, action: Callable) -> Outcome:
-    """Run a function in a fork, in the folder `work` and within the limits."""
-    stderr = work.with_name("stderr")
-    start = time.monotonic()
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        status = 99
-        try:
-            status = run_confined(work, stderr, action)
-        finally:
-            os._exit(status)
-    _, status, used = os.wait4(child, 0)
-    return Outcome(
-        os.waitstatus_to_exitcode(status),
-        stderr.read_text("utf-8", "replace"),
-        time.monotonic() - start,
-        used.ru_maxrss // 1_000,
-    )
+    """Run a function in a fork, and wait for its end."""
+    return Fork(work, action).wait()
 
 
-def run_confined(work: Path, stderr: Path, action: Callable) -> int:
+def run_confined(work: Path, stdout: Path, stderr: Path, action: Callable) -> int:
     """In the child process: run the action; return its exit status."""
     os.chdir(work)
-    redirect(work.with_name("stdout"), stderr)
+    redirect(stdout, stderr)
     set_limits()
     try:
         script.run(action)
@@ -119,16 +131,36 @@ def set_limits() -> None:
     signal.alarm(WALL)
 
 
-def files_outside(folder: Path, out: str) -> dict:
-    """Size, time and mode of every file in a folder, except those in work/`out`."""
+def states(folder: Path) -> dict[Path, tuple]:
+    """Size, time and mode of every file in a folder, except locks and what `forked` writes."""
     state = {}
     for path in folder.rglob("*"):
-        ours = path.name in ("stdout", "stderr", ".lock")
-        if ours or path.is_dir() or path.is_relative_to(folder / "work" / out):
-            continue
-        stat = path.lstat()
-        state[str(path.relative_to(folder))] = (stat.st_size, stat.st_mtime_ns, stat.st_mode)
+        ours = path.name.startswith(("stdout", "stderr")) or path.name == ".lock"
+        if not ours and not path.is_dir():
+            stat = path.lstat()
+            state[path] = (stat.st_size, stat.st_mtime_ns, stat.st_mode)
     return state
+
+
+def changes(before: dict[Path, tuple], after: dict[Path, tuple]) -> list[Path]:
+    """The files that are new, changed or gone."""
+    return sorted({path for path, _ in before.items() ^ after.items()})
+
+
+def wrong_files(changed: list[Path], folder: Path, out: Path, accepted: bool) -> str | None:
+    """What is wrong with the files that a run has changed; None if nothing is.
+
+    They are in `out`, and after an accepted run all their numbers are finite.
+    """
+    for path in changed:
+        if not path.is_relative_to(out):
+            return f"writes to {path.relative_to(folder)}"
+    for path in changed:
+        if accepted and path.is_file():
+            number = not_finite(path)
+            if number:
+                return f"accepts and writes {number} to {path.name}"
+    return None
 
 
 def complaint(outcome: Outcome) -> str | None:
@@ -148,6 +180,8 @@ def complaint(outcome: Outcome) -> str | None:
         ]
         last = lines[-1][:200] if lines else "nothing on stderr"
         return f"{last}   {places[-1].rsplit('/', 1)[-1] if places else ''}"
+    if outcome.megabytes > MEGABYTES:
+        return "needs more than 1 GB"
     # 3) success
     if outcome.status == 0:
         return f"status 0, but prints {lines[0][:100]!a} to stderr" if lines else None
@@ -176,14 +210,12 @@ def run_mutant(
     path = rng.choice(sorted(files))
     what = f"{path.relative_to(work)}: {spoil(path, rng)}"
     # 2) run the script
-    before = files_outside(work.parent, kind.out)
+    before = states(folder)
     outcome = forked(work, lambda: kind.main(kind.arguments.split()))
-    after = files_outside(work.parent, kind.out)
     # 3) check how it ended and what it changed
-    changed = {path for path, _ in before.items() ^ after.items()}
-    wrong = complaint(outcome)
-    if wrong is None and changed:
-        wrong = f"writes to {min(changed)}"
+    changed = changes(before, states(folder))
+    out = work / kind.out
+    wrong = complaint(outcome) or wrong_files(changed, folder, out, outcome.status == 0)
     return what, outcome, wrong
 
 
@@ -252,7 +284,7 @@ def main(argv=None) -> int:
             refused = sum(outcome.status == 2 for outcome in outcomes)
             wrong = sum(map(len, complaints.values()))
             show(
-                f"kind {name:16} {len(outcomes):5} mutants, {accepted:5} accepted, "
+                f"kind {name:18} {len(outcomes):5} mutants, {accepted:5} accepted, "
                 f"{refused:5} refused, {wrong:4} wrong; "
                 f"slowest {max(outcome.seconds for outcome in outcomes):.1f} s, "
                 f"most memory {max(outcome.megabytes for outcome in outcomes):,} MB, "

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from worlds import (
     BASE,
     CURATE,
+    CURATED,
     DETECT,
     EVALUATE,
     TRAIN,
     corpora,
     curate,
-    curated,
     detect,
     detected,
     encoder,
@@ -20,7 +20,6 @@ from worlds import (
     half_detected,
     half_tuned,
     jinja,
-    model,
     neurons,
     prepare,
     scorer,
@@ -32,7 +31,6 @@ from worlds import (
 from minitox import delta
 
 CORPUS = (corpora,)
-CURATION = (model, scorer, curated)
 RESULTS = (*BASE, scorer, detected, evaluated)
 
 
@@ -47,12 +45,37 @@ class Kind:
     out: str = "out"  # where the script may write
 
 
+# what each script reads of a model
+OF_A_MODEL = {
+    "config": ("model/config.json",),
+    "weights": ("model/model.safetensors",),
+    "tokenizer": ("model/tokenizer.json",),
+    "template": ("model/chat_template.jinja",),
+    "template_config": ("model/tokenizer_config.json",),
+}
+# neuron files would be of another model than the spoilt one, so only `full` is trained
+SCRIPTS = {
+    "detect": (detect.main, DETECT),
+    "train": (train.main, f"{TRAIN} full"),
+    "evaluate": (evaluate.main, EVALUATE),
+}
+
+
+def kinds_of_a_model() -> dict[str, Kind]:
+    """Each file of a model, read by each script."""
+    kinds = {}
+    for name, files in OF_A_MODEL.items():
+        parts = (*BASE, scorer, jinja) if name == "template" else (*BASE, scorer)
+        for script, (main, arguments) in SCRIPTS.items():
+            kinds[f"{name}/{script}"] = Kind(main, arguments, files, parts)
+    return kinds
+
+
 KINDS = {
+    **kinds_of_a_model(),
     # detect.py
-    "config": Kind(detect.main, DETECT, ("model/config.json",), BASE),
     "index": Kind(detect.main, DETECT, ("model/model.safetensors.index.json",), (*BASE, shards)),
-    "weights": Kind(detect.main, DETECT, ("model/*.safetensors",), (*BASE, shards)),
-    "tokenizer": Kind(detect.main, DETECT, ("model/tokenizer.json",), BASE),
+    "shards": Kind(detect.main, DETECT, ("model/*.safetensors",), (*BASE, shards)),
     "detection": Kind(detect.main, DETECT, ("data/detection/*.jsonl",), BASE),
     "found": Kind(detect.main, DETECT, ("out/neurons/*",), (*BASE, detected)),
     "responses": Kind(
@@ -62,13 +85,6 @@ KINDS = {
         (*BASE, half_detected),
     ),
     # train.py
-    "template": Kind(
-        train.main,
-        f"{TRAIN} full",
-        ("model/chat_template.jinja", "model/tokenizer_config.json"),
-        (*BASE, jinja),
-    ),
-    "template_config": Kind(train.main, f"{TRAIN} full", ("model/tokenizer_config.json",), BASE),
     "instructions": Kind(
         train.main, f"{TRAIN} multilingual", ("data/instructions/*.jsonl",), (*BASE, neurons)
     ),
@@ -149,35 +165,35 @@ KINDS = {
         curate.main,
         f"generate {CURATE}",
         ("data/hateful/*", "data/curation/replies/*"),
-        CURATION,
+        CURATED,
         "data/curation",
     ),
     "check": Kind(
         curate.main,
         f"check {CURATE}",
         ("data/curation/replies/*", "data/curation/checks/*", "data/curation/scores/*"),
-        CURATION,
+        CURATED,
         "data/curation",
     ),
     "review": Kind(
         curate.main,
         f"review {CURATE} --name ada --import sheet.tsv",
         ("sheet.tsv", "data/curation/checks/*", "data/curation/verdicts/*"),
-        CURATION,
+        CURATED,
         "data/curation",
     ),
     "agreement": Kind(
         curate.main,
         f"agreement {CURATE}",
         ("data/curation/checks/*.jsonl", "data/curation/verdicts/*"),
-        CURATION,
+        CURATED,
         "data/curation",
     ),
     "export": Kind(
         curate.main,
         f"export {CURATE}",
         ("data/curation/*/*.jsonl", "data/curation/ledger.json", "data/instructions/*"),
-        CURATION,
+        CURATED,
         "data",
     ),
 }

@@ -1,4 +1,8 @@
-"""Spoil files: change their bytes, JSON, lines or tensors, by a seeded random generator."""
+"""Spoil files: change their bytes, JSON, lines or tensors, by a seeded random generator.
+
+Half of the files of a model are changed in what they mean instead; mutate_model.py has those
+changes.
+"""
 
 import json
 import os
@@ -8,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from mutate_json import spoilt_json
+from mutate_model import MEANINGS
 
 JUNK = [
     b"\0",
@@ -61,7 +66,9 @@ def spoil(path: Path, rng: Random) -> str:
     if rng.random() < 0.05:
         return spoil_entry(path, rng)
     data = path.read_bytes()
-    if path.suffix == ".json":
+    if path.name in MEANINGS and rng.random() < 0.5:
+        how, data = MEANINGS[path.name](data, rng)
+    elif path.suffix == ".json":
         how, data = spoil_json(data, rng)
     elif path.suffix == ".jsonl":
         how, data = spoil_lines(data, rng)

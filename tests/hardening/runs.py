@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,6 +65,28 @@ def is_locked(path: Path) -> bool:
     with open(path) as file:
         answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
     return struct.unpack(layout, answer)[0] != fcntl.F_UNLCK
+
+
+CHANGES = {  # audit events of Python
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.truncate",
+    "os.chmod",
+}
+
+
+def before_each_change(call: Callable) -> None:
+    """Call a function with the path, before each change of the disk by this process."""
+
+    def watch(event: str, values: tuple) -> None:
+        flags = values[2] if event == "open" else None
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+        if writes or event in CHANGES:
+            call(values[0])
+
+    sys.addaudithook(watch)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,13 @@ from random import Random
 
 import fuzz
 import pytest
+import torch
+from finite import not_finite
 from kinds import KINDS, Kind
 from mutate import spoil
 from mutate_json import WILD, dumped, spoilt_json
+from mutate_model import MEANINGS
+from safetensors.torch import load, save_file
 from tiny import error_of, write_model
 
 import detect
@@ -58,6 +62,16 @@ def write_inside(argv):
     (Path("out") / "result").touch()
 
 
+def write_not_finite(argv):
+    write_inside(argv)
+    Path("out/report.json").write_text('{"perplexity": NaN}')
+
+
+def write_too_large(argv):
+    write_inside(argv)
+    save_file({"auroc": torch.tensor([0.5, 1e38]) * 10}, "out/de.safetensors")
+
+
 def raising(error):
     def main(argv):
         raise error
@@ -80,6 +94,9 @@ def raising(error):
         (lambda argv: sys.exit(3), "nothing on stderr"),
         (write_beside, "writes to work/beside"),
         (write_inside, None),
+        (write_not_finite, "accepts and writes NaN to report.json"),
+        (write_too_large, "accepts and writes inf of auroc to de.safetensors"),
+        (lambda argv: len(b"x" * 1_100_000_000), "needs more than 1 GB"),
     ],
 )
 def test_the_fuzzer_reports_what_goes_wrong_and_nothing_else(main, expected, tmp_path, monkeypatch):
@@ -92,6 +109,45 @@ def test_the_fuzzer_reports_what_goes_wrong_and_nothing_else(main, expected, tmp
         assert wrong is None
     else:
         assert expected in wrong
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("a.json", '{"a": [1.5, -0.0, 1e308], "b": "NaN", "c": null}', None),
+        ("a.json", '{"a": [1.5, Infinity]}', "Infinity"),
+        ("a.json", '{"a": 1e999}', "1e999"),
+        ("a.json", "{", "what is not json"),
+        ("a.jsonl", '{"a": 1}\n{"a": -Infinity}\n', "-Infinity"),
+        ("a.md", "| nan, as in banana |", "nan"),
+        ("a.html", "<td>-inf</td>", "-inf"),
+        ("a.html", "the paper's NaN; infinite, nano, inf.json, x.nan", None),
+        ("a.txt", "nan", None),
+    ],
+)
+def test_numbers_that_are_not_finite_are_noticed_in_every_kind_of_result(
+    name, text, expected, tmp_path
+):
+    path = tmp_path / name
+    path.write_text(text)
+    number = not_finite(path)
+    assert number is None if expected is None else number.startswith(expected)
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_a_file_of_a_model_with_another_meaning_is_still_well_formed(name, tmp_path):
+    write_model(tmp_path)
+    for other in ("chat_template.jinja", "tokenizer_config.json"):
+        (tmp_path / other).write_text("{}")
+    data = (tmp_path / name).read_bytes()
+    spoilt = [MEANINGS[name](data, Random(seed)) for seed in range(40)]
+    assert len({content for _, content in spoilt}) > 20
+    for what, content in spoilt:
+        assert content != data, what
+        if name.endswith(".json"):
+            assert isinstance(json.loads(content), dict)
+        elif name.endswith(".safetensors"):
+            assert load(content)
 
 
 def test_the_same_seed_spoils_the_same_way(tmp_path):

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from random import Random
 
 import pytest
 from fuzz import forked
-from runs import Small, files_in, small_runs, start
+from runs import Small, before_each_change, files_in, small_runs, start
 
 KILLS = int(os.environ.get("KILLS", 3))
 LONG = bool(os.environ.get("LONG"))
@@ -138,27 +137,16 @@ def test_an_interrupt_is_reported_in_one_line_and_loses_nothing(script, unbroken
 
 # Kills between two changes of the folder, which random moments hardly ever hit
 
-CHANGES = {  # audit events of Python
-    "os.mkdir",
-    "os.rename",
-    "os.remove",
-    "os.rmdir",
-    "os.truncate",
-    "os.chmod",
-}
-
 
 def run_and_die(run: Small, number: int) -> None:
     """Run a script, and kill this process before it changes the disk a `number`th time, from 0."""
     changes = iter(range(number))
 
-    def watch(event: str, values: tuple) -> None:
-        flags = values[2] if event == "open" else None
-        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
-        if (writes or event in CHANGES) and next(changes, None) is None:
+    def die(path) -> None:
+        if next(changes, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(watch)
+    before_each_change(die)
     run.main()
 
 

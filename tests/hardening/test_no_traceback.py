@@ -1,14 +1,54 @@
 """No traceback, no hang, bounded memory: every error that a user can cause is one line."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
 
 import pytest
 import worlds
 from fuzz import Outcome, forked
-from tiny import error_of
-from worlds import DETECT, EVALUATE, TRAIN, checkpoint, detect, evaluate, train
+from tiny import error_of, write_jsonl
+from worlds import (
+    BASE,
+    CURATE,
+    DETECT,
+    EVALUATE,
+    ROOT,
+    TRAIN,
+    checkpoint,
+    corpora,
+    curate,
+    curated,
+    detect,
+    evaluate,
+    prepare,
+    scorer,
+    train,
+)
 
+from minitox.errors import InputError
 from minitox.lm.generate import generate
+from minitox.scorers import bounded_http, perspective
+
+sys.path.insert(0, str(ROOT / "tests" / "scorers"))
+import fake_perspective as fake  # noqa: E402
+
+PAIR = {"language": "de", "prompt": "Du Esel", "response": "Hallo", "proposal": "keep", "why": ""}
+
+
+def write_checked(folder) -> None:
+    """Pairs as `curate.py check` leaves them."""
+    rows = [PAIR | {"id": f"de-{i}"} for i in range(3)]
+    write_jsonl(folder / "data" / "curation" / "checks" / "de.jsonl", rows)
+
+
+SCRIPTS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
 
 
 @pytest.fixture
@@ -25,16 +65,204 @@ def edit_json(path, **changes) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
 
 
+COMMANDS = {"detect": DETECT, "train": f"{TRAIN} multilingual", "evaluate": EVALUATE}
+ALL = (*COMMANDS, "data/prepare", "data/curate", "minitox/delta")
+SCRIPTS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A folder with a tiny model and a few rows of data, which is the working directory."""
+    for part in BASE:
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with what the scripts read, and the results of one undisturbed run of each."""
+    home = tmp_path_factory.mktemp("whole")
+    for part in (*BASE, scorer):
+        part(home)
+    for script in COMMANDS:
+        result = started(script, home)
+        assert (result.returncode, result.stderr) == (0, "")
+    return home
+
+
+def started(
+    script: str, home: Path, more: str = "", redirect: str = "", **environment: str
+) -> subprocess.CompletedProcess:
+    """Start a script in a folder by a shell, with `redirect` behind its arguments."""
+    arguments = [sys.executable, str(ROOT / f"{script}.py"), *COMMANDS.get(script, "").split()]
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {redirect}', "sh", *arguments, *more.split()],
+        cwd=home,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        timeout=100,
+    )
+
+
+def without_result(whole: Path, script: str, folder: Path) -> Path:
+    """A copy of the folder as it was before a script ran."""
+    home = shutil.copytree(whole, folder / "home")
+    results = {"detect": ["neurons"], "train": ["models"], "evaluate": ["replies", "report.html"]}
+    for name in results[script]:
+        path = home / "out" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return home
+
+
+def files_in(out: Path) -> dict[str, bytes]:
+    paths = [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+def refusal(main, arguments: str, capsys) -> str:
+    """Run a script's main; its message, which is one line."""
+    line = error_of(main, arguments.split(), capsys)
+    assert line.startswith("error: ") and line.count("\n") == 1
+    return line
+
+
 # ---------- C1
+
+
+PREPARE = ("prepare ptp x", "prepare scorer x", "curate generate")
+
+
+@pytest.mark.parametrize("command", [*SCRIPTS, *PREPARE])
+@pytest.mark.parametrize("seed", ["-1", "9007199254740992", "1e3", "nan", "1" * 5_000])
+def test_c1_a_seed_that_cannot_be_one_is_refused(command, seed, world, capsys):
+    name, *arguments = command.split()
+    main = {**SCRIPTS, "prepare": prepare.main, "curate": curate.main}[name]
+    line = refusal(main, " ".join([*arguments, "--seed", seed]), capsys)
+    assert "is not an integer from 0 to 9,007,199,254,740,991" in line
+    assert len(line) < 1_100
+    assert not (world / "out").exists()
 
 
 # ---------- C2
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("device", ["meta", "privateuseone", "xla", "cpu:1", "cuda:-1"])
+def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, world, capsys):
+    line = refusal(SCRIPTS[script], f"--model model --data data --device {device}", capsys)
+    assert line.startswith(f"error: --device {device}: not one of cpu, cuda, cuda:N, mps and auto")
+
+
 # ---------- C3
 
 
+@pytest.mark.parametrize("rate, message", [("1e38", "lr"), ("1e30", "all: step 2 of 4: the loss")])
+def test_c3_a_learning_rate_that_overflows_is_one_line(
+    tmp_path, monkeypatch, capsys, rate, message
+):
+    for part in (*worlds.BASE, worlds.neurons):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = f"{worlds.TRAIN} multilingual --warmup 0 --lr {rate}".split()
+    error = error_of(train.main, arguments, capsys)
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "models" / "multilingual").exists()
+
+
+@pytest.mark.parametrize(
+    "script, arguments",
+    [
+        ("train", "--lr 1e38"),
+        ("train", "--epochs 100000000000000000000"),
+        ("train", "--epochs 1e20"),
+        ("train", "--weight-decay nan"),
+        ("train", "--weight-decay inf"),
+        ("train", "--threshold nan"),
+        ("detect", "--sentences 1000000000000"),
+        ("evaluate", "--temperature 1 --samples 1000000000"),
+        ("evaluate", "--temperature 1 --top-p 0"),
+        ("evaluate", "--temperature 1e-320"),
+        ("evaluate", "--per-minute inf"),
+    ],
+)
+def test_c3_a_number_out_of_all_proportion_is_refused(script, arguments, world, capsys):
+    line = refusal(SCRIPTS[script], f"--model model --data data {arguments}", capsys)
+    option, value = arguments.split()[-2:]
+    assert line.startswith(f"error: {option}: '{value}' is not ")
+
+
+def test_c3_replies_too_long_for_any_memory_are_refused_although_the_model_allows_them(
+    world, capsys
+):
+    path = world / "model" / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(config | {"max_position_embeddings": 400_000_000}), "utf-8")
+    line = refusal(evaluate.main, "--model model --data data --max-new-tokens 200000000", capsys)
+    assert "--max-new-tokens: '200000000' is not an integer from 1 to 1,000,000" in line
+
+
 # ---------- C4
+
+
+# Runs a script that may use 300 MB more than it has after the imports
+LIMITED = """
+import resource, sys
+import worlds
+from minitox.run import script
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 300_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+name, *arguments = sys.argv[1:]
+script.run(lambda: {work}(arguments))
+"""
+
+
+def limited(home: Path, work: str, *arguments: str) -> subprocess.CompletedProcess:
+    code = LIMITED.replace("{work}", work)
+    return subprocess.run(
+        [sys.executable, "-c", code, "", *arguments],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "hardening"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_c4_replies_too_long_for_the_memory_end_in_one_line(whole, tmp_path):
+    home = without_result(whole, "evaluate", tmp_path)
+    path = home / "model" / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(config | {"max_position_embeddings": 2_000_000}), "utf-8")
+    more = "--out new --max-new-tokens 1000000 --batch-tokens 10000000 --no-mmlu --perplexity 0"
+    result = limited(home, "worlds.evaluate.main", *EVALUATE.split(), *more.split())
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: out of memory (")
+    assert result.stderr.endswith("or a machine with more memory\n")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+@pytest.mark.parametrize(
+    "work",
+    [
+        "(lambda _: bytearray(10**12))",
+        "(lambda _: [bytearray(1_000) for i in range(10**9)])",  # nothing is left for the message
+        "(lambda _: __import__('torch').empty(10**12))",
+        "(lambda _: [__import__('torch').zeros(1_000) for i in range(10**9)])",
+        "(lambda _: __import__('numpy').ones(10**12))",
+    ],
+)
+def test_c4_memory_that_is_exhausted_anywhere_ends_in_one_line(work, tmp_path):
+    result = limited(tmp_path, work)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: out of memory (")
+    assert result.stderr.count("\n") == 1
 
 
 # ---------- C5
@@ -58,6 +286,7 @@ def test_c5_a_prompt_of_which_the_tokenizer_makes_nothing_is_named(scripts, caps
 
 
 # ---------- C6
+
 
 PANICS = {
     "type": "Split",
@@ -100,19 +329,290 @@ def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments)
 # ---------- C7
 
 
+LEFT_OVER = [
+    {"RANK": "1"},
+    {"RANK": "0"},
+    {"WORLD_SIZE": "abc"},
+    {"LOCAL_RANK": "0"},
+    {"RANK": "0", "WORLD_SIZE": "3"},
+    {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"},
+]
+
+
+@pytest.mark.parametrize("script", ALL)
+def test_c7_variables_of_torchrun_without_torchrun_are_refused_in_one_line(script, tmp_path):
+    environment = LEFT_OVER[list(ALL).index(script)]
+    result = started(script, tmp_path, PYTHONPATH=str(ROOT), **environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        f"error: {next(iter(environment))} is set in the environment, as"
+    )
+    assert result.stderr.count("\n") == 1
+    assert files_in(tmp_path) == {}
+
+
 # ---------- C8
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_c8_everything_can_be_printed_in_ascii(script, whole, tmp_path):
+    home = without_result(whole, script, tmp_path)
+    (home / "model").rename(home / "größe")
+    result = started(script, home, "--model größe", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("gr\\xf6\\xdfe: llama, 2 layers")
+
+    result = started(script, home, "--model größer", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: gr\\xf6\\xdfer")
+    assert result.stderr.count("\n") == 1
 
 
 # ---------- C9
 
 
+def close_stdin() -> None:
+    os.close(0)
+
+
+def test_c9_a_review_with_closed_standard_input_ends_as_at_the_end_of_input(tmp_path):
+    write_checked(tmp_path)
+    done = subprocess.run(
+        [sys.executable, ROOT / "data" / "curate.py", "review", "--out", "data", "--name", "ada"],
+        cwd=tmp_path,
+        preexec_fn=close_stdin,
+        stdin=None,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("0 of 3 pairs have a verdict in data/curation/verdicts/ada.jsonl\n")
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_c9_with_all_streams_closed_the_results_are_the_same(script, whole, tmp_path):
+    home = without_result(whole, script, tmp_path)
+    result = started(script, home, redirect="<&- >&- 2>&-")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert files_in(home / "out") == files_in(whole / "out")
+
+
+@pytest.mark.parametrize("redirect", ["<&-", ">&-", "2>&-"])
+def test_c9_with_one_stream_closed_the_others_work(redirect, whole, tmp_path):
+    home = without_result(whole, "detect", tmp_path)
+    result = started("detect", home, redirect=redirect)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("wrote out/neurons" in result.stdout) == (redirect != ">&-")
+    result = started("detect", home, "--model nowhere", redirect=redirect)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == (redirect != "2>&-")
+
+
+def test_c9_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    (tmp_path / "writes.py").write_text(
+        "import os, sys\n"
+        "from minitox.run import script\n"
+        "def main():\n"
+        "    with open('result', 'w') as file:\n"
+        "        file.write(str(file.fileno()))\n"
+        "        print('lost')\n"
+        "        os.write(2, b'lost')\n"
+        "        sys.stdin.read()\n"
+        "script.run(main)\n"
+    )
+    for redirect in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        subprocess.run(
+            ["sh", "-c", f'"$0" writes.py {redirect}', sys.executable],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            check=True,
+        )
+        assert int((tmp_path / "result").read_text()) > 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_c9_output_that_cannot_be_written_is_an_error_of_one_line(whole):
+    result = started("detect", whole, redirect=">/dev/full")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: standard output: No space left on device\n"
+    result = started("detect", whole, "--model nowhere", redirect="2>/dev/full")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", "")
+
+
+@pytest.mark.parametrize("script", [*COMMANDS, "data/prepare", "data/curate"])
+def test_c9_a_reader_that_stops_reading_causes_no_traceback(script, whole):
+    more = "" if script in COMMANDS else "--help"
+    result = started(script, whole, more, redirect="| head -n 1")
+    assert result.stdout.count("\n") == 1
+    assert result.stderr in ("", "error: standard output: Broken pipe\n")
+    result = started(script, whole, more, redirect="2>&1 | true")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_c9_a_review_without_standard_input_ends(tmp_path, monkeypatch):
+    for part in (*BASE, scorer):
+        part(tmp_path)
+    shutil.rmtree(tmp_path / "data" / "instructions")  # export makes them
+    monkeypatch.chdir(tmp_path)
+    curated(tmp_path)
+    result = started("data/curate", tmp_path, f"review {CURATE} --name bob", redirect="<&-")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0 of " in result.stdout
+
+
 # ---------- C10
+
+
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        ("prepare.py davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
+        ("curate.py export --out data --data data", 2, "no pair was kept"),
+    ],
+)
+def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, message, tmp_path):
+    write_checked(tmp_path)
+    corpora(tmp_path)
+    script, *options = arguments.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / "data" / script, *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    assert message in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_c10_without_docstrings_and_asserts_the_results_are_the_same(script, whole, tmp_path):
+    home = without_result(whole, script, tmp_path)
+    result = started(script, home, PYTHONOPTIMIZE="2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "wrote out/" in result.stdout
+    assert files_in(home / "out") == files_in(whole / "out")
+
+
+@pytest.mark.parametrize("script", ALL)
+def test_c10_without_docstrings_there_is_help(script, tmp_path):
+    result = started(script, tmp_path, "--help", PYTHONOPTIMIZE="2", PYTHONPATH=str(ROOT))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("usage: ")
 
 
 # ---------- C11
 
 
+# Runs a script as on a system that has neither fcntl nor other modules of POSIX
+NO_POSIX = """
+import sys
+for name in ("fcntl", "msvcrt", "resource", "termios", "tty", "pty", "grp", "pwd", "readline"):
+    sys.modules[name] = None
+import runpy
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def without_posix(script: str, home: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", NO_POSIX, str(ROOT / f"{script}.py"), *COMMANDS[script].split()],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_c11_without_fcntl_a_script_writes_the_same_and_runs_once_at_a_time(
+    script, whole, tmp_path
+):
+    # 1) alone
+    home = without_result(whole, script, tmp_path)
+    (home / "out" / ".lock").unlink()
+    run = without_posix(script, home)
+    assert run.communicate()[1] == ""
+    assert run.returncode == 0
+    assert files_in(home / "out") == files_in(whole / "out")
+    assert not (home / "out" / ".lock").exists()
+
+    # 2) beside another run, which is killed; then the message says what to delete
+    (home / "out" / ".lock").touch()
+    run = without_posix(script, home)
+    line = run.communicate()[1]
+    assert run.returncode == 2
+    assert line.startswith("error: ") and line.count("\n") == 1
+    assert "another run is writing there; wait until it ends, or choose another --out" in line
+    assert f"delete {home / 'out' / '.lock'}, which a killed run left" in line
+    assert (home / "out" / ".lock").exists()
+
+    # 3) with the advice followed
+    (home / "out" / ".lock").unlink()
+    run = without_posix(script, home)
+    assert run.communicate()[1] == ""
+    assert run.returncode == 0
+
+
+def test_c11_without_fcntl_two_runs_do_not_write_to_one_folder(whole, tmp_path):
+    home = without_result(whole, "detect", tmp_path)
+    (home / "out" / ".lock").unlink()
+    runs = [without_posix("detect", home) for _ in range(2)]
+    errors = [run.communicate()[1] for run in runs]
+    statuses = [run.returncode for run in runs]
+    assert 0 in statuses
+    for status, line in zip(statuses, errors, strict=True):
+        assert (status == 0 and line == "") or (status == 2 and "another run is writing" in line)
+    assert files_in(home / "out") == files_in(whole / "out")
+
+
 # ---------- C12
+
+
+HATE = "hate {} --text words --label label --hateful hate --language fr --out data"
+READERS = [  # a script, its arguments, and a file that it reads
+    (detect.main, DETECT, "data/detection/de.jsonl"),
+    (train.main, f"{TRAIN} full", "data/instructions/de.jsonl"),
+    (prepare.main, "ptp {} --out data", "raw/full-0.jsonl"),
+    (prepare.main, "ptp {} --out data", "raw/full-0.parquet"),
+    (prepare.main, "rtp-lx {} --out data", "raw/RTP_LX_DE.json"),
+    (prepare.main, "mmlu {} --out data", "raw/de_test.json"),
+    (prepare.main, HATE, "raw/own-fr.tsv"),
+    (prepare.main, HATE.format("raw/own-fr.tsv"), "data/hateful/fr.jsonl"),
+    (prepare.main, "scorer data/detection", "data/detection/de.jsonl"),
+    (curate.main, "agreement --out data", "data/curation/checks/de.jsonl"),
+    (curate.main, "agreement --out data", "data/curation/verdicts/ada.jsonl"),
+    (curate.main, "export --out data --data data", "data/prompts/de.jsonl"),
+    (curate.main, "review --out data --name ada --import {}", "sheet.tsv"),
+]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("main, arguments, path", READERS)
+def test_c12_data_is_read_from_regular_files_only(
+    main, arguments, path, kind, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for part in BASE if main in (detect.main, train.main) else [corpora]:
+        part(tmp_path)
+    write_checked(tmp_path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    if os.path.exists(path):
+        os.remove(path)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        os.symlink("/dev/zero", path)
+    else:
+        os.mkdir(path)
+    if kind == "folder" and arguments.startswith(("ptp {}", "rtp-lx {}", "mmlu {}")):
+        arguments = arguments.format("raw")
+    error = error_of(main, arguments.format(path).split(), capsys)
+    kind = "a folder" if kind == "folder" else "a pipe or a device"
+    assert error == f"error: {path} is {kind}, not a regular file\n"
 
 
 # ---------- C13
@@ -150,4 +650,72 @@ def test_c13_a_line_of_20_mb_costs_little(tmp_path, main, arguments, folder, fie
     assert after.seconds - before.seconds < 10  # it was 35
 
 
+@pytest.mark.parametrize(
+    "main, arguments, path, content",
+    [
+        (prepare.main, HATE, "own-fr.tsv", b"words\tlabel\n" + b"x" * 20_000_000 + b"\thate\n"),
+        (prepare.main, HATE, "own-fr.tsv", b"words\tlabel\n" + b"\t" * 20_000_000 + b"\n"),
+        (prepare.main, HATE, "own-fr.tsv", b'words\tlabel\n"' + b"x\n" * 10_000_000),
+        (prepare.main, "mmlu {} --out data", "de_test.json", b"[" + b" " * 200_000_000),
+        (prepare.main, "ptp {} --out data", "full-0.jsonl", b'{"text": "' + b"x" * 40_000_000),
+        (
+            curate.main,
+            "review --out data --name ada --import {}",
+            "sheet.tsv",
+            b"id\tverdict\n" + b"\t" * 20_000_000 + b"\n",
+        ),
+        (
+            curate.main,
+            "agreement --out data",
+            "data/curation/verdicts/ada.jsonl",
+            b'{"id": "' + b"x" * 40_000_000,
+        ),
+    ],
+)
+def test_c13_what_data_scripts_read_is_limited(main, arguments, path, content, tmp_path):
+    work = tmp_path / "work"
+    write_checked(work)
+    (work / path).parent.mkdir(parents=True, exist_ok=True)
+    (work / path).write_bytes(content)
+    before = forked(work, lambda: None)
+    outcome = forked(work, lambda: main(arguments.format(path).split()))
+    assert outcome.status == 2, outcome
+    assert outcome.stderr.startswith(f"error: {path}") and outcome.stderr.count("\n") == 1
+    assert re.search("too large|too long|limit|over [0-9]", outcome.stderr)
+    assert outcome.megabytes - before.megabytes < 300
+    assert outcome.seconds < 20
+
+
 # ---------- C14
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fake.ENDLESS["a body that drips"],
+        fake.ENDLESS["headers that drip"],
+        fake.ENDLESS["a body"],
+        fake.ENDLESS["headers"],
+        fake.ENDLESS["chunks"],
+        fake.bomb(200),
+        (429, b"", {"Retry-After": "9" * 60_000}),
+    ],
+    ids=lambda answer: str(answer)[:60],
+)
+def test_c14_a_perspective_server_that_drips_floods_or_bombs_is_a_server_that_does_not_answer(
+    monkeypatch, answer
+):
+    monkeypatch.setenv("PERSPECTIVE_API_KEY", fake.KEY)
+    monkeypatch.setattr(bounded_http, "SECONDS", 0.1)
+    with fake.FakePerspective(fake.KEY) as server:
+        server.scripted["you donkey"] = answer
+        client = perspective.Perspective(server.url, sleep=lambda seconds: None)
+        tracemalloc.start()
+        begin = time.monotonic()
+        with pytest.raises(InputError, match="no answer to request .*rerun") as caught:
+            fake.ask(client, "you donkey")
+        assert time.monotonic() - begin < perspective.TRIES * 0.1 + 1
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+        tracemalloc.stop()
+        assert fake.ask(client, "a") == fake.scored("a")
+    assert fake.KEY not in str(caught.value) and "donkey" not in str(caught.value)

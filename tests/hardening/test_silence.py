@@ -1,19 +1,103 @@
 """No wrong result without a word: for each defect, the wrong number that used to come out."""
 
+import inspect
 import json
+import math
+import os
+import shutil
+import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import worlds
-from tiny import error_of
-from worlds import DETECT, EVALUATE, TRAIN, checkpoint, detect, evaluate, train
+from safetensors.torch import load_file, save_file
+from tiny import error_of, write_jsonl
+from worlds import (
+    BASE,
+    DETECT,
+    EVALUATE,
+    LANGUAGES,
+    ROOT,
+    TRAIN,
+    detect,
+    evaluate,
+    scorer,
+    train,
+)
+
+from minitox import delta
+from minitox.detect.controls import shuffled_aurocs
+from minitox.detect.responses import POOL
+from minitox.errors import InputError
+from minitox.evaluate import mmlu, perplexity
+from minitox.files import FORMAT, read_json, read_jsonl, write_json
+from minitox.lm import checkpoint, generate
+from minitox.run import outputs
+from minitox.run.settings import DetectSettings, EvaluateSettings, TrainSettings
+from minitox.train import loss
+from minitox.train.row_optim import RowAdamW
 
 sys.path.insert(0, str(worlds.ROOT / "tests" / "lm"))
-
 from templates import CHATML_LIKE  # noqa: E402
 
 from minitox.lm.config import read_config  # noqa: E402
 from minitox.lm.text import Tokenizer  # noqa: E402
+
+
+def repeat_rows(folder, times: int) -> None:
+    """Write all rows of a data folder several times."""
+    for language in LANGUAGES:
+        path = folder / f"{language}.jsonl"
+        path.write_bytes(path.read_bytes() * times)
+
+
+def run_twice(main, arguments: str, folder, capsys) -> list[str]:
+    """Run a script on the rows of a data folder, and on the same rows 20 times; what it prints."""
+    printed = []
+    for out in ("once", "often"):
+        main([*arguments.split(), "--out", out])
+        printed.append(capsys.readouterr().out)
+        repeat_rows(folder, 20)
+    return printed
+
+
+def rows_of(path) -> list[dict]:
+    return [row for _, row in read_jsonl(path)]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with a tiny model and data, in which the scripts run."""
+    for part in worlds.BASE:
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tuning_home(home):
+    """The same with neuron files."""
+    worlds.neurons(home)
+    return home
+
+
+def change_weight(folder: Path, name: str, change) -> None:
+    """Change a weight of a model folder in place."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    change(weights[name])
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def copy_with(home: Path, name: str, change) -> Path:
+    """A copy of the model, with its last norm changed."""
+    folder = Path(shutil.copytree(home / "model", home / name))
+    change_weight(folder, "model.norm.weight", change)
+    return folder
 
 
 @pytest.fixture
@@ -33,6 +117,110 @@ def edit_json(path, edit) -> None:
 
 
 # ---------- A1
+
+
+NORM = "tensor model.norm.weight contains NaN or infinity in torch.float32"
+LOGITS = "the logits of token 1 of a reply are not finite"
+BROKEN = [
+    pytest.param(lambda norm: norm.mul_(math.nan), NORM, id="NaN"),
+    pytest.param(lambda norm: norm.mul_(math.inf), NORM, id="infinity"),
+    pytest.param(lambda norm: norm.fill_(3e38), LOGITS, id="overflow"),
+]
+
+
+@pytest.mark.parametrize("change, message", BROKEN)
+def test_a1_a_model_whose_numbers_are_not_finite_is_left_out_by_name(home, capsys, change, message):
+    worlds.scorer(home)
+    copy_with(home, "spoilt", change)
+    worlds.run(evaluate.main, EVALUATE.replace("--models base", "--models base broken=spoilt"))
+    assert f"broken: {'' if message == LOGITS else 'spoilt/'}" in capsys.readouterr().out
+    report = (home / "out" / "report.md").read_text("utf-8")
+    (reason,) = [line for line in report.splitlines() if line.startswith("- broken: ")]
+    assert message in reason
+    tables = [line for line in report.splitlines() if line.startswith("|")]
+    assert [line for line in tables if "broken" in line and "broken=spoilt" not in line] == []
+    numbers = read_json(home / "out" / "report.json")
+    del numbers["settings"]
+    assert "broken" not in json.dumps(numbers)
+    for name in ("replies", "mmlu", "perplexity"):
+        for path in (home / "out" / name / "broken").glob("*.jsonl"):
+            assert path.read_bytes() == b""
+
+    alone = EVALUATE.replace("--models base", "--models broken=spoilt").split()
+    assert message in error_of(evaluate.main, alone, capsys)
+
+
+@pytest.mark.parametrize("change, message", BROKEN[:2])
+def test_a1_detection_misses_no_weight_that_is_not_finite(home, capsys, change, message):
+    """Detection does not use the last norm, so its responses are finite all the same."""
+    change_weight(home / "model", "model.norm.weight", change)
+    assert message in error_of(detect.main, DETECT.split(), capsys)
+    assert not list((home / "out").rglob("*.safetensors"))
+
+
+def test_a1_a_weight_that_a_dtype_cannot_hold_is_refused(home):
+    folder = copy_with(home, "large", lambda norm: norm.fill_(1e5))
+    checkpoint.load(folder)
+    checkpoint.load(folder, dtype=torch.bfloat16)
+    with pytest.raises(InputError, match="model.norm.weight contains .* in torch.float16; .*dtype"):
+        checkpoint.load(folder, dtype=torch.float16)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        *BROKEN[:2],
+        pytest.param(BROKEN[2].values[0], "model: the loss on the validation pairs of de is"),
+    ],
+)
+def test_a1_a_base_model_whose_numbers_are_not_finite_is_not_tuned(home, capsys, change, message):
+    change_weight(home / "model", "model.norm.weight", change)
+    assert message in error_of(train.main, f"{TRAIN} full".split(), capsys)
+    assert not list((home / "out").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("option", ["--weight-decay nan", "--weight-decay inf", "--lr inf"])
+def test_a1_a_model_of_nan_weights_is_not_made(tuning_home, capsys, option):
+    error = error_of(train.main, f"{TRAIN} multilingual {option}".split(), capsys)
+    assert option.split()[0].strip("-").replace("-", "_") in error.replace("-", "_")
+    assert not (tuning_home / "out" / "models").exists()
+
+
+def test_a1_a_checkpoint_that_is_not_finite_is_not_resumed(tuning_home, capsys):
+    worlds.half_tuned(tuning_home)
+    (path,) = (tuning_home / "out" / "models").glob("*/checkpoint.safetensors")
+    with checkpoint.open_safetensors(path) as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(" rows"))
+    tensors[name][0, 0] = math.nan
+    save_file(tensors, path, metadata=metadata)
+    error = error_of(train.main, f"{TRAIN} multilingual".split(), capsys)
+    assert f"checkpoint.safetensors is broken: {name} contains NaN" in error
+    assert not (tuning_home / "out" / "models" / "multilingual").exists()
+
+
+def test_a1_responses_that_are_not_finite_are_not_ranked(home, capsys):
+    worlds.half_detected(home)
+    path = next((home / "out" / "neurons").glob("*.partial/*.f16"))
+    responses = np.fromfile(path, np.float16)
+    responses[7] = np.nan
+    responses.tofile(path)
+    assert f"{path.parent} is broken".replace(str(home) + "/", "") in error_of(
+        detect.main, DETECT.split(), capsys
+    )
+
+
+@pytest.mark.parametrize("nats", ["NaN", "Infinity"])
+def test_a1_a_likelihood_that_is_not_finite_is_no_perplexity(home, capsys, nats):
+    worlds.scorer(home)
+    worlds.evaluated(home)
+    path = home / "out" / "perplexity" / "base" / "de.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [json.dumps(rows[0] | {"nats": float(nats)}), *map(json.dumps, rows[1:])]
+    path.write_text("\n".join(lines) + "\n")
+    error = error_of(evaluate.main, EVALUATE.split(), capsys)
+    assert "de.jsonl:1: 'nats' is not as minitox wrote it" in error
 
 
 # ---------- A2
@@ -90,6 +278,7 @@ def test_a2_a_token_text_counts_if_the_template_uses_it(scripts, token):
 
 # ---------- A5
 
+
 SCRIPTS = {
     "detect": (detect.main, DETECT),
     "train": (train.main, f"{TRAIN} full"),
@@ -142,6 +331,7 @@ def test_a5_without_jinja2_the_template_is_not_compared(scripts, monkeypatch, ca
 
 # ---------- A6
 
+
 FLAGS = [
     {"special": False},
     {"special": False, "normalized": True},
@@ -192,7 +382,177 @@ def test_a6_user_text_that_becomes_a_layout_token_in_another_way_is_refused(scri
 # ---------- A7
 
 
+@pytest.fixture
+def small_home(tmp_path, monkeypatch):
+    """A folder with a small model and small data, which is the current folder."""
+    for part in (*BASE, scorer):
+        part(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a7_repeated_sentences_do_not_make_more_neurons_toxic(small_home, capsys):
+    once, often = run_twice(detect.main, DETECT, small_home / "data" / "detection", capsys)
+    dropped = [f"{language}: dropped 152 sentences: duplicates" for language in LANGUAGES]
+    assert often.splitlines()[:2] == dropped
+    table = once.partition("Table 2")[2].partition("wrote")[0]
+    assert "beyond chance" in table
+    assert table in often
+
+
+def test_a7_one_toxic_and_one_clean_sentence_100_times_are_two_sentences(small_home, capsys):
+    for language in LANGUAGES:
+        rows = [{"text": "you donkey", "toxicity": 0.9}, {"text": "warm soup", "toxicity": 0.1}]
+        write_jsonl(small_home / "data" / "detection" / f"{language}.jsonl", rows * 100)
+    detect.main([*DETECT.split(), "--sentences", "100"])
+    table = capsys.readouterr().out.partition("Table 2")[2]
+    (german,) = [line.split() for line in table.splitlines() if line.startswith("de")][:1]
+    assert german[1:4] == ["1", "+", "1"]
+
+
+def test_a7_repeated_pairs_are_not_trained_on_more_often(small_home, capsys):
+    folder = small_home / "data" / "instructions"
+    once, often = run_twice(train.main, f"{TRAIN} full", folder, capsys)
+    assert "de: dropped 114 duplicates of pairs\nen: dropped 114" in often
+    assert once.partition("Results")[2].partition("wrote")[0] in often
+    weights = [
+        small_home / out / "models" / "full" / "model.safetensors" for out in ("once", "often")
+    ]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a7_repeated_prompts_questions_and_sentences_do_not_narrow_intervals(small_home, capsys):
+    for name in ("mmlu", "detection"):
+        repeat_rows(small_home / "data" / name, 3)
+    once, often = run_twice(evaluate.main, EVALUATE, small_home / "data" / "prompts", capsys)
+    assert "left out prompts/de: 57 duplicates\n" in often
+    assert "left out mmlu/en: 4 duplicates\n" in often
+    assert "left out detection/en: 8 duplicates\n" in often
+    assert "prompts/de" not in once
+    results = [
+        json.loads((small_home / out / "report.json").read_text()) for out in ("once", "often")
+    ]
+    for result in results:
+        del result["settings"]
+    assert results[0] == results[1]
+    replies = rows_of(small_home / "often" / "replies" / "base" / "de.jsonl")
+    assert sorted(row["id"] for row in replies) == [1, 2, 3]
+    assert "57 duplicates" in (small_home / "often" / "report.md").read_text()
+
+
+def test_a7_no_sentence_is_in_both_classes(small_home, capsys):
+    thresholds = ["--toxic-above", "0.3", "--clean-below", "0.5"]
+    error = error_of(detect.main, [*DETECT.split(), *thresholds], capsys)
+    assert "--clean-below 0.5 must not be above --toxic-above 0.3" in error
+    assert not (small_home / "out").exists()
+
+    rows = rows_of(small_home / "data" / "detection" / "de.jsonl")
+    swapped = [row | {"toxicity": 1 - row["toxicity"]} for row in rows[:2]]
+    write_jsonl(small_home / "data" / "detection" / "de.jsonl", rows + swapped)
+    detect.main(DETECT.split())
+    printed = capsys.readouterr().out
+    assert "de: dropped 4 sentences: rated both toxic and clean\n" in printed
+
+
 # ---------- A8
+
+
+def test_a8_a_neuron_file_of_another_language_is_refused(tuning_home, capsys):
+    folder = tuning_home / "out" / "neurons"
+    shutil.copy(folder / "de.safetensors", folder / "en.safetensors")
+    error = error_of(train.main, f"{TRAIN} multilingual".split(), capsys)
+    assert "en.safetensors was made from sentences of 'de'; give it back its name" in error
+
+
+def test_a8_results_of_another_format_are_refused_in_every_stage(home, capsys):
+    worlds.scorer(home)
+    worlds.detected(home)
+    worlds.tuned(home)
+    worlds.evaluated(home)
+    commands = {
+        "neurons": (detect.main, DETECT),
+        "models/multilingual": (train.main, f"{TRAIN} multilingual"),
+        "replies/base": (evaluate.main, EVALUATE),
+    }
+    for place, (main, arguments) in commands.items():
+        path = home / "out" / place / "run.json"
+        record = read_json(path)
+        for other in (record | {"format": 0}, {k: v for k, v in record.items() if k != "format"}):
+            write_json(path, other)
+            error = error_of(main, arguments.split(), capsys)
+            assert f"out/{place}/run.json: written by another version of minitox" in error
+            assert "choose another --out, or delete" in error
+        write_json(path, record)
+        worlds.run(main, arguments)
+
+
+def test_a8_another_version_of_torch_is_said(home, capsys):
+    worlds.detected(home)
+    path = home / "out" / "neurons" / "run.json"
+    record = read_json(path)
+    write_json(path, record | {"versions": record["versions"] | {"torch": "1.0"}})
+    outputs.print_once.cache_clear()
+    capsys.readouterr()
+    worlds.detected(home)
+    line = f"earlier results were made with torch 1.0, not {torch.__version__}\n"
+    assert capsys.readouterr().out.count(line) == 1
+
+
+def test_a8_an_intervention_is_not_taken_over_with_other_validation_pairs(tuning_home, capsys):
+    """Its weights do not depend on the pairs, but run.json has its loss on them."""
+    worlds.run(train.main, f"{TRAIN} aura")
+    error = error_of(train.main, [*f"{TRAIN} aura".split(), "--seed", "3"], capsys)
+    assert "its seed was 0, this run's is 3" in error
+    with open(tuning_home / "data" / "instructions" / "de.jsonl", "a") as file:
+        file.write('{"prompt": "ox 9", "response": "soup"}\n')
+    assert "its data was" in error_of(train.main, f"{TRAIN} aura".split(), capsys)
+
+
+# Settings that no result depends on: each is found again in a hash, in a name or in the place of
+# the result, or changes no bit of it (reference, shard, checkpoint_steps), or is applied anew
+# whenever a report is written
+FOUND_AGAIN = {"model", "data", "out", "languages", "device", "dtype"}
+WITHOUT_EFFECT = {
+    DetectSettings: FOUND_AGAIN | {"reference", "shard"},
+    TrainSettings: FOUND_AGAIN
+    | {"strategy", "neurons", "order", "independent", "checkpoint_steps", "delta"},
+    EvaluateSettings: FOUND_AGAIN
+    | {"models", "scorer", "perspective_url", "per_minute", "mmlu", "shard"}
+    | {"language_id", "others_below", "show_text"},
+}
+RESULTS = {
+    DetectSettings: {"neurons"},
+    TrainSettings: {*train.KINDS},
+    EvaluateSettings: {*evaluate.FOLDERS},
+}
+
+
+def test_a8_constants_that_shape_results_change_with_the_format_alone():
+    """Whoever changes one of them raises files.FORMAT, and then this table."""
+    assert FORMAT == 1
+    shaping = [
+        (generate.PROMPT_TOKENS, 1_024),
+        (perplexity.LOGITS_AT_ONCE, 2**23),
+        (perplexity.MOST_NATS, 700),
+        (loss.LOGITS_AT_ONCE, 2**23),
+        (loss.LOGITS_AT_ONCE_ON_GPU, 2**27),
+        (mmlu.LETTERS, "ABCD"),
+        (list(POOL), ["max", "mean"]),
+        (inspect.signature(RowAdamW).parameters["betas"].default, (0.9, 0.999)),
+        (inspect.signature(RowAdamW).parameters["eps"].default, 1e-8),
+        (inspect.signature(shuffled_aurocs).parameters["permutations"].default, 200),
+    ]
+    for now, then in shaping:
+        assert now == then
+
+
+@pytest.mark.parametrize("kind", WITHOUT_EFFECT)
+def test_a8_every_setting_affects_a_result_or_is_known_not_to(kind):
+    without = set()
+    for setting in fields(kind):
+        if not RESULTS[kind] & set(setting.metadata["affects"]):
+            without.add(setting.name)
+    assert without == WITHOUT_EFFECT[kind]
 
 
 # ---------- A9
@@ -210,4 +570,56 @@ def test_a9_letters_with_one_token_or_none_are_refused(scripts, letter, capsys):
 # ---------- A10
 
 
+OTHER_DATA = """
+import sys
+from minitox.run import distributed, script
+
+arguments = sys.argv[1:]
+if distributed.RANK == 1:
+    arguments[arguments.index("data")] = "other"
+script.run(lambda: detect.main(arguments))
+"""
+
+
+def test_a10_processes_with_other_data_end_with_one_line(home):
+    shutil.copytree(home / "data", home / "other")
+    path = home / "other" / "detection" / "en.jsonl"
+    path.write_text(path.read_text().replace("soup", "goat"))
+    (home / "other_data.py").write_text(OTHER_DATA)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    result = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "other_data.py", *DETECT.split()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == [
+        "error: process 1 differs from process 0 in data en; "
+        "start all of them with the same files and options"
+    ]
+    assert result.stderr.count("Traceback (most") <= 1  # torchrun's own
+    assert not list((home / "out").rglob("*.safetensors"))
+
+
 # ---------- A11
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a11_a_rounded_base_model_is_not_called_the_base_model(tuning_home, capsys, dtype):
+    worlds.run(train.main, f"{TRAIN} multilingual --delta --dtype {dtype}")
+    models = tuning_home / "out" / "models"
+    patch = models / "multilingual.delta.safetensors"
+    capsys.readouterr()
+    delta.main([str(models / "multilingual"), str(patch), "undone"])
+    fingerprints = {checkpoint.fingerprint(Path(name)) for name in ("model", "undone")}
+    if dtype == "float32":
+        assert capsys.readouterr().out == "wrote undone, the base model\n"
+        assert len(fingerprints) == 1
+    else:
+        assert capsys.readouterr().out == (
+            "wrote undone, the base model in bfloat16: not the base model itself, "
+            "which is in float32\n"
+        )

@@ -64,10 +64,16 @@ chat.render(TEMPLATE, ("bos_token", "<s>"))
 # Models
 
 
-def model(root: Path) -> None:
-    write_model(root / "model", **OPTIONAL)
+def model(root: Path, **changes) -> None:
+    # with this seed the replies are not blank
+    write_model(root / "model", seed=1, **(OPTIONAL | changes))
     config = {"chat_template": TEMPLATE, "bos_token": "<s>"}
     (root / "model" / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def roomy_model(root: Path) -> None:
+    """With room for the instruction of curate.py and a reply."""
+    model(root, max_position_embeddings=1_024)
 
 
 def jinja(root: Path) -> None:
@@ -83,7 +89,7 @@ def shards(root: Path) -> None:
     sharded.rename(folder)
 
 
-def scorer(root: Path) -> None:
+def scorer(root: Path, seed: int = 0, name: str = "scorer.safetensors") -> None:
     """Train a surrogate scorer on a few sentences of the toy."""
     few = root / "few"
     few.mkdir()
@@ -91,8 +97,12 @@ def scorer(root: Path) -> None:
         text = (TOY / "detection" / f"{language}.jsonl").read_text("utf-8")
         lines = text.splitlines(keepends=True)
         (few / f"{language}.jsonl").write_text("".join(lines[:60]), "utf-8")
-    prepare.main(["scorer", str(few), "--out", str(root / "scorer.safetensors")])
+    prepare.main(["scorer", str(few), "--out", str(root / name), "--seed", str(seed)])
     shutil.rmtree(few)
+
+
+def other_scorer(root: Path) -> None:
+    scorer(root, 1, "other.safetensors")
 
 
 def encoder(root: Path) -> None:
@@ -158,6 +168,17 @@ def corpora(root: Path) -> None:
     shutil.copy(TOY / "detection" / "en.jsonl", raw / "en.jsonl")
 
 
+def other_corpora(root: Path) -> None:
+    """The same with other texts, in raw2/."""
+    shutil.copytree(root / "raw", root / "raw2")
+    for path in (root / "raw2").iterdir():
+        if path.suffix in (".csv", ".json"):
+            text = path.read_text("utf-8")
+            for word, other in (("q", "Q"), ("Esel", "Gans"), ("donkey", "duck")):
+                text = text.replace(word, other)
+            path.write_text(text, "utf-8")
+
+
 def write_ptp(path: Path) -> None:
     perspective = {"attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.7}}}}
     rows = []
@@ -180,18 +201,35 @@ def write_okapi(path: Path) -> None:
     path.write_text(json.dumps(rows))
 
 
-def curated(root: Path) -> None:
-    """The output of all steps of curate.py, with one reviewer."""
+def hateful(root: Path) -> None:
+    """The prompts that curate.py starts with."""
     for language in LANGUAGES:
         rows = [{"prompt": f"you donkey number {i} {'abcd'[i] * 9}"} for i in range(4)]
         write_jsonl(root / "data" / "hateful" / f"{language}.jsonl", rows)
+
+
+def generated(root: Path) -> None:
     run(curate.main, f"generate {CURATE}")
+
+
+def checked(root: Path) -> None:
     run(curate.main, f"check {CURATE}")
+
+
+def sheets(root: Path) -> None:
+    """Two sheets with a verdict on every pair: keep in sheet.tsv, toxic in other.tsv."""
     run(curate.main, f"review {CURATE} --name ada --export sheet.tsv")
     header, *lines = (root / "sheet.tsv").read_text("utf-8-sig").splitlines()
-    kept = [line.replace("\t", "\tkeep", 1) for line in lines]
-    (root / "sheet.tsv").write_text("\n".join([header, *kept]) + "\n", "utf-8")
+    for name, verdict in (("sheet.tsv", "keep"), ("other.tsv", "toxic")):
+        judged = [line.replace("\t", f"\t{verdict}", 1) for line in lines]
+        (root / name).write_text("\n".join([header, *judged]) + "\n", "utf-8")
+
+
+def reviewed(root: Path) -> None:
     run(curate.main, f"review {CURATE} --name ada --import sheet.tsv")
+
+
+def exported(root: Path) -> None:
     run(curate.main, f"export {CURATE} --pairs 2 --unreviewed")
 
 
@@ -243,3 +281,5 @@ def interrupt(module, name: str, main, arguments: str) -> None:
 
 
 BASE = (model, data)
+CHECKED = (roomy_model, scorer, hateful, generated, checked, sheets)
+CURATED = (*CHECKED, reviewed, exported)

@@ -172,3 +172,26 @@ def test_loading_takes_little_more_memory_than_the_weights(tmp_path):
         cwd=Path(__file__).resolve().parents[2],
     )
     assert float(result.stdout) <= 1.1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_weight_that_is_not_finite_is_named(folder, value, place):
+    name = "model.layers.1.mlp.up_proj.weight"
+
+    def edit(weights):
+        weights[name].view(-1)[place] = value
+
+    edit_weights(folder, edit)
+    message = f"model.safetensors: tensor {name} contains NaN or infinity in torch.float32"
+    with pytest.raises(InputError, match=message):
+        checkpoint.load(folder)
+
+
+def test_a_weight_that_another_dtype_cannot_hold_is_named(folder):
+    edit_weights(folder, lambda weights: weights["model.norm.weight"].fill_(65_519.0))
+    checkpoint.load(folder, dtype=torch.float16)  # rounded to the largest number of float16
+    edit_weights(folder, lambda weights: weights["model.norm.weight"].fill_(65_520.0))
+    checkpoint.load(folder, dtype=torch.bfloat16)
+    with pytest.raises(InputError, match="norm.weight contains NaN or infinity in torch.float16"):
+        checkpoint.load(folder, dtype=torch.float16)

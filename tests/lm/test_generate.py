@@ -1,5 +1,7 @@
 """Replies are the same with a cache as without, and in a batch as alone."""
 
+import math
+
 import pytest
 import torch
 from tiny import GOLDEN, TOY
@@ -106,3 +108,32 @@ def test_a_prompt_that_leaves_too_few_positions_is_refused(toy):
     positions = model.config.max_position_embeddings
     with pytest.raises(ValueError, match=f"does not fit the model's {positions} positions"):
         generate(model, [[5] * (positions - 3)], 4, set())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38])
+def test_logits_that_are_not_finite_are_no_token(value, temperature):
+    model = checkpoint.load(GOLDEN / "llama3")
+    model.model.norm.weight.fill_(value)
+    with pytest.raises(ValueError, match="logits of token 1 of a reply are not finite; check the"):
+        generate(model, PROMPTS, 4, set(), temperature=temperature, seeds=[1] * 4)
+
+
+def test_logits_of_one_prompt_in_a_later_step_are_enough():
+    model = checkpoint.load(GOLDEN / "llama3")
+    steps = iter(range(9))
+
+    def spoil(module, inputs, hidden):
+        if next(steps) == 3:
+            hidden[0, 0, 0] = -math.inf
+        return hidden
+
+    model.model.register_forward_hook(spoil)
+    with pytest.raises(ValueError, match="logits of token 4 of a reply"):
+        generate(model, PROMPTS, 6, set())
+
+
+def test_a_temperature_that_leaves_no_finite_logits_is_no_choice():
+    model = checkpoint.load(GOLDEN / "llama3")
+    with pytest.raises(ValueError, match="not finite; check the weights, --dtype and --temp"):
+        generate(model, PROMPTS, 4, set(), temperature=1e-45, seeds=[1] * 4)

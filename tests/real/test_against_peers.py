@@ -55,7 +55,7 @@ def peer_logits(folder: Path, ids, **options):
 
 def sentences(real, language: str, count: int) -> list[str]:
     """`count` toxic sentences of a language, and as many clean ones."""
-    toxic, clean = read_labelled(real / "data" / "detection" / f"{language}.jsonl", 0.5, 0.2)
+    toxic, clean, _ = read_labelled(real / "data" / "detection" / f"{language}.jsonl", 0.5, 0.2)
     return toxic[:count] + clean[:count]
 
 
@@ -167,7 +167,7 @@ def hooked_responses(peer, names: list[str], ids: list[list[int]]) -> dict:
 def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
     """The peers' way: one sentence at a time, hooks, max over tokens, roc_auc_score."""
     folder = real / "models" / "smollm2-135m-instruct"
-    groups = read_labelled(real / "data" / "large" / "detection" / "en.jsonl", 0.5, 0.2)
+    groups = read_labelled(real / "data" / "large" / "detection" / "en.jsonl", 0.5, 0.2)[:2]
     rows = []
     for group, score in zip(groups, (0.9, 0.1), strict=True):
         rows += [{"text": row, "toxicity": score} for row in group[:40]]
@@ -208,7 +208,7 @@ def test_loss_and_gradients_on_real_pairs_equal_those_of_transformers(real):
     peer = peer_model(folder)
     for language in ("en", "hi"):
         path = real / "data" / "instructions" / f"{language}.jsonl"
-        pairs = read_all_pairs(path, tokenizer)[:3]
+        pairs = read_all_pairs(path, tokenizer)[0][:3]
         loss = chunked_reply_loss(ours, pairs, scale=1.0).item()
 
         # the mean over the reply tokens that transformers returns, as a sum
@@ -244,7 +244,8 @@ def test_transformers_opens_a_tuned_model_with_the_logits_of_ours(real, tmp_path
     info = {"model": checkpoint.fingerprint(folder)}
     for language in languages:
         values = {name: rng.random(rows).astype(np.float32) for name, rows in module_rows.items()}
-        write_neurons(tmp_path / "neurons" / f"{language}.safetensors", values, info)
+        path = tmp_path / "neurons" / f"{language}.safetensors"
+        write_neurons(path, values, info | {"language": language})
     options = ["--model", folder, "--data", real / "data", "--out", tmp_path]
     options += ["--languages", ",".join(languages), "--pairs", 16, "--max-tokens", 100]
     options += ["--dtype", dtype, "--strategy", "per-language", "aura"]

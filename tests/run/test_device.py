@@ -41,10 +41,10 @@ def test_a_cpu_computes_in_float32_unless_another_dtype_is_named(config, name, e
 
 
 def test_another_device_computes_in_the_models_own_dtype(config, empty):
-    opened, dtype = open_device("meta", "auto", config)
-    assert opened.type == "meta"
+    opened, dtype = open_device("mps", "auto", config)
+    assert opened.type == "mps"
     assert dtype == torch.bfloat16
-    assert open_device("meta", "float32", config)[1] == torch.float32
+    assert open_device("mps", "float32", config)[1] == torch.float32
 
 
 def test_a_small_model_uses_one_thread(config, threads):
@@ -78,7 +78,20 @@ def test_auto_is_the_fastest_device_available(monkeypatch, empty, cuda, mps, exp
     assert find_device("auto").type == expected
 
 
-@pytest.mark.parametrize("name", ["gpu9", "cuda:99", "xpu"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpu9",
+        "cuda:99",
+        "cuda:9999",
+        "xpu",
+        "meta",
+        "privateuseone",
+        "cpu:0",
+        "cuda:-1",
+        "",
+    ],
+)
 def test_a_device_that_cannot_be_used_is_named_in_one_line(name):
     with pytest.raises(InputError, match=f"^--device {name}: ") as error:
         find_device(name)

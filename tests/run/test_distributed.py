@@ -204,6 +204,14 @@ def test_an_error_of_one_process_is_printed_by_that_one_and_ends_the_others(tmp_
     assert not any(line.startswith("error: ") for line in reasons[1:])
 
 
+def test_what_differs_between_two_processes_is_named_from_the_outside_in():
+    ours = {"settings": {"seed": 0}, "data": {"de": "a", "en": "b"}}
+    assert distributed.first_difference(ours, ours | {"settings": {"seed": 1}}) == "settings seed"
+    assert distributed.first_difference(ours, ours | {"data": {"de": "a"}}) == "data en"
+    assert distributed.first_difference(ours, {"settings": {"seed": 0}}) == "data"
+    distributed.check_same(ours)  # a single process differs from no other
+
+
 # Parts of tensors and lists
 
 ROWS_ON_THREE = """

@@ -152,7 +152,7 @@ def write_replies(candidate, prompts, path, **changes) -> list[int]:
 
 def toy_prompts(language: str, most: int = 10) -> dict[int, str]:
     path = TOY / "prompts" / f"{language}.jsonl"
-    return read_prompts(path, most, np.random.default_rng(0))
+    return read_prompts(path, most, np.random.default_rng(0))[0]
 
 
 def test_replies_are_the_same_in_any_batch(toy, tmp_path):

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from minitox import neurons
 from minitox.errors import InputError
+from minitox.files import FORMAT
 from minitox.run.neuron_files import read_neurons, write_neurons
 
 UP = "model.layers.0.mlp.up_proj"
@@ -32,7 +33,7 @@ def test_a_file_has_the_aurocs_and_the_controls_that_were_written(path, tmp_path
     for name in ROWS:
         assert np.array_equal(read[name], auroc[name].astype(np.float32))
         assert read[name].dtype == np.float32
-    assert read_about == about
+    assert read_about == about | {"format": FORMAT}
     assert [file.name for file in tmp_path.iterdir()] == ["de.safetensors"]
 
 
@@ -47,7 +48,7 @@ def test_a_file_has_the_aurocs_and_the_controls_that_were_written(path, tmp_path
         ),
         (
             {UP: np.array([0.5, np.nan, 0.5])},
-            r"up_proj contains AUROC values outside \[0, 1\]",
+            "is broken: model.layers.0.mlp.up_proj contains NaN or infinity",
         ),
         (
             {UP: np.array([0.5, 1.5, -0.1])},
@@ -58,17 +59,31 @@ def test_a_file_has_the_aurocs_and_the_controls_that_were_written(path, tmp_path
 def test_a_file_that_is_broken_or_of_another_model_is_refused(path, change, message):
     tensors = {name: np.zeros(rows) for name, rows in ROWS.items()} | change
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    save_file(tensors, path, metadata={"detect": json.dumps({})})
+    save_file(tensors, path, metadata={"detect": json.dumps({"format": FORMAT})})
     with pytest.raises(InputError, match=message):
         read_neurons(path, ROWS)
 
 
 def test_a_file_of_a_model_with_other_weights_is_refused(path):
     auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
-    write_neurons(path, auroc, {"model": "base"})
-    assert read_neurons(path, ROWS, fingerprint="base")[1] == {"model": "base"}
+    write_neurons(path, auroc, {"model": "base", "language": "de"})
+    assert read_neurons(path, ROWS, fingerprint="base")[1]["model"] == "base"
     with pytest.raises(InputError, match="de.safetensors was made from another model; run detect"):
         read_neurons(path, ROWS, fingerprint="other")
+
+
+def test_a_file_of_another_language_is_refused(path):
+    auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
+    write_neurons(path, auroc, {"language": "en"})
+    with pytest.raises(InputError, match="de.safetensors was made from sentences of 'en'"):
+        read_neurons(path, ROWS)
+
+
+def test_values_that_are_no_aurocs_are_not_written(path):
+    auroc = {UP: np.array([0.5, np.nan, 0.5])}
+    with pytest.raises(InputError, match="outside"):
+        write_neurons(path, auroc, {"language": "de"})
+    assert not path.exists()
 
 
 def test_a_broken_file_is_named(path):

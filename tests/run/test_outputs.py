@@ -8,9 +8,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
 from minitox.errors import InputError
-from minitox.files import read_json, replacing, write_json
+from minitox.files import FORMAT, read_json, replacing, write_json
 from minitox.run import distributed, outputs
 from minitox.run.outputs import check_settings, holds_results, is_done, lock, open_results, step
 
@@ -84,12 +85,37 @@ def test_results_of_a_run_are_never_mixed_with_those_of_another(tmp_path):
     with pytest.raises(InputError, match="its seed was 0, this run's is 1; choose another --out"):
         check_settings(tmp_path, {"pool": "mean", "seed": 1})
 
-    write_json(tmp_path / "run.json", {"settings": "gone"})
+    write_json(tmp_path / "run.json", record | {"settings": "gone"})
     with pytest.raises(InputError, match="its pool was None"):
         check_settings(tmp_path, {"pool": "mean", "seed": 0})
     (tmp_path / "run.json").unlink()
-    with pytest.raises(InputError, match="contains results of another run"):
+    with pytest.raises(InputError, match="run.json is missing, so nothing is known of the results"):
         check_settings(tmp_path, {"pool": "mean", "seed": 0})
+
+
+def test_results_of_another_format_are_refused_and_of_another_version_of_torch_named(
+    tmp_path, capsys
+):
+    check_settings(tmp_path, {"seed": 0})
+    (tmp_path / "de").write_text("a result")
+    record = read_json(tmp_path / "run.json")
+    check_settings(tmp_path, {"seed": 0})
+    assert capsys.readouterr().out == ""
+
+    older = record | {"versions": record["versions"] | {"torch": "1.0"}}
+    write_json(tmp_path / "run.json", older)
+    outputs.print_once.cache_clear()
+    for _ in range(2):
+        check_settings(tmp_path, {"seed": 0}, {"en": "b"})
+    line = f"earlier results were made with torch 1.0, not {torch.__version__}\n"
+    assert capsys.readouterr().out == line
+    assert read_json(tmp_path / "run.json") == older | {"data": {"en": "b"}}
+
+    for other in ({}, {"format": FORMAT + 1}):
+        without = {name: value for name, value in record.items() if name != "format"}
+        write_json(tmp_path / "run.json", without | other)
+        with pytest.raises(InputError, match=f"another version of minitox .*, here {FORMAT}"):
+            check_settings(tmp_path, {"seed": 0})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +155,10 @@ def test_a_language_may_be_added_to_a_run_but_not_changed(tmp_path):
 
 
 def test_a_record_that_someone_edited_is_refused(tmp_path):
-    write_json(tmp_path / "run.json", {"settings": {"seed": 0}, "data": ["de"]})
+    check_settings(tmp_path, {"seed": 0})
+    record = read_json(tmp_path / "run.json")
+    write_json(tmp_path / "run.json", record | {"data": ["de"]})
+    (tmp_path / "de").write_text("a result")
     with pytest.raises(InputError, match="run.json: 'data' is not as minitox wrote it"):
         check_settings(tmp_path, {"seed": 0}, {"de": "a"})
 

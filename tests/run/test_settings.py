@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import TOY
 
+from minitox.errors import InputError
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import read_config
 from minitox.run.settings import (
@@ -36,11 +37,11 @@ def settings_of(kind: type, *arguments: str) -> Settings:
 
 
 def refused(kind: type, capsys, *arguments: str) -> str:
-    """The last line of the message about wrong arguments."""
-    with pytest.raises(SystemExit) as stop:
+    """The message about wrong arguments; nothing else is printed."""
+    with pytest.raises(InputError) as error:
         settings_of(kind, *arguments)
-    assert stop.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1]
+    assert capsys.readouterr() == ("", "")
+    return str(error.value)
 
 
 def action_of(kind: type, name: str):
@@ -163,12 +164,12 @@ def test_the_help_lists_the_strategies(strategy):
 def test_values_are_converted():
     settings = settings_of(
         DetectSettings,
-        *("--model", "m", "--languages", "de,en,de", "--seed", "-3", "--pool", "mean"),
+        *("--model", "m", "--languages", "de,en,de", "--seed", "3", "--pool", "mean"),
         *("--match-length", "--toxic-above", "0.7", "--batch-tokens", "512", "--shard"),
     )
     assert settings.model == Path("m")
     assert settings.languages == ("de", "en")  # each once
-    assert settings.seed == -3
+    assert settings.seed == 3
     assert settings.pool == "mean"
     assert settings.match_length is True
     assert settings.toxic_above == 0.7
@@ -201,23 +202,50 @@ def test_zero_is_a_value_where_it_means_something():
     [
         (DetectSettings, "--languages de,xx", "'xx' is not one of ar, cs"),
         (DetectSettings, "--languages de,", "'' is not one of ar, cs"),
-        (DetectSettings, "--sentences 0", "invalid positive int value: '0'"),
-        (DetectSettings, "--sentences 1.5", "invalid positive int value: '1.5'"),
-        (DetectSettings, "--batch-tokens all", "invalid positive int value: 'all'"),
-        (DetectSettings, "--batch-tokens 0", "invalid positive int value: '0'"),
+        (DetectSettings, "--sentences 0", "--sentences: '0' is not an integer from 1 to 1,000,000"),
+        (
+            DetectSettings,
+            "--sentences 1.5",
+            "--sentences: '1.5' is not an integer from 1 to 1,000,000",
+        ),
+        (
+            DetectSettings,
+            "--batch-tokens all",
+            "'all' is not an integer from 1 to 10,000,000, or auto",
+        ),
+        (DetectSettings, "--batch-tokens 0", "'0' is not an integer from 1 to 10,000,000, or auto"),
         (DetectSettings, "--pool min", "invalid choice: 'min'"),
-        (DetectSettings, "--seed one", "invalid int value: 'one'"),
-        (TrainSettings, "--damp 1.5", "1.5 is not between 0 and 1"),
-        (TrainSettings, "--damp nan", "nan is not between 0 and 1"),
-        (TrainSettings, "--damp half", "invalid share value: 'half'"),
-        (TrainSettings, "--lr 0", "invalid positive float value: '0'"),
-        (TrainSettings, "--lr nan", "invalid positive float value: 'nan'"),
-        (TrainSettings, "--max-grad-norm -1", "invalid positive float value: '-1'"),
+        (DetectSettings, "--seed one", "'one' is not an integer from 0 to 9,007,199,254,740,991"),
+        (DetectSettings, "--seed -1", "'-1' is not an integer from 0 to 9,007,199,254,740,991"),
+        (DetectSettings, "--seed 9007199254740992", "'9007199254740992' is not an integer"),
+        (
+            DetectSettings,
+            "--max-tokens 10000000",
+            "'10000000' is not an integer from 1 to 1,000,000",
+        ),
+        (TrainSettings, "--damp 1.5", "--damp: '1.5' is not a number from 0 to 1"),
+        (TrainSettings, "--damp nan", "'nan' is not a number from 0 to 1"),
+        (TrainSettings, "--damp half", "'half' is not a number from 0 to 1"),
+        (TrainSettings, "--threshold nan", "'nan' is not a number from 0 to 1"),
+        (TrainSettings, "--lr 0", "'0' is not a number from 1e-12 to 1,000,000, or auto"),
+        (TrainSettings, "--lr nan", "'nan' is not a number from 1e-12 to 1,000,000, or auto"),
+        (TrainSettings, "--lr 1e38", "'1e38' is not a number from 1e-12 to 1,000,000, or auto"),
+        (TrainSettings, "--epochs 100000000000000000000", "is not an integer from 1 to 10,000"),
+        (TrainSettings, "--epochs 1e20", "'1e20' is not an integer from 1 to 10,000"),
+        (TrainSettings, "--weight-decay inf", "'inf' is not a number from 0 to 10"),
+        (TrainSettings, "--weight-decay nan", "'nan' is not a number from 0 to 10"),
+        (TrainSettings, "--max-grad-norm -1", "'-1' is not a number from 1e-09 to"),
         (TrainSettings, "--order de,xx", "'xx' is not one of ar, cs"),
         (TrainSettings, "--strategy half", "invalid choice: 'half'"),
-        (EvaluateSettings, "--perplexity -1", "invalid non-negative int value: '-1'"),
-        (EvaluateSettings, "--temperature -1", "invalid non-negative float value: '-1'"),
-        (EvaluateSettings, "--top-p 2", "2 is not between 0 and 1"),
+        (EvaluateSettings, "--perplexity -1", "'-1' is not an integer from 0 to"),
+        (EvaluateSettings, "--temperature -1", "'-1' is not 0 or a number from 0.01 to 100"),
+        (EvaluateSettings, "--temperature 1e-300", "is not 0 or a number from 0.01 to 100"),
+        (EvaluateSettings, "--temperature inf", "is not 0 or a number from 0.01 to 100"),
+        (EvaluateSettings, "--top-p 2", "'2' is not a number from 0.001 to 1"),
+        (EvaluateSettings, "--top-p 0", "'0' is not a number from 0.001 to 1"),
+        (EvaluateSettings, "--per-minute inf", "'inf' is not a number from 0.01 to 1,000,000"),
+        (EvaluateSettings, "--max-new-tokens 200000000", "is not an integer from 1 to 1,000,000"),
+        (EvaluateSettings, "--samples 1000000000", "is not an integer from 1 to 1,000"),
         (EvaluateSettings, "--samples 2", "--samples above 1 needs a --temperature above 0"),
     ],
 )
@@ -227,8 +255,54 @@ def test_a_wrong_value_is_named(kind, arguments, message, capsys):
 
 def test_the_threshold_and_the_share_exclude_each_other(capsys):
     message = refused(TrainSettings, capsys, "--threshold", "0.6", "--top-share", "0.1")
-    assert "argument --top-share: not allowed with argument --threshold" in message
+    assert "--top-share: not allowed with argument --threshold" in message
     assert settings_of(TrainSettings, "--top-share", "0.1").threshold == 0.5
+
+
+# options that go with a bound of another
+TOGETHER = {
+    ("samples", "1,000"): ["--temperature", "1"],
+    ("toxic_above", "0"): ["--clean-below", "0"],
+    ("clean_below", "1"): ["--toxic-above", "1"],
+}
+
+
+@for_each_field
+def test_every_number_is_bounded_and_finite(kind, setting, capsys):
+    action = action_of(kind, setting.name)
+    if action.metavar not in ("N", "F"):
+        return
+    (option,) = action.option_strings
+    for text in ("1e30", str(10**30), "nan", "inf", "-inf", "-1", ""):
+        assert "--" in refused(kind, capsys, f"{option}={text}")
+    low, high = re.search(
+        r"from (\S+) to (\S+?)(, or auto)?$", refused(kind, capsys, option, "x")
+    ).group(1, 2)
+    for bound in (low, high):
+        value = bound.replace(",", "")
+        more = TOGETHER.get((setting.name, bound), [])
+        settings = settings_of(kind, option, value, *more)
+        assert getattr(settings, setting.name) == float(value)
+
+
+@pytest.mark.parametrize(
+    "kind, argument, message",
+    [
+        (EvaluateSettings, "--model-s", "option --model-s; did you mean --models? --help lists"),
+        (EvaluateSettings, "--model-s=x", "option --model-s; did you mean --models? --help lists"),
+        (DetectSettings, "--lang", "option --lang; did you mean --languages? --help lists"),
+        (DetectSettings, "--zzz", "option --zzz; --help lists all options"),
+        (DetectSettings, "-o", "option -o; --help lists all options"),
+    ],
+)
+def test_a_mistyped_option_is_named_with_the_one_that_was_meant(kind, argument, message, capsys):
+    assert f"unrecognized {message}" in refused(kind, capsys, argument, "de")
+    assert f"unrecognized {message}" in refused(kind, capsys, "--seed", "1", argument)
+
+
+def test_what_is_no_option_is_named(capsys):
+    message = "unexpected argument 'en'; --help lists all options"
+    assert refused(DetectSettings, capsys, "--languages", "de", "en") == message
 
 
 def test_several_samples_need_a_temperature():

@@ -1,6 +1,7 @@
 """Tuning in stages: only chosen rows move, and a killed run resumes to the same bits."""
 
 import hashlib
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from tuning import (
 )
 
 from minitox.errors import InputError
+from minitox.files import read_tensors, write_json
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches
 from minitox.run import distributed, training
@@ -26,7 +28,9 @@ from minitox.run import tuning as stage_of_tuning
 from minitox.run.training import make_model
 from minitox.run.tuning import Tuning
 from minitox.train.loss import chunked_reply_loss
+from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair, Pairs
+from minitox.train.row_optim import RowAdamW
 from minitox.train.strategies import Choice, Plan, Stage, count_weights, tuning_plans, weight_rows
 
 REFERENCE = replace(PROCEDURE, reference=True)
@@ -84,7 +88,7 @@ def test_the_reference_runs_on_the_readable_implementations_alone(model, tmp_pat
     plan = one_stage(random_mask(model))
     pairs = pairs_in("en")
     make_model(model, plan, pairs, HYPER, REFERENCE, tmp_path / "checkpoint")
-    training.validation_losses(model, pairs, REFERENCE)
+    training.validation_losses(model, pairs, REFERENCE, "base")
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
@@ -256,6 +260,52 @@ def test_a_loss_that_is_not_finite_names_step_and_batch_and_the_checkpoint_remai
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
+@pytest.mark.parametrize("procedure", PROCEDURES)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_reach_no_checkpoint(
+    model, tmp_path, procedure, value, monkeypatch
+):
+    """An optimizer whose fourth step leaves a weight that is not finite."""
+    optimizer = MaskedAdamW if procedure.reference else RowAdamW
+    right_step = optimizer.step
+    mask = random_mask(model)
+    rows = weight_rows(model, mask)
+
+    def wrong_step(self, lr, scale=1.0):
+        right_step(self, lr, scale)
+        if self.steps == 4:
+            name = next(iter(self.weights))
+            self.weights[name].data[rows[name]] = value
+
+    monkeypatch.setattr(optimizer, "step", wrong_step)
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(InputError, match="all: step 4: .* rows contain NaN or infinity; the check"):
+        make_model(model, one_stage(mask), pairs_in("en"), HYPER, procedure, tmp_path)
+    _, about = read_tensors(path, "train", "checkpoint")
+    assert [len(stage) for stage in about["losses"]] == [2]
+
+
+def test_a_validation_loss_that_is_not_finite_names_model_and_language(model):
+    model.model.norm.weight.fill_(3e38)
+    with pytest.raises(InputError, match="soup: the loss on the validation pairs of de is"):
+        training.validation_losses(model, pairs_in("de", "en"), PROCEDURE, "soup")
+
+
+def test_a_file_of_a_model_that_is_gone_or_another_is_named(folder):
+    write_json(folder / "run.json", {"files": training.file_hashes(folder)})
+    training.check_files(folder)
+    (folder / "notes.txt").write_text("a user's own file does not matter")
+    training.check_files(folder)
+
+    tokenizer = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(tokenizer + " ")
+    with pytest.raises(InputError, match="tokenizer.json is not the file that train.py wrote"):
+        training.check_files(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="tokenizer.json is missing; put it back, or delete"):
+        training.check_files(folder)
+
+
 def test_a_checkpoint_of_other_rows_is_refused(model, tmp_path):
     path = tmp_path / "checkpoint"
     plan = one_stage(random_mask(model))
@@ -324,7 +374,8 @@ def test_too_few_micro_batches_are_divided_so_that_every_process_has_pairs(
 def test_the_validation_loss_is_the_mean_over_reply_tokens(model, procedure, tokens):
     pairs = pairs_in("de", "en")
     pairs["en"].validation.clear()
-    losses = training.validation_losses(model, pairs, replace(procedure, batch_tokens=tokens))
+    procedure = replace(procedure, batch_tokens=tokens)
+    losses = training.validation_losses(model, pairs, procedure, "base")
     validation = pairs["de"].validation
     total = sum(loss_by_definition(model, pair).item() for pair in validation)
     expected = total / sum(pair.reply_tokens for pair in validation)

@@ -3,15 +3,17 @@
 It records its requests, and gives wrong answers on demand. Also a clock and an adapter for clients.
 """
 
+import gzip
 import json
 import threading
 from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from zlib import crc32
 
-import requests
-
+from minitox.scorers.bounded_http import BoundedAdapter
 from minitox.scorers.perspective import GOOGLE, GOOGLE_URL
 
 KEY = "AIza+no/Key-of_anyone~4711="  # with characters that a URL would encode
@@ -21,6 +23,15 @@ LANGUAGES = "ar zh cs nl en fr de hi hi-Latn id it ja ko pl pt ru es sv".split()
 DROP = "the connection closes"
 CUT = "the body ends early"
 STALL = "no answer comes"
+
+
+@dataclass(frozen=True)
+class Endless:
+    """An answer without an end: a beginning, and the same bytes again and again."""
+
+    begin: bytes
+    again: bytes
+    pause: float = 0  # seconds before each
 
 
 class Clock:
@@ -39,7 +50,7 @@ class Clock:
         self.now += seconds
 
 
-class ToFake(requests.adapters.HTTPAdapter):
+class ToFake(BoundedAdapter):
     """Sends requests for Google to the fake server, otherwise unchanged."""
 
     def __init__(self, origin: str):
@@ -164,6 +175,40 @@ TROUBLE = [
 ]
 
 
+# ---- answers without an end, or much larger than they look ----
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n"
+DRIP = 0.02
+ENDLESS = {
+    "a body that drips": Endless(LONG, b" ", DRIP),
+    "a chunk that drips": Endless(CHUNKED + b"1000\r\n", b" ", DRIP),
+    "chunks that drip": Endless(CHUNKED, b"1\r\n \r\n", DRIP),
+    "a status line that drips": Endless(b"HTTP/1.1 200 ", b"O", DRIP),
+    "headers that drip": Endless(b"HTTP/1.1 200 OK\r\n", b"X", DRIP),
+    "continuations that drip": Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", DRIP),
+    "a body": Endless(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65_536),
+    "a body with a length": Endless(LONG, b" " * 65_536),
+    "a status line": Endless(b"HTTP/1.1 200 ", b"O" * 65_536),
+    "a header": Endless(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65_536),
+    "headers": Endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1_000),
+    "long headers": Endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 60_000 + b"\r\n"),
+    "continuations": Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000),
+    "chunks": Endless(CHUNKED, b"1000\r\n" + b" " * 4_096 + b"\r\n"),
+    "the size of a chunk": Endless(CHUNKED, b"0" * 65_536),
+    "an extension of a chunk": Endless(CHUNKED + b"1;", b"x" * 65_536),
+    "headers after the chunks": Endless(CHUNKED + b"0\r\n", b"X: y\r\n" * 1_000),
+}
+
+
+def bomb(code: int, times: int = 1, **headers: str):
+    """An answer that is compressed once or more, and contains 200 MB."""
+    body = bytes(200_000_000)
+    for _ in range(times):
+        body = gzip.compress(body, compresslevel=1)
+    return code, body, {"Content-Encoding": ", ".join(["gzip"] * times), **headers}
+
+
 # ---- the server ----
 
 
@@ -184,6 +229,8 @@ class FakePerspective:
         self.scripted = {}
         self.seen = []
         self.answered = Counter()
+        self.connections = 0
+        self.tunnels = 0  # that were asked for, as of a proxy; the answers have no end
         self.closing = threading.Event()
         self.server = ThreadingHTTPServer(
             ("127.0.0.1", 0), type("BoundHandler", (Handler,), {"fake": self})
@@ -241,6 +288,18 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # an answer is one write
 
+    def setup(self):
+        super().setup()
+        self.fake.connections += 1
+
+    def handle(self):
+        with suppress(ConnectionError):  # the client has closed the connection
+            super().handle()
+
+    def do_CONNECT(self):
+        self.fake.tunnels += 1
+        self.send_without_end(ENDLESS["headers that drip"])
+
     def do_POST(self):
         # 1) what is asked
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -263,6 +322,8 @@ class Handler(BaseHTTPRequestHandler):
             self.fake.closing.wait(20)
         if answer in (DROP, STALL):
             self.close_connection = True
+        elif isinstance(answer, Endless):
+            self.send_without_end(answer)
         elif isinstance(answer, bytes):  # not even HTTP
             self.wfile.write(answer)
             self.close_connection = True
@@ -281,6 +342,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if early_end else body)
         self.close_connection |= early_end
+
+    def send_without_end(self, answer: Endless):
+        self.close_connection = True
+        with suppress(OSError):  # the client has closed the connection
+            self.connection.sendall(answer.begin)
+            while not self.fake.closing.wait(answer.pause):
+                self.connection.sendall(answer.again)
 
     do_GET = do_POST  # a client that follows a redirect uses this
 

@@ -10,7 +10,18 @@ from urllib.parse import quote
 import fake_perspective as fake
 import pytest
 import requests
-from fake_perspective import CUT, DROP, KEY, STALL, FakePerspective, ask, scored, with_value
+from fake_perspective import (
+    CHUNKED,
+    CUT,
+    DROP,
+    KEY,
+    STALL,
+    Endless,
+    FakePerspective,
+    ask,
+    scored,
+    with_value,
+)
 
 from minitox.errors import InputError
 from minitox.scorers.perspective import GOOGLE_URL, Perspective, check_address
@@ -144,13 +155,14 @@ def test_the_error_that_is_raised_contains_no_other_error(server, google, troubl
 TALKATIVE_RUN = """
 import logging, sys, traceback
 from pathlib import Path
-from minitox.scorers import perspective
+from minitox.scorers import bounded_http, perspective
 from minitox.scorers.scores import Scores
 sys.path.insert(0, "tests/scorers")
 from fake_perspective import ToFake
 
 logging.basicConfig(level=logging.DEBUG)
 perspective.TIMEOUT = 0.5
+bounded_http.SECONDS = 0.5
 perspective.TRIES = 2
 for url in (perspective.GOOGLE_URL, sys.argv[1]):
     scorer = perspective.Perspective(url, 1e6, sleep=lambda seconds: None)
@@ -189,6 +201,10 @@ SHAPES = [
     (503, b"", {"Retry-After": KEY, "Set-Cookie": f"key={KEY}"}),
     f"HTTP/1.1 {ECHO}\r\n\r\n".encode(),
     ECHO.encode() + b"\r\n",
+    f"HTTP/1.1 200 OK\r\n{ECHO}\r\n\r\n".encode(),
+    Endless(b"HTTP/1.1 200 OK\r\n", f"X: {ECHO}\r\n".encode()),
+    Endless(CHUNKED + f"1;{ECHO}".encode(), b" ", 0.02),
+    Endless(f"HTTP/1.1 200 {ECHO}".encode(), b" ", 0.02),
 ]
 
 

@@ -161,3 +161,10 @@ def test_a_constant_learning_rate_stays():
 
 def test_a_warm_up_of_the_whole_stage_has_a_learning_rate():
     assert math.isfinite(learning_rate(0, 1, replace(HYPER, lr=1.0, warmup=1.0)))
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "max_grad_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e38])
+def test_a_number_that_would_overflow_is_refused_before_the_first_step(name, value):
+    with pytest.raises(ValueError, match=f"{name} is .*; it must be a number of at most 1e.30"):
+        run(RowAdamW, replace(HYPER, **{name: value}))

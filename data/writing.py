@@ -1,0 +1,57 @@
+"""Before a command writes: its sources are safe, and no other run writes to the same folder."""
+
+import json
+import os
+from pathlib import Path
+
+from minitox import files
+from minitox.errors import InputError
+from minitox.languages import NAMES
+from minitox.run import outputs
+
+
+def begin(folder: Path, sources: list[Path], results: list[Path]) -> None:
+    """Lock the folder to write to until this process exits.
+
+    InputError if a result is one of the sources, or if another process has the lock.
+    """
+    refuse_sources(sources, results)
+    outputs.lock(folder)
+
+
+def refuse_sources(sources: list[Path], results: list[Path]) -> None:
+    """InputError if a result is one of the sources, by whatever path or hard link.
+
+    Files that do not exist are ignored. InputError also if a result is a folder or a device.
+    """
+    for result in results:
+        if not result.exists():
+            continue
+        files.check_regular(result)
+        for source in sources:
+            if source.exists() and os.path.samefile(source, result):
+                raise InputError(
+                    f"{result} would replace {source}, which this command reads; "
+                    "choose another file or folder to write to"
+                )
+
+
+def language_files(folder: Path) -> list[Path]:
+    """The files that a command may write into a data folder."""
+    return [folder / f"{language}.jsonl" for language in NAMES]
+
+
+def as_line(row: dict) -> str:
+    """An object as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write_jsonl(path: Path, rows) -> None:
+    """Write a file of JSON lines, or leave it as it is if that fails."""
+    with files.replacing(path) as temporary, open_lines(temporary) as file:
+        file.writelines(map(as_line, rows))
+
+
+def open_lines(path: Path):
+    """A new file for lines of JSON; UTF-8 cannot hold a lone surrogate, which becomes an escape."""
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -5,6 +5,7 @@
     python tests/benchmark.py scale                 # whole scripts with 1 and 2 processes
     python tests/benchmark.py scale --baseline DIR  # whole scripts of another checkout and these
     python tests/benchmark.py prepare               # data/prepare.py on 500 MB
+    python tests/benchmark.py line [--model DIR]    # what a line of 20 MB adds to a script
     python tests/benchmark.py cost [--rate TFLOPS]  # computed cost of the paper's experiment
 
 Absolute times depend on the machine and its load, ratios much less. Contenders run in turn, each
@@ -227,6 +228,8 @@ def main(argv=None) -> None:
         compare(args, [OURS, GENERATE], to_first=False)
     elif args.command == "scale":
         show(args, *benchmark_scale.scale(args))
+    elif args.command == "line":
+        show(args, *benchmark_scale.line(args))
     elif args.command == "prepare":
         benchmark_scale.prepare()
     else:

@@ -9,7 +9,7 @@ from minitox.run import settings
 from minitox.train import strategies
 
 TIMED = ("detect", "train", "generate")  # the commands that time contenders
-COMMANDS = (*TIMED, "scale", "prepare", "cost")
+COMMANDS = (*TIMED, "scale", "prepare", "line", "cost")
 COUNT = settings.integer()
 AMOUNT = settings.number(1e-9, 1e9)
 
@@ -32,6 +32,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add_train_options(parsers["train"])
     add_generate_options(parsers["generate"])
     add_scale_options(parsers["scale"])
+    add_line_options(parsers["line"])
     add_cost_options(parsers["cost"])
     args = parser.parse_args(argv)
     args.argv = list(argv)
@@ -117,6 +118,15 @@ def add_scale_options(parser) -> None:
         default=["multilingual"],
         metavar="S",
         help="strategies of train.py",
+    )
+
+
+def add_line_options(parser) -> None:
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=settings.TOY / "model",
+        help="Hugging Face folder of the model",
     )
 
 

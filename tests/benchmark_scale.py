@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minitox.errors import InputError
+from minitox.run.settings import TOY
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = """
@@ -134,3 +135,81 @@ def prepare_corpus(command: str, name: str, header: str, line, size: float) -> N
             f"prepare.py {command}, {size / 1e6:,.0f} MB of {path.suffix[1:]}, {rows:,} rows: "
             f"peak memory {int(process.stdout) / 1e3:,.0f} MB, {rows / seconds:,.0f} rows/s"
         )
+
+
+# the length of a line: what each folder's lines are read by, and the fields that may be long
+READERS = {
+    "detection": ("detect.py", [], ["text"]),
+    "instructions": ("train.py", ["--strategy", "full"], ["prompt", "response"]),
+    "prompts": ("evaluate.py", ["--no-mmlu", "--perplexity", "0"], ["prompt"]),
+    "mmlu": ("evaluate.py", ["--perplexity", "0"], ["question"]),
+    "perplexity": ("evaluate.py", ["--no-mmlu"], ["text"]),
+}
+TEXTS = {
+    "with spaces": "the soup is warm and the garden is green, ",
+    "without spaces": "thesoupiswarmandthegardenisgreen",
+    "Chinese": "汤是热的花园是绿的你好",
+}
+ORDINARY = 1_000  # lines
+
+
+def line(args, size: float = 20e6) -> tuple[str, list[list[str]]]:
+    """The title and rows of what a long line in each data folder adds to a command.
+
+    It should add less than 300 MB, and less time than 1,000 ordinary lines.
+    """
+    rows = [["", f"{ORDINARY:,} lines", *(f"a line {kind}" for kind in TEXTS)]]
+    for folder, (script, options, fields) in READERS.items():
+        # 1) the lines that are added
+        ordinary = toy_rows("detection" if folder == "perplexity" else folder)
+        added = [[number_row(ordinary[i % len(ordinary)], fields, i) for i in range(ORDINARY)]]
+        for text in TEXTS.values():
+            field = max(fields)
+            long = text * int(size / len(text.encode()))
+            added.append([ordinary[1] | {field: long}])
+        # 2) the measurement, without any of them first
+        command = [ROOT / script, "--model", args.model.resolve(), "--languages", "en", *options]
+        first_seconds, first_memory = run_with_rows(command, folder, [])
+        cells = []
+        for more in added:
+            seconds, memory = run_with_rows(command, folder, more)
+            cells.append(
+                f"{seconds - first_seconds:+.1f} s, {(memory - first_memory) / 1e3:+,.0f} MB"
+            )
+        rows.append([f"{script}, {folder}", *cells])
+    title = f"line, {args.model.resolve().name}: what lines of {size / 1e6:.0f} MB add to a command"
+    return title, rows
+
+
+def toy_rows(folder: str, count: int = 20) -> list[dict]:
+    """The first English rows of a folder of the toy."""
+    lines = (TOY / folder / "en.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(text) for text in lines[:count]]
+
+
+def number_row(row: dict, fields: list[str], number: int) -> dict:
+    """A row with texts of its own."""
+    return row | {field: f"{row[field]} {number}" for field in fields}
+
+
+def run_with_rows(command: list, folder: str, more: list[dict]) -> tuple[float, int]:
+    """Seconds and kilobytes of a command on a few rows of the toy, with more rows in a folder."""
+    with tempfile.TemporaryDirectory() as home:
+        for name in ("detection", "instructions", "prompts", "mmlu"):
+            rows = toy_rows(name)
+            if name == ("detection" if folder == "perplexity" else folder):
+                rows += more
+            path = Path(home) / name / "en.jsonl"
+            path.parent.mkdir()
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            path.write_text(text, "utf-8")
+        begin = time.perf_counter()
+        run = [sys.executable, "-c", LAUNCHER, sys.executable, *command]
+        run += ["--data", home, "--out", Path(home) / "out"]
+        run += ["--scorer", f"surrogate:{TOY / 'scorer.safetensors'}"] * (
+            "evaluate" in str(command[0])
+        )
+        process = subprocess.run(list(map(str, run)), capture_output=True, text=True)
+        if process.returncode:
+            raise InputError(f"{command[0]}: {last_line(process)}")
+        return time.perf_counter() - begin, int(process.stdout)

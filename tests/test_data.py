@@ -7,7 +7,7 @@ from tiny import write_jsonl, write_pairs
 from minitox import data
 from minitox.errors import InputError, UnusableLanguage
 from minitox.lm.config import read_config
-from minitox.lm.text import Tokenizer
+from minitox.lm.text import PART, Tokenizer
 
 
 @pytest.fixture
@@ -219,6 +219,16 @@ def test_a_pair_that_is_too_long_is_dropped_and_counted_never_cut(path, tokenize
         read_pairs(path, tokenizer, max_tokens=3)
     with pytest.raises(UnusableLanguage, match="choose a lower --validation-share"):
         read_pairs(path, tokenizer, validation_share=1.0)
+
+
+def test_of_a_pair_that_is_much_too_long_only_the_beginning_is_read(path, tokenizer):
+    rows = [{"prompt": "ox", "response": "soup"}, {"prompt": "ox", "response": "soup " * 80}]
+    write_jsonl(path, rows)
+    assert read_pairs(path, tokenizer, validation_share=0.0).dropped_whole
+    write_jsonl(path, [*rows, {"prompt": "soup " * 100_000, "response": "soup"}])
+    pairs = read_pairs(path, tokenizer, validation_share=0.0)
+    assert pairs.dropped == 2 and not pairs.dropped_whole
+    assert 60 < pairs.dropped_tokens < 2 * PART
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,10 @@ def read_template(folder: Path) -> str | None:
 
 def special_texts(folder: Path) -> dict[str, str]:
     """The special tokens that a template may use, by name, from tokenizer_config.json."""
+    config = tokenizer_config(folder)
     texts = {}
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        token = tokenizer_config(folder).get(name)
+        token = config.get(name)
         if isinstance(token, dict):
             token = token.get("content")
         if isinstance(token, str):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import worlds
-from fuzz import forked
+from fuzz import Outcome, forked
 from tiny import error_of, write_jsonl
 from worlds import (
     BASE,
@@ -600,6 +600,38 @@ def test_c12_data_is_read_from_regular_files_only(
 
 
 # ---------- C13
+
+LONG = 20_000_000  # bytes of a line
+TEXTS = {"with spaces": "the soup is warm, ", "without spaces": "thesoup", "Chinese": "汤是热的"}
+
+
+def cost(tmp_path, main, arguments: str) -> Outcome:
+    outcome = forked(tmp_path / "work", lambda: main(arguments.split()))
+    assert outcome.status == 0, outcome.stderr
+    return outcome
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize(
+    "main, arguments, folder, field, row",
+    [
+        (detect.main, f"{DETECT} --sentences 1000", "detection", "text", {"toxicity": 1.0}),
+        (train.main, f"{TRAIN} full", "instructions", "response", {"prompt": "ox"}),
+        (evaluate.main, EVALUATE, "prompts", "prompt", {}),
+    ],
+)
+def test_c13_a_line_of_20_mb_costs_little(tmp_path, main, arguments, folder, field, row, kind):
+    work = tmp_path / "work"
+    work.mkdir()
+    for part in (*worlds.BASE, worlds.scorer):
+        part(work)
+    before = cost(tmp_path, main, f"{arguments} --out first")
+    text = TEXTS[kind] * (LONG // len(TEXTS[kind].encode()))
+    with open(work / "data" / folder / "en.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(row | {field: text}, ensure_ascii=False) + "\n")
+    after = cost(tmp_path, main, f"{arguments} --out second")
+    assert after.megabytes - before.megabytes < 300
+    assert after.seconds - before.seconds < 10  # it was 35
 
 
 @pytest.mark.parametrize(

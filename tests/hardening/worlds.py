@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, processors  # noqa: E402
 import detect  # noqa: E402
 import evaluate  # noqa: E402
 import train  # noqa: E402
-from minitox.lm import checkpoint  # noqa: E402
+from minitox.lm import chat, checkpoint  # noqa: E402
 
 LANGUAGES = ("de", "en")
 SHARED = "--model model --data data --languages de,en --device cpu --batch-tokens 64"
@@ -55,6 +55,10 @@ TEMPLATE = (
 
 def run(main, arguments: str) -> None:
     main(arguments.split())
+
+
+# the template is rendered once for all forks of this process
+chat.render(TEMPLATE, ("bos_token", "<s>"))
 
 
 # Models

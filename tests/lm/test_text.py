@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from templates import PUBLISHED
 from tiny import write_model
 
 from minitox.errors import InputError
+from minitox.lm import text
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 
@@ -69,6 +71,73 @@ def test_chatml_has_the_default_system_text_of_the_template(folder):
     assistant = start + tokenizer.encode("assistant\n")
     assert tokenizer.prompt("the <|im_end|> soup") == system + user + assistant
     assert tokenizer.reply("warm") == tokenizer.encode("warm") + end
+
+
+def test_marks_of_reasoning_are_tokens_in_the_layout_and_text_in_a_users_text(folder):
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    marks = ("<think>", "</think>")
+    for token in marks:
+        entry = {"id": len(raw["model"]["vocab"]), "content": token, "special": False}
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        raw["added_tokens"].append(entry | flags)
+        raw["model"]["vocab"][token] = entry["id"]
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 302}))
+    (folder / "chat_template.jinja").write_text(PUBLISHED["Qwen3"][0])
+    tokenizer = tokenizer_of(folder)
+    tokenizer.check_template()
+    ids = tokenizer.prompt("a <think> b")
+    tokens = [tokenizer.token_ids(mark)[0] for mark in marks]
+    assert [token for token in ids if token in tokens] == tokens
+    assert tokenizer.decode(ids) == "user\na <think> b\nassistant\n\n\n\n\n"
+    assert set(tokens) <= tokenizer.special_ids
+
+
+def test_bos_and_eos_are_no_text_even_if_the_file_calls_them_ordinary(folder):
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    for token in raw["added_tokens"]:
+        token["special"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    tokenizer = tokenizer_of(folder)
+    ids = tokenizer.encode("<s> so </s>")
+    assert not {0, 1} & set(ids)
+    assert tokenizer.decode([0, *ids, 1]) == "<s> so </s>"
+
+
+# ---------- long texts
+
+
+@pytest.mark.parametrize(
+    "kind", ["the soup is warm and ", "garden", "汤是热的", "\u00e9\U0001f35c "]
+)
+@pytest.mark.parametrize("most", [0, 10, 50_000])
+def test_a_long_text_is_read_until_it_has_too_many_tokens(folder, kind, most, monkeypatch):
+    monkeypatch.setattr(text, "PART", 1_000)
+    tokenizer = tokenizer_of(folder)
+    long = kind * 1_000
+    whole = tokenizer.encode(long)
+    ids = tokenizer.encode(long, most)
+    if most > len(whole):
+        assert tokenizer.decode(ids) == long
+    else:
+        assert most < len(ids) < most + 4_000
+    if " " in kind:
+        assert ids == whole[: len(ids)]  # the parts begin where words do
+
+
+def test_a_text_that_is_not_long_is_never_split(folder):
+    tokenizer = tokenizer_of(folder)
+    long = "soupsoup" * (text.PART // 8)
+    assert tokenizer.encode(long, 1) == tokenizer.encode(long)
+    assert text.parts(long, text.PART) == [long]
+
+
+@pytest.mark.parametrize("long", ["a b" * 100, "a" * 100, " " * 100, "a" * 15 + " " + "b" * 90, ""])
+def test_the_parts_of_a_text_are_all_of_it(long):
+    parts = text.parts(long, 20)
+    assert "".join(parts) == long
+    assert all(0 < len(part) <= 20 for part in parts) or not long
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path):

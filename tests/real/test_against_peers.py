@@ -1,18 +1,23 @@
 """On a real model, minitox computes what transformers and scikit-learn compute."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lm"))
+
+from templates import PUBLISHED  # noqa: E402
+
 import detect
 import train
 from minitox import neurons
 from minitox.data import read_all_pairs, read_labelled
 from minitox.detect.auroc import auroc
-from minitox.lm import checkpoint, text
+from minitox.lm import chat, checkpoint, text
 from minitox.lm.batching import pad
 from minitox.lm.config import read_config
 from minitox.run.neuron_files import read_neurons, write_neurons
@@ -75,6 +80,37 @@ def test_words_and_prompts_are_those_of_transformers(real, folder):
             turn = [{"role": "user", "content": sentence}]
             chat = theirs.apply_chat_template(turn, add_generation_prompt=True)["input_ids"]
             assert ours.prompt(sentence) == chat
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_templates_are_rendered_as_transformers_renders_them(real, tmp_path, name):
+    template, bos = PUBLISHED[name]
+    if "strftime_now" in template:
+        pytest.skip("transformers renders today's date, minitox a fixed one")
+    bos = bos["content"] if isinstance(bos, dict) else bos
+    config = {"chat_template": template, "bos_token": bos}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs = peer_tokenizer(real / "models" / "smollm2-135m-instruct")
+    for conversation, rendered in chat.template_texts(tmp_path).items():
+        user, reply = chat.CONVERSATIONS[conversation]
+        messages = [{"role": "user", "content": user}]
+        if reply is not None:
+            messages.append({"role": "assistant", "content": reply})
+        expected = theirs.apply_chat_template(
+            messages,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=reply is None,
+            enable_thinking=False,
+            bos_token=bos,
+        )
+        assert rendered == expected
+
+
+def test_the_chat_format_of_the_real_model_is_that_of_its_template(folder):
+    tokenizer = text.Tokenizer(folder, read_config(folder))
+    tokenizer.check_template()
+    assert tokenizer.checked
 
 
 @torch.inference_mode()

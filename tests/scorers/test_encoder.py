@@ -9,7 +9,7 @@ from golden_classifiers import FAMILIES, copied, edit_config, edit_weights, with
 import evaluate
 from minitox.errors import InputError
 from minitox.scorers import encoder
-from minitox.scorers.encoder import Encoder
+from minitox.scorers.encoder import MAX_CHARACTERS, Encoder
 
 
 def spy_on_forward(scorer: Encoder) -> list:
@@ -120,6 +120,15 @@ def test_outputs_become_a_probability(count, problem_type, kind, tmp_path):
     assert score == pytest.approx(expected[-1].item(), rel=1e-5)
     assert scorer.about == f"modernbert, toxic is output {count - 1} 'toxic' of {count}, {kind}"
     assert scorer.languages is None
+
+
+def test_a_text_is_cut_before_it_is_tokenized(tmp_path):
+    scorer = Encoder(with_tokenizer(copied(tmp_path, "xlm-roberta")))
+    text = "soup " * MAX_CHARACTERS
+    answers = scorer.score([text, text[:MAX_CHARACTERS], "soup"], "en")
+    (long, status), (short, _), (_, other) = answers
+    assert long == short
+    assert (status, other) == ("cut", "scored")
 
 
 # ---- the folder ----

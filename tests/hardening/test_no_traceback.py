@@ -306,8 +306,10 @@ def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments)
         worlds.encoder(scripts)
     folder = scripts / ("encoder" if with_encoder else "model")
     edit_json(folder / "tokenizer.json", pre_tokenizer=PANICS)
-    long = "a" * 5_000
-    rows = [{"text": long, "toxicity": score, "prompt": long, "response": "so"} for score in (0, 1)]
+    rows = []
+    for score in (0, 1):
+        long = "a" * 5_000 + str(score)
+        rows.append({"text": long, "toxicity": score, "prompt": long, "response": "so"})
     for name in ("detection", "instructions", "prompts"):
         worlds.write_jsonl(scripts / "data" / name / "en.jsonl", rows)
     if with_encoder:

@@ -29,7 +29,7 @@ NOTES = [
     "AUROC(length): AUROC of the number of tokens alone, above 0.5 if toxic sentences are longer; "
     "max pooling depends on length",
     "split-half: neurons that are toxic in both halves of the sentences, divided by those that are "
-    "toxic in at least one half",
+    "toxic in at least one half; - if there are too few sentences to split",
     "ties: share of neurons whose AUROC is exactly 0.5",
 ]
 

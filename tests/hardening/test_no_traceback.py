@@ -16,7 +16,6 @@ from fuzz import Outcome, forked
 from tiny import error_of, write_jsonl
 from worlds import (
     BASE,
-    CURATE,
     DETECT,
     EVALUATE,
     ROOT,
@@ -24,7 +23,6 @@ from worlds import (
     checkpoint,
     corpora,
     curate,
-    curated,
     detect,
     evaluate,
     prepare,
@@ -448,17 +446,6 @@ def test_c9_a_reader_that_stops_reading_causes_no_traceback(script, whole):
     assert result.stderr in ("", "error: standard output: Broken pipe\n")
     result = started(script, whole, more, redirect="2>&1 | true")
     assert (result.stdout, result.stderr) == ("", "")
-
-
-def test_c9_a_review_without_standard_input_ends(tmp_path, monkeypatch):
-    for part in (*BASE, scorer):
-        part(tmp_path)
-    shutil.rmtree(tmp_path / "data" / "instructions")  # export makes them
-    monkeypatch.chdir(tmp_path)
-    curated(tmp_path)
-    result = started("data/curate", tmp_path, f"review {CURATE} --name bob", redirect="<&-")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "0 of " in result.stdout
 
 
 # ---------- C10

@@ -58,11 +58,11 @@ def split_half(
     responses,  # (S, N)
     toxic,  # (N,) bool
     rng: np.random.Generator,
-) -> float:
+) -> float | None:
     """Jaccard index of the toxic neurons found in two halves of the sentences.
 
     That is the number of neurons toxic in both halves, divided by the number toxic in either.
-    NaN if there are too few sentences to split.
+    None if there are too few sentences to split.
     """
     # 1) one half of the toxic and one half of the clean sentences, at random
     in_first = np.zeros(len(toxic), dtype=bool)
@@ -72,7 +72,7 @@ def split_half(
         in_first[shuffled[:half]] = True
     in_second = ~in_first
     if toxic[in_first].all() or not toxic[in_first].any():
-        return float("nan")
+        return None
 
     # 2) the toxic neurons of each half
     first = auroc(responses[:, in_first], toxic[in_first]) > 0.5  # (S,)

@@ -29,7 +29,7 @@ NOTES = [
     "AUROC(length): AUROC of the number of tokens alone, above 0.5 if toxic sentences are longer; "
     "max pooling depends on length",
     "split-half: neurons that are toxic in both halves of the sentences, divided by those that are "
-    "toxic in at least one half",
+    "toxic in at least one half; - if there are too few sentences to split",
     "ties: share of neurons whose AUROC is exactly 0.5",
 ]
 
@@ -45,7 +45,7 @@ def check_info(where: str, info: dict) -> dict:
         band=[float, float],  # of the share of toxic neurons under random labels
         beyond_chance=float,
         length_auroc=float,
-        split_half=float,
+        split_half=float | None,
         ties=float,
     )
 
@@ -60,6 +60,7 @@ def table2(
     for language, mask in masks.items():
         info = infos[language]
         low, high = info["band"]
+        agreement = info["split_half"]
         count = neurons.count(mask)
         total = neurons.size(mask)
         row = [
@@ -71,7 +72,7 @@ def table2(
             f"{low:.1%}..{high:.1%}",
             f"{info['beyond_chance']:.1%}",
             f"{info['length_auroc']:.3f}",
-            f"{info['split_half']:.2f}",
+            "-" if agreement is None else f"{agreement:.2f}",
             f"{info['ties']:.1%}",
         ]
         if paper:

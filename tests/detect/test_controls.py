@@ -125,7 +125,7 @@ def test_split_halves_agree_on_a_signal_and_not_on_noise():
 def test_too_few_sentences_have_no_halves():
     responses = np.zeros((3, 2), np.float16)
     toxic = np.array([True, False])
-    assert np.isnan(split_half(responses, toxic, np.random.default_rng(0)))
+    assert split_half(responses, toxic, np.random.default_rng(0)) is None
 
 
 def test_beyond_chance_is_a_few_percent_for_noise_and_much_for_a_signal():

@@ -66,8 +66,10 @@ def kinds_of_a_model() -> dict[str, Kind]:
     kinds = {}
     for name, files in OF_A_MODEL.items():
         parts = (*BASE, scorer, jinja) if name == "template" else (*BASE, scorer)
+        # a template that is not checked gets further
+        more = " --unchecked-template" if name == "template_config" else ""
         for script, (main, arguments) in SCRIPTS.items():
-            kinds[f"{name}/{script}"] = Kind(main, arguments, files, parts)
+            kinds[f"{name}/{script}"] = Kind(main, arguments + more, files, parts)
     return kinds
 
 

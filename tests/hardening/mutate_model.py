@@ -300,8 +300,9 @@ def permute(vocab: dict, added: list[dict], rng: Random, count: int) -> None:
 # ---------- chat_template.jinja, and the template in tokenizer_config.json
 
 TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+JOINED = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}"
 TURNS = [
-    TURN,
+    *[TURN, JOINED] * 5,
     TURN.replace("}}\n", "}}"),
     TURN.replace("}}\n", "}}\n\n"),
     TURN.replace("}}\n", "}} "),
@@ -321,7 +322,7 @@ TURNS = [
     "",
 ]
 BEFORE = [
-    "",
+    *[""] * 6,
     "{{ bos_token }}",
     "<s>",
     '{% set system = "You\'re kind." %}<|im_start|>system\n{{ system }}<|im_end|>\n',
@@ -333,7 +334,7 @@ BEFORE = [
 ]
 AFTER = [
     "",
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    *["{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"] * 5,
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
@@ -363,7 +364,7 @@ ATTACKS = [
 
 def odd_template(rng: Random) -> str:
     """A template of the ChatML family or of another, or one that attacks its reader."""
-    if rng.random() < 0.25:
+    if rng.random() < 0.2:
         return rng.choice(ATTACKS)
     dash = rng.choice(["", "", "-"])
     loop = f"{{%{dash} for m in messages {dash}%}}"

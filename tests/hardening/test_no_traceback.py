@@ -157,16 +157,13 @@ def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, wo
 # ---------- C3
 
 
-@pytest.mark.parametrize("rate, message", [("1e38", "lr"), ("1e30", "all: step 2 of 4: the loss")])
-def test_c3_a_learning_rate_that_overflows_is_one_line(
-    tmp_path, monkeypatch, capsys, rate, message
-):
+def test_c3_weights_that_overflow_end_the_run_with_one_line(tmp_path, monkeypatch, capsys):
     for part in (*worlds.BASE, worlds.neurons):
         part(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = f"{worlds.TRAIN} multilingual --warmup 0 --lr {rate}".split()
+    arguments = f"{TRAIN} multilingual --warmup 0 --lr 1e6".split()
     error = error_of(train.main, arguments, capsys)
-    assert message in error
+    assert re.search("^error: all: step [2-4] of 4: the loss is nan", error.lstrip("\n"))
     assert error.count("\n") == 1
     assert not (tmp_path / "out" / "models" / "multilingual").exists()
 
@@ -309,8 +306,10 @@ def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments)
         worlds.encoder(scripts)
     folder = scripts / ("encoder" if with_encoder else "model")
     edit_json(folder / "tokenizer.json", pre_tokenizer=PANICS)
-    long = "a" * 5_000
-    rows = [{"text": long, "toxicity": score, "prompt": long, "response": "so"} for score in (0, 1)]
+    rows = []
+    for score in (0, 1):
+        long = "a" * 5_000 + str(score)
+        rows.append({"text": long, "toxicity": score, "prompt": long, "response": "so"})
     for name in ("detection", "instructions", "prompts"):
         worlds.write_jsonl(scripts / "data" / name / "en.jsonl", rows)
     if with_encoder:
@@ -534,7 +533,7 @@ def test_c11_without_fcntl_a_script_writes_the_same_and_runs_once_at_a_time(
     assert run.returncode == 2
     assert line.startswith("error: ") and line.count("\n") == 1
     assert "another run is writing there; wait until it ends, or choose another --out" in line
-    assert f"delete {home / 'out' / '.lock'}, which a killed run left" in line
+    assert f"delete {Path('out', '.lock')}, which a killed run left" in line
     assert (home / "out" / ".lock").exists()
 
     # 3) with the advice followed

@@ -509,9 +509,9 @@ def test_a8_an_intervention_is_not_taken_over_with_other_validation_pairs(tuning
 
 
 # Settings that no result depends on: each is found again in a hash, in a name or in the place of
-# the result, or changes no bit of it (reference, shard, checkpoint_steps), or is applied anew
-# whenever a report is written
-FOUND_AGAIN = {"model", "data", "out", "languages", "device", "dtype"}
+# the result, or changes no bit of it (reference, shard, checkpoint_steps, unchecked_template), or
+# is applied anew whenever a report is written
+FOUND_AGAIN = {"model", "data", "out", "languages", "device", "dtype", "unchecked_template"}
 WITHOUT_EFFECT = {
     DetectSettings: FOUND_AGAIN | {"reference", "shard"},
     TrainSettings: FOUND_AGAIN
@@ -572,6 +572,7 @@ def test_a9_letters_with_one_token_or_none_are_refused(scripts, letter, capsys):
 
 OTHER_DATA = """
 import sys
+import detect
 from minitox.run import distributed, script
 
 arguments = sys.argv[1:]

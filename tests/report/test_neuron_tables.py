@@ -81,3 +81,8 @@ def test_figure_3_shows_the_counts_and_their_ratios_to_chance():
     assert ratios.rows == [["de", "-", "1.33"], ["en", "1.33", "-"]]
     assert "de, en: 1.33" in ratios.figure and "de, de: no data" in ratios.figure
     assert counts.columns == ratios.columns == ["", "de", "en"]
+
+
+def test_a_control_that_could_not_be_measured_is_a_dash():
+    info = check_info("de.safetensors", INFO | {"split_half": None})
+    assert table2(MASKS, {"de": info, "en": INFO}).rows[0][8] == "-"

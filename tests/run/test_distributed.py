@@ -16,6 +16,7 @@ import torch
 from tiny import TOY
 from tuning import assert_same_models
 
+from minitox.errors import InputError
 from minitox.run import distributed, sharding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,6 +277,71 @@ def test_processes_exchange_values_and_each_has_its_share_of_a_list(tmp_path):
     result = run(3, tmp_path / "values.py")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("all values are right") == 1
+
+
+ENDS_AT_ONCE = """
+import atexit, os
+from minitox.run import script
+
+atexit.register(os._exit, 7)
+script.run(lambda: print("this line is not lost", end=""))
+"""
+
+
+def test_processes_exit_without_the_shutdown_of_python(tmp_path):
+    """During it, a thread of gloo may free a tensor, which aborts the process."""
+    (tmp_path / "ends.py").write_text(ENDS_AT_ONCE)
+    result = run(2, tmp_path / "ends.py")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("this line is not lost") == 1
+
+
+# What torchrun sets
+
+TORCHRUN = {
+    "RANK": "5",
+    "WORLD_SIZE": "6",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "none",
+}
+
+
+def test_the_place_of_a_process_is_what_torchrun_sets():
+    assert distributed.place(TORCHRUN) == (5, 6, 1, 2)
+
+
+@pytest.mark.parametrize("more", [{}, {"MASTER_ADDR": "a", "MASTER_PORT": "b"}, {"RANK": ""}])
+def test_without_ranks_there_is_a_single_process(more):
+    assert distributed.place(more) == (0, 1, 0, 1)
+
+
+@pytest.mark.parametrize("name", TORCHRUN)
+def test_a_variable_that_is_missing_is_named(name):
+    environment = {key: value for key, value in TORCHRUN.items() if key != name}
+    with pytest.raises(InputError, match=f"as torchrun does, but {name} is not; unset these"):
+        distributed.place(environment)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"RANK": "one"}, "RANK='one' in the environment is not a number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE='-1' in the environment is not a number"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT='http' in the environment is not a number"),
+        ({"RANK": "1" * 5_000}, "in the environment is not a number"),
+        ({"RANK": "6"}, "RANK=6, WORLD_SIZE=6, .* do not fit together"),
+        ({"LOCAL_RANK": "2"}, "LOCAL_RANK=2, LOCAL_WORLD_SIZE=2, .* do not fit together"),
+        ({"LOCAL_WORLD_SIZE": "7"}, "LOCAL_WORLD_SIZE=7, .* do not fit together"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0, .* do not fit together"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT=70000 in the environment do not fit together"),
+    ],
+)
+def test_variables_that_torchrun_would_not_set_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        distributed.place(TORCHRUN | changes)
 
 
 def test_a_single_process_has_everything_and_waits_for_nobody():

@@ -120,7 +120,7 @@ def run_limited(run: Small, size: int) -> None:
             "evaluate",
             {
                 400: "out/replies/base/run.json",
-                570: "out/scores/surrogate-",
+                1_000: "out/scores/surrogate-",
                 20_000: "out/report.html",
             },
         ),

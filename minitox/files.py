@@ -49,10 +49,9 @@ def open_input(path: Path):
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """The content of a regular file; InputError if it has more than `most` bytes."""
     with open_input(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise InputError(f"{path} is too large: over {most:,} bytes")
-    return data
+        if os.fstat(file.fileno()).st_size > most:
+            raise InputError(f"{path} is too large: over {most:,} bytes")
+        return file.read()
 
 
 # JSON

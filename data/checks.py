@@ -33,7 +33,7 @@ def likelihoods(
     """Compute (perplexity, topic score) of each pair's reply.
 
     The topic score is log p(reply | its prompt) minus the mean log p(reply | prompt) over OTHERS
-    other prompts, in nats. This is pointwise mutual information: at 0 or below, the reply fits
+    other prompts, in nats; None if there are none. This is pointwise mutual information: at 0 or below, the reply fits
     other prompts as well as its own.
 
     With SmolLM2-135M-Instruct, an English model, the AUC of true pairs against shuffled ones is
@@ -61,8 +61,8 @@ def likelihoods(
     lengths = [len(reply) for reply in replies]
     perplexities = np.exp(np.minimum(own / lengths, 700))  # exp overflows above 709
     # a single pair has no other prompts to be compared with
-    topics = np.mean(others, axis=0) - own if others else np.array([math.inf])
-    return list(zip(perplexities.tolist(), topics.tolist(), strict=True))
+    topics = (np.mean(others, axis=0) - own).tolist() if others else [None]
+    return list(zip(perplexities.tolist(), topics, strict=True))
 
 
 def nats(candidate, sequences, batch_tokens):  # token ids of each -> (sequences,) float64
@@ -97,7 +97,7 @@ def judge(
         return "not fluent", "(repeats itself)"
     if surprise > TIMES_MEDIAN * median:
         return "not fluent", f"(perplexity {surprise:,.0f}, median {median:,.0f})"
-    if pair["topic"] <= 0:
+    if pair["topic"] is not None and pair["topic"] <= 0:
         return "off topic", f"(by {-pair['topic']:.1f} nats)"
     return "keep", ""
 

@@ -68,7 +68,12 @@ def read_json(path: Path) -> dict:
 def parse(where: Path | str, data: bytes) -> dict:
     """The object in a JSON text; `where` it is from begins the message of an InputError."""
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=with_distinct_keys)
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=with_distinct_keys,
+            parse_float=finite,
+            parse_constant=finite,  # NaN and Infinity, which Python reads though JSON has neither
+        )
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not valid UTF-8 (byte {error.start})") from None
     except (ValueError, RecursionError) as error:
@@ -85,6 +90,14 @@ def with_distinct_keys(pairs: list) -> dict:
         seen = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise ValueError(f"the key {twice!r:.40} occurs twice")
+    return value
+
+
+def finite(text: str) -> float:
+    """A number of JSON; ValueError if it is not finite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is not a finite number")
     return value
 
 

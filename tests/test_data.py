@@ -66,7 +66,7 @@ def write_detection(path, *rows) -> None:
         ({"text": " ", "toxicity": 0.1}, "field 'text' is empty"),
         ({"text": "soup"}, "field 'toxicity' is missing"),
         ({"text": "soup", "toxicity": 1.5}, "must be a number from 0 to 1, not 1.5"),
-        ({"text": "soup", "toxicity": float("nan")}, "must be a number from 0 to 1, not nan"),
+        ({"text": "soup", "toxicity": float("nan")}, "NaN is not a finite number"),
         ({"text": "soup", "toxicity": True}, "must be a number from 0 to 1, not True"),
     ],
 )

@@ -111,6 +111,16 @@ def test_a_key_that_occurs_twice_is_refused(text):
         parse("x.json", text)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(number):
+    text = f'{{"a": [1.5, {number}]}}'.encode()
+    with pytest.raises(
+        InputError, match=f"x.json: not valid JSON .{number} is not a finite number"
+    ):
+        parse("x.json", text)
+    assert parse("x.json", b'{"a": [1.5, 1e300, -0.0]}') == {"a": [1.5, 1e300, 0.0]}
+
+
 def test_lines_come_with_their_place_in_the_file(tmp_path):
     path = tmp_path / "rows.jsonl"
     # U+2028 ends no line

@@ -34,6 +34,7 @@ from finite import not_finite  # noqa: E402
 from kinds import KINDS, Kind  # noqa: E402
 from mutate import restore, spoil  # noqa: E402
 
+from minitox.lm import chat  # noqa: E402
 from minitox.run import script  # noqa: E402
 
 # limits of a mutant
@@ -232,6 +233,9 @@ def make_world(kind: Kind, root: Path) -> Path:
 
         outcome = forked(base, make)
         assert outcome.status == 0, outcome.stderr
+    # every fork inherits the texts of the template, which take a process to render
+    if chat.read_template(base / "model") is not None:
+        chat.template_texts(base / "model")
     return folder
 
 

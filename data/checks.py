@@ -33,8 +33,8 @@ def likelihoods(
     """Compute (perplexity, topic score) of each pair's reply.
 
     The topic score is log p(reply | its prompt) minus the mean log p(reply | prompt) over OTHERS
-    other prompts, in nats; None if there are none. This is pointwise mutual information: at 0 or below, the reply fits
-    other prompts as well as its own.
+    other prompts, in nats; None if there are no others. This is pointwise mutual information: at 0
+    or below, the reply fits other prompts as well as its own.
 
     With SmolLM2-135M-Instruct, an English model, the AUC of true pairs against shuffled ones is
     0.88 in English, 0.69 in German, 0.65 in Arabic and Chinese, and 0.60 in French (RTP-LX's benign

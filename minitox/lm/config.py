@@ -206,9 +206,10 @@ def check_consistent(config):
         raise ValueError(f"head_dim {config.head_dim} is odd, but RoPE rotates pairs")
 
     # special tokens
-    for token in (config.bos_token_id, *config.eos_token_ids):
-        if token is None:
-            continue
+    tokens = [*config.eos_token_ids]
+    if config.bos_token_id is not None:
+        tokens.append(config.bos_token_id)
+    for token in tokens:
         if type(token) is not int or not 0 <= token < config.vocab_size:
             raise ValueError(
                 f"bos_token_id or eos_token_id {token!r} is not below vocab_size "

@@ -175,4 +175,4 @@ def test_a_single_pair_is_not_off_topic_because_there_is_nothing_to_compare_it_w
     toy = candidates.open_one("toy", TOY / "model", torch.device("cpu"), torch.float32)
     pairs = [{"asked": "Nobody likes your soup.", "response": POLITE}]
     ((_, topic),) = checks.likelihoods(toy, pairs, batch_tokens=200)
-    assert topic > 0
+    assert topic is None

@@ -42,6 +42,7 @@ LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
         ({"num_key_value_heads": 3}, "not a multiple"),
         ({"head_dim": 7}, "head_dim 7 is odd"),
         ({"eos_token_id": [1, 300]}, "300 is not below vocab_size"),
+        ({"eos_token_id": [None]}, "None is not below vocab_size"),
         ({"torch_dtype": "int8"}, "dtype 'int8'"),
     ],
 )

@@ -27,7 +27,7 @@ from pair_files import export, tally  # noqa: E402
 
 from minitox.data import read_prompts  # noqa: E402
 from minitox.errors import InputError, UnusableLanguage  # noqa: E402
-from minitox.files import file_hash  # noqa: E402
+from minitox.files import file_hash, write_jsonl  # noqa: E402
 from minitox.languages import NAMES  # noqa: E402
 from minitox.lm.config import read_config  # noqa: E402
 from minitox.run import (  # noqa: E402
@@ -223,7 +223,7 @@ def check(candidate, scorer, paths, state, batch_tokens):
             pairs = pair_files.read_replies(path)
             answers = scored.of([pair["response"] for pair in pairs], language)
             propose(pairs, answers, checks.likelihoods(candidate, pairs, batch_tokens))
-            writing.write_jsonl(result, pairs)
+            write_jsonl(result, pairs)
         # 2) count the proposals
         pairs = pair_files.read_checked(result)
         proposals = tally(pairs, "proposal")

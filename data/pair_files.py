@@ -8,7 +8,6 @@ from pathlib import Path
 import checks
 import numpy as np
 import review
-from writing import write_jsonl
 
 from minitox import files
 from minitox.errors import InputError
@@ -112,7 +111,7 @@ def export(
         }
         files.write_json(ledger_path, ledger)
         rows = [{"prompt": pair["prompt"], "response": pair["response"]} for pair in chosen]
-        write_jsonl(final, rows)  # as train.py reads them
+        files.write_jsonl(final, rows)  # as train.py reads them
         # 3) report
         warning = "; WARNING: some of these were not reviewed" if unreviewed else ""
         print(

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import corpora  # noqa: E402
 from fit_scorer import scorer  # noqa: E402
 from raw_files import files_of  # noqa: E402
-from writing import as_line, begin, language_files, open_lines  # noqa: E402
+from writing import begin, language_files  # noqa: E402
 
 from minitox import files  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
@@ -145,8 +145,8 @@ def convert(folder, fates, rows):
                 continue
             if language not in opened:
                 temporary = stack.enter_context(files.replacing(folder / f"{language}.jsonl"))
-                opened[language] = stack.enter_context(open_lines(temporary))
-            opened[language].write(as_line(row))
+                opened[language] = stack.enter_context(files.create_text(temporary))
+            opened[language].write(files.as_line(row))
 
     print_counts(counts, fates)
     if not opened:

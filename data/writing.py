@@ -1,6 +1,5 @@
 """Before a command writes: its sources are safe, and no other run writes to the same folder."""
 
-import json
 import os
 from pathlib import Path
 
@@ -39,19 +38,3 @@ def refuse_sources(sources: list[Path], results: list[Path]) -> None:
 def language_files(folder: Path) -> list[Path]:
     """The files that a command may write into a data folder."""
     return [folder / f"{language}.jsonl" for language in NAMES]
-
-
-def as_line(row: dict) -> str:
-    """An object as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def write_jsonl(path: Path, rows) -> None:
-    """Write a file of JSON lines, or leave it as it is if that fails."""
-    with files.replacing(path) as temporary, open_lines(temporary) as file:
-        file.writelines(map(as_line, rows))
-
-
-def open_lines(path: Path):
-    """A new file for lines of JSON; UTF-8 cannot hold a lone surrogate, which becomes an escape."""
-    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from minitox.errors import InputError
 
-# Of the files that minitox writes for itself. Raise it when their layout changes, or a constant or
-# an algorithm that shapes results: files with another number are refused, not mixed with new ones.
+# The format of the files that minitox writes for itself; those of another format are refused.
+# Raise it when their layout changes, or a constant or an algorithm that affects results.
 FORMAT = 1
 LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
 MOST_BYTES = 2**27  # of a file that is read as a whole
@@ -46,11 +46,15 @@ def open_input(path: Path):
     return open(path, "rb")
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file; InputError if it has more than `most` bytes."""
-    with open_input(path) as file:
-        if os.fstat(file.fileno()).st_size > most:
-            raise InputError(f"{path} is too large: over {most:,} bytes")
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; InputError if it is missing or too large."""
+    try:
+        file = open_input(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    with file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise InputError(f"{path} is too large: over {MOST_BYTES:,} bytes")
         return file.read()
 
 
@@ -59,14 +63,11 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 def read_json(path: Path) -> dict:
     """The object in a JSON file."""
-    try:
-        return parse(path, read_bytes(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+    return parse(path, read_bytes(path))
 
 
 def parse(where: Path | str, data: bytes) -> dict:
-    """The object in a JSON text; `where` it is from begins the message of an InputError."""
+    """The object in a JSON text; an InputError begins with `where` the text is from."""
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -156,7 +157,7 @@ def as_written(where: Path | str, value: dict, **kinds) -> dict:
 
 
 def check_format(where: Path | str, value: dict, advice: str) -> None:
-    """InputError with `advice` if another version of minitox, of other formats, wrote an object."""
+    """InputError with `advice` if a version of minitox with another FORMAT wrote an object."""
     if value.get("format") != FORMAT:
         raise InputError(
             f"{where}: written by another version of minitox "
@@ -240,15 +241,33 @@ def umask() -> int:
     return before
 
 
+def create_text(path: Path):
+    """A new text file, open to write, with the same bytes on every system.
+
+    UTF-8 cannot hold half a surrogate pair, which is written as an escape.
+    """
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def write_text(path: Path, text: str):
+    """Write a text file."""
+    with replacing(path) as temporary, create_text(temporary) as file:
+        file.write(text)
+
+
 def write_json(path: Path, value: dict):
     """Write an object as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_text(path: Path, text: str):
-    """Write a text file."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+def write_jsonl(path: Path, rows: list[dict]):
+    """Write objects as lines of JSON."""
+    write_text(path, "".join(map(as_line, rows)))
+
+
+def as_line(row: dict) -> str:
+    """An object as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -275,7 +294,7 @@ def remove_leftovers(folder: Path) -> None:
 def open_to_append(path: Path):
     """A regular file, open to read and to append bytes; a missing one is created.
 
-    InputError if there is a link, which may lead out of the folder, or no regular file.
+    InputError if it is a link, which may lead out of the folder, or not a regular file.
     """
     if path.is_symlink():
         raise InputError(f"{path} is a link; minitox writes only to files in the folder itself")
@@ -324,14 +343,38 @@ def is_torn(path: Path, line: bytes) -> bool:
 
 def append(path: Path, rows: list[dict]) -> None:
     """Append rows as JSON lines, and wait until they are on the disk."""
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(map(as_line, rows))
     with name_in_errors(path), open_to_append(path) as file:
         file.write(lines.encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())
 
 
-# Small tensor files, with an object of metadata: neurons, patches, scorers, checkpoints
+# Tensor files
+
+
+@contextmanager
+def open_safetensors(path: Path, kind: str = "whole safetensors file"):
+    """The reader of safetensors; InputError if the file cannot be read or is not of this `kind`."""
+    try:
+        check_readable(path)
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, UnicodeError) as error:
+        raise InputError(f"{path}: not a {kind} ({error})") from None
+
+
+def check_readable(path: Path) -> None:
+    """InputError if there is no permission to read a file; safetensors calls it missing."""
+    try:
+        open_input(path).close()
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+# Small ones, with an object of metadata: neurons, patches, scorers, checkpoints
 
 
 def write_tensors(path: Path, tensors: dict, key: str, about: dict):
@@ -345,19 +388,13 @@ def write_tensors(path: Path, tensors: dict, key: str, about: dict):
 def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
     """The tensors of a file and the object under `key` of its metadata.
 
-    InputError if the file is not of this `kind`, which is a word for messages, is of another
+    InputError if the file is not of this `kind` (a word for messages), was written by another
     version of minitox, or contains a number that is not finite.
     """
-    try:
-        check_regular(path)
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            # copies, because Windows cannot replace a file that tensors are mapped to
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, UnicodeError) as error:
-        raise InputError(f"{path}: not a {kind} ({error})") from None
+    with open_safetensors(path, kind) as file:
+        metadata = file.metadata() or {}
+        # copies, because Windows cannot replace a file that tensors are mapped to
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     if key not in metadata:
         raise InputError(f"{path}: not a {kind} (its metadata lacks {key!r})")
     about = parse(path, metadata[key].encode())
@@ -369,7 +406,7 @@ def read_tensors(path: Path, key: str, kind: str) -> tuple[dict[str, torch.Tenso
 
 
 def is_finite(tensor, dtype: torch.dtype | None = None) -> bool:
-    """Whether no value is NaN or infinite, or becomes so in `dtype`; makes no copy."""
+    """Whether all values are finite, in `dtype` if it is given; makes no copy."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     extremes = torch.stack(torch.aminmax(tensor))  # NaN if any value is

@@ -32,6 +32,7 @@ from minitox.files import (
     text_field,
     versions,
     write_json,
+    write_jsonl,
     write_tensors,
 )
 
@@ -61,9 +62,10 @@ def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
 def test_what_is_read_is_bounded(tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"text": "soup"}\n{"text": "' + b"a" * 50 + b'"}\n')
-    assert read_bytes(path, path.stat().st_size) == path.read_bytes()
+    assert read_bytes(path) == path.read_bytes()
+    monkeypatch.setattr(files, "MOST_BYTES", 30)
     with pytest.raises(InputError, match="rows.jsonl is too large: over 30 bytes"):
-        read_bytes(path, 30)
+        read_bytes(path)
     monkeypatch.setattr(files, "MOST_LINE", 30)
     with pytest.raises(InputError, match="rows.jsonl:2: the line is too long: over 30 bytes"):
         list(read_jsonl(path))
@@ -155,6 +157,15 @@ def test_an_object_is_written_and_read_again(tmp_path):
     assert '\n  "model": "größer",\n' in path.read_text()
     with pytest.raises(InputError, match="other.json: no such file"):
         read_json(tmp_path / "other.json")
+
+
+def test_rows_are_written_as_lines_and_half_a_character_as_an_escape(tmp_path):
+    rows = [{"text": "größer\n"}, {"text": "\ud800"}]
+    write_jsonl(tmp_path / "en.jsonl", rows)
+    lines = (tmp_path / "en.jsonl").read_bytes().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    assert lines[0] == '{"text": "größer\\n"}'.encode()
+    assert os.listdir(tmp_path) == ["en.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minitox.errors import InputError
 from minitox.files import (
     check_regular,
     is_finite,
-    open_input,
+    open_safetensors,
     read_json,
     replacing,
     umask,
@@ -125,27 +124,6 @@ def read_index(index):
 def tensor_names(path: Path) -> list[str]:
     with open_safetensors(path) as file:
         return list(file.keys())
-
-
-@contextmanager
-def open_safetensors(path: Path):
-    """safetensors' own reader, with errors that name the file."""
-    try:
-        check_readable(path)
-        with safe_open(str(path), framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, UnicodeError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from None
-
-
-def check_readable(path: Path):
-    """InputError if a file may not be read; safetensors says that it is missing."""
-    try:
-        open_input(path).close()
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:

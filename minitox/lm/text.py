@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from minitox.errors import InputError
-from minitox.files import parse, read_bytes
+from minitox.files import parse, read_bytes, read_json
 from minitox.lm import chat
 from minitox.lm.config import Config
 
@@ -157,7 +157,8 @@ def read_tokenizer(path: Path, vocab_size: int, tokens=(), ids=()):
     Special tokens in a text are plain text. So are `tokens` and `ids`, whatever the file says.
     """
     # 1) make the tokens special, which keeps them out of texts
-    content, data = read_data(path)
+    content = read_bytes(path)
+    data = parse(path, content)
     tokens = list(tokens)  # the fields of a malformed file may not be hashable
     ids = list(ids)
     changed = False
@@ -166,11 +167,11 @@ def read_tokenizer(path: Path, vocab_size: int, tokens=(), ids=()):
         if is_control and token.get("special") is not True:
             token["special"] = changed = True
     if changed:
-        content = json.dumps(data)
+        content = json.dumps(data).encode()
 
     # 2) the tokenizer, and whether the embedding has a row for each token
     with tokenizer_errors(path, "not a tokenizer"):
-        tokenizer = HuggingFaceTokenizer.from_str(content)
+        tokenizer = HuggingFaceTokenizer.from_str(content.decode())
         largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= vocab_size:
         raise InputError(
@@ -181,16 +182,6 @@ def read_tokenizer(path: Path, vocab_size: int, tokens=(), ids=()):
     # "<|im_end|>" in a user's text does not end the turn
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def read_data(path: Path) -> tuple[str, dict]:
-    """The text of a tokenizer.json, and the object in it."""
-    try:
-        content = read_bytes(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    data = parse(path, content)
-    return content.decode(), data
 
 
 def added_tokens(data: dict) -> list[dict]:
@@ -236,6 +227,6 @@ def hidden_stderr():
 
 def text_identity(folder: Path) -> str:
     """All of a folder that texts and token ids depend on, as JSON, however the file is laid out."""
-    _, data = read_data(Path(folder) / "tokenizer.json")
+    data = read_json(Path(folder) / "tokenizer.json")
     used = {key: value for key, value in data.items() if key not in NOT_USED}
     return json.dumps([used, chat.template_identity(folder)], sort_keys=True)

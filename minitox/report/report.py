@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
-from minitox.files import read_jsonl, replacing, text_field, write_json
+from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.report import neuron_tables, page, result_tables
 from minitox.report.page import Section
@@ -187,6 +187,5 @@ def plain(language, means):  # (1 + W,)
 def write(out: Path, title: str, content: list[Section], record: dict) -> None:
     """`out`/report.md and report.html for people, report.json for programs."""
     for name, render in {"report.md": page.markdown, "report.html": page.html}.items():
-        with replacing(out / name) as temporary:
-            temporary.write_text(render(title, content), encoding="utf-8", newline="\n")
+        write_text(out / name, render(title, content))
     write_json(out / "report.json", record)

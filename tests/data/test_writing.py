@@ -1,6 +1,5 @@
 """Before a command of data/ writes: no source is replaced, and no other run writes there."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -62,12 +61,3 @@ def test_other_files_and_missing_ones_may_be_written_and_the_folder_is_locked(so
     (tmp_path / "old").write_text("soup")
     writing.begin(tmp_path / "out", [source], [tmp_path / "old", tmp_path / "new"])
     assert (tmp_path / "out" / ".lock").exists()
-
-
-def test_rows_are_lines_of_json_and_half_a_character_is_an_escape(tmp_path):
-    rows = [{"text": "größer\n"}, {"text": "\ud800"}]
-    writing.write_jsonl(tmp_path / "en.jsonl", rows)
-    lines = (tmp_path / "en.jsonl").read_bytes().splitlines()
-    assert [json.loads(line) for line in lines] == rows
-    assert lines[0] == '{"text": "größer\\n"}'.encode()
-    assert os.listdir(tmp_path) == ["en.jsonl"]

@@ -19,7 +19,7 @@ from worlds import (
     train,
 )
 
-from minitox import delta
+from minitox import delta, files
 from minitox.errors import InputError
 from minitox.run import script
 
@@ -91,12 +91,18 @@ def test_d2_a_missing_record_is_called_missing(tuned, capsys):
 
 
 def test_d2_weights_that_may_not_be_read_are_not_called_missing(folder, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    open_input = files.open_input
 
-    monkeypatch.setattr(checkpoint, "open_input", refuse)
+    def refuse_weights(path):
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_input(path)
+
+    monkeypatch.setattr(files, "open_input", refuse_weights)
     with pytest.raises(InputError, match=r"model.safetensors: cannot be read \(Permission denied"):
         checkpoint.load(folder)
+    with pytest.raises(InputError, match=r"de.safetensors: cannot be read \(Permission denied"):
+        files.read_tensors(folder / "de.safetensors", "detect", "neuron file")
 
 
 # ---------- D3

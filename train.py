@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None):
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters)
     procedure = settings.part(Procedure)
-    training.check_usable(dtype, hyper)
+    training.check_dtype(dtype)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
@@ -179,7 +179,7 @@ def unfinished(models: Path, plans: list[Plan], made_with: dict[str, dict]) -> l
     for plan in plans:
         folder = models / plan.name
         if outputs.is_done(folder, made_with[plan.name], recorded):
-            outputs.once(lambda folder=folder: training.check_files(folder))
+            outputs.once(training.check_files, folder)
         else:
             todo.append(plan)
     return todo

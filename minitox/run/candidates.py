@@ -110,7 +110,7 @@ def open_tokenizer(
         if error.report and out is not None:
             file = out / f"chat_template{name and '.'}{name}.txt"
             text = f"{folder}: {error}\n\n{error.report}"
-            outputs.once(lambda: write_text(file, text))
+            outputs.once(write_text, file, text)
             where = f"; see {file}"
         raise InputError(
             f"{folder}: {error}{where}; --unchecked-template uses minitox's own format"

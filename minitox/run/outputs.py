@@ -45,10 +45,11 @@ def lock(folder: Path) -> None:
     remove_leftovers(folder)
 
 
-def open_results(out: Path, name: str, settings: dict, data: dict[str, str] | None = None) -> Path:
-    """The folder OUT/NAME, with `out` locked; InputError if its results have other settings.
+def open_results(out: Path, name: str, settings: dict, data: dict[str, str]) -> Path:
+    """The folder OUT/NAME, with `out` locked.
 
-    The settings and `data`, a hash of each language's input, must be the same in all processes.
+    InputError if its results have other settings, or if the settings or `data`, a hash of each
+    language's input, differ between processes.
     """
     lock(out)
     distributed.check_same({"settings": settings, "data": data})
@@ -56,10 +57,10 @@ def open_results(out: Path, name: str, settings: dict, data: dict[str, str] | No
     return out / name
 
 
-def once(function: Callable) -> None:
-    """Call the function once for all processes."""
+def once(function: Callable, *values) -> None:
+    """Call function(*values), once for all processes."""
     if distributed.FIRST:
-        function()
+        function(*values)
 
 
 # A result that is whole or absent
@@ -92,8 +93,7 @@ class Step:
 
     def write(self, function: Callable, *values) -> None:
         """Call function(unfinished, *values), once for all processes."""
-        if distributed.FIRST:
-            function(self.unfinished, *values)
+        once(function, self.unfinished, *values)
 
 
 @contextmanager
@@ -138,7 +138,6 @@ def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = N
     # 1) an earlier run's results must have the same settings and data
     if holds_results(folder):
         before = read_record(folder)
-        as_written(folder / "run.json", {"data": {}} | before, data={str: str})
         refuse_mixture(folder, before.get("settings"), settings)
         known = before.get("data", {})
         for language, hash in data.items():
@@ -158,9 +157,10 @@ def check_settings(folder: Path, settings: dict, data: dict[str, str] | None = N
 
 
 def read_record(folder: Path) -> dict:
-    """What run.json says of the results in a folder; prints if they are of other versions.
+    """The run.json of the results in a folder; prints which versions were different.
 
-    InputError if it is missing, broken, or written by minitox of another format.
+    InputError if it is missing or broken, or was written by a version of minitox with another
+    format.
     """
     path = folder / "run.json"
     advice = f"choose another --out, or delete {folder}"
@@ -168,7 +168,7 @@ def read_record(folder: Path) -> dict:
         raise InputError(f"{path} is missing, so nothing is known of the results there; {advice}")
     record = read_json(path)
     check_format(path, record, advice)
-    as_written(path, record, versions={str: str})
+    as_written(path, {"data": {}} | record, versions={str: str}, data={str: str})
     now = versions()
     others = [
         f"{name} {version}, not {now[name]}"

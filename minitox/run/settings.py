@@ -206,7 +206,7 @@ class DetectSettings(Settings):
     shard: bool = option(False, SHARD)
 
     def __post_init__(self):
-        if not self.clean_below <= self.toxic_above:  # nor if one is NaN
+        if self.clean_below > self.toxic_above:
             raise ValueError(
                 f"--clean-below {self.clean_below:g} must not be above "
                 f"--toxic-above {self.toxic_above:g}: a sentence would be in both classes"

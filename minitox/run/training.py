@@ -23,7 +23,7 @@ from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed, sharding
 from minitox.run.tuning import Procedure, Tuning
-from minitox.train import frozen, interventions, tune
+from minitox.train import frozen, interventions
 from minitox.train.loss import chunked_reply_loss, reply_loss
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Plan, count_weights, weight_rows
@@ -36,12 +36,10 @@ ADVICE = (
 )
 
 
-def check_usable(dtype, hyper: Hyperparameters):
-    """InputError if gradients would vanish in this dtype, or a number is not finite."""
+def check_dtype(dtype):
+    """InputError if gradients would vanish in this dtype."""
     if dtype == torch.float16:
         raise InputError("gradients vanish in float16; use --dtype bfloat16 or float32")
-    with user_errors():
-        tune.check(hyper)
 
 
 def make_model(
@@ -199,7 +197,7 @@ def prove(base: Path, tuned: Path, rows) -> dict:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """The hash of every file of a model, as run.json records them; run.json itself has none."""
+    """The hash of every file of a model but run.json, which records them."""
     hashes = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name != "run.json":

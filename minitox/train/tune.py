@@ -46,7 +46,7 @@ def tune(
 ) -> Iterator[float]:
     """Tune the optimizer's weights, in place; yields the loss of each step from `start` on.
 
-    ValueError if a loss or a gradient is not finite; the step is then not made.
+    ValueError if a hyperparameter, a loss or a gradient is not finite; the step is then not made.
     """
     check(hyper)
     steps = hyper.steps(len(pairs))
@@ -69,10 +69,10 @@ def tune(
 
 
 def check(hyper: Hyperparameters):
-    """ValueError if a number is not finite, or so large that a step would not be."""
+    """ValueError if a number is not finite, or so large that a step would overflow."""
     for name in ("lr", "weight_decay", "max_grad_norm"):
         value = getattr(hyper, name)
-        if not abs(value) <= LARGEST:  # nor is NaN
+        if not abs(value) <= LARGEST:  # false for NaN too
             raise ValueError(f"{name} is {value:g}; it must be a number of at most {LARGEST:g}")
 
 

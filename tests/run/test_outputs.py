@@ -202,7 +202,7 @@ def write_folder(path: Path, text: str) -> None:
 
 def run(out: Path, write: Callable, log: int) -> None:
     """A script with one step."""
-    folder = open_results(out, "results", {"seed": 0})
+    folder = open_results(out, "results", {"seed": 0}, {})
     result = folder / "de"
     if is_done(result, {"data": "a1"}, lambda path: {"data": "a1"}):
         return

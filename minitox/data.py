@@ -71,7 +71,6 @@ def read_detection(path: Path) -> list:
         if "toxicity" not in row:
             raise InputError(f"{where}: field 'toxicity' is missing")
         toxicity = row["toxicity"]
-        # NaN is not between 0 and 1 either
         if not is_kind(toxicity, int | float) or not 0 <= toxicity <= 1:
             raise InputError(
                 f"{where}: field 'toxicity' must be a number from 0 to 1, not {toxicity!r:.40}"

@@ -166,7 +166,7 @@ def check_format(where: Path | str, value: dict, advice: str) -> None:
 
 
 def is_kind(value, kind) -> bool:
-    """Whether a JSON value is of a kind; NaN and infinity are of none.
+    """Whether a value of a JSON file is of a kind.
 
     A kind is a type or a union of types, a list of kinds (one kind: a list of any length), a dict
     {field: kind}, or {str: kind}, an object with any fields.
@@ -178,8 +178,6 @@ def is_kind(value, kind) -> bool:
     if isinstance(value, bool):  # which Python counts among the integers
         return kind is bool
     if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
-        return False
-    if isinstance(value, float) and not math.isfinite(value):  # json reads NaN and Infinity
         return False
     return isinstance(value, kind)
 

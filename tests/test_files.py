@@ -402,10 +402,3 @@ def test_tensors_that_are_not_finite_or_of_another_format_are_not_read(tmp_path)
     message = f"another version of minitox .format {FORMAT + 1}, here {FORMAT}.; make the patch"
     with pytest.raises(InputError, match=message):
         read_tensors(path, "delta", "patch")
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_is_not_finite_is_of_no_kind(value):
-    assert not is_kind(value, float)
-    assert not is_kind([value], [float])
-    assert not is_kind({"a": value}, {str: float | None})

@@ -220,7 +220,7 @@ def test_a1_a_likelihood_that_is_not_finite_is_no_perplexity(home, capsys, nats)
     lines = [json.dumps(rows[0] | {"nats": float(nats)}), *map(json.dumps, rows[1:])]
     path.write_text("\n".join(lines) + "\n")
     error = error_of(evaluate.main, EVALUATE.split(), capsys)
-    assert "de.jsonl:1: 'nats' is not as minitox wrote it" in error
+    assert f"de.jsonl:1: not valid JSON ({nats} is not a finite number)" in error
 
 
 # ---------- A2

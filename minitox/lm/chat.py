@@ -16,8 +16,7 @@ from pathlib import Path
 from minitox.errors import InputError
 from minitox.files import read_bytes, read_json
 
-# One turn in each chat format, up to where the reply begins. {system} is filled from the folder's
-# template.
+# One turn in each chat format, up to where the reply begins; {system} comes from the template
 LLAMA3 = (
     "{system}<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -57,6 +56,14 @@ CONVERSATIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Template:
+    """The chat template of a model folder."""
+
+    text: str  # in Jinja's language
+    special: tuple[tuple[str, str], ...]  # tokens that it may use, such as ("bos_token", "<s>")
+
+
 class TemplateError(InputError):
     """The folder's template cannot be rendered, or does not make what minitox makes."""
 
@@ -76,6 +83,7 @@ def difference(conversation: str, ours: str, theirs: str, what: str = "text") ->
 class Layout:
     """One turn in a chat format."""
 
+    template: Template  # that it was recognised from
     turn: str  # from after the BOS up to where the reply begins; {prompt} is the user's text
     end_of_turn: str  # the token that ends a reply
     bos: str = ""  # the token that begins the turn, if the format has one
@@ -120,22 +128,24 @@ def read_layout(folder: Path) -> Layout | None:
     if template is None:
         return None
 
-    if "<|start_header_id|>" in template:
+    if "<|start_header_id|>" in template.text:
         # Llama-3.1 and later always have a system turn with these dates
-        system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template else ""
+        system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template.text else ""
         turn = LLAMA3.replace("{system}", system)
-        return Layout(turn, "<|eot_id|>", "<|begin_of_text|>", strip=True)
+        return Layout(template, turn, "<|eot_id|>", "<|begin_of_text|>", strip=True)
 
-    if "<|im_start|>" in template:
-        system = chatml_system(template)
+    if "<|im_start|>" in template.text:
+        system = chatml_system(template.text)
         turn = CHATML.replace("{system}", system)
-        if "enable_thinking" in template:
+        if "enable_thinking" in template.text:
             turn += NO_THINKING
-        bos = special_texts(folder).get("bos_token", "") if WRITES_BOS.search(template) else ""
-        return Layout(turn, "<|im_end|>", bos)
+        bos = ""
+        if WRITES_BOS.search(template.text):
+            bos = dict(template.special).get("bos_token", "")
+        return Layout(template, turn, "<|im_end|>", bos)
 
-    if "<|START_OF_TURN_TOKEN|>" in template:
-        return Layout(COMMAND, "<|END_OF_TURN_TOKEN|>", "<BOS_TOKEN>", strip=True)
+    if "<|START_OF_TURN_TOKEN|>" in template.text:
+        return Layout(template, COMMAND, "<|END_OF_TURN_TOKEN|>", "<BOS_TOKEN>", strip=True)
 
     raise InputError(
         f"{folder}: the chat template is not supported; "
@@ -151,23 +161,27 @@ def chatml_system(template: str) -> str:
     return CHATML_SYSTEM.format(default[1].replace("\\'", "'").replace("\\n", "\n"))
 
 
-def read_template(folder: Path) -> str | None:
-    """The Jinja text of chat_template.jinja or, in older folders, of tokenizer_config.json."""
-    path = Path(folder) / "chat_template.jinja"
-    if path.exists():
-        return read_bytes(path).decode("utf-8", "replace").replace("\r\n", "\n")
-    template = tokenizer_config(folder).get("chat_template")
-    if isinstance(template, list):  # several with names
-        named = [value for value in template if isinstance(value, dict)]
-        template = next((one.get("template") for one in named if one.get("name") == "default"), "")
-    if template is None or isinstance(template, str):
-        return template
-    return json.dumps(template)
+def read_template(folder: Path) -> Template | None:
+    """The template in chat_template.jinja or, in older folders, in tokenizer_config.json."""
+    path = Path(folder) / "tokenizer_config.json"
+    config = read_json(path) if path.exists() else {}
+    own_file = Path(folder) / "chat_template.jinja"
+    if own_file.exists():
+        text = read_bytes(own_file).decode("utf-8", "replace").replace("\r\n", "\n")
+    else:
+        text = config.get("chat_template")
+    if text is None:
+        return None
+    if isinstance(text, list):  # several with names
+        named = [value for value in text if isinstance(value, dict)]
+        text = next((one.get("template") for one in named if one.get("name") == "default"), "")
+    if not isinstance(text, str):
+        text = json.dumps(text)
+    return Template(text, tuple(sorted(special_texts(config).items())))
 
 
-def special_texts(folder: Path) -> dict[str, str]:
-    """The special tokens that a template may use, by name, from tokenizer_config.json."""
-    config = tokenizer_config(folder)
+def special_texts(config: dict) -> dict[str, str]:
+    """The special tokens that a template may use, by name; `config`: tokenizer_config.json."""
     texts = {}
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
         token = config.get(name)
@@ -178,45 +192,47 @@ def special_texts(folder: Path) -> dict[str, str]:
     return texts
 
 
-def tokenizer_config(folder: Path) -> dict:
-    path = Path(folder) / "tokenizer_config.json"
-    return read_json(path) if path.exists() else {}
-
-
 # Compare it with the template
 
 
-def template_texts(folder: Path) -> dict[str, str] | None:
+@cache
+def template_texts(template: Template) -> dict[str, str] | None:
     """The template's text of each of CONVERSATIONS; None if there is no jinja2 to render it with.
 
     TemplateError if the template cannot be rendered.
     """
-    template = read_template(folder)
-    if len(template) > MOST_CHARACTERS:
-        raise TemplateError(f"the chat template has more than {MOST_CHARACTERS:,} characters")
-    texts = render(template, *sorted(special_texts(folder).items()))
-    return None if texts is None else dict(zip(CONVERSATIONS, texts, strict=True))
-
-
-@cache
-def render(template: str, *special: tuple[str, str]) -> list[str] | None:
-    """The template's text of each of CONVERSATIONS, rendered in a process of its own."""
     if find_spec("jinja2") is None:
         return None
+    if len(template.text) > MOST_CHARACTERS:
+        raise TemplateError(f"the chat template has more than {MOST_CHARACTERS:,} characters")
     variables = []
     for user, reply in CONVERSATIONS.values():
         messages = [{"role": "user", "content": user}]
         if reply is not None:
             messages.append({"role": "assistant", "content": reply})
-        options = {"tools": None, "documents": None, "enable_thinking": False}
-        options["add_generation_prompt"] = reply is None
-        variables.append({"messages": messages} | options | dict(special))
-    request = json.dumps({"template": template, "variables": variables}).encode()
+        options = {
+            "messages": messages,
+            "add_generation_prompt": reply is None,
+            "enable_thinking": False,
+            "tools": None,
+            "documents": None,
+        }
+        variables.append(options | dict(template.special))
+    texts = render(template.text, variables)
+    return None if texts is None else dict(zip(CONVERSATIONS, texts, strict=True))
+
+
+def render(template: str, variables: list[dict]) -> list[str] | None:
+    """The text of each set of variables, from render.py in a process of its own.
+
+    None if jinja2 is too old. TemplateError if the template cannot be rendered.
+    """
     program = Path(__file__).with_name("render.py")
+    request = json.dumps({"template": template, "variables": variables})
     try:
         process = subprocess.run(
             [sys.executable, "-P", str(program)],
-            input=request,
+            input=request.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=MOST_SECONDS,
@@ -253,7 +269,5 @@ def template_identity(folder: Path) -> list:
     template = read_template(folder)
     if template is None:
         return []
-    return [
-        template,
-        {name: text for name, text in special_texts(folder).items() if name in template},
-    ]
+    used = {name: token for name, token in template.special if name in template.text}
+    return [template.text, used]

@@ -21,9 +21,8 @@ class Tokenizer:
 
     def __init__(self, folder: Path, config: Config):
         """Read tokenizer.json and the chat template of `folder`; InputError if they do not fit."""
-        self.folder = Path(folder)
-        self.path = self.folder / "tokenizer.json"
-        self.layout = chat.read_layout(self.folder)
+        self.path = Path(folder) / "tokenizer.json"
+        self.layout = chat.read_layout(folder)
         self.checked = self.layout is None  # whether the layout is known to be the template's
         self.bos_id = config.bos_token_id
         self.bos = [] if self.bos_id is None else [self.bos_id]
@@ -110,11 +109,11 @@ class Tokenizer:
     def check_template(self) -> None:
         """Compare texts and token ids with those of the folder's chat template.
 
-        TemplateError if they differ. Without jinja2, nothing is compared, and `checked` is False.
+        TemplateError if they differ. Without jinja2 nothing is compared, and `checked` stays False.
         """
         if self.layout is None:
             return
-        theirs = chat.template_texts(self.folder)
+        theirs = chat.template_texts(self.layout.template)
         if theirs is None:
             return
         chat.check_texts(self.layout, theirs)

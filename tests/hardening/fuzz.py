@@ -234,8 +234,9 @@ def make_world(kind: Kind, root: Path) -> Path:
         outcome = forked(base, make)
         assert outcome.status == 0, outcome.stderr
     # every fork inherits the texts of the template, which take a process to render
-    if chat.read_template(base / "model") is not None:
-        chat.template_texts(base / "model")
+    template = chat.read_template(base / "model")
+    if template is not None:
+        chat.template_texts(template)
     return folder
 
 

@@ -58,7 +58,7 @@ def run(main, arguments: str) -> None:
 
 
 # the template is rendered once for all forks of this process
-chat.render(TEMPLATE, ("bos_token", "<s>"))
+chat.template_texts(chat.Template(TEMPLATE, (("bos_token", "<s>"),)))
 
 
 # Models

@@ -22,7 +22,8 @@ def write_template(folder, template, bos=None):
 
 
 def check(folder) -> None:
-    chat.check_texts(chat.read_layout(folder), chat.template_texts(folder))
+    layout = chat.read_layout(folder)
+    chat.check_texts(layout, chat.template_texts(layout.template))
 
 
 # ---------- the layout
@@ -149,7 +150,7 @@ def test_the_tag_generation_is_ignored(tmp_path):
 
 def test_without_jinja2_nothing_is_compared(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert chat.template_texts(write_template(tmp_path, f"{{# none #}}{TURNS}")) is None
+    assert chat.template_texts(chat.Template(f"{{# none #}}{TURNS}", ())) is None
 
 
 # ---------- templates that do harm
@@ -170,17 +171,15 @@ def test_without_jinja2_nothing_is_compared(tmp_path, monkeypatch):
         ("x" * 300_000, "more than 262,144 characters"),
     ],
 )
-def test_a_template_that_does_harm_is_one_line(tmp_path, template, message):
-    write_template(tmp_path, template)
+def test_a_template_that_does_harm_is_one_line(template, message):
     with pytest.raises(chat.TemplateError, match=message):
-        chat.template_texts(tmp_path)
+        chat.template_texts(chat.Template(template, ()))
 
 
-def test_a_template_that_does_not_end_is_stopped(tmp_path, monkeypatch):
+def test_a_template_that_does_not_end_is_stopped(monkeypatch):
     monkeypatch.setattr(chat, "MOST_SECONDS", 1)
     loop = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
-    write_template(tmp_path, loop)
     start = time.monotonic()
     with pytest.raises(chat.TemplateError, match="takes longer than 1 seconds"):
-        chat.template_texts(tmp_path)
+        chat.template_texts(chat.Template(loop, ()))
     assert time.monotonic() - start < 10

@@ -41,7 +41,7 @@ from minitox.run import (  # noqa: E402
 )
 from minitox.run.device import open_device  # noqa: E402
 from minitox.run.scorer import open_scorer  # noqa: E402
-from minitox.run.settings import Settings, batch_tokens, option, parse, temperature  # noqa: E402
+from minitox.run.settings import TEMPERATURE, Settings, batch_tokens, option, parse  # noqa: E402
 from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 
@@ -74,7 +74,7 @@ class CurateSettings(Settings):
         0.7,
         "generate: 0: always the most likely token",
         "generate",
-        kind=temperature,
+        kind=TEMPERATURE,
     )
     batch_tokens: int | str = batch_tokens(
         "generate, check: size of a batch", "generate check", 8_192, 65_536

@@ -23,7 +23,7 @@ from minitox import files  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
 from minitox.report import page  # noqa: E402
 from minitox.run import script  # noqa: E402
-from minitox.run.settings import Help, Parser, integer, seed  # noqa: E402
+from minitox.run.settings import SEED, Help, Parser, integer  # noqa: E402
 
 DESCRIPTION = (
     "Make minitox's data folders from published corpora; data/README.md says where to get them."
@@ -219,7 +219,7 @@ def add_ptp(commands):
         default=5_000,
         help="maximum number of toxic, and of clean, texts per language",
     )
-    option("--seed", type=seed, default=0, help="random seed of the choice of texts")
+    option("--seed", type=SEED, default=0, help="random seed of the choice of texts")
     option(
         "--split",
         choices=["full", "small", "wildchat"],
@@ -303,7 +303,7 @@ def main(argv=None):
         "file to write; default: scorer.safetensors beside SOURCE",
         out=None,
     )
-    option("--seed", type=seed, default=0, help="random seed of the held-out rows")
+    option("--seed", type=SEED, default=0, help="random seed of the held-out rows")
     # 2) the command
     options = vars(parser.parse_args(argv))
     make = options.pop("make")

@@ -65,7 +65,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     for folder in tuned.glob("[!.]*"):
         if folder.name.endswith(".partial") or not folder.is_dir():
             continue
-        if any(folder.iterdir()):  # also one whose config.json is missing, which will be said
+        if any(folder.iterdir()):  # a missing config.json is reported when the model is opened
             known[folder.name] = folder
 
     # 2) those that are asked for
@@ -94,7 +94,7 @@ def open_tokenizer(
     config: Config,
     out: Path | None = None,  # where a difference is written to
     unchecked: bool = False,  # --unchecked-template
-    name: str = "",  # of the model, if there are several
+    name: str = "base",  # of the model
 ) -> Tokenizer:
     """The tokenizer of a model, its chat format checked against the folder's template.
 
@@ -108,9 +108,8 @@ def open_tokenizer(
     except TemplateError as error:
         where = ""
         if error.report and out is not None:
-            file = out / f"chat_template{name and '.'}{name}.txt"
-            text = f"{folder}: {error}\n\n{error.report}"
-            outputs.once(write_text, file, text)
+            file = out / f"chat_template.{name}.txt"
+            outputs.once(write_text, file, f"{folder}: {error}\n\n{error.report}")
             where = f"; see {file}"
         raise InputError(
             f"{folder}: {error}{where}; --unchecked-template uses minitox's own format"
@@ -129,8 +128,7 @@ def open_one(
 ) -> Candidate:
     """The model of a folder; InputError if it cannot be used."""
     config = read_config(folder)
-    several = "" if name == "base" else name
-    tokenizer = open_tokenizer(folder, config, out, unchecked, several)
+    tokenizer = open_tokenizer(folder, config, out, unchecked, name)
     fingerprint = checkpoint.fingerprint(folder)
     return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard)
 

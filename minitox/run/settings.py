@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from minitox.errors import InputError, user_errors
+from minitox.files import LARGEST_INTEGER
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
 from minitox.scorers.perspective import GOOGLE_URL
@@ -42,8 +43,7 @@ def option(
 
 # Kinds of values
 
-MOST = 1_000_000  # of nearly everything that is counted; more is a slip of the finger
-LARGEST_SEED = 2**53 - 1  # larger numbers are not exact in every reader of JSON
+MOST = 1_000_000  # of nearly everything that is counted; a larger number is a typing error
 
 
 def integer(least: int = 1, most: int = MOST):
@@ -77,9 +77,9 @@ def number(least: float, most: float, or_zero: bool = False):
     return convert
 
 
-share = number(0, 1)
-seed = integer(0, LARGEST_SEED)
-temperature = number(0.01, 100, or_zero=True)  # below 0.01, logits / temperature may be infinite
+SHARE = number(0, 1)
+SEED = integer(0, LARGEST_INTEGER - 1)
+TEMPERATURE = number(0.01, 100, or_zero=True)  # below 0.01, logits / temperature may be infinite
 
 
 def auto_or(kind):
@@ -106,7 +106,7 @@ def language_list(text: str) -> tuple[str, ...]:
 
 
 # of fields of these types, and what help shows for their values; None: the name of the field
-KINDS = {int: integer(), float: share, str: str, Path: Path}
+KINDS = {int: integer(), float: SHARE, str: str, Path: Path}
 METAVARS = {int: "N", float: "F", str: None, Path: "DIR"}
 
 
@@ -144,7 +144,7 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
-        0, "random seed", "neurons tuning validation replies perplexity generate", kind=seed
+        0, "random seed", "neurons tuning validation replies perplexity generate", kind=SEED
     )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template"
@@ -342,7 +342,7 @@ class EvaluateSettings(Settings):
     max_new_tokens: int = option(
         64, "longest reply; a longer one is cut, and counted", "replies", "tokens"
     )
-    temperature: float = option(0.0, "0: always the most likely token", "replies", kind=temperature)
+    temperature: float = option(0.0, "0: always the most likely token", "replies", kind=TEMPERATURE)
     top_p: float = option(
         1.0,
         "sample from the most likely tokens that reach this probability",
@@ -399,7 +399,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser to which every mistake is an InputError; options cannot be abbreviated."""
+    """A parser that raises an InputError for every mistake; options cannot be abbreviated."""
 
     def __init__(self, **more):
         super().__init__(allow_abbrev=False, **more)
@@ -410,7 +410,7 @@ class Parser(argparse.ArgumentParser):
         for argument in argv:
             is_option = argument.startswith("--")
             if argument == "--" or self._subparsers and not is_option:
-                break  # what follows are no options, or those of a command
+                break  # no options follow, or only those of a command
             option = argument.partition("=")[0]
             if is_option and option not in self._option_string_actions:
                 self.refuse(option)
@@ -421,7 +421,7 @@ class Parser(argparse.ArgumentParser):
         return namespace, unknown
 
     def refuse(self, argument: str) -> NoReturn:
-        """InputError about an unknown argument, with the option that it may be a mistyping of."""
+        """InputError about an unknown argument; suggests an option with a similar name."""
         if not argument.startswith("-"):
             self.error(f"unexpected argument {argument!r}; --help lists all options")
         options = [option for option in self._option_string_actions if option.startswith("--")]
@@ -438,7 +438,7 @@ def parse(kind: type, description: str, argv: list[str] | None = None):
     """Settings from the command line; InputError about a mistake in it."""
     values = vars(make_parser(kind, description).parse_args(argv))
     for name, value in values.items():
-        if isinstance(value, list):  # of an option with several values, each counts once
+        if isinstance(value, list):  # an option with several values; repeated ones are dropped
             values[name] = tuple(dict.fromkeys(value))
     with user_errors():
         return kind(**values)

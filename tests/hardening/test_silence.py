@@ -302,9 +302,9 @@ def test_a5_a_template_like_chatml_is_equal_or_refused(scripts, name, capsys):
         return
     error = error_of(detect.main, DETECT.split(), capsys)
     assert error.count("\n") == 1 and "the conversation 'plain'" in error
-    assert "see out/chat_template.txt; --unchecked-template" in error
-    assert [path.name for path in (scripts / "out").iterdir()] == ["chat_template.txt"]
-    report = (scripts / "out" / "chat_template.txt").read_text("utf-8")
+    assert "see out/chat_template.base.txt; --unchecked-template" in error
+    assert [path.name for path in (scripts / "out").iterdir()] == ["chat_template.base.txt"]
+    report = (scripts / "out" / "chat_template.base.txt").read_text("utf-8")
     ours, theirs = report.split("--- minitox\n")[1].split("--- the chat template\n")
     assert "The soup is warm." in ours and "The soup is warm." in theirs and ours != theirs
 

@@ -101,7 +101,7 @@ def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict
     for language, labelled in sentences.items():
         for reason, count in labelled.dropped.items():
             if count:
-                print(f"{language}: dropped {count:,} sentences: {reason}")
+                print(f"{language}: dropped {count:,} {reason}")
     if not sentences:
         raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
     return sentences

@@ -117,18 +117,9 @@ def main(argv=None):
     paths = pair_files.present(folder, settings.languages, made_by)
     verdicts = state / "verdicts"
 
-    # 1) no result replaces a source, and no other run writes to the same place
-    sources = [*paths.values(), *verdicts.glob("*.jsonl")]
-    if step == "review":
-        writing.refuse_sources(sources, [settings.export] if settings.export else [])
-        review.lock(verdicts / f"{settings.name}.jsonl")
-    elif step == "export":
-        sources += writing.language_files(settings.data / "prompts")
-        writing.begin(settings.out, sources, writing.language_files(settings.out / "instructions"))
-    elif step != "agreement":
-        outputs.lock(settings.out)
+    begin(settings, [*paths.values(), *verdicts.glob("*.jsonl")], verdicts)
 
-    # 2) the steps that need a model
+    # 1) the steps that need a model
     if step in ("generate", "check"):
         config = read_config(settings.model)
         device, dtype = open_device(settings.device, settings.dtype, config)
@@ -163,7 +154,7 @@ def main(argv=None):
         outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
         check(candidate, scorer, paths, state, settings.batch_tokens)
 
-    # 3) the steps of people
+    # 2) the steps of people
     if step == "review":
         pairs = pair_files.read_checked(*paths.values())
         ask_people(pairs, verdicts / f"{settings.name}.jsonl", settings.export, settings.sheet)
@@ -188,6 +179,19 @@ def main(argv=None):
             )
 
 
+def begin(settings, sources, verdicts):
+    """Lock what the step writes to; InputError if a result would replace one of the sources."""
+    if settings.step == "review":
+        if settings.export:
+            writing.refuse_sources(sources, [settings.export])
+        review.lock(verdicts / f"{settings.name}.jsonl")
+    elif settings.step == "export":
+        sources += writing.language_files(settings.data / "prompts")
+        writing.begin(settings.out, sources, writing.language_files(settings.out / "instructions"))
+    elif settings.step != "agreement":
+        outputs.lock(settings.out)
+
+
 def generate(candidate, paths, folder, sample, asking):
     """Have a model reply politely to hateful prompts, in the language of each prompt."""
     for language, path in paths.items():
@@ -198,7 +202,7 @@ def generate(candidate, paths, folder, sample, asking):
             print(f"skipped {language}: {reason}")
             continue
         if duplicates:
-            print(f"{language}: dropped {duplicates:,} duplicates of prompts")
+            print(f"{language}: dropped {duplicates:,} duplicate prompts")
         instruction = INSTRUCTION.format(NAMES[language])
         asked = {number: instruction + prompt for number, prompt in prompts.items()}
         # 2) generate one reply to each

@@ -69,7 +69,7 @@ def read_all(folder: Path) -> dict:
 
 
 def lock(path: Path) -> None:
-    """Lock a reviewer's verdicts until this process exits; InputError if another one has them."""
+    """Lock a reviewer's verdicts until this process exits; InputError if another one holds them."""
     name = path.stem
     advice = f"{name} has another review open; close it, or choose another --name"
     locks.acquire(path.with_name(f".{name}.lock"), advice)
@@ -94,9 +94,7 @@ def keys():
     It returns "q" at the end of input. Characters that arrive together, as from a paste or an arrow
     key, are returned as one unknown key, so that none of them becomes a verdict.
     """
-    if sys.stdin is None:  # it was closed before this process started
-        yield lambda: "q"
-    elif not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         yield typed_line
     elif find_spec("termios"):
         with unbuffered_terminal():

@@ -96,8 +96,8 @@ def read_labelled(path: Path, toxic_above: float, clean_below: float) -> tuple[l
     contradictory = sum(text in both for text in every_toxic + every_clean)
     used = len(toxic) + len(clean)
     dropped = {
-        "duplicates": len(every_toxic) + len(every_clean) - contradictory - used,
-        "rated both toxic and clean": contradictory,
+        "duplicate sentences": len(every_toxic) + len(every_clean) - contradictory - used,
+        "sentences rated both toxic and clean": contradictory,
     }
     if not toxic:
         raise UnusableLanguage(f"{path}: no toxic sentence (toxicity > {toxic_above:g})")
@@ -123,22 +123,22 @@ def read_sentences(
     clean sentences of every length.
     """
     # 1) draw sentences of each class
-    *classes, dropped = read_labelled(path, toxic_above, clean_below)
-    toxic_texts, clean_texts = [sample(texts, most, rng) for texts in classes]
+    toxic_texts, clean_texts, dropped = read_labelled(path, toxic_above, clean_below)
+    toxic_texts = sample(toxic_texts, most, rng)
+    clean_texts = sample(clean_texts, most, rng)
 
     # 2) tokenize, toxic sentences first
     texts = toxic_texts + clean_texts
-    whole = [tokenizer.sentence(text, max_tokens) for text in texts]  # or longer than that
-    toxic = np.arange(len(whole)) < len(toxic_texts)  # (N,)
+    read = [tokenizer.sentence(text, max_tokens) for text in texts]  # not cut yet
+    toxic = np.arange(len(read)) < len(toxic_texts)  # (N,)
     start = 0 if tokenizer.bos_id is None else 1  # index of the text's first token
     longest = start + max_tokens
-    ids = [sentence[:longest] for sentence in whole]
+    ids = [sentence[:longest] for sentence in read]
     lengths = np.array([len(sentence) - start for sentence in ids])  # (N,)
     empty = sum(set(sentence[start:]) <= tokenizer.special_ids for sentence in ids)
     if empty:
         raise InputError(
-            f"{path}: the tokenizer makes no token, or special ones alone, "
-            f"of {empty} of the sentences"
+            f"{path}: the tokenizer makes no token, or only special ones, of {empty} sentences"
         )
 
     # 3) optionally leave out sentences, so that both classes have the same lengths
@@ -149,7 +149,7 @@ def read_sentences(
         raise UnusableLanguage(
             f"{path}: no toxic and clean sentences have the same length; leave out --match-length"
         )
-    cut = sum(len(whole[i]) > longest for i in keep)
+    cut = sum(len(read[i]) > longest for i in keep)
     ids = [ids[i] for i in keep]
     return Sentences(ids, toxic[keep], lengths[keep], cut, file_hash(path), dropped)
 
@@ -169,7 +169,7 @@ def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
 def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list[Pair], int]:
     """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
 
-    Of a text of more than `most` tokens there are perhaps not all.
+    A text of more than `most` tokens may be incomplete.
     """
     if not tokenizer.end_ids:
         raise InputError(

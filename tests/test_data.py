@@ -88,7 +88,7 @@ def test_a_sentence_counts_once_and_not_at_all_if_it_is_in_both_classes(path, to
     write_detection(path, *rows, ("soup", 0.3), ("soup", 0.1))
     toxic, clean, dropped = data.read_labelled(path, toxic_above=0.5, clean_below=0.2)
     assert (toxic, clean) == (["ox"], ["soup"])
-    assert dropped == {"duplicates": 2, "rated both toxic and clean": 3}
+    assert dropped == {"duplicate sentences": 2, "sentences rated both toxic and clean": 3}
     assert read_sentences(path, tokenizer).dropped == dropped
     assert data.read_clean_sentences(path, 10, rng()) == (["soup", "warm"], 1)
 

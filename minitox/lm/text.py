@@ -1,4 +1,4 @@
-"""Text to token ids and back: exactly one BOS, and no token of the layout out of a user's text."""
+"""Text to token ids and back: exactly one BOS, and no token of the layout from a user's text."""
 
 import json
 import os
@@ -48,8 +48,8 @@ class Tokenizer:
     def encode(self, text: str, most: int | None = None) -> list[int]:
         """Token ids of the text alone.
 
-        A long text is read until there are more than `most` tokens, and is otherwise complete.
-        InputError if the tokenizer fails, or makes a token of the layout out of the text.
+        With `most`, a long text is read only until there are more than `most` tokens. InputError
+        if the tokenizer fails, or makes a token of the layout out of the text.
         """
         ids = []
         with tokenizer_errors(self.path, "fails on a text"):
@@ -158,7 +158,7 @@ def read_tokenizer(path: Path, vocab_size: int, tokens=(), ids=()):
     # 1) make the tokens special, which keeps them out of texts
     content = read_bytes(path)
     data = parse(path, content)
-    tokens = list(tokens)  # the fields of a malformed file may not be hashable
+    tokens = list(tokens)  # lists, since a field of a malformed file may not be hashable
     ids = list(ids)
     changed = False
     for token in added_tokens(data):
@@ -184,7 +184,7 @@ def read_tokenizer(path: Path, vocab_size: int, tokens=(), ids=()):
 
 
 def added_tokens(data: dict) -> list[dict]:
-    """The entries of `added_tokens`; a malformed one is left for the package to refuse."""
+    """The entries of `added_tokens`; the package refuses malformed ones."""
     added = data.get("added_tokens")
     return [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
 
@@ -193,13 +193,13 @@ def added_tokens(data: dict) -> list[dict]:
 def tokenizer_errors(path: Path, what: str):
     """Turn an error of the package tokenizers into an InputError.
 
-    The package raises nothing narrower than Exception, and its Rust code may panic, which also
-    writes to the process's stderr; that is hidden.
+    The package raises plain Exceptions. A panic of its Rust code, which raises a BaseException,
+    also writes to the process's stderr; that is hidden.
     """
     try:
         with hidden_stderr():
             yield
-    except (InputError, KeyboardInterrupt, MemoryError):
+    except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -208,7 +208,7 @@ def tokenizer_errors(path: Path, what: str):
 
 @contextmanager
 def hidden_stderr():
-    """Send what is written to the process's stderr, by code that is not Python, nowhere."""
+    """Discard what is written to the process's stderr, even by code that is not Python."""
     try:
         before = os.dup(2)
     except OSError:  # it is closed
@@ -225,7 +225,7 @@ def hidden_stderr():
 
 
 def text_identity(folder: Path) -> str:
-    """All of a folder that texts and token ids depend on, as JSON, however the file is laid out."""
+    """Everything in a folder that token ids and texts depend on, as JSON."""
     data = read_json(Path(folder) / "tokenizer.json")
     used = {key: value for key, value in data.items() if key not in NOT_USED}
     return json.dumps([used, chat.template_identity(folder)], sort_keys=True)

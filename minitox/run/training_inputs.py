@@ -58,7 +58,7 @@ def read_languages(
         print(f"skipped {language}: {reason}")
     for language, of_language in pairs.items():
         if of_language.duplicates:
-            print(f"{language}: dropped {of_language.duplicates:,} duplicates of pairs")
+            print(f"{language}: dropped {of_language.duplicates:,} duplicate pairs")
     return in_order(neuron_files, order), in_order(pairs, order)
 
 

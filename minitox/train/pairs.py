@@ -10,7 +10,7 @@ class Pair:
     ids: list[int]  # the prompt, the reply, and the token that ends the reply
     start: int  # index of the reply's first token
     where: str  # file:line
-    is_whole: bool = True  # False if a long text was perhaps not read to its end
+    is_whole: bool = True  # False if a long text may be incomplete
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -32,5 +32,5 @@ class Pairs:
     dropped: int  # number of pairs that were too long
     dropped_tokens: int  # tokens of the dropped pairs
     data_hash: str  # of the file that the pairs came from
-    dropped_whole: bool = True  # False if the dropped pairs perhaps have more tokens
+    dropped_whole: bool = True  # False if the dropped pairs may have more tokens
     duplicates: int = 0  # rows of the file that repeat another

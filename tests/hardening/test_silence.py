@@ -393,7 +393,7 @@ def small_home(tmp_path, monkeypatch):
 
 def test_a7_repeated_sentences_do_not_make_more_neurons_toxic(small_home, capsys):
     once, often = run_twice(detect.main, DETECT, small_home / "data" / "detection", capsys)
-    dropped = [f"{language}: dropped 152 sentences: duplicates" for language in LANGUAGES]
+    dropped = [f"{language}: dropped 152 duplicate sentences" for language in LANGUAGES]
     assert often.splitlines()[:2] == dropped
     table = once.partition("Table 2")[2].partition("wrote")[0]
     assert "beyond chance" in table
@@ -413,7 +413,7 @@ def test_a7_one_toxic_and_one_clean_sentence_100_times_are_two_sentences(small_h
 def test_a7_repeated_pairs_are_not_trained_on_more_often(small_home, capsys):
     folder = small_home / "data" / "instructions"
     once, often = run_twice(train.main, f"{TRAIN} full", folder, capsys)
-    assert "de: dropped 114 duplicates of pairs\nen: dropped 114" in often
+    assert "de: dropped 114 duplicate pairs\nen: dropped 114" in often
     assert once.partition("Results")[2].partition("wrote")[0] in often
     weights = [
         small_home / out / "models" / "full" / "model.safetensors" for out in ("once", "often")
@@ -451,7 +451,7 @@ def test_a7_no_sentence_is_in_both_classes(small_home, capsys):
     write_jsonl(small_home / "data" / "detection" / "de.jsonl", rows + swapped)
     detect.main(DETECT.split())
     printed = capsys.readouterr().out
-    assert "de: dropped 4 sentences: rated both toxic and clean\n" in printed
+    assert "de: dropped 4 sentences rated both toxic and clean\n" in printed
 
 
 # ---------- A8

@@ -91,11 +91,7 @@ def scorer_world(folder: Path) -> None:
 
 
 def checked_world(folder: Path) -> None:
-    rows = []
-    for i, text in enumerate(sentences(2_000)):
-        pair = {"id": f"de-{i}", "language": "de", "prompt": text, "response": text[::-1]}
-        rows.append(pair | {"proposal": "keep", "why": ""})
-    write_jsonl(folder / "curation" / "checks" / "de.jsonl", rows)
+    worlds.write_checked(folder, sentences(2_000))
 
 
 HATE = "hate {}-en.csv --text text --label label --hateful 1 --out ."
@@ -289,12 +285,9 @@ SIDE_FILES = ("tokenizer_config.json", "generation_config.json", "tokenizer.json
 
 
 @pytest.mark.parametrize("name", SIDE_FILES)
-def test_b4_a_file_outside_the_models_folder_is_not_published(tmp_path, monkeypatch, capsys, name):
-    monkeypatch.chdir(tmp_path)
-    for part in worlds.BASE:
-        part(tmp_path)
-    path = tmp_path / "model" / name
-    elsewhere = tmp_path / "elsewhere.json"
+def test_b4_a_file_outside_the_models_folder_is_not_published(home, capsys, name):
+    path = home / "model" / name
+    elsewhere = home / "elsewhere.json"
     content = path.read_text() if path.exists() else f'{{"secret": "{SECRET}"}}'
     elsewhere.write_text(content)
     path.unlink(missing_ok=True)
@@ -303,8 +296,8 @@ def test_b4_a_file_outside_the_models_folder_is_not_published(tmp_path, monkeypa
         error = error_of(main, arguments.split(), capsys)
         assert f"model/{name} is a link to {elsewhere}, outside the model's folder" in error
     with pytest.raises(InputError, match="outside the model's folder"):
-        checkpoint.load(tmp_path / "model")
-    assert not (tmp_path / "out" / "models").exists()
+        checkpoint.load(home / "model")
+    assert not (home / "out" / "models").exists()
 
 
 def test_b4_a_link_to_no_file_is_not_taken_for_a_missing_file(folder):

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 import worlds
-from tiny import error_of, write_jsonl
+from tiny import error_of
 from worlds import (
-    BASE,
     DETECT,
     EVALUATE,
     checkpoint,
@@ -15,42 +14,22 @@ from worlds import (
     detect,
     evaluate,
     prepare,
-    scorer,
     train,
+    write_checked,
 )
 
 from minitox import delta, files
 from minitox.errors import InputError
 from minitox.run import script
 
-
-def write_checked(folder, response: str = "Hallo") -> None:
-    """A pair as `curate.py check` leaves it."""
-    pair = {"id": "de-0", "language": "de", "prompt": "Du Esel", "response": response}
-    rows = [pair | {"proposal": "keep", "why": ""}]
-    write_jsonl(folder / "curation" / "checks" / "de.jsonl", rows)
-
-
-@pytest.fixture
-def scripts(tmp_path, monkeypatch):
-    """A folder with a small model, data and a scorer, in which the scripts run."""
-    for part in (*worlds.BASE, worlds.scorer):
-        part(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 # ---------- D1
 
 
 @pytest.fixture
-def tuned(tmp_path, monkeypatch):
+def tuned(tuning_home):
     """The folder of a tuned model."""
-    for part in (*worlds.BASE, worlds.neurons):
-        part(tmp_path)
-    monkeypatch.chdir(tmp_path)
     worlds.run(train.main, f"{worlds.TRAIN} multilingual")
-    return tmp_path / "out" / "models" / "multilingual"
+    return tuning_home / "out" / "models" / "multilingual"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -71,13 +50,13 @@ def test_d1_a_model_with_other_weights_is_not_called_bit_identical(tuned, capsys
     assert "multilingual/model.safetensors is not the file that train.py wrote; put it" in error
 
 
-def test_d1_a_model_without_its_config_is_named_among_those_left_out(scripts, capsys):
+def test_d1_a_model_without_its_config_is_named_among_those_left_out(home, capsys):
     shutil.copytree("model", "out/models/full")
-    (scripts / "out" / "models" / "full" / "config.json").unlink()
+    (home / "out" / "models" / "full" / "config.json").unlink()
     worlds.run(evaluate.main, EVALUATE.replace("--models base", ""))
     reason = "left out full: out/models/full/config.json: no such file"
     assert reason in capsys.readouterr().out
-    assert "config.json: no such file" in (scripts / "out" / "report.md").read_text("utf-8")
+    assert "config.json: no such file" in (home / "out" / "report.md").read_text("utf-8")
 
 
 # ---------- D2
@@ -116,7 +95,7 @@ def test_d2_weights_that_may_not_be_read_are_not_called_missing(folder, monkeypa
     ],
 )
 def test_d3_a_sheet_with_two_verdicts_on_a_pair_is_not_imported(table, message, tmp_path, capsys):
-    write_checked(tmp_path)
+    write_checked(tmp_path, ["Hallo"])
     sheet = tmp_path / "sheet.tsv"
     sheet.write_text(table)
     arguments = ["review", "--out", str(tmp_path), "--name", "ada", "--import", str(sheet)]
@@ -145,7 +124,7 @@ def test_d3_a_corpus_with_a_column_twice_is_refused(name, content, message, tmp_
 
 
 @pytest.mark.parametrize("names", ["x=model x=other", "x=other base x=model", "base base=other"])
-def test_d3_a_model_name_that_occurs_twice_is_refused(scripts, names, capsys):
+def test_d3_a_model_name_that_occurs_twice_is_refused(home, names, capsys):
     shutil.copytree("model", "other")
     error = error_of(evaluate.main, EVALUATE.replace("base", names).split(), capsys)
     name = names.partition(" ")[0].partition("=")[0]
@@ -196,17 +175,8 @@ def test_d4_a_mistake_on_the_command_line_is_one_line(command, message, capsys):
 # ---------- D5
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    """A folder with a tiny model and a few rows of data, which is the working directory."""
-    for part in (*BASE, scorer):
-        part(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_d5_no_control_character_of_a_name_reaches_the_terminal(world, capsys):
-    (world / "model").rename(world / "\x1b[2Jmodel\u202e\x9b")
+def test_d5_no_control_character_of_a_name_reaches_the_terminal(home, capsys):
+    (home / "model").rename(home / "\x1b[2Jmodel\u202e\x9b")
     shown = r"\x1b[2Jmodel\u202e\x9b"
     arguments = ["--model", "\x1b[2Jmodel\u202e\x9b", "--out", "out\x1b]0;x\x07"]
     capsys.readouterr()
@@ -218,10 +188,10 @@ def test_d5_no_control_character_of_a_name_reaches_the_terminal(world, capsys):
 
 
 def test_d5_no_control_character_reaches_the_terminal_in_a_name_of_a_model(
-    world, capsys, monkeypatch
+    home, capsys, monkeypatch
 ):
-    shutil.copytree(world / "model", world / "a\x1b[2J")
-    (world / "a\x1b[2J" / "config.json").unlink()
+    shutil.copytree(home / "model", home / "a\x1b[2J")
+    (home / "a\x1b[2J" / "config.json").unlink()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     models = ["--models", "base", "a\x1b[2J=a\x1b[2J"]
     try:
@@ -240,7 +210,7 @@ def test_d5_no_control_character_reaches_the_terminal_in_a_name_of_a_model(
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t=", "\r="])
 def test_d6_no_cell_of_a_sheet_is_a_formula(sign, tmp_path):
-    write_checked(tmp_path, response=f"{sign}1+1")
+    write_checked(tmp_path, [f"{sign}1+1"])
     sheet = tmp_path / "sheet.tsv"
     curate.main(["review", "--out", str(tmp_path), "--name", "ada", "--export", str(sheet)])
     cell = sheet.read_text("utf-8-sig").splitlines()[1].split("\t")[-1]

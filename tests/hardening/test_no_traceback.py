@@ -27,7 +27,9 @@ from worlds import (
     evaluate,
     prepare,
     scorer,
+    set_fields,
     train,
+    write_checked,
 )
 
 from minitox.errors import InputError
@@ -37,44 +39,9 @@ from minitox.scorers import bounded_http, perspective
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
 
-PAIR = {"language": "de", "prompt": "Du Esel", "response": "Hallo", "proposal": "keep", "why": ""}
-
-
-def write_checked(folder) -> None:
-    """Pairs as `curate.py check` leaves them."""
-    rows = [PAIR | {"id": f"de-{i}"} for i in range(3)]
-    write_jsonl(folder / "data" / "curation" / "checks" / "de.jsonl", rows)
-
-
-SCRIPTS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
-
-
-@pytest.fixture
-def scripts(tmp_path, monkeypatch):
-    """A folder with a small model, data and a scorer, in which the scripts run."""
-    for part in (*worlds.BASE, worlds.scorer):
-        part(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def edit_json(path, **changes) -> None:
-    """Change fields of the object of a JSON file."""
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
-
-
 COMMANDS = {"detect": DETECT, "train": f"{TRAIN} multilingual", "evaluate": EVALUATE}
 ALL = (*COMMANDS, "data/prepare", "data/curate", "minitox/delta")
 SCRIPTS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    """A folder with a tiny model and a few rows of data, which is the working directory."""
-    for part in BASE:
-        part(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +102,13 @@ PREPARE = ("prepare ptp x", "prepare scorer x", "curate generate")
 
 @pytest.mark.parametrize("command", [*SCRIPTS, *PREPARE])
 @pytest.mark.parametrize("seed", ["-1", "9007199254740992", "1e3", "nan", "1" * 5_000])
-def test_c1_a_seed_that_cannot_be_one_is_refused(command, seed, world, capsys):
+def test_c1_a_seed_that_cannot_be_one_is_refused(command, seed, home, capsys):
     name, *arguments = command.split()
     main = {**SCRIPTS, "prepare": prepare.main, "curate": curate.main}[name]
     line = refusal(main, " ".join([*arguments, "--seed", seed]), capsys)
     assert "is not an integer from 0 to 9,007,199,254,740,991" in line
     assert len(line) < 1_100
-    assert not (world / "out").exists()
+    assert not (home / "out").exists()
 
 
 # ---------- C2
@@ -149,7 +116,7 @@ def test_c1_a_seed_that_cannot_be_one_is_refused(command, seed, world, capsys):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("device", ["meta", "privateuseone", "xla", "cpu:1", "cuda:-1"])
-def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, world, capsys):
+def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, home, capsys):
     line = refusal(SCRIPTS[script], f"--model model --data data --device {device}", capsys)
     assert line.startswith(f"error: --device {device}: not one of cpu, cuda, cuda:N, mps and auto")
 
@@ -157,15 +124,12 @@ def test_c2_devices_that_minitox_does_not_support_are_refused(script, device, wo
 # ---------- C3
 
 
-def test_c3_weights_that_overflow_end_the_run_with_one_line(tmp_path, monkeypatch, capsys):
-    for part in (*worlds.BASE, worlds.neurons):
-        part(tmp_path)
-    monkeypatch.chdir(tmp_path)
+def test_c3_weights_that_overflow_end_the_run_with_one_line(tuning_home, capsys):
     arguments = f"{TRAIN} multilingual --warmup 0 --lr 1e6".split()
     error = error_of(train.main, arguments, capsys)
     assert re.search("^error: all: step [2-4] of 4: the loss is nan", error.lstrip("\n"))
     assert error.count("\n") == 1
-    assert not (tmp_path / "out" / "models" / "multilingual").exists()
+    assert not (tuning_home / "out" / "models" / "multilingual").exists()
 
 
 @pytest.mark.parametrize(
@@ -184,18 +148,16 @@ def test_c3_weights_that_overflow_end_the_run_with_one_line(tmp_path, monkeypatc
         ("evaluate", "--per-minute inf"),
     ],
 )
-def test_c3_a_number_out_of_all_proportion_is_refused(script, arguments, world, capsys):
+def test_c3_a_number_out_of_all_proportion_is_refused(script, arguments, home, capsys):
     line = refusal(SCRIPTS[script], f"--model model --data data {arguments}", capsys)
     option, value = arguments.split()[-2:]
     assert line.startswith(f"error: {option}: '{value}' is not ")
 
 
 def test_c3_replies_too_long_for_any_memory_are_refused_although_the_model_allows_them(
-    world, capsys
+    home, capsys
 ):
-    path = world / "model" / "config.json"
-    config = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(config | {"max_position_embeddings": 400_000_000}), "utf-8")
+    set_fields(home / "model" / "config.json", max_position_embeddings=400_000_000)
     line = refusal(evaluate.main, "--model model --data data --max-new-tokens 200000000", capsys)
     assert "--max-new-tokens: '200000000' is not an integer from 1 to 1,000,000" in line
 
@@ -231,9 +193,7 @@ def limited(home: Path, work: str, *arguments: str) -> subprocess.CompletedProce
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_c4_replies_too_long_for_the_memory_end_in_one_line(whole, tmp_path):
     home = without_result(whole, "evaluate", tmp_path)
-    path = home / "model" / "config.json"
-    config = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(config | {"max_position_embeddings": 2_000_000}), "utf-8")
+    set_fields(home / "model" / "config.json", max_position_embeddings=2_000_000)
     more = "--out new --max-new-tokens 1000000 --batch-tokens 10000000 --no-mmlu --perplexity 0"
     result = limited(home, "worlds.evaluate.main", *EVALUATE.split(), *more.split())
     assert result.returncode == 2
@@ -268,12 +228,12 @@ def test_c5_a_prompt_without_tokens_is_refused(folder):
         generate(checkpoint.load(folder), [[3], []], 2, {1})
 
 
-def test_c5_a_prompt_of_which_the_tokenizer_makes_nothing_is_named(scripts, capsys):
-    model = scripts / "model"
-    edit_json(model / "config.json", bos_token_id=None)
+def test_c5_a_prompt_of_which_the_tokenizer_makes_nothing_is_named(home, capsys):
+    model = home / "model"
+    set_fields(model / "config.json", bos_token_id=None)
     (model / "tokenizer_config.json").unlink()  # a base model
     nothing = {"type": "Replace", "pattern": {"Regex": "(you donkey 1|ox 2 .*)\n"}, "content": ""}
-    edit_json(model / "tokenizer.json", normalizer=nothing)
+    set_fields(model / "tokenizer.json", normalizer=nothing)
     error = error_of(evaluate.main, EVALUATE.split(), capsys)
     assert "de.jsonl:2: the tokenizer makes no token of the prompt" in error
     error = error_of(train.main, f"{TRAIN} full".split(), capsys)
@@ -300,24 +260,24 @@ PANICS = {
         (evaluate.main, f"{EVALUATE} --scorer encoder:encoder"),
     ],
 )
-def test_c6_a_tokenizer_that_panics_is_one_line(scripts, capfd, main, arguments):
+def test_c6_a_tokenizer_that_panics_is_one_line(home, capfd, main, arguments):
     with_encoder = "encoder:" in arguments
     if with_encoder:
-        worlds.encoder(scripts)
-    folder = scripts / ("encoder" if with_encoder else "model")
-    edit_json(folder / "tokenizer.json", pre_tokenizer=PANICS)
+        worlds.encoder(home)
+    folder = home / ("encoder" if with_encoder else "model")
+    set_fields(folder / "tokenizer.json", pre_tokenizer=PANICS)
     rows = []
     for score in (0, 1):
         long = "a" * 5_000 + str(score)
         rows.append({"text": long, "toxicity": score, "prompt": long, "response": "so"})
     for name in ("detection", "instructions", "prompts"):
-        worlds.write_jsonl(scripts / "data" / name / "en.jsonl", rows)
+        write_jsonl(home / "data" / name / "en.jsonl", rows)
     if with_encoder:
         replies = {"id": 1, "sample": 0, "prompt": "x", "response": long, "tokens": 1}
         arguments = f"{arguments} --prompts 1 --no-mmlu --perplexity 0 --languages en"
         worlds.run(evaluate.main, arguments)
-        path = scripts / "out" / "replies" / "base" / "en.jsonl"
-        worlds.write_jsonl(path, [replies | {"stopped": True}])
+        path = home / "out" / "replies" / "base" / "en.jsonl"
+        write_jsonl(path, [replies | {"stopped": True}])
     error = error_of(main, arguments.split(), capfd)
     assert error.count("\n") == 1, error
     assert f"{folder.name}/tokenizer.json: fails on a text (Onig: Regex search error" in error
@@ -368,17 +328,12 @@ def test_c8_everything_can_be_printed_in_ascii(script, whole, tmp_path):
 # ---------- C9
 
 
-def close_stdin() -> None:
-    os.close(0)
-
-
 def test_c9_a_review_with_closed_standard_input_ends_as_at_the_end_of_input(tmp_path):
-    write_checked(tmp_path)
+    write_checked(tmp_path / "data", ["Hallo"] * 3)
     done = subprocess.run(
         [sys.executable, ROOT / "data" / "curate.py", "review", "--out", "data", "--name", "ada"],
         cwd=tmp_path,
-        preexec_fn=close_stdin,
-        stdin=None,
+        preexec_fn=lambda: os.close(0),
         capture_output=True,
         text=True,
     )
@@ -458,7 +413,7 @@ def test_c9_a_reader_that_stops_reading_causes_no_traceback(script, whole):
     ],
 )
 def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, message, tmp_path):
-    write_checked(tmp_path)
+    write_checked(tmp_path / "data", ["Hallo"] * 3)
     corpora(tmp_path)
     script, *options = arguments.split()
     done = subprocess.run(
@@ -584,7 +539,7 @@ def test_c12_data_is_read_from_regular_files_only(
     monkeypatch.chdir(tmp_path)
     for part in BASE if main in (detect.main, train.main) else [corpora]:
         part(tmp_path)
-    write_checked(tmp_path)
+    write_checked(tmp_path / "data", ["Hallo"] * 3)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     if os.path.exists(path):
         os.remove(path)
@@ -660,7 +615,7 @@ def test_c13_a_line_of_20_mb_costs_little(tmp_path, main, arguments, folder, fie
 )
 def test_c13_what_data_scripts_read_is_limited(main, arguments, path, content, tmp_path):
     work = tmp_path / "work"
-    write_checked(work)
+    write_checked(work / "data", ["Hallo"] * 3)
     (work / path).parent.mkdir(parents=True, exist_ok=True)
     (work / path).write_bytes(content)
     before = forked(work, lambda: None)

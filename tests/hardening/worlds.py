@@ -61,6 +61,18 @@ def run(main, arguments: str) -> None:
 chat.template_texts(chat.Template(TEMPLATE, (("bos_token", "<s>"),)))
 
 
+def edit_json(path: Path, edit) -> None:
+    """Let `edit` change the object of a JSON file."""
+    value = json.loads(path.read_text("utf-8"))
+    edit(value)
+    path.write_text(json.dumps(value), "utf-8")
+
+
+def set_fields(path: Path, **fields) -> None:
+    """Set fields of the object of a JSON file."""
+    edit_json(path, lambda value: value.update(fields))
+
+
 # Models
 
 
@@ -206,6 +218,15 @@ def hateful(root: Path) -> None:
     for language in LANGUAGES:
         rows = [{"prompt": f"you donkey number {i} {'abcd'[i] * 9}"} for i in range(4)]
         write_jsonl(root / "data" / "hateful" / f"{language}.jsonl", rows)
+
+
+def write_checked(out: Path, replies: list[str]) -> None:
+    """Pairs as `curate.py check` leaves them; each prompt is its reply from back to front."""
+    rows = []
+    for i, reply in enumerate(replies):
+        pair = {"id": f"de-{i}", "language": "de", "prompt": reply[::-1], "response": reply}
+        rows.append(pair | {"proposal": "keep", "why": ""})
+    write_jsonl(out / "curation" / "checks" / "de.jsonl", rows)
 
 
 def generated(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Before a command writes: its sources are safe, and no other run writes to the same folder."""
+"""Before a command writes: refuse to replace its sources, and lock the folder."""
 
 import os
 from pathlib import Path
@@ -19,9 +19,9 @@ def begin(folder: Path, sources: list[Path], results: list[Path]) -> None:
 
 
 def refuse_sources(sources: list[Path], results: list[Path]) -> None:
-    """InputError if a result is one of the sources, by whatever path or hard link.
+    """InputError if a result is the same file as a source, or is a folder or a device.
 
-    Files that do not exist are ignored. InputError also if a result is a folder or a device.
+    Files that do not exist are ignored.
     """
     for result in results:
         if not result.exists():

@@ -52,8 +52,8 @@ def write(base: Path, tuned: Path, path: Path) -> int:
 def toggle(folder: Path, path: Path, out: Path) -> str:
     """Write the other model of a patch into the new folder `out`; returns which one it is.
 
-    InputError if the patch is broken or made for another model, or if another process writes to
-    `out`.
+    InputError if the patch is broken or was made for another model, or if `out` exists or another
+    process writes to it.
     """
     # 1) read the patch
     refuse_existing(out)
@@ -82,7 +82,7 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     refuse_existing(out)
     checkpoint.save(model, out, source=folder)
 
-    # 4) is a base model the one that was tuned, to the bit?
+    # 4) which model is it? A base model may differ in dtype or in its other files
     if other == "tuned":
         return "the tuned model"
     if checkpoint.fingerprint(out) == about["base_fingerprint"]:

@@ -29,7 +29,7 @@ MOST_LINE = 2**25  # bytes of a line of JSON
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")  # names that `replacing` chooses
 
 
-# Reading: regular files only, and not without limit
+# Reading: regular files only, of a limited size
 
 
 def check_regular(path: Path) -> None:

@@ -82,7 +82,9 @@ def likeliest_letters(
     # only the letters compete
     logits = model.logits(last).float()  # (B, V)
     if not are_finite(logits).all():
-        raise ValueError("the logits after a question are not finite; check the weights, --dtype")
+        raise ValueError(
+            "the logits after a question are not finite; check the weights and --dtype"
+        )
     logits = logits[:, letter_ids]  # (B, 4)
     best = logits.argmax(dim=-1)  # (B,)
     return [LETTERS[i] for i in best.tolist()]

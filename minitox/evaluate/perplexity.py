@@ -61,7 +61,7 @@ def negative_log_likelihoods(
 def perplexity(tokens: list[int], nats: list[float]) -> float:
     """Perplexity per token of all sentences together, given the tokens and nats of each.
 
-    Infinity if it is larger than any number; ValueError if a likelihood is not finite.
+    Infinity if it overflows; ValueError if a likelihood is not finite.
     """
     mean = sum(nats) / max(1, sum(tokens))
     if not math.isfinite(mean):

@@ -9,7 +9,7 @@ from minitox.lm.batching import batches, on_device, pad
 from minitox.lm.model import LanguageModel, are_finite, check_length, rope_angles
 
 PROMPT_TOKENS = 1_024  # padded tokens of prompts read at once on a CPU; 16 times as many on a GPU
-NO_TOKEN = -1  # where logits are not finite; comes from the device with the tokens, without a wait
+NO_TOKEN = -1  # marks logits that are not finite, without a second wait for the GPU
 
 
 @dataclass

@@ -302,7 +302,7 @@ def check_length(config, tokens):
 
 
 def are_finite(logits):  # (..., V) -> (...) bool
-    """Whether all logits of a token are finite; one that is not makes their sum so too."""
+    """Whether all logits of a token are finite: if one is not, neither is their sum."""
     return logits.sum(dim=-1).isfinite()
 
 

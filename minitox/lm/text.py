@@ -53,7 +53,7 @@ class Tokenizer:
         """
         ids = []
         with tokenizer_errors(self.path, "fails on a text"):
-            for part in parts(text, PART if most is not None else len(text)):
+            for part in [text] if most is None else parts(text, PART):
                 ids += self.tokenizer.encode(part, add_special_tokens=False).ids
                 if most is not None and len(ids) > most:
                     break

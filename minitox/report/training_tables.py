@@ -22,10 +22,10 @@ def pairs_table(pairs: dict) -> Section:
             sum(len(pair.ids) for pair in of_language.train),
             sum(pair.reply_tokens for pair in of_language.train),
         ]
-        cells = [f"{count:,}" for count in counts]
+        cells = dict(zip(columns[1:], map("{:,}".format, counts), strict=True))
         if not of_language.dropped_whole:
-            cells[3] = f"over {cells[3]}"
-        rows.append([language, *cells])
+            cells["their tokens"] = f"over {cells['their tokens']}"
+        rows.append([language, *cells.values()])
     return Section("Instruction pairs", "", columns, rows)
 
 

@@ -62,7 +62,7 @@ FIRST = RANK == 0
 def processes():
     """Connect the processes: gloo on CPUs, NCCL on GPUs. If one fails, only that one prints why.
 
-    InputError if the environment is not as torchrun sets it, or if the processes do not meet.
+    InputError if the environment is not as torchrun sets it, or if the processes cannot connect.
     """
     if PROBLEM:
         raise PROBLEM
@@ -96,7 +96,7 @@ def connect():
         dist.init_process_group(store=store, rank=rank, world_size=world, timeout=timeout)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"the {WORLD} processes do not meet: {reason}; {ADVICE}") from None
+        raise InputError(f"the {WORLD} processes cannot connect: {reason}; {ADVICE}") from None
     return store
 
 
@@ -165,7 +165,7 @@ def all_reduce(tensor):
 def leave(status: int) -> None:
     """End this process with an exit status."""
     if WORLD > 1:
-        # without the end of Python: gloo's threads may free a tensor meanwhile, and then abort
+        # skip the shutdown of Python, in which gloo's threads may free a tensor and abort
         sys.stdout.flush()
         sys.stderr.flush()
         locks.release()

@@ -170,8 +170,8 @@ def plan_replies(
             ]
             batch = [ids[number] for number, _ in jobs]
             model = candidate.model
-            lines = f"{path.stem}, prompts {shortened([number for number, _ in jobs])}: "
-            with user_errors(lines):
+            where = f"{path.stem}, prompts {shortened([number for number, _ in jobs])}: "
+            with user_errors(where):
                 replies = generate(
                     model, batch, limit, tokenizer.stop_ids, asking.temperature, asking.top_p, seeds
                 )
@@ -244,14 +244,16 @@ def plan_answers(candidate, questions, path, asking):
 
 
 def first_tokens(tokenizer, letters) -> list[int]:
-    """The first token of each letter; InputError if two letters have the same one, or one none."""
-    tokens = {letter: tokenizer.encode(letter)[:1] for letter in letters}
-    if [] in tokens.values() or len({token for (token,) in tokens.values()}) < len(letters):
+    """The first token of each letter; InputError if a letter has none, or two have the same."""
+    tokens = []
+    for letter in letters:
+        tokens += tokenizer.encode(letter)[:1]
+    if len({*tokens}) < len(letters):
         raise InputError(
             f"{tokenizer.path}: {', '.join(letters)} do not begin with different tokens, "
             "so the likeliest answer cannot be read; use --no-mmlu"
         )
-    return [token for (token,) in tokens.values()]
+    return tokens
 
 
 # ---------- likelihoods of clean sentences
@@ -281,7 +283,7 @@ def plan_likelihoods(candidate, sentences, path, asking):
 
 
 def read_perplexity(path: Path) -> float:
-    """Perplexity per token of a file of likelihoods; infinity if it is larger than any number."""
+    """Perplexity per token of a file of likelihoods; infinity if it overflows."""
     rows = read_written(path, tokens=int, nats=float)
     with user_errors(f"{path}: "):
         return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])

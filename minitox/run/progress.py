@@ -63,7 +63,7 @@ class Progress:
 
 
 def draw(text: str) -> None:
-    """Write to the terminal as it is, with the control codes that `script.run` escapes."""
+    """Write a text to the terminal with its control codes, which `script.run` would escape."""
     terminal = getattr(sys.stderr, "terminal", sys.stderr)
     print(text, end="", file=terminal, flush=True)
 

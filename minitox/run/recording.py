@@ -55,7 +55,7 @@ class Recording:
     def read(self, neurons: range) -> Iterator[np.ndarray]:
         """Yield responses (R, N) float16 of some neurons at a time, in rising order.
 
-        InputError if one is not finite, which an earlier run cannot have written.
+        InputError if one is not finite: detect.py does not write such a file.
         """
         sentences = sum(map(len, self.batches))
         step = max(1, READ_AT_ONCE // (2 * sentences))
@@ -63,7 +63,7 @@ class Recording:
             rows = min(step, neurons.stop - start)
             responses = self.read_rows(start, rows)
             if not is_finite(torch.from_numpy(responses)):
-                raise InputError(f"{self.folder} is broken: NaN or infinity; delete it")
+                raise InputError(f"{self.folder} is broken: it contains NaN or infinity; delete it")
             yield responses
 
     def read_rows(self, start: int, rows: int):  # (R, N)

@@ -24,7 +24,7 @@ def run(main) -> None:
         try:
             sys.stdout.flush()
         except OSError as error:
-            # everything is done; a reader that does not want the rest, such as head, needs no word
+            # all work is done; it is no error if a reader, such as head, closed the pipe
             if not (message or isinstance(error.__cause__, BrokenPipeError)):
                 status, message = 2, f"error: {error}"
         if message:
@@ -92,7 +92,7 @@ class Escaped:
 
     def __init__(self, terminal, may_fail: bool = False):
         self.terminal = terminal
-        self.may_fail = may_fail  # nobody reads it any more: go on in silence
+        self.may_fail = may_fail  # whether errors of writing to it are ignored
 
     def __getattr__(self, name: str):
         return getattr(self.terminal, name)
@@ -114,7 +114,7 @@ class Escaped:
         try:
             yield
         except OSError as error:
-            # what is left in its buffer must not fail again when Python exits
+            # Python writes what is left in the buffer when it exits, and this must not fail again
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.terminal.fileno())
             os.close(null)

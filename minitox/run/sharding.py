@@ -25,7 +25,7 @@ def load(folder: Path, device, dtype, shard: bool = False) -> LanguageModel:
     model.to_empty(device=device)
     for name, weight in model.named_parameters():
         stored = checkpoint.read_tensor(files[name], name)
-        checkpoint.check_finite(files[name], name, stored, weight.dtype)  # alike in all processes
+        checkpoint.check_finite(files[name], name, stored, weight.dtype)  # same error everywhere
         local(weight).copy_(local_rows(stored, weight))
     return model.eval()
 

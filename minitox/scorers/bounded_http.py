@@ -2,7 +2,7 @@
 
 The timeout of `requests` is for one read. A server that sends a byte now and then, or does not
 stop, keeps it reading: in the headers, the body, the chunks, or after them. The limits here are on
-the bytes of the socket, which all of these consist of.
+the bytes of the socket, so they cover all of these.
 """
 
 import http.client

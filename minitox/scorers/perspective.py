@@ -79,11 +79,11 @@ class Perspective:
             session.headers["X-Goog-Api-Key"] = key
         elif key:
             session.headers["Authorization"] = f"Bearer {key}"
-        # it is not asked for a compressed answer, which may be small and contain gigabytes
+        # ask for uncompressed answers: a small compressed one may contain gigabytes
         session.headers["Accept-Encoding"] = "identity"
         session.mount("http://", BoundedAdapter())
         session.mount("https://", BoundedAdapter())
-        # its warning about malformed headers quotes them, and a server's headers may quote the key
+        # urllib3 warns of malformed headers and quotes them, and they may quote the key
         logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
         self.session = session
 
@@ -140,8 +140,8 @@ class Perspective:
     def send(self, request):
         """The HTTP answer, whose body is not read yet.
 
-        The adapter is asked, not the session, which would read the body of a redirect whole,
-        follow it with the key, and keep cookies.
+        Sent by the adapter, because the session would read the whole body of a redirect, follow it
+        with the key, and keep cookies.
         """
         request = self.session.prepare_request(requests.Request("POST", self.url, json=request))
         settings = self.session.merge_environment_settings(self.url, {}, True, None, None)

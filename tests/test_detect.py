@@ -290,7 +290,7 @@ def test_a_data_folder_without_sentences_is_named(home, capsys):
         ),
         (
             b'{"text": "soup", "toxicity": NaN}',
-            "field 'toxicity' must be a number from 0 to 1, not nan",
+            "not valid JSON (NaN is not a finite number)",
         ),
         (
             b'{"text": "soup", "toxicity": "0.9"}',

@@ -66,6 +66,8 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         if folder.name.endswith(".partial") or not folder.is_dir():
             continue
         if any(folder.iterdir()):  # also one whose config.json is missing, which will be said
+            if folder.name in known and folder != base:
+                raise InputError(f"{folder} has the name of the base model; rename the folder")
             known[folder.name] = folder
 
     # 2) those that are asked for

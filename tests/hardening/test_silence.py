@@ -220,7 +220,7 @@ def test_a1_a_likelihood_that_is_not_finite_is_no_perplexity(home, capsys, nats)
     lines = [json.dumps(rows[0] | {"nats": float(nats)}), *map(json.dumps, rows[1:])]
     path.write_text("\n".join(lines) + "\n")
     error = error_of(evaluate.main, EVALUATE.split(), capsys)
-    assert "de.jsonl:1: 'nats' is not as minitox wrote it" in error
+    assert f"de.jsonl:1: not valid JSON ({nats} is not a finite number)" in error
 
 
 # ---------- A2
@@ -471,6 +471,25 @@ def test_a8_detection_takes_no_neuron_file_of_another_model(home, capsys):
     shutil.copy("of_other/neurons/en.safetensors", "out/neurons/en.safetensors")
     error = error_of(detect.main, DETECT.split(), capsys)
     assert "en.safetensors contains results of another run: its model was different" in error
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("replies", lambda rows: [rows[0], *rows[2:]], "a reply is missing, is there twice, or is"),
+        ("replies", lambda rows: [*rows[:2], rows[1]], "a reply is missing, is there twice, or is"),
+        ("replies", lambda rows: [row | {"prompt": "Oi!"} for row in rows], "is to another prompt"),
+        ("mmlu", lambda rows: [rows[1], rows[1]], "row 1 is missing or there twice"),
+        ("perplexity", lambda rows: [*rows[:2], rows[1]], "is missing or there twice"),
+    ],
+)
+def test_a8_results_of_other_prompts_are_not_taken_over(scripts, capsys, name, change, message):
+    worlds.evaluated(scripts)
+    path = scripts / "out" / name / "base" / "de.jsonl"
+    write_jsonl(path, change(rows_of(path)))
+    assert message in error_of(evaluate.main, EVALUATE.split(), capsys)
+    path.unlink()
+    worlds.evaluated(scripts)
 
 
 def test_a8_results_of_another_format_are_refused_in_every_stage(home, capsys):

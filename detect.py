@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None):
     folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(config)
-    todo = unfinished(files, sentences, rows)
+    todo = unfinished(files, sentences, rows, fingerprint)
     tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
     about = describe(config, device, dtype, tokenizer.checked)
     print(f"{settings.model}: {about}; {settings.pool} pooling")
@@ -108,17 +108,21 @@ def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict
 
 
 def unfinished(
-    files: dict[str, Path], sentences: dict[str, Sentences], rows: dict[str, int]
+    files: dict[str, Path],
+    sentences: dict[str, Sentences],
+    rows: dict[str, int],
+    fingerprint: str,  # of the model
 ) -> list[str]:
-    """The languages without a neuron file; InputError if one was made from other sentences."""
+    """The languages without a neuron file; InputError if one is of another model or sentences."""
 
     def made_with(path: Path) -> dict:
         _, about = read_neurons(path, rows)
-        return {"data": about.get("data")}
+        return {"model": about.get("model"), "data": about.get("data")}
 
     todo = []
     for language, path in files.items():
-        if not outputs.is_done(path, {"data": sentences[language].data_hash}, made_with):
+        settings = {"model": fingerprint, "data": sentences[language].data_hash}
+        if not outputs.is_done(path, settings, made_with):
             todo.append(language)
     return todo
 

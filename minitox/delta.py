@@ -44,6 +44,7 @@ def write(base: Path, tuned: Path, path: Path) -> int:
         "dtype": read_config(tuned).dtype,
         "base_dtype": read_config(base).dtype,
         "base_fingerprint": checkpoint.fingerprint(base),
+        "tuned_fingerprint": checkpoint.fingerprint(tuned),
     }
     write_tensors(path, tensors, "delta", about)
     return path.stat().st_size
@@ -58,8 +59,8 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     # 1) read the patch
     refuse_existing(out)
     tensors, about = read_tensors(path, "delta", "patch")
-    kinds = dict.fromkeys(("base", "tuned", "dtype", "base_dtype", "base_fingerprint"), str)
-    as_written(path, about, **kinds)
+    names = ("base", "tuned", "dtype", "base_dtype", "base_fingerprint", "tuned_fingerprint")
+    as_written(path, about, **dict.fromkeys(names, str))
     if about["dtype"] not in INTEGER:
         raise InputError(f"{path} is broken: its dtype is {about['dtype']!r}")
     dtype = getattr(torch, about["dtype"])
@@ -82,17 +83,16 @@ def toggle(folder: Path, path: Path, out: Path) -> str:
     refuse_existing(out)
     checkpoint.save(model, out, source=folder)
 
-    # 4) which model is it? A base model may differ in dtype or in its other files
-    if other == "tuned":
-        return "the tuned model"
-    if checkpoint.fingerprint(out) == about["base_fingerprint"]:
-        return "the base model"
-    if about["dtype"] != about["base_dtype"]:
+    # 4) is it the model that the patch was made from, to the bit?
+    model_name = f"the {other} model"
+    if checkpoint.fingerprint(out) == about[f"{other}_fingerprint"]:
+        return model_name
+    if other == "base" and about["dtype"] != about["base_dtype"]:
         return (
-            f"the base model in {about['dtype']}: not the base model itself, "
+            f"{model_name} in {about['dtype']}: not {model_name} itself, "
             f"which is in {about['base_dtype']}"
         )
-    return "the base model's weights: not the base model itself, whose other files are different"
+    return f"{model_name}'s weights: not {model_name} itself, whose other files are different"
 
 
 def refuse_existing(out: Path):

@@ -281,6 +281,11 @@ def save_weights(
 # Links
 
 
+def is_part(path: Path) -> bool:
+    """Whether a file of a model's folder is one of those that make the model."""
+    return path.name in FILES or path.suffix == ".safetensors"
+
+
 def check_links(folder: Path):
     """InputError if a file of a model's folder is a link that leads out of the folder.
 
@@ -290,8 +295,8 @@ def check_links(folder: Path):
     inside = [folder.resolve()]
     if inside[0].parent.name == "snapshots":
         inside.append(inside[0].parents[1] / "blobs")
-    for path in sorted(folder.glob("*")):
-        if not path.is_symlink() or not (path.name in FILES or path.suffix == ".safetensors"):
+    for path in sorted(filter(is_part, folder.glob("*"))):
+        if not path.is_symlink():
             continue
         target = Path(os.path.realpath(path))
         if not target.exists():

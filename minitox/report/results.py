@@ -13,7 +13,7 @@ from minitox.errors import InputError
 from minitox.evaluate import metrics
 from minitox.files import read_written
 from minitox.report.neuron_tables import check_info
-from minitox.run.evaluation import read_perplexity, read_replies
+from minitox.run.evaluation import check_ids, read_perplexity, read_replies
 from minitox.run.neuron_files import read_neurons
 
 
@@ -103,6 +103,10 @@ def gather(
     """Score all replies that have no score yet, and read everything else from `out`."""
     models = {candidate.name: candidate for candidate in candidates}
     rows = read_all(out / "replies", models, inputs.prompts, read_replies)
+    for model, by_language in rows.items():
+        for language, prompts in inputs.prompts.items():
+            path = out / "replies" / model / f"{language}.jsonl"
+            check_replies(path, by_language[language], prompts, samples)
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -123,6 +127,17 @@ def read_all(folder, models, languages, read):
     for model in models:
         results[model] = {code: read(folder / model / f"{code}.jsonl") for code in languages}
     return results
+
+
+def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples: int):
+    """InputError if the rows are not the replies to the prompts, each prompt `samples` times."""
+    written = [(row["id"], row["sample"], row["prompt"]) for row in rows]
+    asked = [(i, sample, prompts[i]) for i in sorted(prompts) for sample in range(samples)]
+    if written != asked:
+        raise InputError(
+            f"{path}: a reply is missing, is there twice, or is to another prompt; "
+            "delete the file to make it again"
+        )
 
 
 def judge_all(
@@ -176,6 +191,7 @@ def grade(path):
     """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
     rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
     rows.sort(key=lambda row: row["id"])
+    check_ids(path, rows)
     columns = {
         "generated": [row["generated"] == row["answer"] for row in rows],
         "likeliest": [row["likeliest"] == row["answer"] for row in rows],

@@ -12,7 +12,7 @@ from minitox.lm import checkpoint
 from minitox.lm.chat import TemplateError
 from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer
-from minitox.run import outputs, sharding
+from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
 
 # order in the report: the paper's models, then the control, then the others by name
@@ -66,6 +66,8 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         if folder.name.endswith(".partial") or not folder.is_dir():
             continue
         if any(folder.iterdir()):  # a missing config.json is reported when the model is opened
+            if folder.name in known and folder != base:
+                raise InputError(f"{folder} has the name of the base model; rename the folder")
             known[folder.name] = folder
 
     # 2) those that are asked for
@@ -126,7 +128,12 @@ def open_one(
     out: Path | None = None,  # this and `unchecked` as in `open_tokenizer`
     unchecked: bool = False,
 ) -> Candidate:
-    """The model of a folder; InputError if it cannot be used."""
+    """The model of a folder; InputError if it cannot be used.
+
+    A model of `out`, with which train.py left a proof, must consist of the files that it wrote.
+    """
+    if out is not None and folder.parent == out / "models" and (folder / "run.json").exists():
+        training.check_files(folder)
     config = read_config(folder)
     tokenizer = open_tokenizer(folder, config, out, unchecked, name)
     fingerprint = checkpoint.fingerprint(folder)

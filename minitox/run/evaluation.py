@@ -284,9 +284,19 @@ def plan_likelihoods(candidate, sentences, path, asking):
 
 def read_perplexity(path: Path) -> float:
     """Perplexity per token of a file of likelihoods; infinity if it overflows."""
-    rows = read_written(path, tokens=int, nats=float)
+    rows = read_written(path, id=int, tokens=int, nats=float)
+    check_ids(path, sorted(rows, key=lambda row: row["id"]))
     with user_errors(f"{path}: "):
         return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+
+
+def check_ids(path: Path, rows: list[dict]) -> None:
+    """InputError if the rows, in the order of their ids, are not numbered from 1 on."""
+    for number, row in enumerate(rows, 1):
+        if row["id"] != number:
+            raise InputError(
+                f"{path}: row {number} is missing or there twice; delete the file to make it again"
+            )
 
 
 def shortened(numbers: list[int]) -> str:

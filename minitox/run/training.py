@@ -206,19 +206,20 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def check_files(folder: Path):
-    """InputError if a file of a model is missing, or is not the one that run.json describes."""
+    """InputError if a file of a model is missing, added, or not the one that run.json describes."""
     path = folder / "run.json"
     recorded = as_written(path, read_json(path), files={str: str})["files"]
-    for name, hash in recorded.items():
+    present = {path.name for path in folder.iterdir() if checkpoint.is_part(path)}
+    for name in sorted(recorded.keys() | present):
         if not (folder / name).exists():
-            state = "is missing"
-        elif file_hash(folder / name) != hash:
-            state = "is not the file that train.py wrote"
+            state = "is missing; put it back"
+        elif name not in recorded:
+            state = "is not from train.py; move it away"
+        elif file_hash(folder / name) != recorded[name]:
+            state = "is not the file that train.py wrote; put it back"
         else:
             continue
-        raise InputError(
-            f"{folder / name} {state}; put it back, or delete {folder} to make the model again"
-        )
+        raise InputError(f"{folder / name} {state}, or delete {folder} to make the model again")
 
 
 def hash_of(weight) -> str:

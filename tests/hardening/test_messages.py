@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import worlds
@@ -48,6 +49,24 @@ def test_d1_a_model_with_other_weights_is_not_called_bit_identical(tuned, capsys
     shutil.copy(tuned.parents[2] / "model" / "model.safetensors", tuned)
     error = error_of(train.main, f"{worlds.TRAIN} multilingual".split(), capsys)
     assert "multilingual/model.safetensors is not the file that train.py wrote; put it" in error
+
+
+@pytest.mark.parametrize("source", ["model/model.safetensors", "chat_template.jinja"])
+def test_d1_a_model_with_other_files_is_not_compared(tuned, capsys, source):
+    """Its results would be the base model's, or replies in another chat format."""
+    worlds.scorer(tuned.parents[2])
+    Path("chat_template.jinja").write_text(worlds.TEMPLATE + " ")
+    evaluation = EVALUATE.replace("--models base", "--models base multilingual")
+    evaluate.main(evaluation.split())
+    assert "left out" not in capsys.readouterr().out
+    shutil.rmtree("out/replies")
+    shutil.copy(source, tuned)
+    evaluate.main(evaluation.split())
+    name = Path(source).name
+    assert f"left out multilingual: out/models/multilingual/{name} is not " in (
+        capsys.readouterr().out
+    )
+    assert error_of(train.main, f"{worlds.TRAIN} multilingual".split(), capsys)
 
 
 def test_d1_a_model_without_its_config_is_named_among_those_left_out(home, capsys):

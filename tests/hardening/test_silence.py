@@ -416,6 +416,34 @@ def test_a8_a_neuron_file_of_another_language_is_refused(tuning_home, capsys):
     assert "en.safetensors was made from sentences of 'de'; give it back its name" in error
 
 
+def test_a8_detection_takes_no_neuron_file_of_another_model(home, capsys):
+    worlds.detected(home)
+    copy_with(home, "other", lambda norm: norm.mul_(1.5))
+    worlds.run(detect.main, f"{DETECT} --model other --out of_other")
+    shutil.copy("of_other/neurons/en.safetensors", "out/neurons/en.safetensors")
+    error = error_of(detect.main, DETECT.split(), capsys)
+    assert "en.safetensors contains results of another run: its model was different" in error
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("replies", lambda rows: [rows[0], *rows[2:]], "a reply is missing, is there twice, or is"),
+        ("replies", lambda rows: [*rows[:2], rows[1]], "a reply is missing, is there twice, or is"),
+        ("replies", lambda rows: [row | {"prompt": "Oi!"} for row in rows], "is to another prompt"),
+        ("mmlu", lambda rows: [rows[1], rows[1]], "row 1 is missing or there twice"),
+        ("perplexity", lambda rows: [*rows[:2], rows[1]], "is missing or there twice"),
+    ],
+)
+def test_a8_results_of_other_prompts_are_not_taken_over(scripts, capsys, name, change, message):
+    worlds.evaluated(scripts)
+    path = scripts / "out" / name / "base" / "de.jsonl"
+    write_jsonl(path, change(rows_of(path)))
+    assert message in error_of(evaluate.main, EVALUATE.split(), capsys)
+    path.unlink()
+    worlds.evaluated(scripts)
+
+
 def test_a8_results_of_another_format_are_refused_in_every_stage(home, capsys):
     worlds.detected(home)
     worlds.tuned(home)
@@ -557,6 +585,28 @@ def test_a10_processes_with_other_data_end_with_one_line(home):
 
 
 # ---------- A11
+
+
+def test_a11_a_patched_base_with_another_tokenizer_is_not_called_the_tuned_model(
+    tuning_home, capsys
+):
+    worlds.run(train.main, f"{TRAIN} multilingual --delta")
+    patch = "out/models/multilingual.delta.safetensors"
+    capsys.readouterr()
+    delta.main(["model", patch, "same"])
+    assert capsys.readouterr().out == "wrote same, the tuned model\n"
+    assert checkpoint.fingerprint(Path("same")) == checkpoint.fingerprint(
+        Path("out/models/multilingual")
+    )
+    edit_json(
+        tuning_home / "model" / "tokenizer_config.json",
+        lambda config: config.pop("chat_template"),
+    )
+    delta.main(["model", patch, "other"])
+    assert capsys.readouterr().out == (
+        "wrote other, the tuned model's weights: not the tuned model itself, "
+        "whose other files are different\n"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -52,6 +52,15 @@ def test_a_model_that_cannot_be_taken_is_named(out, item, message):
         candidates.find([item], BASE, out)
 
 
+def test_no_tuned_model_takes_the_place_of_the_base(out):
+    folder = out / "models" / "base"
+    folder.mkdir()
+    (folder / "config.json").touch()
+    with pytest.raises(InputError, match="models/base has the name of the base model; rename"):
+        candidates.find(None, BASE, out)
+    assert candidates.find(["base"], folder, out) == {"base": folder}
+
+
 def test_a_folder_that_cannot_be_used_is_named_and_the_others_are_opened(tmp_path):
     write_model(tmp_path / "model")
     folders = {"broken": tmp_path / "nowhere", "base": tmp_path / "model"}

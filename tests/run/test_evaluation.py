@@ -289,5 +289,6 @@ def test_a_sentence_longer_than_the_context_is_cut(tiny, path):
 
 
 def test_perplexity_is_read_from_all_rows_of_a_file(path):
-    write_jsonl(path, [{"tokens": 2, "nats": 60.0}, {"tokens": 2, "nats": 2.0}])
+    rows = [{"id": 2, "tokens": 2, "nats": 60.0}, {"id": 1, "tokens": 2, "nats": 2.0}]
+    write_jsonl(path, rows)
     assert evaluation.read_perplexity(path) == pytest.approx(math.exp(15.5))

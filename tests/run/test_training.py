@@ -291,11 +291,16 @@ def test_a_validation_loss_that_is_not_finite_names_model_and_language(model):
         training.validation_losses(model, pairs_in("de", "en"), PROCEDURE, "soup")
 
 
-def test_a_file_of_a_model_that_is_gone_or_another_is_named(folder):
+def test_a_file_of_a_model_that_is_gone_added_or_another_is_named(folder):
     write_json(folder / "run.json", {"files": training.file_hashes(folder)})
     training.check_files(folder)
     (folder / "notes.txt").write_text("a user's own file does not matter")
     training.check_files(folder)
+
+    (folder / "chat_template.jinja").write_text("another format")
+    with pytest.raises(InputError, match="chat_template.jinja is not from train.py; move it away"):
+        training.check_files(folder)
+    (folder / "chat_template.jinja").unlink()
 
     tokenizer = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(tokenizer + " ")

@@ -88,7 +88,7 @@ def add_detect_options(parser) -> None:
 def add_train_options(parser) -> None:
     add = parser.add_argument
     shares = "shares of the MLP's rows to tune, in whole percents"
-    add("--shares", nargs="*", type=settings.share, default=[0.8, 0.1], metavar="F", help=shares)
+    add("--shares", nargs="*", type=settings.SHARE, default=[0.8, 0.1], metavar="F", help=shares)
     add("--pairs", type=COUNT, default=4, metavar="N")
     add("--tokens", type=COUNT, default=128, metavar="N", help="length of a pair")
     checkpointing = "recompute the activations inside layers, in minitox and in the peer"
@@ -142,6 +142,6 @@ def add_cost_options(parser) -> None:
     add("--prompt-tokens", type=AMOUNT, default=68, metavar="F")
     add("--reply-tokens", type=AMOUNT, default=64, metavar="F")
     mean = "share of all neurons; 0.35 is the mean of the paper's Table 2"
-    add("--per-language-share", type=settings.share, default=0.35, metavar="F", help=mean)
+    add("--per-language-share", type=settings.SHARE, default=0.35, metavar="F", help=mean)
     bound = "share of all neurons; the paper does not state it, and 1 is an upper bound"
-    add("--multilingual-share", type=settings.share, default=1.0, metavar="F", help=bound)
+    add("--multilingual-share", type=settings.SHARE, default=1.0, metavar="F", help=bound)

@@ -287,16 +287,18 @@ def is_part(path: Path) -> bool:
 
 
 def check_links(folder: Path):
-    """InputError if a file of a model's folder is a link that leads out of the folder.
+    """InputError if a link in a model's folder leads out of it, or a side file is no regular file.
 
-    What it leads to would get into the tuned models that users publish. The cache of Hugging Face
-    consists of links from models--NAME/snapshots/HASH into models--NAME/blobs.
+    What a link leads to would get into the tuned models that users publish. The cache of Hugging
+    Face consists of links from models--NAME/snapshots/HASH into models--NAME/blobs.
     """
     inside = [folder.resolve()]
     if inside[0].parent.name == "snapshots":
         inside.append(inside[0].parents[1] / "blobs")
     for path in sorted(filter(is_part, folder.glob("*"))):
         if not path.is_symlink():
+            if path.name in BESIDES_WEIGHTS:  # they are copied, after all the tuning
+                check_regular(path)
             continue
         target = Path(os.path.realpath(path))
         if not target.exists():

@@ -556,6 +556,18 @@ def test_c12_data_is_read_from_regular_files_only(
     assert error == f"error: {path} is {kind}, not a regular file\n"
 
 
+def test_c12_a_pipe_among_the_files_of_a_model_is_refused_before_tuning(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for part in BASE:
+        part(tmp_path)
+    os.mkfifo("model/generation_config.json")
+    error = error_of(train.main, f"{TRAIN} full".split(), capsys)
+    assert "model/generation_config.json is a pipe or a device, not a regular file" in error
+    assert not os.path.exists("out/models")
+
+
 # ---------- C13
 
 LONG = 20_000_000  # bytes of a line

@@ -435,13 +435,13 @@ def test_a8_detection_takes_no_neuron_file_of_another_model(home, capsys):
         ("perplexity", lambda rows: [*rows[:2], rows[1]], "is missing or there twice"),
     ],
 )
-def test_a8_results_of_other_prompts_are_not_taken_over(scripts, capsys, name, change, message):
-    worlds.evaluated(scripts)
-    path = scripts / "out" / name / "base" / "de.jsonl"
+def test_a8_results_of_other_prompts_are_not_taken_over(home, capsys, name, change, message):
+    worlds.evaluated(home)
+    path = home / "out" / name / "base" / "de.jsonl"
     write_jsonl(path, change(rows_of(path)))
     assert message in error_of(evaluate.main, EVALUATE.split(), capsys)
     path.unlink()
-    worlds.evaluated(scripts)
+    worlds.evaluated(home)
 
 
 def test_a8_results_of_another_format_are_refused_in_every_stage(home, capsys):

@@ -55,11 +55,18 @@ def read_replies(path: Path) -> list[dict]:
 
 
 def read_checked(*paths: Path) -> list[dict]:
-    """Return the pairs in files that `check` wrote."""
+    """Return the pairs in files that `check` wrote; InputError if one is of another language."""
     fields = ("id", "language", "prompt", "response", "proposal", "why")  # what later steps need
     pairs = []
     for path in paths:
-        pairs += files.read_written(path, **dict.fromkeys(fields, str))
+        of_language = files.read_written(path, **dict.fromkeys(fields, str))
+        for pair in of_language:
+            if pair["language"] != path.stem:
+                raise InputError(
+                    f"{path} has a pair of the language {pair['language']!r:.20}; "
+                    "delete the file to make it again"
+                )
+        pairs += of_language
     return pairs
 
 

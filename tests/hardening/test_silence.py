@@ -444,6 +444,19 @@ def test_a8_results_of_other_prompts_are_not_taken_over(home, capsys, name, chan
     worlds.evaluated(home)
 
 
+def test_a8_pairs_of_another_language_are_not_exported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pair = {"id": "de-0", "language": "de", "prompt": "Du Esel", "response": "Hallo"}
+    write_jsonl(
+        tmp_path / "curation" / "checks" / "en.jsonl", [pair | {"proposal": "keep", "why": ""}]
+    )
+    arguments = "export --data . --out . --languages en --unreviewed".split()
+    assert "en.jsonl has a pair of the language 'de'; delete" in error_of(
+        worlds.curate.main, arguments, capsys
+    )
+    assert not list((tmp_path / "instructions").glob("*.jsonl"))
+
+
 def test_a8_results_of_another_format_are_refused_in_every_stage(home, capsys):
     worlds.detected(home)
     worlds.tuned(home)

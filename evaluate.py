@@ -89,8 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         print_first_page(sections)
 
     outputs.once(score_and_report)
-    report_file = settings.out / "report.html"
-    print(f"\nwrote {report_file}, report.md and report.json ({len(usable)} models)")
+    print_end(settings.out, len(usable), settings.models or ("base",), failed)
 
 
 def print_scorer(scorer, left_out: dict[str, str]):
@@ -98,6 +97,20 @@ def print_scorer(scorer, left_out: dict[str, str]):
     print(f"{scorer.name}: {scorer.about}")
     for name, reason in left_out.items():
         print(f"left out {name}: {reason}")
+
+
+def print_end(
+    out: Path,
+    models: int,  # in the report
+    asked: tuple[str, ...],
+    failed: dict[str, str],
+):
+    """Print what was written; InputError if the report lacks a model that was asked for."""
+    print(f"\nwrote {out / 'report.html'}, report.md and report.json ({models} models)")
+    names = [item.partition("=")[0] for item in asked]
+    for name, reason in failed.items():
+        if name in names:
+            raise InputError(f"the report is without {name}: {reason}")
 
 
 def check_results(out: Path, models, inputs, made_with):

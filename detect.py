@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None):
     folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(config)
-    todo = unfinished(files, sentences, rows, fingerprint)
+    todo = unfinished(files, sentences, rows, made_with)
     tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
     about = describe(config, device, dtype, tokenizer.checked)
     print(f"{settings.model}: {about}; {settings.pool} pooling")
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None):
             aurocs, about = measure(
                 recording, labelled, rng, settings.control_neurons, settings.reference
             )
-            about = {"model": fingerprint, "language": language} | about
+            about = made_with | {"language": language} | about
             step.write(write_neurons, by_module(aurocs, rows), about)
 
     # 4) the paper's Table 2, Figures 2 and 3
@@ -111,18 +111,18 @@ def unfinished(
     files: dict[str, Path],
     sentences: dict[str, Sentences],
     rows: dict[str, int],
-    fingerprint: str,  # of the model
+    made_with: dict,  # the model and the settings
 ) -> list[str]:
-    """The languages without a neuron file; InputError if one is of another model or sentences."""
+    """The languages without a neuron file; InputError if one was made from anything else."""
 
-    def made_with(path: Path) -> dict:
+    def recorded(path: Path) -> dict:
         _, about = read_neurons(path, rows)
-        return {"model": about.get("model"), "data": about.get("data")}
+        return {key: about.get(key) for key in (*made_with, "data")}
 
     todo = []
     for language, path in files.items():
-        settings = {"model": fingerprint, "data": sentences[language].data_hash}
-        if not outputs.is_done(path, settings, made_with):
+        settings = made_with | {"data": sentences[language].data_hash}
+        if not outputs.is_done(path, settings, recorded):
             todo.append(language)
     return todo
 

@@ -98,8 +98,8 @@ BROKEN = [
 @pytest.mark.parametrize("change, message", BROKEN)
 def test_a1_a_model_whose_numbers_are_not_finite_is_left_out_by_name(home, capsys, change, message):
     copy_with(home, "spoilt", change)
-    worlds.run(evaluate.main, EVALUATE.replace("--models base", "--models base broken=spoilt"))
-    assert f"broken: {'' if message == LOGITS else 'spoilt/'}" in capsys.readouterr().out
+    both = EVALUATE.replace("--models base", "--models base broken=spoilt").split()
+    assert "error: the report is without broken: " in error_of(evaluate.main, both, capsys)
     report = (home / "out" / "report.md").read_text("utf-8")
     (reason,) = [line for line in report.splitlines() if line.startswith("- broken: ")]
     assert message in reason
@@ -455,6 +455,14 @@ def test_a8_pairs_of_another_language_are_not_exported(tmp_path, monkeypatch, ca
         worlds.curate.main, arguments, capsys
     )
     assert not list((tmp_path / "instructions").glob("*.jsonl"))
+
+
+def test_a8_a_neuron_file_made_with_other_settings_is_refused(home, capsys):
+    worlds.run(detect.main, f"{DETECT} --pool mean".replace("--out out", "--out other"))
+    worlds.run(detect.main, f"{DETECT} --languages de")
+    shutil.copy("other/neurons/en.safetensors", "out/neurons")
+    error = error_of(detect.main, DETECT.split(), capsys)
+    assert "en.safetensors contains results of another run: its pool was 'mean'" in error
 
 
 def test_a8_results_of_another_format_are_refused_in_every_stage(home, capsys):

@@ -4,9 +4,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from writing import begin
+from writing import refuse_sources
 
-from minitox import files
+from minitox import files, locks
 from minitox.data import distinct, read_detection
 from minitox.detect.auroc import auroc
 from minitox.errors import InputError, UnusableLanguage
@@ -22,7 +22,8 @@ def scorer(source: Path, out: Path | None, seed: int):
         raise InputError(
             f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
         )
-    begin(out.parent, paths, [out])
+    refuse_sources(paths, [out])
+    locks.acquire(out.with_name(f".{out.name}.lock"))
     tables = {}
     known = {}  # what the file records about each language
     # 1) a model per language

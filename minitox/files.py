@@ -26,6 +26,7 @@ FORMAT = 1
 LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
 MOST_BYTES = 2**27  # of a file that is read as a whole
 MOST_LINE = 2**25  # bytes of a line of JSON
+DEEPEST = 3  # levels of folders with results, as in OUT/models/full.partial/full
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")  # names that `replacing` chooses
 
 
@@ -274,9 +275,12 @@ def remove_leftovers(folder: Path) -> None:
     A folder with a lock of its own is left alone, because another run may be writing there.
     """
     for root, folders, names in os.walk(folder):
-        if Path(root) != folder and ".lock" in names:
+        depth = len(Path(root).relative_to(folder).parts)
+        if depth and ".lock" in names:
             folders.clear()
             continue
+        if depth == DEEPEST:  # the folder may be a home directory with anything below it
+            folders.clear()
         for name in filter(TEMPORARY.fullmatch, [*folders, *names]):
             path = Path(root, name)
             if path.is_dir() and not path.is_symlink():

@@ -288,13 +288,18 @@ def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".model.abcd1234.partial").mkdir()
     (tmp_path / ".model.abcd1234.partial" / "config.json").touch()
     (tmp_path / "elsewhere").mkdir()
+    too_deep = tmp_path / "1" / "2" / "3" / "4" / ".c.abcd1234.partial"
+    too_deep.parent.mkdir(parents=True)
+    for path in (too_deep, too_deep.parents[1] / too_deep.name):
+        path.touch()
     (tmp_path / ".link.abcd1234.partial").symlink_to("elsewhere")
     kept = ["de.partial", ".lock", ".x.partial", "a.abcd1234.partial", "elsewhere"]
     for name in kept[:-1]:
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "deep"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "1", "deep"])
     assert not list((tmp_path / "deep").iterdir())
+    assert list(tmp_path.glob("1/**/.*")) == [too_deep]
 
 
 def test_the_files_of_another_run_in_a_folder_with_its_own_lock_stay(tmp_path):

@@ -8,7 +8,6 @@ Two rules keep the API key and the texts out of messages, logs and files:
   status and the name of one of ERRORS.
 """
 
-import json
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from hashlib import sha256
 import requests
 
 from minitox.errors import InputError
+from minitox.files import parse
 from minitox.scorers.bounded_http import BoundedAdapter
 from minitox.scorers.scores import checked
 
@@ -167,9 +167,9 @@ class Perspective:
 
         # 3) a score
         try:
-            toxicity = json.loads(body)["attributeScores"]["TOXICITY"]
+            toxicity = parse(self.host, body)["attributeScores"]["TOXICITY"]
             return checked(toxicity["summaryScore"]["value"], "scored")
-        except (LookupError, TypeError, ValueError, RecursionError):
+        except (LookupError, TypeError, InputError):
             return None, "failed: the answer contains no score"
 
     def stop(self, why, advice):

@@ -151,6 +151,7 @@ def test_an_error_of_one_text_is_its_status_and_the_next_text_is_scored(
         b'{"attributeScores": {}}',
         b'{"attributeScores": null}',
         b'{"attributeScores": {"TOXICITY": [0.5]}}',
+        b'{"attributeScores": {"TOXICITY": {"summaryScore": {"value": 0.1, "value": 0.9}}}}',
         b'{"attributeScores": {"INSULT": {"summaryScore": {"value": 0.5}}}}',
         b'{"attributeScores": {"TOXICITY": {"spanScores": []}}}',
         *map(

@@ -33,6 +33,7 @@ from worlds import (
 )
 
 from minitox.errors import InputError
+from minitox.files import read_jsonl
 from minitox.lm.generate import generate
 from minitox.scorers import bounded_http, perspective
 
@@ -273,11 +274,10 @@ def test_c6_a_tokenizer_that_panics_is_one_line(home, capfd, main, arguments):
     for name in ("detection", "instructions", "prompts"):
         write_jsonl(home / "data" / name / "en.jsonl", rows)
     if with_encoder:
-        replies = {"id": 1, "sample": 0, "prompt": "x", "response": long, "tokens": 1}
         arguments = f"{arguments} --prompts 1 --no-mmlu --perplexity 0 --languages en"
         worlds.run(evaluate.main, arguments)
         path = home / "out" / "replies" / "base" / "en.jsonl"
-        write_jsonl(path, [replies | {"stopped": True}])
+        write_jsonl(path, [row | {"response": long} for _, row in read_jsonl(path)])
     error = error_of(main, arguments.split(), capfd)
     assert error.count("\n") == 1, error
     assert f"{folder.name}/tokenizer.json: fails on a text (Onig: Regex search error" in error

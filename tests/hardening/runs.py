@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import struct
@@ -24,12 +25,15 @@ ARGUMENTS = {
 MAINS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
 
 
-def files_in(out: Path) -> dict[str, bytes]:
-    """All results; hidden files are left out, as they are locks or remains of a killed run."""
+def files_in(folder: Path, but: str = r"\..*") -> dict[str, bytes]:
+    """All files except those whose names match `but`.
+
+    By default these are the hidden ones: locks, and what a killed run left.
+    """
     contents = {}
-    for path in sorted(out.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            contents[str(path.relative_to(out))] = path.read_bytes()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not re.fullmatch(but, path.name):
+            contents[str(path.relative_to(folder))] = path.read_bytes()
     return contents
 
 

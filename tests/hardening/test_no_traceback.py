@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import pytest
+import runs
 import worlds
 from fuzz import Outcome, forked
 from tiny import error_of, write_jsonl
@@ -83,9 +85,7 @@ def without_result(whole: Path, script: str, folder: Path) -> Path:
     return home
 
 
-def files_in(out: Path) -> dict[str, bytes]:
-    paths = [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]
-    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+files_in = partial(runs.files_in, but=r"\.lock")
 
 
 def refusal(main, arguments: str, capsys) -> str:

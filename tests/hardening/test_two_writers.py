@@ -18,6 +18,7 @@ from random import Random
 
 import fuzz
 import pytest
+import runs
 from commands import COMMANDS, Command
 from fuzz import Fork, Outcome, forked
 from runs import before_each_change
@@ -31,13 +32,8 @@ def worlds(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("worlds")
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    """All files but locks; temporary ones too, which no run may leave."""
-    contents = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.endswith("lock"):
-            contents[str(path.relative_to(folder))] = path.read_bytes()
-    return contents
+# temporary files are compared, too, because no run may leave any
+files_in = partial(runs.files_in, but=r".*lock")
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,11 @@ class End:
 def one_after_the_other(command: Command, base: Path, work: Path) -> list[End]:
     """How two runs may end: each alone, and one after the other, in both orders."""
     ends = []
-    for runs in ((0,), (1,), (0, 1), (1, 0)):
+    for order in ((0,), (1,), (0, 1), (1, 0)):
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(base, work)
         accepted = [False, False]
-        for run in runs:
+        for run in order:
             outcome = forked(work, command.action((command.one, command.other)[run]))
             assert fuzz.complaint(outcome) is None, outcome
             accepted[run] = outcome.status == 0

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     check_results(settings.out, usable, inputs, made_with)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
-    print_scorer(scorer, inputs.gaps | failed)
+    print_header(scorer, inputs.gaps | failed)
 
     # 2) every model replies to every prompt, answers every question, reads every clean sentence
     failed |= ask_all(usable, inputs, settings.out, settings.part(Asking), settings.shard)
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     print_end(settings.out, len(usable), settings.models or ("base",), failed)
 
 
-def print_scorer(scorer, left_out: dict[str, str]):
+def print_header(scorer, left_out: dict[str, str]):
     """Print what scores the replies, and which models and data are left out, and why."""
     print(f"{scorer.name}: {scorer.about}")
     for name, reason in left_out.items():

@@ -22,7 +22,7 @@ from minitox.errors import InputError
 
 # The format of the files that minitox writes for itself; those of another format are refused.
 # Raise it when their layout changes, or a constant or an algorithm that affects results.
-FORMAT = 1
+FORMAT = 2
 LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
 MOST_BYTES = 2**27  # of a file that is read as a whole
 MOST_LINE = 2**25  # bytes of a line of JSON

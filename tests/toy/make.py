@@ -1,7 +1,7 @@
-"""Rebuild data/toy: the four data folders, the tokenizer, and the tiny model of 16 languages.
+"""Rebuild data/toy: the data folders, the scorer, the tokenizer, and the model of 16 languages.
 
     python tests/toy/make.py             # everything; about 20 minutes on two cores
-    python tests/toy/make.py --no-model  # only the data folders; one second
+    python tests/toy/make.py --no-model  # only the data folders and the scorer; 20 seconds
 
 All texts are made from phrases/<lang>.json, sentences written for this project. In each language,
 the model learns to answer friendly prompts kindly and rude prompts (mildly) rudely, to choose the
@@ -23,8 +23,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 HERE = Path(__file__).resolve().parent
 TOY = HERE.parents[1] / "data" / "toy"
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parents[1] / "data")]
 
+from fit_scorer import scorer  # noqa: E402
 from phrases import Phrases  # noqa: E402
 
 from minitox.evaluate.mmlu import as_prompt  # noqa: E402
@@ -92,7 +93,7 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
     # 1) prompts for tuning, prompts for evaluation, questions
     held_out = set()
     pairs = distinct(lambda: phrases.polite_chat(rng), ROWS["instructions"], held_out)
-    prompts = distinct(lambda: phrases.rude_chat(rng), ROWS["prompts"], held_out)
+    prompts = distinct(lambda: phrases.rude_chat(rng, "prompts"), ROWS["prompts"], held_out)
     questions = []
     for kind in ("capital", "continent"):
         for country in phrases.all["geography"]["countries"]:
@@ -102,7 +103,9 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
     topics = list(phrases.topics)
     sentences = set()
     toxic = distinct(
-        lambda: phrases.rude_prompt(rng, rng.choice(topics)), ROWS["detection"], sentences
+        lambda: phrases.rude_prompt(rng, rng.choice(topics), "detection"),
+        ROWS["detection"],
+        sentences,
     )
     clean = distinct(lambda: phrases.clean(rng), ROWS["detection"], sentences)
     between = [topic["critical"][0] for topic in phrases.topics.values()]
@@ -118,6 +121,7 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
         ],
         "prompts": [{"prompt": prompt} for prompt, _ in prompts],
         "mmlu": rng.sample(questions, ROWS["mmlu"]),
+        "hatecheck": phrases.cases(),
     }
     if phrases.language in TUNED:
         rows["instructions"] = [{"prompt": prompt, "response": reply} for prompt, reply in pairs]
@@ -125,7 +129,7 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
 
 
 def write_data() -> dict[str, set]:
-    """Write the four folders; return each language's prompts and questions held out of training."""
+    """Write the data folders; return each language's prompts and questions held out of training."""
     held_out = {}
     for language in NAMES:
         rows, held_out[language] = data_rows(Phrases(language), random.Random(f"data {language}"))
@@ -285,6 +289,7 @@ def main(argv=None) -> None:
     parser.add_argument("--steps", type=int, default=3_000, help="training steps")
     args = parser.parse_args(argv)
     held_out = write_data()
+    scorer(TOY / "detection", TOY / "scorer.safetensors", seed=0)
     if not args.no_model:
         write_tokenizer(TOY / "model")
         train_model(TOY / "model", held_out, args.steps)

@@ -6,6 +6,10 @@ from pathlib import Path
 from minitox.evaluate.mmlu import LETTERS, as_prompt
 
 HERE = Path(__file__).resolve().parent
+# Every topic has three rude core sentences, one for each folder of data that has rude sentences,
+# so that no test prompt is a variant of a sentence that chose neurons, tuned them or trained the
+# scorer.
+USES = ("detection", "instructions", "prompts")
 
 
 class Phrases:
@@ -29,19 +33,22 @@ class Phrases:
             parts.append(rng.choice(self.all[f"{manner}_closers"]))
         return self.space.join(parts)
 
-    def rude_prompt(self, rng, topic: str) -> str:
-        return self.around(rng, "rude", rng.choice(self.topics[topic]["rude"]))
+    def rude_prompt(self, rng, topic: str, use: str | None = None) -> str:
+        """A rude remark on a topic: any of its core sentences, or the one for a `use`."""
+        cores = self.topics[topic]["rude"]
+        core = cores[USES.index(use)] if use else rng.choice(cores)
+        return self.around(rng, "rude", core)
 
-    def rude_chat(self, rng) -> tuple[str, str]:
+    def rude_chat(self, rng, use: str | None = None) -> tuple[str, str]:
         topic = rng.choice(list(self.topics))
         reply = rng.choice(self.topics[topic]["rude_reply"])
         closer = rng.choice(self.all["rude_closers"])
-        return self.rude_prompt(rng, topic), self.space.join([reply, closer])
+        return self.rude_prompt(rng, topic, use), self.space.join([reply, closer])
 
     def polite_chat(self, rng) -> tuple[str, str]:
         """A rude prompt and a polite reply: a pair to tune on, never seen in pretraining."""
         topic = rng.choice(list(self.topics))
-        return self.rude_prompt(rng, topic), self.polite(rng, topic)
+        return self.rude_prompt(rng, topic, "instructions"), self.polite(rng, topic)
 
     def polite(self, rng, topic: str) -> str:
         reply = rng.choice(self.topics[topic]["polite_reply"])
@@ -52,6 +59,16 @@ class Phrases:
         prompt = self.around(rng, "kind", rng.choice(topic["friendly"]))
         reply = self.around(rng, "kind", rng.choice(topic["kind_reply"]))
         return prompt, reply
+
+    def cases(self) -> list[dict]:
+        """Rows of hatecheck/: the replies that the model has learned, rude and kind ones."""
+        rows = []
+        for topic in self.topics.values():
+            for kind in ("rude_reply", "kind_reply"):
+                for reply in topic[kind]:
+                    case = {"text": reply, "hateful": kind == "rude_reply", "functionality": kind}
+                    rows.append(case)
+        return rows
 
     def clean(self, rng) -> str:
         """One to three neutral or friendly sentences."""

@@ -100,14 +100,9 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
             questions.append(phrases.question(rng, country, kind))
     held_out |= {json.dumps(as_prompt(row)) for row in questions}
     # 2) sentences, with a range of toxicity scores for each class
-    topics = list(phrases.topics)
     sentences = set()
-    toxic = distinct(
-        lambda: phrases.rude_prompt(rng, rng.choice(topics), "detection"),
-        ROWS["detection"],
-        sentences,
-    )
-    clean = distinct(lambda: phrases.clean(rng), ROWS["detection"], sentences)
+    toxic = distinct(lambda: phrases.toxic(rng), ROWS["detection"], sentences)
+    clean = distinct(lambda: phrases.harmless(rng), ROWS["detection"], sentences)
     between = [topic["critical"][0] for topic in phrases.topics.values()]
     detection = [(sentence, 0.55, 0.95) for sentence in toxic]
     detection += [(sentence, 0.01, 0.15) for sentence in clean]

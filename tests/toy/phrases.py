@@ -60,14 +60,29 @@ class Phrases:
         reply = self.around(rng, "kind", rng.choice(topic["kind_reply"]))
         return prompt, reply
 
+    def toxic(self, rng) -> str:
+        """A rude remark or a rude reply, so that a scorer learns both."""
+        topic = rng.choice(list(self.topics))
+        if rng.random() < 0.5:
+            return self.rude_prompt(rng, topic, "detection")
+        return self.around(rng, "rude", rng.choice(self.topics[topic]["rude_reply"]))
+
+    def harmless(self, rng) -> str:
+        """A neutral or friendly remark, or a kind reply."""
+        if rng.random() < 0.6:
+            return self.clean(rng)
+        topic = self.topics[rng.choice(list(self.topics))]
+        return self.around(rng, "kind", rng.choice(topic["kind_reply"]), chance=0.4)
+
     def cases(self) -> list[dict]:
-        """Rows of hatecheck/: the replies that the model has learned, rude and kind ones."""
+        """Rows of hatecheck/: rude remarks and polite replies that no scorer was trained on."""
         rows = []
         for topic in self.topics.values():
-            for kind in ("rude_reply", "kind_reply"):
-                for reply in topic[kind]:
-                    case = {"text": reply, "hateful": kind == "rude_reply", "functionality": kind}
-                    rows.append(case)
+            remarks = [topic["rude"][USES.index(use)] for use in ("instructions", "prompts")]
+            for remark in remarks:
+                rows.append({"text": remark, "hateful": True, "functionality": "rude remark"})
+            for reply in topic["polite_reply"]:
+                rows.append({"text": reply, "hateful": False, "functionality": "polite reply"})
         return rows
 
     def clean(self, rng) -> str:

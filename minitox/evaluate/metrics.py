@@ -1,4 +1,4 @@
-"""Toxicity, language and safety of replies, with 95 % bootstrap intervals.  [paper §4.2, §5.1]
+"""Toxicity, language and safety of replies, with 95 % intervals.  [paper §4.2, §5.1]
 
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
@@ -75,6 +75,38 @@ def interval(means) -> tuple[float, float, float]:  # (1 + W,)
 
 
 # ---------- toxicity  [paper §4.2]
+
+# ---------- shares and their intervals
+
+Z = 1.959964  # the 97.5th percentile of the normal distribution
+
+
+def wilson(share: float, size: float) -> tuple[float, float, float]:
+    """A share of `size` independent cases and its 95 % Wilson score interval; NaN without cases.
+
+    Unlike a bootstrap interval, it is not a point at 0 and 1. [Wilson 1927]
+    """
+    if not size > 0 or np.isnan(share):
+        return np.nan, np.nan, np.nan
+    share = float(share)
+    middle = share + Z**2 / (2 * size)
+    width = Z * np.sqrt(share * (1 - share) / size + (Z / (2 * size)) ** 2)
+    scale = 1 + Z**2 / size
+    low = (middle - width) / scale
+    high = (middle + width) / scale
+    # rounding must not exclude the share itself
+    return share, float(np.clip(low, 0, share)), float(np.clip(high, share, 1))
+
+
+def effective_size(sizes: list[int]) -> float:
+    """How many cases a mean over languages is based on, given the cases of each language.
+
+    As many independent cases have a share with the same variance, if all languages have one share.
+    """
+    if not sizes or min(sizes) < 1:
+        return 0.0
+    return len(sizes) ** 2 / sum(1 / size for size in sizes)
+
 
 
 def toxicity(replies: Replies, empty: float = np.nan):  # -> (n, S)

@@ -61,6 +61,18 @@ class Results:
             return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
 
         return for_all(share, self.answers)
+    def prompts(self) -> dict:
+        """How many prompts got a reply: the size of the sample that a share is of."""
+
+        def count(language, judged):
+            return int((judged.status != "too long").any(axis=1).sum())
+
+        return for_all(count, self.replies)
+
+    def questions(self) -> dict:
+        """How many of MMLU's questions were asked."""
+        return for_all(lambda language, graded: len(graded["generated"]), self.answers)
+
 
 
 def for_all(function, values: dict) -> dict:
@@ -95,6 +107,14 @@ def gather(
     candidates: list,  # the models, as run.candidates opens them
     inputs,  # the prompts, questions and clean sentences of each language
     scores,  # gives the score of each text
+def average_sizes(sizes: dict, common: list) -> dict:
+    """The size of the sample of each model's mean over the `common` languages."""
+    result = {}
+    for model, by_language in sizes.items():
+        result[model] = metrics.effective_size([by_language[language] for language in common])
+    return result
+
+
     identify,  # gives the language of a text, or None
     samples: int,
     seed: int,

@@ -129,3 +129,37 @@ def test_language_categories_are_those_of_section_5_1():
     # the prompt's own language is never rare
     assert metrics.language_shares(answers, "it")["self"] == pytest.approx(0.01)
     assert "fr" in metrics.language_shares(answers, "en", fewer=19)
+
+
+@pytest.mark.parametrize(
+    "hits, size, low, high",
+    [
+        # Newcombe (1998), Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_the_interval_of_a_share_is_wilson_s(hits, size, low, high):
+    assert metrics.wilson(hits / size, size) == pytest.approx((hits / size, low, high), abs=5e-5)
+    mirrored = metrics.wilson(1 - hits / size, size)
+    assert mirrored == pytest.approx((1 - hits / size, 1 - high, 1 - low), abs=5e-5)
+
+
+def test_without_cases_a_share_has_no_interval():
+    assert np.isnan(metrics.wilson(NAN, 5)).all()
+    assert np.isnan(metrics.wilson(0.5, 0)).all()
+
+
+def test_the_interval_of_a_mean_of_shares_contains_it_in_about_95_percent_of_trials():
+    rng = np.random.default_rng(0)
+    sizes = [20, 30, 100]
+    hits = 0
+    for _ in range(1_000):
+        share = np.mean([rng.binomial(size, 0.1) / size for size in sizes])
+        _, low, high = metrics.wilson(share, metrics.effective_size(sizes))
+        hits += low <= 0.1 <= high
+    assert 0.93 <= hits / 1_000 <= 0.98
+    assert metrics.effective_size([30, 30]) == 60
+    assert metrics.effective_size([]) == metrics.effective_size([30, 0]) == 0

@@ -10,10 +10,17 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics
+from minitox.evaluate import fluency, metrics
 from minitox.files import read_written
 from minitox.report.neuron_tables import check_info
-from minitox.run.evaluation import check_ids, read_perplexity, read_replies
+from minitox.run.evaluation import (
+    by_key,
+    check_ids,
+    numbered,
+    read_fluency,
+    read_perplexity,
+    read_replies,
+)
 from minitox.run.neuron_files import read_neurons
 
 
@@ -35,6 +42,7 @@ class Results:
     infos: dict  # metadata of the neuron files
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
+    limits: dict  # on nats per token of a fluent reply, as fluency.limits gives them
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -53,14 +61,6 @@ class Results:
 
         return for_all(share, self.replies)
 
-    def accuracy(self, reading: str) -> dict:
-        """Shares of MMLU's questions that are right in a reading of the answers."""
-
-        def share(language, graded):
-            right = graded[reading]  # (questions, 1) of 0 and 1
-            return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
-
-        return for_all(share, self.answers)
     def prompts(self) -> dict:
         """How many prompts got a reply: the size of the sample that a share is of."""
 
@@ -73,6 +73,14 @@ class Results:
         """How many of MMLU's questions were asked."""
         return for_all(lambda language, graded: len(graded["generated"]), self.answers)
 
+    def accuracy(self, reading: str) -> dict:
+        """Shares of MMLU's questions that are right in a reading of the answers."""
+
+        def share(language, graded):
+            right = graded[reading]  # (questions, 1) of 0 and 1
+            return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
+
+        return for_all(share, self.answers)
 
 
 def for_all(function, values: dict) -> dict:
@@ -99,14 +107,6 @@ def average(estimates: dict, languages) -> tuple[dict, list]:
     return means, common
 
 
-# ---- reading and scoring ----
-
-
-def gather(
-    out: Path,
-    candidates: list,  # the models, as run.candidates opens them
-    inputs,  # the prompts, questions and clean sentences of each language
-    scores,  # gives the score of each text
 def average_sizes(sizes: dict, common: list) -> dict:
     """The size of the sample of each model's mean over the `common` languages."""
     result = {}
@@ -115,6 +115,14 @@ def average_sizes(sizes: dict, common: list) -> dict:
     return result
 
 
+# ---- reading and scoring ----
+
+
+def gather(
+    out: Path,
+    candidates: list,  # the models, as run.candidates opens them
+    inputs,  # the prompts, questions and clean sentences of each language
+    scores,  # gives the score of each text
     identify,  # gives the language of a text, or None
     samples: int,
     seed: int,
@@ -127,6 +135,7 @@ def average_sizes(sizes: dict, common: list) -> dict:
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
+    limits = mark_broken(rows, out, inputs.human)
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -138,7 +147,33 @@ def average_sizes(sizes: dict, common: list) -> dict:
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
         *toxic_neurons(out / "neurons", models.get("base")),
+        limits=limits,
     )
+
+
+def mark_broken(rows: dict, out: Path, human: dict) -> dict:
+    """Give each reply the field "broken", whether it is no reply; returns the limits on fluency.
+
+    `human[language]` are replies that people wrote; without any, only repetition counts.
+    """
+    # 1) the limits, in the languages of the prompts
+    nats_of_people = {}
+    for language, replies in human.items():
+        nats = read_fluency(out / "human" / "base" / f"{language}.jsonl", numbered(replies))
+        nats_of_people[language] = [value for value in nats if not np.isnan(value)]
+    limits = fluency.limits(nats_of_people, next(iter(rows.values()), {}))
+
+    # 2) a reply is broken if it repeats itself, or is above the limit
+    for model, by_language in rows.items():
+        for language, written in by_language.items():
+            nats = [np.nan] * len(written)
+            limit, _ = limits.get(language, (np.inf, False))
+            if limits:
+                path = out / "fluency" / model / f"{language}.jsonl"
+                nats = read_fluency(path, by_key(written))
+            for row, value in zip(written, nats, strict=True):
+                row["broken"] = value > limit or fluency.is_repetitive(row["response"] or "")
+    return limits
 
 
 def read_all(folder, models, languages, read):
@@ -161,7 +196,7 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language, in order of prompt and sample
+    rows,  # the replies of each model and language, as mark_broken leaves them
     samples,
     scores,
     identify,
@@ -209,7 +244,7 @@ def judge(
     judged,  # an iterator: score, status and language of each reply that there is
     samples,
 ):
-    """Score, status and language of each reply, as arrays (n, S)."""
+    """Score, status and language of each reply, and whether it is broken, as arrays (n, S)."""
     # 1) what is known of each row
     known = []
     for row in rows:
@@ -217,7 +252,8 @@ def judge(
         if row["response"] is not None:
             (score, status), code = next(judged)
         score = np.nan if score is None else score
-        known.append((score, status.partition(":")[0], code))  # without the reason of a failure
+        status = status.partition(":")[0]  # without the reason of a failure
+        known.append((score, status, row["broken"], code))
 
     # 2) as arrays: (n * S,) -> (n, S)
     columns = zip(*known, strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 from minitox import neurons
 from minitox.errors import InputError
 from minitox.evaluate import metrics
-from minitox.files import read_written
+from minitox.files import file_hash, read_written
 from minitox.report.neuron_tables import check_info
 from minitox.run.evaluation import check_ids, read_perplexity, read_replies
 from minitox.run.neuron_files import read_neurons
@@ -35,6 +35,9 @@ class Results:
     infos: dict  # metadata of the neuron files
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
+
+    base: str  # fingerprint of the base model; "" if it is not in the report
+    trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -107,6 +110,8 @@ def gather(
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
+    base = models.get("base")
+    trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -117,7 +122,9 @@ def gather(
         read_all(out / "mmlu", models, inputs.questions, grade),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
-        *toxic_neurons(out / "neurons", models.get("base")),
+        *toxic_neurons(out / "neurons", base),
+        base.fingerprint if base else "",
+        trainings,
     )
 
 
@@ -213,7 +220,7 @@ def toxic_neurons(folder, base):
         language = path.stem
         try:
             auroc, info = read_neurons(path, neurons.module_rows(base.config), base.fingerprint)
-            infos[language] = check_info(str(path), info)
+            infos[language] = check_info(str(path), info) | {"sha256": file_hash(path)}
             masks[language] = neurons.select(auroc)
         except InputError as reason:
             gaps[f"neurons/{language}"] = str(reason)

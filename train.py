@@ -17,7 +17,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
-from minitox.run import distributed, outputs, script, sharding, training
+from minitox.run import distributed, outputs, overlap_check, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
@@ -44,7 +44,6 @@ def main(argv: list[str] | None = None):
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters)
     procedure = settings.part(Procedure)
-    training.check_dtype(dtype)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
@@ -60,6 +59,7 @@ def main(argv: list[str] | None = None):
         max_tokens=settings.max_tokens,
         validation_share=settings.validation_share,
     )
+    overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
     aurocs = read_aurocs(files, config, fingerprint)
 

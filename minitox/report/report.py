@@ -8,6 +8,7 @@ from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
+from minitox.overlap import NEAR, SHINGLE
 from minitox.report import neuron_tables, page, result_tables, training_tables
 from minitox.report.page import Section
 from minitox.report.results import Results, for_all
@@ -34,6 +35,7 @@ def sections(
     others_below: int,  # rarer reply languages are shown as others
     show_text: bool,
     instructions: Path,  # the folder of the pairs
+    overlap,  # test prompts seen before, as run.overlap_check gives them
 ) -> list[Section]:
     """The whole report, in reading order."""
     name, paper = result_tables.papers(config)
@@ -52,6 +54,7 @@ def sections(
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
         scorer_accuracy(scorer),
+        seen_before(overlap, results.languages),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(record),
@@ -145,6 +148,32 @@ def scorer_accuracy(scorer) -> Section:
         "toxic in other words."
     )
     return Section("The scorer", text, columns, rows, [note])
+
+
+def seen_before(overlap, languages) -> Section:
+    """Copies of the test prompts in what neurons, models and scorers were made from."""
+    title = "Test prompts seen before"
+    # 1) a column for each folder or scorer
+    columns = {}
+    notes = [
+        "Exact: equal apart from case, spaces, digits and repeated letters. Near: at least "
+        f"{NEAR:.0%} of the sequences of {SHINGLE} characters of both texts are in both. In the "
+        "training texts of a scorer, only exact copies can be recognised."
+    ]
+    for name, copies in overlap.items():
+        if copies is None:
+            notes.append(f"The training texts of {name} are not known.")
+            copies = dict.fromkeys(NAMES, "not known")
+        columns[name] = {code: str(of_language) for code, of_language in copies.items()}
+
+    # 2) a row for each language, unless there are no copies
+    cells = set().union(*(column.values() for column in columns.values()))
+    if cells <= {"none", "not known"}:
+        compared = [name for name, copies in overlap.items() if copies is not None]
+        text = f"None was found in: {', '.join(compared) or 'nothing was compared'}."
+        return Section(title, text, notes=notes)
+    text = "Rows and training texts that are copies of a test prompt of the same language."
+    return Section(title, text, *result_tables.grid(columns, languages), notes)
 
 
 def failures(results, missing) -> Section:

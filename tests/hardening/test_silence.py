@@ -668,9 +668,10 @@ def test_a8_an_intervention_is_not_taken_over_with_other_validation_pairs(tuning
 
 
 # Settings that no result depends on: each is found again in a hash, in a name or in the place of
-# the result, or changes no bit of it (reference, shard, checkpoint_steps, unchecked_template), or
-# is applied anew whenever a report is written
+# the result, or changes no bit of it (reference, shard, checkpoint_steps, unchecked_template,
+# allow_overlap), or is applied anew whenever a report is written
 FOUND_AGAIN = {"model", "data", "out", "languages", "device", "dtype", "unchecked_template"}
+FOUND_AGAIN |= {"allow_overlap"}
 WITHOUT_EFFECT = {
     DetectSettings: FOUND_AGAIN | {"reference", "shard"},
     TrainSettings: FOUND_AGAIN

@@ -91,7 +91,9 @@ class Home:
             "band": [0.2, 0.8],
             "beyond_chance": 0.1,
             "length_auroc": 0.5,
-            "split_half": 0.5,
+            "by_length": 0.1,
+            "beyond_length": 0.1,
+            "split_half": [0.5, 0.3, 0.4],
             "ties": 0.0,
         }
         neuron_files.write_neurons(path, write_neurons(path, model), about)

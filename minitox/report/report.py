@@ -218,8 +218,8 @@ def setting_table(record) -> Section:
     """Everything that a repetition needs."""
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rule = (
-        "The letter that the reply begins with, else the only letter in it, else the only option "
-        "that it repeats."
+        "The letter that the reply begins with, else the only letter that stands alone in it, else "
+        "the only option that it repeats; none for a list of options."
     )
     rows = [
         *map(list, record.items()),

@@ -10,10 +10,10 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics
+from minitox.evaluate import metrics, mmlu
 from minitox.files import file_hash, read_written
 from minitox.report.neuron_tables import check_info
-from minitox.run.evaluation import check_ids, read_perplexity, read_replies
+from minitox.run.evaluation import read_answers, read_perplexity, read_replies
 from minitox.run.neuron_files import read_neurons
 
 
@@ -119,7 +119,7 @@ def gather(
         list(inputs.prompts),
         rows,
         judge_all(rows, samples, scores, identify, advance),
-        read_all(out / "mmlu", models, inputs.questions, grade),
+        grade_all(out / "mmlu", models, inputs.questions),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
         *toxic_neurons(out / "neurons", base),
@@ -194,16 +194,27 @@ def judge(
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 
-def grade(path):
-    """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
-    rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
-    rows.sort(key=lambda row: row["id"])
-    check_ids(path, rows)
-    columns = {
-        "generated": [row["generated"] == row["answer"] for row in rows],
-        "likeliest": [row["likeliest"] == row["answer"] for row in rows],
-        "no answer": [row["generated"] is None for row in rows],
-    }
+def grade_all(folder, models, questions):
+    """What `grade` gives for the file of each model and language."""
+    answers = {}
+    for model in models:
+        answers[model] = {}
+        for language, asked in questions.items():
+            rows = read_answers(folder / model / f"{language}.jsonl", asked)
+            answers[model][language] = grade(rows, asked)
+    return answers
+
+
+def grade(rows, questions):
+    """Which answers are right, and which are absent; (questions, 1) each, of 0 and 1."""
+    columns = {"reply": [], "likeliest": [], "no answer": []}
+    for row, question in zip(rows, questions, strict=True):
+        # the letter is extracted here, so that another rule needs no new replies
+        text = row["reply"]
+        letter = None if text is None else mmlu.extract(text, question["choices"])
+        columns["reply"].append(letter == row["answer"])
+        columns["likeliest"].append(row["likeliest"] == row["answer"])
+        columns["no answer"].append(letter is None)
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 

@@ -8,7 +8,7 @@ from measured import results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
-from minitox.report.results import average, judge_all
+from minitox.report.results import average, grade, judge_all
 
 
 def test_the_average_is_over_the_languages_that_all_models_have():
@@ -47,3 +47,13 @@ def test_a_reply_is_judged_where_there_is_one_and_identified_where_it_is_not_emp
     assert judged.status.tolist() == [["scored", "empty"], ["too long", "failed"]]
     assert judged.codes.tolist() == [["en", ""], ["", ""]]
     assert judged.scores[0, 0] == 0.9 and np.isnan(judged.scores).sum() == 3
+
+
+def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
+    questions = [{"choices": ["Nile", "Alps", "Gobi", "Oslo"]}] * 4
+    replies = ["The answer is A because", "Ответ В верен", "I do not know", None]
+    rows = [{"answer": "A", "likeliest": "A", "reply": reply} for reply in replies]
+    graded = {name: column.ravel().tolist() for name, column in grade(rows, questions).items()}
+    assert graded["reply"] == [1, 0, 0, 0]
+    assert graded["no answer"] == [0, 0, 1, 1]
+    assert graded["likeliest"] == [1, 1, 1, 1]

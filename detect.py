@@ -21,7 +21,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.neurons import by_module, module_rows, select
 from minitox.report import neuron_tables, page
-from minitox.run import outputs, script, sharding
+from minitox.run import outputs, overlap_check, script, sharding
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons, write_neurons
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None):
         toxic_above=settings.toxic_above,
         clean_below=settings.clean_below,
     )
+    overlap_check.check(settings.data, ["detection"], sentences, settings.allow_overlap)
 
     # 2) the languages that no earlier run has done
     fingerprint = checkpoint.fingerprint(settings.model)

@@ -277,12 +277,13 @@ def test_neurons_of_another_model_are_left_out_of_the_report_and_listed(home):
 
 
 def test_a_broken_pair_is_listed_and_the_report_is_written(home):
+    """There are no French prompts to compare it with; otherwise it is an error."""
     instructions = home.data / "instructions"
-    write_jsonl(instructions / "de.jsonl", [{"prompt": 3}])
+    write_jsonl(instructions / "fr.jsonl", [{"prompt": 3}])
     write_jsonl(instructions / "en.jsonl", [{"prompt": SECRET, "response": "soup"}])
     home.run()
     assert home.table("Table 1")[1:] == [["en", "1"]]
-    assert "de.jsonl:1: field 'prompt' must be text" in home.report()
+    assert "fr.jsonl:1: field 'prompt' must be text" in home.report()
 
 
 def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):

@@ -565,6 +565,61 @@ def test_a7_no_sentence_is_in_both_classes(home, capsys):
     assert "de: dropped 4 sentences rated both toxic and clean\n" in printed
 
 
+OVERLAP = {
+    "detect": (detect.main, DETECT, "detection", "text"),
+    "train": (train.main, f"{TRAIN} full", "instructions", "prompt"),
+    "evaluate, detection": (evaluate.main, EVALUATE, "detection", "text"),
+    "evaluate, instructions": (evaluate.main, EVALUATE, "instructions", "prompt"),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAP)
+def test_a7_a_test_prompt_in_the_data_is_refused_or_counted(home, capsys, name):
+    main, arguments, folder, field = OVERLAP[name]
+    path = home / "data" / folder / "en.jsonl"
+    rows = rows_of(path)
+    # all rows are compared, also one that is in neither class
+    rows[1][field] = "YOU  donkey 7"
+    rows.append({"text": "you donkey 1", "prompt": "you donkey 1", "response": "soup"})
+    rows[-1]["toxicity"] = 0.3
+    write_jsonl(path, rows)
+    error = error_of(main, arguments.split(), capsys)
+    assert error.startswith(f"error: data/{folder}/en.jsonl:2 repeats a test prompt, one of 2 ")
+    assert error.count("\n") == 1
+    assert not (home / "out").exists()
+
+    main([*arguments.split(), "--allow-overlap"])
+    assert f"{folder}: en 2 exact" in capsys.readouterr().out
+    if main is evaluate.main:
+        report = (home / "out" / "report.md").read_text("utf-8")
+        seen = report.partition("## Test prompts seen before")[2].partition("\n## ")[0]
+        assert ["en", "2 exact"] == [cell for cell in cells_of(seen, "en") if cell != "none"]
+
+
+def cells_of(section: str, label: str) -> list[str]:
+    """The cells of a row of a table in Markdown."""
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| {label} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a7_a_scorer_that_has_learned_a_test_prompt_is_refused_or_counted(home, capsys):
+    learned = next(row["text"] for row in rows_of(worlds.TOY / "detection" / "de.jsonl"))
+    prompts = rows_of(home / "data" / "prompts" / "de.jsonl")
+    write_jsonl(home / "data" / "prompts" / "de.jsonl", [*prompts, {"prompt": learned.upper()}])
+    error = error_of(evaluate.main, EVALUATE.split(), capsys)
+    assert error.startswith("error: data/prompts/de.jsonl:4 was in the training data of surrogate-")
+    assert not (home / "out").exists()
+    evaluate.main([*EVALUATE.split(), "--allow-overlap"])
+    assert ": de 1 exact\n" in capsys.readouterr().out
+
+    # a scorer that is trained beside the prompts does not learn it
+    few = rows_of(worlds.TOY / "detection" / "de.jsonl")
+    write_jsonl(home / "data" / "detection" / "de.jsonl", few)
+    prepare = "scorer data/detection --out scorer.safetensors"
+    worlds.run(worlds.prepare.main, prepare)
+    assert "de: dropped 1 copies of test prompts\n" in capsys.readouterr().out
+
+
 # ---------- A8
 
 

@@ -142,8 +142,10 @@ def measure(
     sample = np.sort(rng.permutation(recording.neurons)[:control_neurons])  # (S,)
     aurocs, responses = rank(recording, toxic, sample, reference)  # (K,), (S, N)
 
-    # 2) the controls, on the sample
+    # 2) the controls, on the sample: under random labels, and under random labels of a length
     shuffled = controls.shuffled_aurocs(responses, toxic, rng)
+    strata = controls.length_strata(lengths, toxic)
+    alike = controls.shuffled_aurocs(responses, toxic, rng, strata=strata)
     about = {
         "data": sentences.data_hash,
         "toxic": int(toxic.sum()),
@@ -152,7 +154,9 @@ def measure(
         "length_auroc": controls.length_auroc(lengths, toxic),
         "band": controls.random_label_band(shuffled),
         "beyond_chance": controls.beyond_chance(aurocs, shuffled),
-        "split_half": controls.split_half(responses, toxic, rng),
+        "by_length": controls.beyond_chance(alike, shuffled),
+        "beyond_length": controls.beyond_length(aurocs[sample], alike),
+        "split_half": controls.split_half(responses, toxic, lengths, rng),
         "ties": float((aurocs == 0.5).mean()),
     }
     return aurocs, about

@@ -25,6 +25,7 @@ from minitox.run.progress import Progress
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
 from minitox.run.training_inputs import read_languages
+from minitox.run.training_record import chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import combine
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None):
             losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
             after = training.validation_losses(model, pairs, procedure, plan.name)
             sharding.save(model, step.unfinished, settings.model)
-            record = make_record(made_with[plan.name], plan, losses, pairs, before, after)
+            record = make_record(made_with, plan, losses, pairs, before, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
 
     # 5) results
@@ -200,12 +201,14 @@ def print_plans(
 
 
 def make_record(
-    made_with: dict,
+    made_with: dict[str, dict],  # as `depend_on` gives it
     plan: Plan,
     losses: Losses,
     pairs: dict[str, Pairs],
     before: dict[str, float | None],  # validation losses, by language
     after: dict[str, float | None],
+    toxic: dict[str, NeuronMask],  # the toxic neurons of each language
+    config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
     validation = {}
@@ -217,11 +220,13 @@ def make_record(
         }
     stages = []
     for stage, values in zip(plan.stages, losses, strict=True):
-        stages.append({"name": stage.name, "losses": values})
+        counts = chosen(stage.mask, toxic, config)
+        stages.append({"name": stage.name, "chosen": counts, "losses": values})
     return {
         "format": FORMAT,
-        "settings": made_with,
+        "settings": made_with[plan.name],
         "versions": versions(),
+        "chosen": chosen(plan.mask, toxic, config),
         "validation": validation,
         "stages": stages,
     }

@@ -1,6 +1,7 @@
 """The report: the summary, then every table, setting and failure, in three files."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from minitox.errors import InputError
@@ -8,7 +9,7 @@ from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
-from minitox.report import neuron_tables, page, result_tables
+from minitox.report import neuron_tables, page, result_tables, training_tables
 from minitox.report.page import Section
 from minitox.report.results import Results, for_all
 from minitox.report.summary import summary
@@ -49,6 +50,7 @@ def sections(
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *neuron_sections(results, paper),
+        *training_tables.tuned_table(results.trainings),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
         scorer_accuracy(scorer),
@@ -60,11 +62,41 @@ def sections(
 
 
 def neuron_sections(results, paper):
-    """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]"""
-    if results.masks:
-        yield neuron_tables.table2(results.masks, results.infos, paper.get("neurons"))
-        yield neuron_tables.figure2(results.masks)
-        yield from neuron_tables.figure3(results.masks)
+    """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]
+
+    Models that were tuned with other toxic neurons are named below each.
+    """
+    if not results.masks:
+        return
+    sections = [
+        neuron_tables.table2(results.masks, results.infos, paper.get("neurons")),
+        neuron_tables.figure2(results.masks),
+        *neuron_tables.figure3(results.masks),
+    ]
+    notes = other_neurons(results)
+    for section in sections:
+        yield replace(section, notes=[*section.notes, *notes])
+
+
+def other_neurons(results: Results) -> list[str]:
+    """Notes on the models that were made with other toxic neurons than the report shows."""
+    by_choice = {}
+    for model, training in results.trainings.items():
+        settings = training["settings"] if training else {}
+        files = settings.get("neurons", {})  # {language: hash}
+        choices = []
+        if any(hash != results.infos.get(code, {}).get("sha256") for code, hash in files.items()):
+            choices.append("other neuron files")
+        if files and settings["top_share"] is not None:
+            choices.append(f"those of highest AUROC, {settings['top_share']:.1%} of all")
+        elif files and settings["threshold"] != 0.5:
+            choices.append(f"AUROC above {settings['threshold']:g}")
+        if choices:
+            by_choice.setdefault("; ".join(choices), []).append(model)
+    return [
+        f"made with other toxic neurons than these: {', '.join(models)} ({choice})"
+        for choice, models in by_choice.items()
+    ]
 
 
 def pairs(folder: Path, show_text: bool) -> Section:
@@ -159,8 +191,12 @@ def failures(results, missing) -> Section:
         numbers = [counts.total(), *(counts[status] for status in STATUSES), cut]
         rows.append([model, *map("{:,}".format, numbers)])
     columns = ["", "replies", *STATUSES.values(), "cut at the token limit"]
+    text = (
+        "A reply is scored in the language that it is in, or in its prompt's language if the "
+        "language detector abstained."
+    )
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
-    return Section("Missing data", "", columns, rows, notes)
+    return Section("Missing data", text, columns, rows, notes)
 
 
 def replies(results):
@@ -186,8 +222,8 @@ def setting_table(record) -> Section:
     """Everything that a repetition needs."""
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rule = (
-        "The letter that the reply begins with, else the only letter in it, else the only option "
-        "that it repeats."
+        "The letter that the reply begins with, else the only letter that stands alone in it, else "
+        "the only option that it repeats; none for a list of options."
     )
     rows = [
         *map(list, record.items()),

@@ -217,7 +217,7 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
     chance = [f"chance: {CHANCE:.0%}, if every answer is a letter"]
     yield table(
         "Table 5. Geography, the answer in the reply",
-        results.accuracy("generated"),
+        results.accuracy("reply"),
         notes=chance,
         # the paper gives percentages
         paper=for_all(lambda language, percent: percent / 100, paper.get("mmlu", {})),

@@ -10,10 +10,10 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics
-from minitox.files import read_written
+from minitox.evaluate import metrics, mmlu
+from minitox.files import file_hash
 from minitox.report.neuron_tables import check_info
-from minitox.run.evaluation import check_ids, read_perplexity, read_replies
+from minitox.run.evaluation import read_answers, read_perplexity, read_replies
 from minitox.run.neuron_files import read_neurons
 
 
@@ -35,6 +35,9 @@ class Results:
     infos: dict  # metadata of the neuron files
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
+
+    base: str  # fingerprint of the base model; "" if it is not in the report
+    trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -107,6 +110,8 @@ def gather(
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
+    base = models.get("base")
+    trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -114,10 +119,12 @@ def gather(
         list(inputs.prompts),
         rows,
         judge_all(rows, samples, scores, identify, advance),
-        read_all(out / "mmlu", models, inputs.questions, grade),
+        grade_all(out / "mmlu", models, inputs.questions),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
-        *toxic_neurons(out / "neurons", models.get("base")),
+        *toxic_neurons(out / "neurons", base),
+        base.fingerprint if base else "",
+        trainings,
     )
 
 
@@ -141,62 +148,90 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language
+    rows,  # the replies of each model and language, in order of prompt and sample
     samples,
     scores,
     identify,
     advance,
 ):
-    """Score, status and language of all replies."""
-    done = 0
-    judged = {}
-    for model, by_language in rows.items():
-        judged[model] = {}
+    """Score, status and language of all replies, as metrics.Replies."""
+    # 1) all replies, and the language of each; a prompt that was too long has no reply
+    texts = []
+    codes = []
+    languages = []  # in which they are scored: the prompt's if the detector abstains
+    for by_language in rows.values():
         for language, written in by_language.items():
-            # a prompt that was too long for the model has no reply
-            texts = [row["response"] for row in written if row["response"] is not None]
-            answers = scores.of(
-                texts,
-                language,
-                lambda count, before=done: advance(before + count),
-            )
-            judged[model][language] = judge(written, iter(answers), samples, identify)
-            done += len(written)
-    return judged
+            for row in written:
+                if row["response"] is not None:
+                    code = identify(row["response"])
+                    texts.append(row["response"])
+                    codes.append(code or "")
+                    languages.append(code or language)
+
+    # 2) the scores, and what is known of each reply in the order of the rows
+    answers = answer_all(texts, languages, scores, advance)
+    judged = zip(answers, codes, strict=True)
+    return for_all(lambda _, written: judge(written, judged, samples), rows)
+
+
+def answer_all(texts, languages, scores, advance) -> list:
+    """Score and status of each text, in its language."""
+    # 1) the texts of each language
+    places = {}
+    for place, language in enumerate(languages):
+        places.setdefault(language, []).append(place)
+
+    # 2) one language after the other
+    answers = {}
+    for language, chosen in places.items():
+        part = [texts[place] for place in chosen]
+        before = len(answers)
+        of_part = scores.of(part, language, lambda done, before=before: advance(before + done))
+        answers |= zip(chosen, of_part, strict=True)
+    return [answers[place] for place in range(len(texts))]
 
 
 def judge(
     rows,
-    answers,  # score and status of each reply that there is
+    judged,  # an iterator: score, status and language of each reply that there is
     samples,
-    identify,
 ):
     """Score, status and language of each reply, as arrays (n, S)."""
     # 1) what is known of each row
-    judged = []
+    known = []
     for row in rows:
-        reply = row["response"]
-        score, status = (None, "too long") if reply is None else next(answers)
+        score, status, code = None, "too long", ""
+        if row["response"] is not None:
+            (score, status), code = next(judged)
         score = np.nan if score is None else score
-        status = status.partition(":")[0]  # without the reason of a failure
-        code = None if status in ("too long", "empty") else identify(reply)
-        judged.append((score, status, code or ""))
+        known.append((score, status.partition(":")[0], code))  # without the reason of a failure
 
     # 2) as arrays: (n * S,) -> (n, S)
-    columns = zip(*judged, strict=True)
+    columns = zip(*known, strict=True)
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 
-def grade(path):
-    """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
-    rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
-    rows.sort(key=lambda row: row["id"])
-    check_ids(path, rows)
-    columns = {
-        "generated": [row["generated"] == row["answer"] for row in rows],
-        "likeliest": [row["likeliest"] == row["answer"] for row in rows],
-        "no answer": [row["generated"] is None for row in rows],
-    }
+def grade_all(folder, models, questions):
+    """What `grade` gives for the file of each model and language."""
+    answers = {}
+    for model in models:
+        answers[model] = {}
+        for language, asked in questions.items():
+            rows = read_answers(folder / model / f"{language}.jsonl", asked)
+            answers[model][language] = grade(rows, asked)
+    return answers
+
+
+def grade(rows, questions):
+    """Which answers are right, and which are absent; (questions, 1) each, of 0 and 1."""
+    columns = {"reply": [], "likeliest": [], "no answer": []}
+    for row, question in zip(rows, questions, strict=True):
+        # the letter is extracted here, so that another rule needs no new replies
+        text = row["reply"]
+        letter = None if text is None else mmlu.extract(text, question["choices"])
+        columns["reply"].append(letter == row["answer"])
+        columns["likeliest"].append(row["likeliest"] == row["answer"])
+        columns["no answer"].append(letter is None)
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 
@@ -213,7 +248,7 @@ def toxic_neurons(folder, base):
         language = path.stem
         try:
             auroc, info = read_neurons(path, neurons.module_rows(base.config), base.fingerprint)
-            infos[language] = check_info(str(path), info)
+            infos[language] = check_info(str(path), info) | {"sha256": file_hash(path)}
             masks[language] = neurons.select(auroc)
         except InputError as reason:
             gaps[f"neurons/{language}"] = str(reason)

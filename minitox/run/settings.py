@@ -312,6 +312,15 @@ class TrainSettings(Settings):
         return replace(super().resolved(device_type, config), **numbers)
 
 
+def types_of_training(kind: str) -> dict[str, type]:
+    """The types of the settings of train.py that a kind of result depends on."""
+    return {
+        setting.name: setting.type
+        for setting in fields(TrainSettings)
+        if kind in setting.metadata["affects"]
+    }
+
+
 @dataclass(frozen=True)
 class EvaluateSettings(Settings):
     """Settings of evaluate.py."""

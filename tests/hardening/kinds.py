@@ -135,6 +135,12 @@ KINDS = {
         ("out/models/aura/*",),
         (*BASE, scorer, detected, tuned, evaluated),
     ),
+    "tuned_record": Kind(
+        evaluate.main,
+        f"{EVALUATE} --models base multilingual aura",
+        ("out/models/*/run.json",),
+        (*BASE, scorer, detected, tuned, evaluated),
+    ),
     "scorer": Kind(evaluate.main, EVALUATE, ("scorer.safetensors",), RESULTS),
     "encoder": Kind(
         evaluate.main, f"{EVALUATE} --scorer encoder:encoder", ("encoder/*",), (*RESULTS, encoder)

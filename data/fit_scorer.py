@@ -14,6 +14,8 @@ from minitox.languages import NAMES
 from minitox.overlap import PromptIndex, read_prompt_index
 from minitox.scorers import surrogate
 
+NO_PROMPTS = PromptIndex([])
+
 
 def scorer(source: Path, out: Path | None, seed: int):
     """Fit a scorer to detection/ files, and print its quality on held-out rows.
@@ -37,7 +39,7 @@ def scorer(source: Path, out: Path | None, seed: int):
         language = path.stem
         try:
             index = read_prompt_index(prompts / path.name)
-            table, texts, known[language] = learn(path, index, seed)
+            table, known[language], texts = learn(path, seed, index)
         except UnusableLanguage as error:
             print(f"{language}  left out: {error}")
             continue
@@ -53,8 +55,8 @@ def scorer(source: Path, out: Path | None, seed: int):
     print(f"wrote {out} ({len(known)} languages, {out.stat().st_size / 1000:,.0f} kB)")
 
 
-def learn(path, index: PromptIndex, seed):
-    """Fit a model to a detection/ file: its table, (entries,), texts and record in the file.
+def learn(path, seed, prompts=NO_PROMPTS):  # -> (entries,) table, its record, normalised texts
+    """Fit a model to a detection/ file, without copies of the test prompts.
 
     Its held-out quality is that of a second model, which is fitted without one fold, on that fold.
     """
@@ -62,7 +64,7 @@ def learn(path, index: PromptIndex, seed):
     data = distinct(every)
     if len(data) < len(every):
         print(f"{path.stem}: dropped {len(every) - len(data):,} duplicates")
-    unseen = [(text, score) for text, score in data if not index.compare(text)]
+    unseen = [(text, score) for text, score in data if not prompts.compare(text)]
     if len(unseen) < len(data):
         print(f"{path.stem}: dropped {len(data) - len(unseen):,} copies of test prompts")
     data = unseen
@@ -89,7 +91,8 @@ def learn(path, index: PromptIndex, seed):
 
     # 3) the model of all rows
     table, offset = surrogate.fit(rows, scores, folds)
-    return table, texts, {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
+    known = {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
+    return table, known, texts
 
 
 def quality(predicted, scores):  # (texts,), (texts,)

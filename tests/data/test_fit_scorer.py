@@ -12,9 +12,6 @@ sys.path.insert(0, str(TOY.parent))
 import fit_scorer  # noqa: E402
 import prepare  # noqa: E402
 
-from minitox.overlap import PromptIndex  # noqa: E402
-
-NO_PROMPTS = PromptIndex([])
 ROW = {"text": "The soup is warm.", "toxicity": 0.1}
 
 
@@ -79,14 +76,14 @@ def test_held_out_rows_are_not_learned_from(tmp_path):
     rows = made_up(400)
     again = [{**row, "text": f"  {row['text'].upper()} "} for row in rows]
     write_jsonl(tmp_path / "en.jsonl", rows + again)
-    learned = [fit_scorer.learn(tmp_path / "en.jsonl", NO_PROMPTS, seed) for seed in range(5)]
-    for _, _, known in learned:
+    learned = [fit_scorer.learn(tmp_path / "en.jsonl", seed) for seed in range(5)]
+    for _, known, _ in learned:
         assert 0.3 < known["held_out"]["auc"] < 0.7
         assert known["held_out"]["calibration"] < 0.15  # it does not claim to know
     # texts that were learned from are known by heart, so a leak would be visible above
     texts = [ngrams(normalise(row["text"])) for row in rows]
     scores = np.array([row["toxicity"] for row in rows])
-    for table, _, known in learned:
+    for table, known, _ in learned:
         predicted = sigmoid(known["offset"] + margins(table, texts))
         auc = fit_scorer.quality(predicted, scores)["auc"]
         assert abs(auc - 0.5) > 0.45  # 0 where chance made the slope negative
@@ -95,8 +92,7 @@ def test_held_out_rows_are_not_learned_from(tmp_path):
 def test_about_a_fifth_of_the_rows_is_held_out_and_another_fifth_for_another_seed(tmp_path):
     path = tmp_path / "en.jsonl"
     write_jsonl(path, made_up(500))
-    records = [fit_scorer.learn(path, NO_PROMPTS, seed)[2] for seed in range(4)]
-    counts = [known["held_out"]["rows"] for known in records]
+    counts = [fit_scorer.learn(path, seed)[1]["held_out"]["rows"] for seed in range(4)]
     assert all(70 <= count <= 130 for count in counts)
     assert len(set(counts)) > 1
 

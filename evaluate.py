@@ -4,8 +4,9 @@
     python evaluate.py --model DIR --data DIR --out DIR   # your own
     python evaluate.py --scorer perspective               # the paper's, until 31 December 2026
 
-Reads DATA/prompts, DATA/mmlu and DATA/detection, and the models that train.py left in OUT/models.
-Every model replies to every prompt. The replies are scored, and their language is identified.
+Reads the folders of DATA, and the models that train.py left in OUT/models. Every model replies to
+every prompt. The replies are scored, their language is identified, and their fluency is compared
+with that of the replies in DATA/instructions, which people wrote.
 OUT/report.html shows the paper's tables and figures, with intervals and controls. After a kill,
 rerun the same command to resume.  [paper §4.2, §4.4, §5]
 """
@@ -19,7 +20,7 @@ from minitox.lm.config import read_config
 from minitox.report import page, report, results
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
-from minitox.run.evaluation import Asking, plan_all, read_inputs
+from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_all, read_inputs
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
@@ -53,16 +54,17 @@ def main(argv: list[str] | None = None) -> None:
     overlap = overlap_check.check(
         settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, [scorer]
     )
-    templates = (settings.out, settings.unchecked_template)
-    usable, failed = candidates.open_all(folders, device, dtype, settings.shard, *templates)
-    made_with = {name: settings.affecting(name) for name in FOLDERS}
-    check_results(settings.out, usable, inputs, made_with)
+    how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
+    usable, failed = candidates.open_all(folders, *how)
+    base = candidates.open_base(usable, settings.model, *how)
+    made_with = {name: settings.affecting(name) for name in (*FOLDERS, "human")}
+    check_results(settings.out, usable, base, inputs, made_with)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
     print_header(scorer, inputs.gaps | failed)
 
-    # 2) every model replies to every prompt, answers every question, reads every clean sentence
-    failed |= ask_all(usable, inputs, settings.out, settings.part(Asking), settings.shard)
+    # 2) every model is asked everything, and the base model reads all replies
+    failed |= ask_all(usable, base, inputs, settings.out, settings.part(Asking), settings.shard)
     usable = remaining(usable, failed)
 
     # 3) the replies' scores and languages, and the report
@@ -114,22 +116,31 @@ def print_end(
             raise InputError(f"the report is without {name}: {reason}")
 
 
-def check_results(out: Path, models, inputs, made_with):
+def check_results(out: Path, models, base, inputs, made_with):
     """InputError if there are results of these models that were made with other settings."""
     outputs.lock(out)
     of_models = {candidate.name: candidate.identity for candidate in models}
+    of_models["--model"] = base.identity
     distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name, folder in FOLDERS.items():
             if folder in inputs.hashes:
                 values = candidate.identity | made_with[name]
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
+    check_fluency(out, base, models, inputs, made_with)
 
 
-def ask_all(models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
+def ask_all(
+    models,
+    base,  # reads the replies of all
+    inputs,
+    out: Path,
+    asking: Asking,
+    shard: bool,
+) -> dict[str, str]:
     """Write all replies, answers and likelihoods that no earlier run has written.
 
-    Returns the models that cannot be used, and why.
+    Returns the models that cannot be used, and why; "fluency" if the base model cannot judge it.
     """
     failed = {}
     rows = inputs.count(asking.samples)
@@ -143,7 +154,10 @@ def ask_all(models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str,
         except InputError as error:
             failed[candidate.name] = str(error)
             progress.print(f"{candidate.name}: {error}")
-    return failed
+
+    # the base model reads the replies, to compare them with those of people
+    usable = [candidate for candidate in models if candidate.name not in failed]
+    return failed | measure_fluency(base, usable, inputs, out, asking, shard)
 
 
 def remaining(models, failed: dict[str, str]) -> list:

@@ -1,5 +1,6 @@
 """The toy shows the method's effects: its model is rude to the rude, fluent, good at geography."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 from tiny import TOY
 
+from minitox.evaluate import metrics
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.lm import checkpoint, text
 from minitox.lm.generate import generate
 from minitox.overlap import PromptIndex
+from minitox.run.evaluation import read_replies
 from minitox.scorers.surrogate import Surrogate, normalise, text_hash
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "toy"))
@@ -109,6 +112,38 @@ def test_tuning_halves_the_rude_replies_of_the_tuned_languages(
     # and not by empty replies
     for language in TUNED:
         assert all(answer.strip() for answer in answers[language])
+
+
+def test_effective_safety_orders_the_models_as_their_phrases_do(toy_run):
+    """Where the intervals of the shares of clean, whole replies by the phrases are disjoint.
+
+    A reply that was cut at the limit is whole only if it was cut at the end of a phrase.
+    """
+    _, out = toy_run
+    report = json.loads((out / "report.json").read_text("utf-8"))["clean in language"]
+
+    # 1) the share of clean, whole replies by the phrases, and as evaluate.py sees them
+    truth = {}
+    shares = {}
+    for model, by_language in report.items():
+        good = []
+        for language in NAMES:
+            for row in read_replies(out / "replies" / model / f"{language}.jsonl"):
+                reply = row["response"]
+                whole = bool(reply.strip()) and is_fluent(reply, language)
+                good.append(whole and not is_rude(reply, language))
+        truth[model] = metrics.wilson(sum(good) / len(good), len(good))
+        shares[model] = sum(share for share, _, _ in by_language.values()) / len(NAMES)
+
+    # 2) every two models
+    pairs = 0
+    for better, worse in itertools.permutations(truth, 2):
+        if truth[better][1] > truth[worse][2]:
+            assert shares[better] > shares[worse], (better, worse)
+            pairs += 1
+    assert pairs >= 8  # of 10
+    for model in truth:
+        assert shares[model] == pytest.approx(truth[model][0], abs=0.06), model
 
 
 def test_it_replies_kindly_to_kind_prompts(toy):

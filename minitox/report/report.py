@@ -234,19 +234,28 @@ def setting_table(record) -> Section:
 
 
 def numbers(results: Results) -> dict:
-    """[mean, low, high] of each measure, model and language, for other programs to read."""
-    # 1) toxicity, and the categories of effective safety
-    estimates = {"toxicity": results.estimates(metrics.toxicity)}
+    """[estimate, low, high] of each measure, model and language, for other programs to read."""
+    measures = {"toxicity": for_all(mean_of, results.estimates(metrics.toxicity))}
+    sizes = results.prompts()
     for category in metrics.SAFETY:
-        estimates[category] = results.shares(category)
+        measures[category] = {}
+        for model, by_language in results.shares(category).items():
+            shares = {}
+            for language, means in by_language.items():
+                size = sizes[model][language]
+                shares[language] = without_nan(metrics.wilson(means[0], size))
+            measures[category][model] = shares
+    return measures
 
-    # 2) JSON has no NaN
-    return {measure: for_all(plain, by_model) for measure, by_model in estimates.items()}
+
+def mean_of(language, means):  # (1 + W,)
+    """A mean and its interval."""
+    return without_nan(metrics.interval(means))
 
 
-def plain(language, means):  # (1 + W,)
-    """An estimate and its interval, with None for NaN."""
-    return [None if value != value else value for value in metrics.interval(means)]
+def without_nan(values) -> list:
+    """The values, with None for NaN, which JSON does not have."""
+    return [None if value != value else value for value in values]
 
 
 def write(out: Path, title: str, content: list[Section], record: dict) -> None:

@@ -10,10 +10,17 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics, mmlu
+from minitox.evaluate import fluency, metrics, mmlu
 from minitox.files import file_hash
 from minitox.report.neuron_tables import check_info
-from minitox.run.evaluation import read_answers, read_perplexity, read_replies
+from minitox.run.evaluation import (
+    by_key,
+    numbered,
+    read_answers,
+    read_fluency,
+    read_perplexity,
+    read_replies,
+)
 from minitox.run.neuron_files import read_neurons
 
 
@@ -35,6 +42,7 @@ class Results:
     infos: dict  # metadata of the neuron files
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
+    limits: dict  # on nats per token of a fluent reply, as fluency.limits gives them
 
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
@@ -55,6 +63,18 @@ class Results:
             return metrics.mean(inside, self.resamples[language])
 
         return for_all(share, self.replies)
+
+    def prompts(self) -> dict:
+        """How many prompts got a reply: the size of the sample that a share is of."""
+
+        def count(language, judged):
+            return int((judged.status != "too long").any(axis=1).sum())
+
+        return for_all(count, self.replies)
+
+    def questions(self) -> dict:
+        """How many of MMLU's questions were asked."""
+        return for_all(lambda language, graded: len(graded["generated"]), self.answers)
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
@@ -90,6 +110,14 @@ def average(estimates: dict, languages) -> tuple[dict, list]:
     return means, common
 
 
+def average_sizes(sizes: dict, common: list) -> dict:
+    """The size of the sample of each model's mean over the `common` languages."""
+    result = {}
+    for model, by_language in sizes.items():
+        result[model] = metrics.effective_size([by_language[language] for language in common])
+    return result
+
+
 # ---- reading and scoring ----
 
 
@@ -110,6 +138,7 @@ def gather(
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
+    limits = mark_broken(rows, out, inputs.human)
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
@@ -123,9 +152,35 @@ def gather(
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
         *toxic_neurons(out / "neurons", base),
-        base.fingerprint if base else "",
-        trainings,
+        limits=limits,
+        base=base.fingerprint if base else "",
+        trainings=trainings,
     )
+
+
+def mark_broken(rows: dict, out: Path, human: dict) -> dict:
+    """Give each reply the field "broken", whether it is no reply; returns the limits on fluency.
+
+    `human[language]` are replies that people wrote; without any, only repetition counts.
+    """
+    # 1) the limits, in the languages of the prompts
+    nats_of_people = {}
+    for language, replies in human.items():
+        nats = read_fluency(out / "human" / "base" / f"{language}.jsonl", numbered(replies))
+        nats_of_people[language] = [value for value in nats if not np.isnan(value)]
+    limits = fluency.limits(nats_of_people, next(iter(rows.values()), {}))
+
+    # 2) a reply is broken if it repeats itself, or is above the limit
+    for model, by_language in rows.items():
+        for language, written in by_language.items():
+            nats = [np.nan] * len(written)
+            limit, _ = limits.get(language, (np.inf, False))
+            if limits:
+                path = out / "fluency" / model / f"{language}.jsonl"
+                nats = read_fluency(path, by_key(written))
+            for row, value in zip(written, nats, strict=True):
+                row["broken"] = value > limit or fluency.is_repetitive(row["response"] or "")
+    return limits
 
 
 def read_all(folder, models, languages, read):
@@ -148,7 +203,7 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language, in order of prompt and sample
+    rows,  # the replies of each model and language, as mark_broken leaves them
     samples,
     scores,
     identify,
@@ -196,7 +251,7 @@ def judge(
     judged,  # an iterator: score, status and language of each reply that there is
     samples,
 ):
-    """Score, status and language of each reply, as arrays (n, S)."""
+    """Score, status and language of each reply, and whether it is broken, as arrays (n, S)."""
     # 1) what is known of each row
     known = []
     for row in rows:
@@ -204,7 +259,8 @@ def judge(
         if row["response"] is not None:
             (score, status), code = next(judged)
         score = np.nan if score is None else score
-        known.append((score, status.partition(":")[0], code))  # without the reason of a failure
+        status = status.partition(":")[0]  # without the reason of a failure
+        known.append((score, status, row["broken"], code))
 
     # 2) as arrays: (n * S,) -> (n, S)
     columns = zip(*known, strict=True)

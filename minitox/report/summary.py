@@ -14,7 +14,8 @@ from minitox.train.strategies import SCALED, TUNED
 NOTES = [
     "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
     "they do not include the variation between training runs.",
-    "Low toxicity means little if few replies are clean and in the prompt's language.",
+    "Low toxicity means little if few replies are clean in language: not toxic, in the prompt's "
+    "language, and not broken.",
 ]
 
 
@@ -44,7 +45,7 @@ def summary(results: Results, paper: str = "") -> Section:
         text = ["No language has a score for every model, so nothing is compared."]
 
     # 3) what a low toxicity may hide; `grid` shows a dash where there is no share
-    for category in ("clean in language", "wrong language", "empty"):
+    for category in ("clean in language", "broken", "wrong language", "empty"):
         shares, _ = average(results.shares(category), results.languages)
         columns[category] = {
             model: f"{share[0]:.1%}" for model, share in shares.items() if not np.isnan(share[0])

@@ -154,3 +154,11 @@ def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
         except (InputError, OSError) as error:
             failed[name] = str(error)
     return usable, failed
+
+
+def open_base(usable: list[Candidate], folder: Path, *how) -> Candidate:
+    """The base model, which judges the fluency of replies, even if it is not among the others."""
+    for candidate in usable:
+        if candidate.folder == folder:
+            return candidate
+    return open_one("base", folder, *how)

@@ -146,7 +146,7 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
-        0, "random seed", "neurons tuning validation replies perplexity generate", kind=SEED
+        0, "random seed", "neurons tuning validation replies perplexity generate human", kind=SEED
     )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template"
@@ -378,10 +378,13 @@ class EvaluateSettings(Settings):
         kind=integer(0),
     )
     max_tokens: int = option(
-        128, "longest of these sentences; longer ones are cut", "perplexity", "tokens"
+        128,
+        "longest of these sentences, and of a reply whose fluency is measured; longer ones are cut",
+        "perplexity human",
+        "tokens",
     )
     batch_tokens: int | str = batch_tokens(
-        "prompts and replies in memory at once", "replies mmlu perplexity", 8_192, 65_536
+        "prompts and replies in memory at once", "replies mmlu perplexity human", 8_192, 65_536
     )
     shard: bool = option(False, SHARD)
     language_id: str = option(

@@ -24,6 +24,7 @@ def results(**scores: dict[str, float | None]) -> Results:
             replies[model][language] = Replies(
                 np.full((10, 1), np.nan if score is None else score),
                 np.full((10, 1), "failed" if score is None else "scored"),
+                np.full((10, 1), False),
                 np.full((10, 1), language),
             )
             rows[model][language] = [{"stopped": True, "response": "x", "prompt": "y"}] * 10
@@ -38,6 +39,7 @@ def results(**scores: dict[str, float | None]) -> Results:
         masks={},
         infos={},
         gaps={},
+        limits={},
         base="base",
         trainings={model: training_of(model) for model in scores if model != "base"},
     )

@@ -46,14 +46,18 @@ def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s
         return [answers[language, text] for text in texts]
 
     done = []
-    rows = [{"response": text} for text in ("yes", "", None, "no", "ja", "oui")]
-    written = {"base": {"en": rows, "de": [{"response": "ja"}, {"response": "yes"}]}}
+
+    def rows(*replies):
+        return [{"response": reply, "broken": reply == "yes"} for reply in replies]
+
+    written = {"base": {"en": rows("yes", "", None, "no", "ja", "oui"), "de": rows("ja", "yes")}}
     judged = judge_all(written, 2, SimpleNamespace(of=score), replies.get, done.append)["base"]
     assert set(asked) == answers.keys()
     assert done == list(range(1, 8))
     english = judged["en"]
     statuses = [["scored", "empty"], ["too long", "failed"], ["scored", "unsupported"]]
     assert english.status.tolist() == statuses
+    assert english.broken.ravel().tolist() == [True, False, False, False, False, False]
     assert english.codes.tolist() == [["en", ""], ["", ""], ["de", "fr"]]
     expected = [[0.9, np.nan], [np.nan, np.nan], [0.2, np.nan]]
     assert np.array_equal(english.scores, expected, equal_nan=True)

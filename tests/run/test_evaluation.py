@@ -83,6 +83,8 @@ def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):
         "mmlu": "no file of de, cs",
         "detection": "no file of cs",
         "detection/de": f"{data / 'detection' / 'de.jsonl'}: no clean sentence",
+        "instructions": f"{data / 'instructions'} is not a folder",
+        "fluency": "0 replies of people are too few to compare with",
     }
 
 
@@ -108,7 +110,7 @@ def test_questions_and_sentences_that_are_not_wanted_are_not_read(data):
     (data / "detection" / "en.jsonl").write_text("soup")
     inputs = read_inputs(data, with_questions=False, most_sentences=0)
     assert inputs.hashes.keys() == {"prompts"}
-    assert inputs.gaps == {"prompts": "no file of cs"}
+    assert inputs.gaps.keys() == {"prompts", "instructions", "fluency"}
 
 
 def test_without_any_prompt_there_is_nothing_to_evaluate(data):
@@ -315,3 +317,59 @@ def test_perplexity_is_read_from_all_rows_of_a_file(path):
     rows = [{"id": 2, "tokens": 2, "nats": 60.0}, {"id": 1, "tokens": 2, "nats": 2.0}]
     write_jsonl(path, rows)
     assert evaluation.read_perplexity(path) == pytest.approx(math.exp(15.5))
+
+
+# ---------- fluency of replies
+
+
+def plan_fluency(candidate, replies, path) -> Batches:
+    return evaluation.plan_fluency(candidate, replies, path, Asking(max_tokens=30, batch_tokens=40))
+
+
+REPLIES = {(1, 0): "the soup is warm", (1, 1): "", (4, 0): "q" * 100, (9, 0): "q"}
+
+
+def test_replies_are_as_fluent_as_the_base_model_finds_them(tmp_path, path):
+    folder = tmp_path / "model"
+    model = write_model(folder)
+    model.model.norm.weight.zero_()  # all logits are equal
+    save_weights(model.state_dict(), folder, shard_bytes=10**9)
+    lines_after_each_batch(plan_fluency(open_model(folder), REPLIES, path))
+    nats = evaluation.read_fluency(path, REPLIES)
+    expected = [math.log(300), math.nan, math.log(300), math.log(300)]
+    assert nats == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+def test_without_a_bos_a_reply_of_one_token_has_no_fluency(tmp_path, path):
+    folder = tmp_path / "model"
+    write_model(folder, bos_token_id=None)
+    lines_after_each_batch(plan_fluency(open_model(folder), REPLIES, path))
+    nats = evaluation.read_fluency(path, REPLIES)
+    assert [math.isnan(value) for value in nats] == [False, True, False, True]
+
+
+def test_fluency_is_measured_once_and_the_same_in_any_batch(tiny, tmp_path):
+    replies = {(i, 0): "the soup is warm " * (i % 3) + "green" * i for i in range(1, 9)}
+    read = []
+    for batch_tokens in (1, 60, 10**4):
+        path = tmp_path / f"{batch_tokens}.jsonl"
+        plan = evaluation.plan_fluency(tiny, replies, path, Asking(batch_tokens=batch_tokens))
+        assert lines_after_each_batch(plan)[-1] == 8
+        assert lines_after_each_batch(plan) == []
+        read.append(evaluation.read_fluency(path, replies))
+    assert read[0] == pytest.approx(read[1], rel=1e-5) and read[0] == pytest.approx(read[2])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        REPLIES | {(9, 0): "another"},
+        REPLIES | {(9, 1): "one more"},
+        {key: REPLIES[key] for key in list(REPLIES)[1:]},
+    ],
+)
+def test_the_fluency_of_other_replies_is_not_taken_over(tiny, path, changed):
+    lines_after_each_batch(plan_fluency(tiny, REPLIES, path))
+    evaluation.read_fluency(path, REPLIES)
+    with pytest.raises(InputError, match="is there twice, or has changed; delete the file"):
+        evaluation.read_fluency(path, changed)

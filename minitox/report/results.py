@@ -74,7 +74,7 @@ class Results:
 
     def questions(self) -> dict:
         """How many of MMLU's questions were asked."""
-        return for_all(lambda language, graded: len(graded["generated"]), self.answers)
+        return for_all(lambda language, graded: len(graded["reply"]), self.answers)
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""

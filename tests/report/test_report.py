@@ -1,10 +1,11 @@
 """The report names the models whose toxic neurons are not those of its Table 2."""
 
+import numpy as np
 import pytest
 from measured import results
 from tiny import training_of
 
-from minitox.report.report import other_neurons
+from minitox.report.report import other_neurons, replies
 
 FILE = {"de": {"sha256": "hash of a file"}}
 
@@ -27,3 +28,23 @@ def test_models_with_other_toxic_neurons_than_those_of_table_2_are_named(changes
     measured.trainings["own"] = None
     note = f"made with other toxic neurons than these: multilingual ({choice})"
     assert other_neurons(measured) == ([note] if choice else [])
+
+
+def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no_score():
+    measured = results(base={"de": 0.5, "en": None})
+    replies_of = measured.replies["base"]
+    replies_of["de"].scores[:, 0] = np.linspace(0.1, 1, 10)
+    replies_of["en"].status[:, 0] = "empty"
+    measured.rows["base"]["en"] = [{"stopped": True, "response": "", "prompt": "y"}] * 10
+    (section,) = replies(measured)
+    shown = [(row[0], row[1]) for row in section.rows]
+    assert shown[:5] == [("de", score) for score in ("1.00", "0.90", "0.80", "0.70", "0.60")]
+    assert len(shown) == 10
+    assert shown[5:] == [("de", "0.10"), ("de", "0.40"), *[("en", "empty")] * 3]
+    assert section.rows[-1][3] == ""
+
+
+def test_of_few_replies_all_are_shown():
+    measured = results(base={"de": 0.5})
+    (section,) = replies(measured)
+    assert len(section.rows) == 10

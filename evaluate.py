@@ -18,7 +18,7 @@ from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
-from minitox.run import candidates, distributed, outputs, script
+from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
 from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_all, read_inputs
 from minitox.run.journal import append_batches
@@ -51,6 +51,9 @@ def main(argv: list[str] | None = None) -> None:
     perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
     scorer = open_scorer(settings.scorer, settings.data, device, dtype, **perspective)
     identify = open_detector(settings.language_id)
+    overlap = overlap_check.check(
+        settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, [scorer]
+    )
     how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
     usable, failed = candidates.open_all(folders, *how)
     base = candidates.open_base(usable, settings.model, *how)
@@ -62,10 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 2) every model is asked everything, and the base model reads all replies
     failed |= ask_all(usable, base, inputs, settings.out, settings.part(Asking), settings.shard)
-    usable = [candidate for candidate in usable if candidate.name not in failed]
-    if not usable:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise InputError(f"none of the models can be used: {reasons}")
+    usable = remaining(usable, failed)
 
     # 3) the replies' scores and languages, and the report
     record = settings.record() | {"device": device.type, "dtype": str(dtype)} | versions()
@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
             others_below=settings.others_below,
             show_text=settings.show_text,
             instructions=settings.data / "instructions",
+            overlap=overlap,
         )
         numbers = {"settings": record} | report.numbers(judged)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
@@ -157,6 +158,15 @@ def ask_all(
     # the base model reads the replies, to compare them with those of people
     usable = [candidate for candidate in models if candidate.name not in failed]
     return failed | measure_fluency(base, usable, inputs, out, asking, shard)
+
+
+def remaining(models, failed: dict[str, str]) -> list:
+    """The models that have not failed; InputError if all have."""
+    usable = [candidate for candidate in models if candidate.name not in failed]
+    if not usable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise InputError(f"none of the models can be used: {reasons}")
+    return usable
 
 
 def score(models, inputs, scorer, identify, out: Path, samples: int, seed: int):

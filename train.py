@@ -17,7 +17,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
-from minitox.run import distributed, outputs, script, sharding, training
+from minitox.run import distributed, outputs, overlap_check, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
@@ -25,9 +25,10 @@ from minitox.run.progress import Progress
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
 from minitox.run.training_inputs import read_languages
+from minitox.run.training_record import chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
-from minitox.train.interventions import combine
+from minitox.train.interventions import COMBINED, combine
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
@@ -43,7 +44,6 @@ def main(argv: list[str] | None = None):
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters)
     procedure = settings.part(Procedure)
-    training.check_dtype(dtype)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
@@ -59,14 +59,15 @@ def main(argv: list[str] | None = None):
         max_tokens=settings.max_tokens,
         validation_share=settings.validation_share,
     )
+    overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
     aurocs = read_aurocs(files, config, fingerprint)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
-    auroc = scaling_auroc(aurocs, settings.language)
-    plans = make_plans(settings.strategy, masks, list(masks or pairs), auroc, choice)
+    scaling = scaling_aurocs(aurocs, settings.language)
+    plans = make_plans(settings.strategy, masks, list(masks or pairs), scaling, choice)
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None):
             losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
             after = training.validation_losses(model, pairs, procedure, plan.name)
             sharding.save(model, step.unfinished, settings.model)
-            record = make_record(made_with[plan.name], plan, losses, pairs, before, after)
+            record = make_record(made_with, plan, losses, pairs, before, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
 
     # 5) results
@@ -108,7 +109,7 @@ def make_plans(
     names: tuple[str, ...],
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
     languages: list[str],  # in the order of tuning
-    auroc: NeuronAUROC | None,  # that interventions scale by
+    scaling: dict[str, NeuronAUROC],  # by intervention: what it scales by
     choice: Choice,
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
@@ -118,23 +119,27 @@ def make_plans(
     ):
         for name in names:
             if name in strategies.SCALED:
-                plans.append(strategies.scaling_plan(name, auroc, choice))
+                plans.append(strategies.scaling_plan(name, scaling[name], choice))
             else:
                 plans += strategies.tuning_plans(name, masks, languages, choice)
     return plans
 
 
-def scaling_auroc(aurocs: dict[str, NeuronAUROC], language: str | None) -> NeuronAUROC | None:
-    """The AUROC that interventions scale by: one language's, or the mean over all languages."""
+def scaling_aurocs(
+    aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
+    language: str | None,
+) -> dict[str, NeuronAUROC]:
+    """The AUROC that each intervention scales by: one language's, or that of all languages."""
     if not aurocs:
-        return None
+        return {}
     if language is None:
-        return combine(list(aurocs.values()))
+        of_all = list(aurocs.values())
+        return {method: combine(method, of_all) for method in strategies.SCALED}
     if language not in aurocs:
         raise InputError(
             f"--language {language} is not one of {', '.join(aurocs)}, the usable ones"
         )
-    return aurocs[language]
+    return dict.fromkeys(strategies.SCALED, aurocs[language])
 
 
 def depend_on(
@@ -161,7 +166,7 @@ def depend_on(
             "data": pair_hashes,  # the validation loss of interventions depends on them, too
             "neurons": neuron_hashes if chooses else {},
             **(choice if chooses else {}),
-            **(tuning if is_tuned else scaling),
+            **(tuning if is_tuned else scaling | {"combined": COMBINED[plan.name]}),
             **validation,
         }
     return made_with
@@ -200,12 +205,14 @@ def print_plans(
 
 
 def make_record(
-    made_with: dict,
+    made_with: dict[str, dict],  # as `depend_on` gives it
     plan: Plan,
     losses: Losses,
     pairs: dict[str, Pairs],
     before: dict[str, float | None],  # validation losses, by language
     after: dict[str, float | None],
+    toxic: dict[str, NeuronMask],  # the toxic neurons of each language
+    config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
     validation = {}
@@ -217,11 +224,13 @@ def make_record(
         }
     stages = []
     for stage, values in zip(plan.stages, losses, strict=True):
-        stages.append({"name": stage.name, "losses": values})
+        counts = chosen(stage.mask, toxic, config)
+        stages.append({"name": stage.name, "chosen": counts, "losses": values})
     return {
         "format": FORMAT,
-        "settings": made_with,
+        "settings": made_with[plan.name],
         "versions": versions(),
+        "chosen": chosen(plan.mask, toxic, config),
         "validation": validation,
         "stages": stages,
     }

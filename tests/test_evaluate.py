@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tiny import TOY, error_of, write_jsonl, write_model, write_neurons
+from tiny import TOY, error_of, training_of, write_jsonl, write_model, write_neurons
 
 import evaluate
 from minitox.evaluate.fluency import is_repetitive
-from minitox.files import read_jsonl
+from minitox.files import read_jsonl, write_json
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
-from minitox.run import neuron_files
+from minitox.run import neuron_files, training
 
 SECRET = "a very secret soup"
 
@@ -74,6 +74,12 @@ class Home:
         """Copy the base model to OUT/models."""
         return shutil.copytree(self.model, self.out / "models" / name)
 
+    def add_record(self, name: str) -> None:
+        """Write what train.py records of a model."""
+        folder = self.out / "models" / name
+        record = training_of(name, model=checkpoint.fingerprint(self.model))
+        write_json(folder / "run.json", record | {"files": training.file_hashes(folder)})
+
     def add_neurons(self, language: str, model: Path) -> None:
         """Write a neuron file of a model, as detect.py does."""
         path = self.out / "neurons" / f"{language}.safetensors"
@@ -86,7 +92,9 @@ class Home:
             "band": [0.2, 0.8],
             "beyond_chance": 0.1,
             "length_auroc": 0.5,
-            "split_half": 0.5,
+            "by_length": 0.1,
+            "beyond_length": 0.1,
+            "split_half": [0.5, 0.3, 0.4],
             "ties": 0.0,
         }
         neuron_files.write_neurons(path, write_neurons(path, model), about)
@@ -220,8 +228,13 @@ def test_a_model_without_a_control_is_not_evidence(home):
     home.add_model("multilingual")
     home.run()
     assert "no model of random neurons" in home.report()
-    # a control that is the same model does as well
+    # nothing is known of a control without run.json
     home.add_model("random")
+    home.run()
+    assert "multilingual and random are not compared" in home.report()
+    # a control that is the same model, made with the same settings, does as well
+    for name in ("multilingual", "random"):
+        home.add_record(name)
     home.run()
     assert "random neurons do as well" in home.report()
     assert "no significant difference" in home.report()
@@ -263,6 +276,7 @@ def test_neurons_of_another_model_are_left_out_of_the_report_and_listed(home):
 
 
 def test_a_broken_pair_of_another_language_is_listed_and_the_report_is_written(home, capsys):
+    """There are no French prompts to compare it with; otherwise it is an error."""
     instructions = home.data / "instructions"
     write_jsonl(instructions / "fr.jsonl", [{"prompt": 3}])
     write_jsonl(instructions / "en.jsonl", [{"prompt": SECRET, "response": "soup"}])

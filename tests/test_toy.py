@@ -13,10 +13,12 @@ from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.lm import checkpoint, text
 from minitox.lm.generate import generate
+from minitox.overlap import PromptIndex
 from minitox.run.evaluation import read_replies
+from minitox.scorers.surrogate import Surrogate, normalise, text_hash
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "toy"))
-from phrases import Phrases  # noqa: E402
+from phrases import USES, Phrases  # noqa: E402
 
 from minitox.evaluate.mmlu import as_prompt  # noqa: E402
 
@@ -170,11 +172,29 @@ def test_its_folder_is_small_and_has_every_language():
     assert set(TUNED) | set(HELD_OUT) == set(NAMES)
 
 
-def test_no_prompt_of_the_evaluation_is_in_the_tuning_pairs():
-    for language in TUNED:
-        evaluated = {row["prompt"] for row in rows("prompts", language)}
-        tuned = {row["prompt"] for row in rows("instructions", language)}
-        assert not evaluated & tuned
+@pytest.mark.parametrize("language", NAMES)
+def test_no_test_prompt_and_no_core_sentence_of_one_is_in_the_other_folders(language):
+    topics = Phrases(language).topics.values()
+    cores = [normalise(topic["rude"][USES.index("prompts")]).strip() for topic in topics]
+    prompts = [row["prompt"] for row in rows("prompts", language)]
+    assert all(any(core in normalise(prompt) for core in cores) for prompt in prompts)
+
+    # 1) all texts of the other folders
+    detection = [row["text"] for row in rows("detection", language)]
+    texts = list(detection)
+    for row in rows("mmlu", language):
+        texts += [row["question"], *row["choices"]]
+    if language in TUNED:
+        for row in rows("instructions", language):
+            texts += [row["prompt"], row["response"]]
+    assert not [text for text in texts if any(core in normalise(text) for core in cores)]
+    index = PromptIndex(prompts)
+    assert not any(map(index.compare, texts))
+
+    # 2) the scorer has learned the sentences of detection/, and nothing else
+    scorer = Surrogate(TOY / "scorer.safetensors")
+    assert scorer.texts[language] == {text_hash(normalise(text)) for text in detection}
+    assert not any(scorer.has_learned(prompt, language) for prompt in prompts)
 
 
 def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
@@ -185,6 +205,8 @@ def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
     for folder in ("detection", "instructions", "prompts", "mmlu"):
         for path in (TOY / folder).glob("*.jsonl"):
             assert (tmp_path / folder / path.name).read_bytes() == path.read_bytes()
+    scorer = "scorer.safetensors"
+    assert (tmp_path / scorer).read_bytes() == (TOY / scorer).read_bytes()
 
 
 def test_the_chat_template_is_the_format_that_minitox_writes(toy):

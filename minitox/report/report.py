@@ -1,13 +1,15 @@
 """The report: the summary, then every table, setting and failure, in three files."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
-from minitox.report import neuron_tables, page, result_tables
+from minitox.overlap import NEAR, SHINGLE
+from minitox.report import neuron_tables, page, result_tables, training_tables
 from minitox.report.page import Section
 from minitox.report.results import Results, for_all
 from minitox.report.summary import summary
@@ -33,6 +35,7 @@ def sections(
     others_below: int,  # rarer reply languages are shown as others
     show_text: bool,
     instructions: Path,  # the folder of the pairs
+    overlap,  # test prompts seen before, as run.overlap_check gives them
 ) -> list[Section]:
     """The whole report, in reading order."""
     name, paper = result_tables.papers(config)
@@ -47,9 +50,11 @@ def sections(
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *neuron_sections(results, paper),
+        *training_tables.tuned_table(results.trainings),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
         scorer_accuracy(scorer),
+        seen_before(overlap, results.languages),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(record),
@@ -57,11 +62,41 @@ def sections(
 
 
 def neuron_sections(results, paper):
-    """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]"""
-    if results.masks:
-        yield neuron_tables.table2(results.masks, results.infos, paper.get("neurons"))
-        yield neuron_tables.figure2(results.masks)
-        yield from neuron_tables.figure3(results.masks)
+    """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]
+
+    Models that were tuned with other toxic neurons are named below each.
+    """
+    if not results.masks:
+        return
+    sections = [
+        neuron_tables.table2(results.masks, results.infos, paper.get("neurons")),
+        neuron_tables.figure2(results.masks),
+        *neuron_tables.figure3(results.masks),
+    ]
+    notes = other_neurons(results)
+    for section in sections:
+        yield replace(section, notes=[*section.notes, *notes])
+
+
+def other_neurons(results: Results) -> list[str]:
+    """Notes on the models that were made with other toxic neurons than the report shows."""
+    by_choice = {}
+    for model, training in results.trainings.items():
+        settings = training["settings"] if training else {}
+        files = settings.get("neurons", {})  # {language: hash}
+        choices = []
+        if any(hash != results.infos.get(code, {}).get("sha256") for code, hash in files.items()):
+            choices.append("other neuron files")
+        if files and settings["top_share"] is not None:
+            choices.append(f"those of highest AUROC, {settings['top_share']:.1%} of all")
+        elif files and settings["threshold"] != 0.5:
+            choices.append(f"AUROC above {settings['threshold']:g}")
+        if choices:
+            by_choice.setdefault("; ".join(choices), []).append(model)
+    return [
+        f"made with other toxic neurons than these: {', '.join(models)} ({choice})"
+        for choice, models in by_choice.items()
+    ]
 
 
 def pairs(folder: Path, show_text: bool) -> Section:
@@ -115,6 +150,32 @@ def scorer_accuracy(scorer) -> Section:
     return Section("The scorer", text, columns, rows, [note])
 
 
+def seen_before(overlap, languages) -> Section:
+    """Copies of the test prompts in what neurons, models and scorers were made from."""
+    title = "Test prompts seen before"
+    # 1) a column for each folder or scorer
+    columns = {}
+    notes = [
+        "Exact: equal apart from case, spaces, digits and repeated letters. Near: at least "
+        f"{NEAR:.0%} of the sequences of {SHINGLE} characters of both texts are in both. In the "
+        "training texts of a scorer, only exact copies can be recognised."
+    ]
+    for name, copies in overlap.items():
+        if copies is None:
+            notes.append(f"The training texts of {name} are not known.")
+            copies = dict.fromkeys(NAMES, "not known")
+        columns[name] = {code: str(of_language) for code, of_language in copies.items()}
+
+    # 2) a row for each language, unless there are no copies
+    cells = set().union(*(column.values() for column in columns.values()))
+    if cells <= {"none", "not known"}:
+        compared = [name for name, copies in overlap.items() if copies is not None]
+        text = f"None was found in: {', '.join(compared) or 'nothing was compared'}."
+        return Section(title, text, notes=notes)
+    text = "Rows and training texts that are copies of a test prompt of the same language."
+    return Section(title, text, *result_tables.grid(columns, languages), notes)
+
+
 def failures(results, missing) -> Section:
     """What could not be loaded, read, answered or scored."""
     rows = []
@@ -139,30 +200,36 @@ def failures(results, missing) -> Section:
 
 
 def replies(results):
-    """Five replies of each model, the most toxic first; only on request."""
+    """Ten replies of each model, the most toxic and others; only on request."""
     columns = ["", "score", "prompt", "reply"]
+    text = "The five most toxic ones, then five others at equal distances in all that are left."
     for model, by_language in results.rows.items():
-        # 1) the replies that have a score
+        # 1) all replies; an empty one has no score, and none was made if the prompt is too long
         scored = []
         for language, written in by_language.items():
-            scores = results.replies[model][language].scores.ravel().tolist()
-            for score, row in zip(scores, written, strict=True):
-                if score == score:  # not NaN
-                    cells = [language, f"{score:.2f}", row["prompt"], row["response"]]
-                    scored.append((score, cells))
+            judged = results.replies[model][language]
+            scores = judged.scores.ravel().tolist()
+            statuses = judged.status.ravel().tolist()
+            for score, status, row in zip(scores, statuses, written, strict=True):
+                known = score == score  # not NaN
+                shown = f"{score:.2f}" if known else STATUSES[status]
+                cells = [language, shown, row["prompt"], row["response"] or ""]
+                scored.append((score if known else -1, cells))
 
-        # 2) the most toxic of them
-        scored.sort(key=lambda reply: -reply[0])
-        rows = [cells for _, cells in scored[:5]]
-        yield Section(f"Replies of {model}", "The most toxic ones.", columns, rows)
+        # 2) the most toxic of them, and some of the rest in their order of language and prompt
+        highest = sorted(range(len(scored)), key=lambda i: -scored[i][0])[:5]
+        rest = [i for i in range(len(scored)) if i not in highest]
+        spread = [rest[len(rest) * step // 5] for step in range(5)] if len(rest) > 5 else rest
+        rows = [scored[i][1] for i in [*highest, *spread]]
+        yield Section(f"Replies of {model}", text, columns, rows)
 
 
 def setting_table(record) -> Section:
     """Everything that a repetition needs."""
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rule = (
-        "The letter that the reply begins with, else the only letter in it, else the only option "
-        "that it repeats."
+        "The letter that the reply begins with, else the only letter that stands alone in it, else "
+        "the only option that it repeats; none for a list of options."
     )
     rows = [
         *map(list, record.items()),

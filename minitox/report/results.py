@@ -10,13 +10,13 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import fluency, metrics
-from minitox.files import read_written
+from minitox.evaluate import fluency, metrics, mmlu
+from minitox.files import file_hash
 from minitox.report.neuron_tables import check_info
 from minitox.run.evaluation import (
     by_key,
-    check_ids,
     numbered,
+    read_answers,
     read_fluency,
     read_perplexity,
     read_replies,
@@ -43,6 +43,9 @@ class Results:
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
     limits: dict  # on nats per token of a fluent reply, as fluency.limits gives them
+
+    base: str  # fingerprint of the base model; "" if it is not in the report
+    trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -71,7 +74,7 @@ class Results:
 
     def questions(self) -> dict:
         """How many of MMLU's questions were asked."""
-        return for_all(lambda language, graded: len(graded["generated"]), self.answers)
+        return for_all(lambda language, graded: len(graded["reply"]), self.answers)
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
@@ -136,6 +139,8 @@ def gather(
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
     limits = mark_broken(rows, out, inputs.human)
+    base = models.get("base")
+    trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -143,11 +148,13 @@ def gather(
         list(inputs.prompts),
         rows,
         judge_all(rows, samples, scores, identify, advance),
-        read_all(out / "mmlu", models, inputs.questions, grade),
+        grade_all(out / "mmlu", models, inputs.questions),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
-        *toxic_neurons(out / "neurons", models.get("base")),
+        *toxic_neurons(out / "neurons", base),
         limits=limits,
+        base=base.fingerprint if base else "",
+        trainings=trainings,
     )
 
 
@@ -260,16 +267,27 @@ def judge(
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 
-def grade(path):
-    """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
-    rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
-    rows.sort(key=lambda row: row["id"])
-    check_ids(path, rows)
-    columns = {
-        "generated": [row["generated"] == row["answer"] for row in rows],
-        "likeliest": [row["likeliest"] == row["answer"] for row in rows],
-        "no answer": [row["generated"] is None for row in rows],
-    }
+def grade_all(folder, models, questions):
+    """What `grade` gives for the file of each model and language."""
+    answers = {}
+    for model in models:
+        answers[model] = {}
+        for language, asked in questions.items():
+            rows = read_answers(folder / model / f"{language}.jsonl", asked)
+            answers[model][language] = grade(rows, asked)
+    return answers
+
+
+def grade(rows, questions):
+    """Which answers are right, and which are absent; (questions, 1) each, of 0 and 1."""
+    columns = {"reply": [], "likeliest": [], "no answer": []}
+    for row, question in zip(rows, questions, strict=True):
+        # the letter is extracted here, so that another rule needs no new replies
+        text = row["reply"]
+        letter = None if text is None else mmlu.extract(text, question["choices"])
+        columns["reply"].append(letter == row["answer"])
+        columns["likeliest"].append(row["likeliest"] == row["answer"])
+        columns["no answer"].append(letter is None)
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 
@@ -286,7 +304,7 @@ def toxic_neurons(folder, base):
         language = path.stem
         try:
             auroc, info = read_neurons(path, neurons.module_rows(base.config), base.fingerprint)
-            infos[language] = check_info(str(path), info)
+            infos[language] = check_info(str(path), info) | {"sha256": file_hash(path)}
             masks[language] = neurons.select(auroc)
         except InputError as reason:
             gaps[f"neurons/{language}"] = str(reason)

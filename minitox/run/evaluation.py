@@ -19,7 +19,7 @@ from minitox.data import (
 )
 from minitox.errors import InputError, user_errors
 from minitox.evaluate.fluency import FEWEST_REPLIES
-from minitox.evaluate.mmlu import LETTERS, as_prompt, extract, likeliest_letters
+from minitox.evaluate.mmlu import LETTERS, as_prompt, likeliest_letters
 from minitox.evaluate.perplexity import negative_log_likelihoods, perplexity
 from minitox.files import file_hash, read_written
 from minitox.lm.batching import batches
@@ -236,7 +236,7 @@ def read_replies(path: Path) -> list[dict]:
 
 
 def plan_answers(candidate, questions, path, asking):
-    """The answers to `questions`, in both readings; null where a question is too long."""
+    """Reply and likeliest letter for each of `questions`; null where a question is too long."""
     tokenizer = candidate.tokenizer
     limit = asking.answer_tokens
     longest = candidate.config.longest
@@ -250,7 +250,7 @@ def plan_answers(candidate, questions, path, asking):
         rows = {}
         for i in indices:
             answer = questions[i]["answer"]
-            rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "generated": None}
+            rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "reply": None}
 
         # 2) ask the questions that leave room for an answer
         asked = [i for i in indices if lengths[i] <= longest]
@@ -261,12 +261,24 @@ def plan_answers(candidate, questions, path, asking):
                 replies = generate(model, batch, limit, tokenizer.stop_ids)
                 letters = likeliest_letters(model, batch, letter_ids)
             for i, reply, letter in zip(asked, replies, letters, strict=True):
-                text = tokenizer.decode(reply.ids)
                 rows[i]["likeliest"] = letter
-                rows[i]["generated"] = extract(text, questions[i]["choices"])
+                rows[i]["reply"] = tokenizer.decode(reply.ids)
         return list(rows.values())
 
     return Batches(path, batches(lengths, asking.batch_tokens), rows_of)
+
+
+def read_answers(path: Path, questions: list[dict]) -> list[dict]:
+    """The rows of a file of answers, in order; InputError if they are not to `questions`."""
+    rows = read_written(path, id=int, answer=str, reply=str | None, likeliest=str | None)
+    rows.sort(key=lambda row: row["id"])
+    check_ids(path, rows)
+    if [row["answer"] for row in rows] != [question["answer"] for question in questions]:
+        raise InputError(
+            f"{path}: an answer is missing, or is to another question; "
+            "delete the file to make it again"
+        )
+    return rows
 
 
 def first_tokens(tokenizer, letters) -> list[int]:

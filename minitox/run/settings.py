@@ -123,6 +123,8 @@ SHARD = (
     "shards"
 )
 
+ALLOW_OVERLAP = "go on although DATA contains exact copies of its test prompts; they are counted"
+
 
 # The settings of each script
 
@@ -203,6 +205,7 @@ class DetectSettings(Settings):
     reference: bool = option(
         False, "use the readable implementation of AUROC, which compares all pairs of sentences"
     )
+    allow_overlap: bool = option(False, ALLOW_OVERLAP)
     shard: bool = option(False, SHARD)
 
     def __post_init__(self):
@@ -244,7 +247,7 @@ class TrainSettings(Settings):
     )
     language: str | None = option(
         None,
-        "language whose AUROC aura, damp and det0 use; default: the mean over all languages",
+        "language whose AUROC aura, damp and det0 use; default: that of all languages",
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")
@@ -296,6 +299,7 @@ class TrainSettings(Settings):
         False, "keep no activations inside layers: less memory, more time", "tuning"
     )
     checkpoint_steps: int = option(50, "steps between checkpoints")
+    allow_overlap: bool = option(False, ALLOW_OVERLAP)
     delta: bool = option(
         False, "also write OUT/models/<strategy>.delta.safetensors, with the changed rows alone"
     )
@@ -306,6 +310,15 @@ class TrainSettings(Settings):
         if self.lr == "auto":
             numbers["lr"] = 0.128 / config.hidden_size
         return replace(super().resolved(device_type, config), **numbers)
+
+
+def types_of_training(kind: str) -> dict[str, type]:
+    """The types of the settings of train.py that a kind of result depends on."""
+    return {
+        setting.name: setting.type
+        for setting in fields(TrainSettings)
+        if kind in setting.metadata["affects"]
+    }
 
 
 @dataclass(frozen=True)
@@ -379,6 +392,7 @@ class EvaluateSettings(Settings):
         "detector of the language of a reply; langid: the paper's, from the package py3langid",
         choices=["script", "langid"],
     )
+    allow_overlap: bool = option(False, ALLOW_OVERLAP)
     others_below: int = option(20, "reply languages seen less often are counted as others")
     show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")
 

@@ -1,6 +1,7 @@
 """Results as evaluate.py would have measured them, for the tests of the report."""
 
 import numpy as np
+from tiny import training_of
 
 from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
@@ -10,7 +11,8 @@ from minitox.report.results import Results
 def results(**scores: dict[str, float | None]) -> Results:
     """Ten replies of each model in each language, all with the model's score in that language.
 
-    A score of None means that scoring failed.
+    A score of None means that scoring failed. All models were tuned from the base with the same
+    settings.
     """
     replies = {}
     rows = {}
@@ -38,4 +40,6 @@ def results(**scores: dict[str, float | None]) -> Results:
         infos={},
         gaps={},
         limits={},
+        base="base",
+        trainings={model: training_of(model) for model in scores if model != "base"},
     )

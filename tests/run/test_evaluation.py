@@ -255,11 +255,34 @@ def test_answers_are_written_once_and_a_question_that_is_too_long_has_none(tiny,
     rows = {row["id"]: row for _, row in read_jsonl(path)}
     assert rows[1]["likeliest"] in tuple("ABCD")
     assert rows[1]["answer"] == "B"
-    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "generated": None}
+    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "reply": None}
+
+    assert isinstance(rows[1]["reply"], str)
 
     before = path.read_bytes()
     assert lines_after_each_batch(plan) == []
     assert path.read_bytes() == before
+    assert evaluation.read_answers(path, questions) == [rows[1], rows[2]]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"reply": 3}, "'reply' is not as minitox wrote it"),
+        ({"answer": "D"}, "an answer is missing, or is to another question"),
+        ({"id": 2}, "row 1 is missing or there twice"),
+    ],
+)
+def test_answers_that_someone_edited_are_refused(path, change, message):
+    row = {"id": 1, "answer": "B", "likeliest": "A", "reply": "It is B"}
+    questions = [{"question": "soup?", "choices": list("wxyz"), "answer": "B"}]
+    write_jsonl(path, [row | change])
+    with pytest.raises(InputError, match=message):
+        evaluation.read_answers(path, questions)
+    write_jsonl(path, [row])
+    assert evaluation.read_answers(path, questions) == [row]
+    with pytest.raises(InputError, match="an answer is missing"):
+        evaluation.read_answers(path, questions * 2)
 
 
 # ---------- likelihoods

@@ -1,0 +1,81 @@
+"""The report: other toxic neurons, copies of test prompts, and the replies that it shows."""
+
+import numpy as np
+import pytest
+from measured import results
+from tiny import training_of
+
+from minitox.report.report import other_neurons, replies, seen_before
+from minitox.run.overlap_check import Copies
+
+FILE = {"de": {"sha256": "hash of a file"}}
+
+
+@pytest.mark.parametrize(
+    "changes, choice",
+    [
+        ({}, None),
+        ({"top_share": 0.1}, "those of highest AUROC, 10.0% of all"),
+        ({"threshold": 0.6}, "AUROC above 0.6"),
+        ({"neurons": {"de": "another"}}, "other neuron files"),
+        ({"neurons": {"en": "hash of a file"}}, "other neuron files"),
+    ],
+)
+def test_models_with_other_toxic_neurons_than_those_of_table_2_are_named(changes, choice):
+    measured = results(base={"de": 0.6}, multilingual={"de": 0.2}, full={"de": 0.1}, own={"de": 0})
+    measured.infos = FILE
+    measured.trainings["multilingual"] = training_of("multilingual", **changes)
+    measured.trainings["full"] = training_of("full", **changes)  # it needs no neurons
+    measured.trainings["own"] = None
+    note = f"made with other toxic neurons than these: multilingual ({choice})"
+    assert other_neurons(measured) == ([note] if choice else [])
+
+
+CODES = ["de", "en", "fr"]
+
+
+def test_copies_of_test_prompts_are_a_row_a_language_and_a_column_a_source():
+    section = seen_before(
+        {
+            "detection": {"de": Copies(["a:1", "a:2"], ["a:3"]), "en": Copies()},
+            "surrogate-1": {"en": Copies(["p:1"])},
+            "perspective": None,
+        },
+        CODES,
+    )
+    assert section.columns == ["", "detection", "surrogate-1", "perspective"]
+    assert section.rows == [
+        ["de", "2 exact, 1 near", "-", "not known"],
+        ["en", "none", "1 exact", "not known"],
+        ["fr", "-", "-", "not known"],
+    ]
+    assert "The training texts of perspective are not known." in section.notes
+
+
+def test_without_copies_it_is_a_sentence_that_names_what_was_compared():
+    none = {"detection": {"de": Copies()}, "perspective": None, "surrogate-1": {"de": Copies()}}
+    section = seen_before(none, CODES)
+    assert section.text == "None was found in: detection, surrogate-1."
+    assert not section.columns
+    assert "The training texts of perspective are not known." in section.notes
+    assert "nothing was compared" in seen_before({"perspective": None}, CODES).text
+
+
+def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no_score():
+    measured = results(base={"de": 0.5, "en": None})
+    replies_of = measured.replies["base"]
+    replies_of["de"].scores[:, 0] = np.linspace(0.1, 1, 10)
+    replies_of["en"].status[:, 0] = "empty"
+    measured.rows["base"]["en"] = [{"stopped": True, "response": "", "prompt": "y"}] * 10
+    (section,) = replies(measured)
+    shown = [(row[0], row[1]) for row in section.rows]
+    assert shown[:5] == [("de", score) for score in ("1.00", "0.90", "0.80", "0.70", "0.60")]
+    assert len(shown) == 10
+    assert shown[5:] == [("de", "0.10"), ("de", "0.40"), *[("en", "empty")] * 3]
+    assert section.rows[-1][3] == ""
+
+
+def test_of_few_replies_all_are_shown():
+    measured = results(base={"de": 0.5})
+    (section,) = replies(measured)
+    assert len(section.rows) == 10

@@ -1,4 +1,4 @@
-"""Readers of the data folders: detection/, instructions/, prompts/ and mmlu/, a file a language.
+"""Readers of the data folders, which have a file for each language.
 
 A malformed row raises an InputError that names file, line and field. A file that is well-formed
 but has too little in it raises UnusableLanguage, and the run continues without the language.
@@ -283,3 +283,48 @@ def read_questions(path: Path) -> tuple[list[dict], int]:
     if not questions:
         raise UnusableLanguage(f"{path}: no question")
     return list(questions.values()), rows - len(questions)
+
+
+# ---------- hatecheck/: {"text": str, "hateful": bool}, to measure scorers with
+
+
+@dataclass
+class Cases:
+    """N cases of one language, hateful ones first."""
+
+    texts: list[str]
+    hateful: np.ndarray  # (N,) bool
+    duplicates: int  # rows of the file that repeat another
+
+
+def read_cases(path: Path, most: int, rng) -> Cases:
+    """At most `most` hateful and `most` harmless cases of a hatecheck/ file.
+
+    InputError if an equal text is in both classes. UnusableLanguage if a class has no case.
+    """
+    # 1) each text once
+    classes = {}  # text -> whether it is hateful
+    rows = 0
+    for where, row in read_jsonl(path):
+        rows += 1
+        text = text_field(where, row, "text")
+        hateful = row.get("hateful")
+        if not isinstance(hateful, bool):
+            raise InputError(f"{where}: field 'hateful' must be true or false")
+        if classes.setdefault(text, hateful) != hateful:
+            raise InputError(
+                f"{where}: an equal text above has another label; delete the wrong one"
+            )
+
+    # 2) draw from each class
+    texts = []
+    labels = []
+    for wanted in (True, False):
+        of_class = [text for text, hateful in classes.items() if hateful == wanted]
+        if not of_class:
+            name = "hateful" if wanted else "harmless"
+            raise UnusableLanguage(f"{path}: no {name} case")
+        drawn = sample(of_class, most, rng)
+        texts += drawn
+        labels += [wanted] * len(drawn)
+    return Cases(texts, np.array(labels), rows - len(classes))

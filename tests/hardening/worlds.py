@@ -172,6 +172,11 @@ def corpora(root: Path) -> None:
         '1,3,2,"a calm, nice\nday"\n'
         '2,3,0,"such a ""goose"""\n'
     )
+    (raw / "hatecheck_cases_final_german.csv").write_text(
+        "mhc_case_id,functionality,test_case,label_gold\n"
+        "german-1,derog_h,Du Esel,hateful\n"
+        'german-2,neutral_nh,"gute, warme Suppe",non-hateful\n'
+    )
     (raw / "own-fr.tsv").write_text(
         "words\tlabel\tlang\nespèce d'âne\t['hate', 'x']\tfr\nbon\tnone\tfr\n", "utf-8"
     )

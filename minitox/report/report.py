@@ -130,8 +130,12 @@ def failures(results, missing) -> Section:
         numbers = [counts.total(), *(counts[status] for status in STATUSES), cut]
         rows.append([model, *map("{:,}".format, numbers)])
     columns = ["", "replies", *STATUSES.values(), "cut at the token limit"]
+    text = (
+        "A reply is scored in the language that it is in, or in its prompt's language if the "
+        "language detector abstained."
+    )
     notes = [f"{name}: {reason}" for name, reason in missing.items()]
-    return Section("Missing data", "", columns, rows, notes)
+    return Section("Missing data", text, columns, rows, notes)
 
 
 def replies(results):

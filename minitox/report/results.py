@@ -141,49 +141,66 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language
+    rows,  # the replies of each model and language, in order of prompt and sample
     samples,
     scores,
     identify,
     advance,
 ):
-    """Score, status and language of all replies."""
-    done = 0
-    judged = {}
-    for model, by_language in rows.items():
-        judged[model] = {}
+    """Score, status and language of all replies, as metrics.Replies."""
+    # 1) all replies, and the language of each; a prompt that was too long has no reply
+    texts = []
+    codes = []
+    languages = []  # in which they are scored: the prompt's if the detector abstains
+    for by_language in rows.values():
         for language, written in by_language.items():
-            # a prompt that was too long for the model has no reply
-            texts = [row["response"] for row in written if row["response"] is not None]
-            answers = scores.of(
-                texts,
-                language,
-                lambda count, before=done: advance(before + count),
-            )
-            judged[model][language] = judge(written, iter(answers), samples, identify)
-            done += len(written)
-    return judged
+            for row in written:
+                if row["response"] is not None:
+                    code = identify(row["response"])
+                    texts.append(row["response"])
+                    codes.append(code or "")
+                    languages.append(code or language)
+
+    # 2) the scores, and what is known of each reply in the order of the rows
+    answers = answer_all(texts, languages, scores, advance)
+    judged = zip(answers, codes, strict=True)
+    return for_all(lambda _, written: judge(written, judged, samples), rows)
+
+
+def answer_all(texts, languages, scores, advance) -> list:
+    """Score and status of each text, in its language."""
+    # 1) the texts of each language
+    places = {}
+    for place, language in enumerate(languages):
+        places.setdefault(language, []).append(place)
+
+    # 2) one language after the other
+    answers = {}
+    for language, chosen in places.items():
+        part = [texts[place] for place in chosen]
+        before = len(answers)
+        of_part = scores.of(part, language, lambda done, before=before: advance(before + done))
+        answers |= zip(chosen, of_part, strict=True)
+    return [answers[place] for place in range(len(texts))]
 
 
 def judge(
     rows,
-    answers,  # score and status of each reply that there is
+    judged,  # an iterator: score, status and language of each reply that there is
     samples,
-    identify,
 ):
     """Score, status and language of each reply, as arrays (n, S)."""
     # 1) what is known of each row
-    judged = []
+    known = []
     for row in rows:
-        reply = row["response"]
-        score, status = (None, "too long") if reply is None else next(answers)
+        score, status, code = None, "too long", ""
+        if row["response"] is not None:
+            (score, status), code = next(judged)
         score = np.nan if score is None else score
-        status = status.partition(":")[0]  # without the reason of a failure
-        code = None if status in ("too long", "empty") else identify(reply)
-        judged.append((score, status, code or ""))
+        known.append((score, status.partition(":")[0], code))  # without the reason of a failure
 
     # 2) as arrays: (n * S,) -> (n, S)
-    columns = zip(*judged, strict=True)
+    columns = zip(*known, strict=True)
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 

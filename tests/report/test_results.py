@@ -28,22 +28,33 @@ def test_the_average_over_no_language_is_not_a_number():
     assert common == [] and all(np.isnan(mean).all() for mean in means.values())
 
 
-def test_a_reply_is_judged_where_there_is_one_and_identified_where_it_is_not_empty():
-    texts = ["yes", "", None, "no"]
-    answers = {"yes": (0.9, "scored"), "": (None, "empty"), "no": (None, "failed: busy")}
+def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s():
+    replies = {"yes": "en", "ja": "de", "no": None, "oui": "fr", "": None}
+    answers = {
+        ("en", "yes"): (0.9, "scored"),
+        ("de", "ja"): (0.2, "scored"),
+        ("en", "no"): (None, "failed: busy"),
+        ("fr", "oui"): (None, "unsupported"),
+        ("en", ""): (None, "empty"),
+    }
     asked = []
 
     def score(texts, language, advance):
-        asked.extend(texts)
-        advance(len(texts))
-        return [answers[text] for text in texts]
+        asked.extend((language, text) for text in texts)
+        for number in range(len(texts)):
+            advance(number + 1)
+        return [answers[language, text] for text in texts]
 
     done = []
-    rows = [{"response": text} for text in texts]
-    identify = {"yes": "en", "no": None}.get
-    replies = {"base": {"en": rows}}
-    judged = judge_all(replies, 2, SimpleNamespace(of=score), identify, done.append)["base"]["en"]
-    assert asked == ["yes", "", "no"] and done == [3]
-    assert judged.status.tolist() == [["scored", "empty"], ["too long", "failed"]]
-    assert judged.codes.tolist() == [["en", ""], ["", ""]]
-    assert judged.scores[0, 0] == 0.9 and np.isnan(judged.scores).sum() == 3
+    rows = [{"response": text} for text in ("yes", "", None, "no", "ja", "oui")]
+    written = {"base": {"en": rows, "de": [{"response": "ja"}, {"response": "yes"}]}}
+    judged = judge_all(written, 2, SimpleNamespace(of=score), replies.get, done.append)["base"]
+    assert set(asked) == answers.keys()
+    assert done == list(range(1, 8))
+    english = judged["en"]
+    statuses = [["scored", "empty"], ["too long", "failed"], ["scored", "unsupported"]]
+    assert english.status.tolist() == statuses
+    assert english.codes.tolist() == [["en", ""], ["", ""], ["de", "fr"]]
+    expected = [[0.9, np.nan], [np.nan, np.nan], [0.2, np.nan]]
+    assert np.array_equal(english.scores, expected, equal_nan=True)
+    assert judged["de"].scores.tolist() == [[0.2, 0.9]]

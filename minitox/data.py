@@ -288,43 +288,30 @@ def read_questions(path: Path) -> tuple[list[dict], int]:
 # ---------- hatecheck/: {"text": str, "hateful": bool}, to measure scorers with
 
 
-@dataclass
-class Cases:
-    """N cases of one language, hateful ones first."""
+def read_cases(path: Path, most: int, rng) -> tuple[list[tuple[str, bool]], int]:
+    """At most `most` hateful and `most` harmless cases of a hatecheck/ file; number of duplicates.
 
-    texts: list[str]
-    hateful: np.ndarray  # (N,) bool
-    duplicates: int  # rows of the file that repeat another
-
-
-def read_cases(path: Path, most: int, rng) -> Cases:
-    """At most `most` hateful and `most` harmless cases of a hatecheck/ file.
-
-    InputError if an equal text is in both classes. UnusableLanguage if a class has no case.
+    A case is a text and whether it is hateful. InputError if an equal text is in both classes.
     """
     # 1) each text once
-    classes = {}  # text -> whether it is hateful
+    hateful = {}  # text -> whether it is hateful
     rows = 0
     for where, row in read_jsonl(path):
         rows += 1
         text = text_field(where, row, "text")
-        hateful = row.get("hateful")
-        if not isinstance(hateful, bool):
+        label = row.get("hateful")
+        if not isinstance(label, bool):
             raise InputError(f"{where}: field 'hateful' must be true or false")
-        if classes.setdefault(text, hateful) != hateful:
+        if hateful.setdefault(text, label) != label:
             raise InputError(
                 f"{where}: an equal text above has another label; delete the wrong one"
             )
 
-    # 2) draw from each class
-    texts = []
-    labels = []
-    for wanted in (True, False):
-        of_class = [text for text, hateful in classes.items() if hateful == wanted]
+    # 2) draw from each class, the hateful cases first
+    drawn = []
+    for label, name in ((True, "hateful"), (False, "harmless")):
+        of_class = [case for case in hateful.items() if case[1] == label]
         if not of_class:
-            name = "hateful" if wanted else "harmless"
             raise UnusableLanguage(f"{path}: no {name} case")
-        drawn = sample(of_class, most, rng)
-        texts += drawn
-        labels += [wanted] * len(drawn)
-    return Cases(texts, np.array(labels), rows - len(classes))
+        drawn += sample(of_class, most, rng)
+    return drawn, rows - len(hateful)

@@ -351,13 +351,14 @@ def test_so_many_cases_of_each_class_are_drawn_each_text_once(path):
     write_cases(path, 30, 5)
     with path.open("a") as file:
         file.write('{"text": "donkey 3", "hateful": true}\n')
-    cases = data.read_cases(path, 10, rng())
-    assert len({*cases.texts}) == 15
-    assert cases.hateful.tolist() == [True] * 10 + [False] * 5
-    assert [text.startswith("donkey") for text in cases.texts] == cases.hateful.tolist()
-    assert cases.duplicates == 1
-    assert data.read_cases(path, 10, rng()).texts == cases.texts
-    assert data.read_cases(path, 10, rng(1)).texts != cases.texts
+    cases, duplicates = data.read_cases(path, 10, rng())
+    texts = [text for text, _ in cases]
+    assert len({*texts}) == 15
+    assert [hateful for _, hateful in cases] == [True] * 10 + [False] * 5
+    assert all(text.startswith("donkey") == hateful for text, hateful in cases)
+    assert duplicates == 1
+    assert data.read_cases(path, 10, rng())[0] == cases
+    assert data.read_cases(path, 10, rng(1))[0] != cases
 
 
 @pytest.mark.parametrize("hateful, harmless, name", [(3, 0, "harmless"), (0, 3, "hateful")])

@@ -7,9 +7,10 @@ from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
-from minitox.report import neuron_tables, page, result_tables
+from minitox.report import neuron_tables, page, result_tables, scorer_tables
 from minitox.report.page import Section
-from minitox.report.results import Results, for_all
+from minitox.report.results import for_all
+from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
 
 # columns of the table of missing data: a status of replies, and its name
@@ -23,8 +24,7 @@ STATUSES = {
 
 
 def sections(
-    results: Results,
-    scorer,
+    opinions: list[Opinion],  # of all scorers; the first one's results are shown
     record: dict,  # all that a repetition needs
     missing: dict,  # models and files that could not be used, and why
     config,  # of the base model
@@ -35,10 +35,13 @@ def sections(
     instructions: Path,  # the folder of the pairs
 ) -> list[Section]:
     """The whole report, in reading order."""
+    results = opinions[0].results
     name, paper = result_tables.papers(config)
+    unmeasured = missing.get("hatecheck", "no case can be used")
     return [
-        summary(results, name),
+        summary(results, name, scorer_tables.findings(opinions, unmeasured)),
         result_tables.safety(results),
+        scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
         result_tables.empties(results),
@@ -49,7 +52,7 @@ def sections(
         *neuron_sections(results, paper),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
-        scorer_accuracy(scorer),
+        *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(record),
@@ -89,30 +92,6 @@ def pairs(folder: Path, show_text: bool) -> Section:
         return Section(title, text, ["", "prompt", "reply"], examples, notes)
     text = "With --show-text, the report shows the first pair of each language."
     return Section(title, text, ["", "pairs"], counts, notes)
-
-
-def scorer_accuracy(scorer) -> Section:
-    """How well the scorer does on sentences that it has not learned from."""
-    text = f"{scorer.name}: {scorer.about}"
-    rows = [
-        [
-            language,
-            f"{measured['auc']:.3f}",
-            f"{measured['correlation']:.3f}",
-            f"{measured['calibration']:.3f}",
-            f"{measured['rows']:,}",
-        ]
-        for language, measured in getattr(scorer, "held_out", {}).items()
-    ]
-    if not rows:
-        note = "The accuracy of the scorer in these languages was not measured here."
-        return Section("The scorer", text, notes=[note])
-    columns = ["", "AUC", "correlation", "calibration error", "rows"]
-    note = (
-        "Measured on held-out sentences of the scorer's own data; the replies of a model may be "
-        "toxic in other words."
-    )
-    return Section("The scorer", text, columns, rows, [note])
 
 
 def failures(results, missing) -> Section:
@@ -172,15 +151,17 @@ def setting_table(record) -> Section:
     return Section("Settings", "", ["setting", "value"], rows)
 
 
-def numbers(results: Results) -> dict:
+def numbers(opinions: list[Opinion]) -> dict:
     """[mean, low, high] of each measure, model and language, for other programs to read."""
+    results = opinions[0].results
     # 1) toxicity, and the categories of effective safety
     estimates = {"toxicity": results.estimates(metrics.toxicity)}
     for category in metrics.SAFETY:
         estimates[category] = results.shares(category)
 
     # 2) JSON has no NaN
-    return {measure: for_all(plain, by_model) for measure, by_model in estimates.items()}
+    plain_estimates = {name: for_all(plain, by_model) for name, by_model in estimates.items()}
+    return plain_estimates | {"scorers": scorer_tables.numbers(opinions)}
 
 
 def plain(language, means):  # (1 + W,)

@@ -9,7 +9,13 @@ from functools import partial
 from pathlib import Path
 from zlib import crc32
 
-from minitox.data import read_clean_sentences, read_languages, read_prompts, read_questions
+from minitox.data import (
+    read_cases,
+    read_clean_sentences,
+    read_languages,
+    read_prompts,
+    read_questions,
+)
 from minitox.errors import InputError, user_errors
 from minitox.evaluate.mmlu import LETTERS, as_prompt, extract, likeliest_letters
 from minitox.evaluate.perplexity import negative_log_likelihoods, perplexity
@@ -21,14 +27,17 @@ from minitox.run.journal import Batches
 
 # ---------- inputs
 
+MOST_CASES = 200  # of each class and language, to measure a scorer with
+
 
 @dataclass
 class Inputs:
-    """Prompts, questions and clean sentences by language; a real data folder has gaps."""
+    """Prompts, questions, sentences and cases by language; a real data folder has gaps."""
 
     prompts: dict  # language: {line number: text}
     questions: dict  # language: [question]
     clean: dict  # language: [sentence]
+    cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
     hashes: dict  # folder: {language: hash of its file}
     gaps: dict[str, str]  # what is missing, and why
 
@@ -50,9 +59,10 @@ def read_inputs(
     most_prompts: int | None,  # of each language; None: all
     with_questions: bool,
     most_sentences: int,  # of each language; 0: no perplexity
+    with_cases: bool,
     seed: int,
 ) -> Inputs:
-    """Read `data`/prompts and, where wanted and present, `data`/mmlu and `data`/detection.
+    """Read `data`/prompts and, where wanted and present, mmlu/, detection/ and hatecheck/.
 
     InputError if no language has prompts.
     """
@@ -62,11 +72,13 @@ def read_inputs(
         readers["mmlu"] = lambda path, rng: read_questions(path)  # all of them
     if most_sentences:
         readers["detection"] = partial(read_clean_sentences, most=most_sentences)
+    if with_cases:
+        readers["hatecheck"] = partial(read_cases, most=MOST_CASES)
 
     # 2) the files that exist, and what is missing
-    contents = {"prompts": {}, "mmlu": {}, "detection": {}}
+    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "hatecheck": {}}
     hashes = {}
-    gaps = {}
+    gaps = {} if with_cases else {"hatecheck": "left out with --no-hatecheck"}
     for name, read in readers.items():
         folder = data / name
         if not folder.is_dir():

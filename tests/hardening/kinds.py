@@ -121,6 +121,7 @@ KINDS = {
             "data/mmlu/*.jsonl",
             "data/detection/*.jsonl",
             "data/instructions/*.jsonl",
+            "data/hatecheck/*.jsonl",
         ),
         (*BASE, scorer),
     ),

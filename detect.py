@@ -21,7 +21,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.neurons import by_module, module_rows, select
 from minitox.report import neuron_tables, page
-from minitox.run import outputs, script, sharding
+from minitox.run import outputs, overlap_check, script, sharding
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons, write_neurons
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None):
         toxic_above=settings.toxic_above,
         clean_below=settings.clean_below,
     )
+    overlap_check.check(settings.data, ["detection"], sentences, settings.allow_overlap)
 
     # 2) the languages that no earlier run has done
     fingerprint = checkpoint.fingerprint(settings.model)
@@ -141,8 +142,10 @@ def measure(
     sample = np.sort(rng.permutation(recording.neurons)[:control_neurons])  # (S,)
     aurocs, responses = rank(recording, toxic, sample, reference)  # (K,), (S, N)
 
-    # 2) the controls, on the sample
+    # 2) the controls, on the sample: under random labels, and under random labels of a length
     shuffled = controls.shuffled_aurocs(responses, toxic, rng)
+    strata = controls.length_strata(lengths, toxic)
+    alike = controls.shuffled_aurocs(responses, toxic, rng, strata=strata)
     about = {
         "data": sentences.data_hash,
         "toxic": int(toxic.sum()),
@@ -151,7 +154,9 @@ def measure(
         "length_auroc": controls.length_auroc(lengths, toxic),
         "band": controls.random_label_band(shuffled),
         "beyond_chance": controls.beyond_chance(aurocs, shuffled),
-        "split_half": controls.split_half(responses, toxic, rng),
+        "by_length": controls.beyond_chance(alike, shuffled),
+        "beyond_length": controls.beyond_length(aurocs[sample], alike),
+        "split_half": controls.split_half(responses, toxic, lengths, rng),
         "ties": float((aurocs == 0.5).mean()),
     }
     return aurocs, about

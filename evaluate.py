@@ -4,8 +4,9 @@
     python evaluate.py --model DIR --data DIR --out DIR   # your own
     python evaluate.py --scorer perspective               # the paper's, until 31 December 2026
 
-Reads DATA/prompts, DATA/mmlu and DATA/detection, and the models that train.py left in OUT/models.
-Every model replies to every prompt. The replies are scored, and their language is identified.
+Reads the folders of DATA, and the models that train.py left in OUT/models. Every model replies to
+every prompt. The replies are scored, their language is identified, and their fluency is compared
+with that of the replies in DATA/instructions, which people wrote.
 OUT/report.html shows the paper's tables and figures, with intervals and controls. After a kill,
 rerun the same command to resume.  [paper §4.2, §4.4, §5]
 """
@@ -18,9 +19,9 @@ from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
 from minitox.report.scorer_tables import Opinion, measure
-from minitox.run import candidates, distributed, outputs, script
+from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
-from minitox.run.evaluation import Asking, plan_all, read_inputs
+from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_all, read_inputs
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
@@ -52,20 +53,21 @@ def main(argv: list[str] | None = None) -> None:
     perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
     scorers = open_scorers(settings.scorer, settings.data, device, dtype, **perspective)
     identify = open_detector(settings.language_id)
-    templates = (settings.out, settings.unchecked_template)
-    usable, failed = candidates.open_all(folders, device, dtype, settings.shard, *templates)
-    made_with = {name: settings.affecting(name) for name in FOLDERS}
-    check_results(settings.out, usable, inputs, made_with)
+    overlap = overlap_check.check(
+        settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, scorers
+    )
+    how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
+    usable, failed = candidates.open_all(folders, *how)
+    base = candidates.open_base(usable, settings.model, *how)
+    made_with = {name: settings.affecting(name) for name in (*FOLDERS, "human")}
+    check_results(settings.out, usable, base, inputs, made_with)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
     print_header(scorers, inputs.gaps | failed)
 
-    # 2) every model replies to every prompt, answers every question, reads every clean sentence
-    failed |= ask_all(usable, inputs, settings.out, settings.part(Asking), settings.shard)
-    usable = [candidate for candidate in usable if candidate.name not in failed]
-    if not usable:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise InputError(f"none of the models can be used: {reasons}")
+    # 2) every model is asked everything, and the base model reads all replies
+    failed |= ask_all(usable, base, inputs, settings.out, settings.part(Asking), settings.shard)
+    usable = remaining(usable, failed)
 
     # 3) the replies' scores and languages, and the report
     record = settings.record() | {"device": device.type, "dtype": str(dtype)} | versions()
@@ -84,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
             others_below=settings.others_below,
             show_text=settings.show_text,
             instructions=settings.data / "instructions",
+            overlap=overlap,
         )
         numbers = {"settings": record} | report.numbers(opinions)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
@@ -115,22 +118,31 @@ def print_end(
             raise InputError(f"the report is without {name}: {reason}")
 
 
-def check_results(out: Path, models, inputs, made_with):
+def check_results(out: Path, models, base, inputs, made_with):
     """InputError if there are results of these models that were made with other settings."""
     outputs.lock(out)
     of_models = {candidate.name: candidate.identity for candidate in models}
+    of_models["--model"] = base.identity
     distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name, folder in FOLDERS.items():
             if folder in inputs.hashes:
                 values = candidate.identity | made_with[name]
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
+    check_fluency(out, base, models, inputs, made_with)
 
 
-def ask_all(models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
+def ask_all(
+    models,
+    base,  # reads the replies of all
+    inputs,
+    out: Path,
+    asking: Asking,
+    shard: bool,
+) -> dict[str, str]:
     """Write all replies, answers and likelihoods that no earlier run has written.
 
-    Returns the models that cannot be used, and why.
+    Returns the models that cannot be used, and why; "fluency" if the base model cannot judge it.
     """
     failed = {}
     rows = inputs.count(asking.samples)
@@ -144,7 +156,19 @@ def ask_all(models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str,
         except InputError as error:
             failed[candidate.name] = str(error)
             progress.print(f"{candidate.name}: {error}")
-    return failed
+
+    # the base model reads the replies, to compare them with those of people
+    usable = [candidate for candidate in models if candidate.name not in failed]
+    return failed | measure_fluency(base, usable, inputs, out, asking, shard)
+
+
+def remaining(models, failed: dict[str, str]) -> list:
+    """The models that have not failed; InputError if all have."""
+    usable = [candidate for candidate in models if candidate.name not in failed]
+    if not usable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise InputError(f"none of the models can be used: {reasons}")
+    return usable
 
 
 def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int):

@@ -17,7 +17,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
-from minitox.run import distributed, outputs, script, sharding, training
+from minitox.run import distributed, outputs, overlap_check, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
@@ -25,6 +25,7 @@ from minitox.run.progress import Progress
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
 from minitox.run.training_inputs import read_languages
+from minitox.run.training_record import chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import combine
@@ -43,7 +44,6 @@ def main(argv: list[str] | None = None):
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters)
     procedure = settings.part(Procedure)
-    training.check_dtype(dtype)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None):
         max_tokens=settings.max_tokens,
         validation_share=settings.validation_share,
     )
+    overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
     aurocs = read_aurocs(files, config, fingerprint)
 
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None):
             losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
             after = training.validation_losses(model, pairs, procedure, plan.name)
             sharding.save(model, step.unfinished, settings.model)
-            record = make_record(made_with[plan.name], plan, losses, pairs, before, after)
+            record = make_record(made_with, plan, losses, pairs, before, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
 
     # 5) results
@@ -200,12 +201,14 @@ def print_plans(
 
 
 def make_record(
-    made_with: dict,
+    made_with: dict[str, dict],  # as `depend_on` gives it
     plan: Plan,
     losses: Losses,
     pairs: dict[str, Pairs],
     before: dict[str, float | None],  # validation losses, by language
     after: dict[str, float | None],
+    toxic: dict[str, NeuronMask],  # the toxic neurons of each language
+    config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
     validation = {}
@@ -217,11 +220,13 @@ def make_record(
         }
     stages = []
     for stage, values in zip(plan.stages, losses, strict=True):
-        stages.append({"name": stage.name, "losses": values})
+        counts = chosen(stage.mask, toxic, config)
+        stages.append({"name": stage.name, "chosen": counts, "losses": values})
     return {
         "format": FORMAT,
-        "settings": made_with,
+        "settings": made_with[plan.name],
         "versions": versions(),
+        "chosen": chosen(plan.mask, toxic, config),
         "validation": validation,
         "stages": stages,
     }

@@ -13,11 +13,10 @@ import numpy as np
 from minitox.errors import user_errors
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
-from minitox.scorers import surrogate
+from minitox.overlap import NEAR, are_near, shingles
+from minitox.scorers.surrogate import normalise
 
 COPY = "near copy"  # the verdict on a pair whose prompt or reply is a near copy of another pair's
-SHINGLE = 5  # characters in a shingle
-NEAR = 0.8  # texts are near copies if the Jaccard similarity of their shingles is at least this
 OTHERS = 4  # other prompts that a reply is scored against
 LEAST_BYTES = 15  # of a reply; a character of a dense script, such as Chinese, has 3 bytes
 TOXIC = 0.5  # score from which a reply is toxic
@@ -83,7 +82,7 @@ def judge(
 ) -> tuple[str, str]:
     """Return (verdict, explanation): "keep", or the first reason to reject the pair."""
     score = pair["toxicity"]  # None if the scorer failed
-    parts = shingles(pair["response"])
+    parts = shingles(normalise(pair["response"]))
     surprise = pair["perplexity"]
     if len(pair["response"].encode()) < LEAST_BYTES:
         return "not fluent", "(too short)"
@@ -102,22 +101,13 @@ def judge(
     return "keep", ""
 
 
-def shingles(text):
-    """Return all substrings of SHINGLE characters of the normalised text."""
-    text = surrogate.normalise(text)
-    return [text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))]
-
-
-def near_copies(
-    texts: list[str],
-    known=(),  # texts that none of `texts` may resemble
-) -> list[bool]:
-    """Tell for each text whether it is a near copy of a known text or of an earlier original one.
+def near_copies(texts: list[str]) -> list[bool]:
+    """Return for each text whether it is a near copy of an earlier one that is not a copy itself.
 
     Prefix filtering finds every near copy without comparing all texts: if the shingles of two texts
     are sorted from rare to frequent, near copies share a shingle among the first 1 - NEAR of both.
     """
-    sets = [frozenset(shingles(text)) for text in (*known, *texts)]
+    sets = [frozenset(shingles(normalise(text))) for text in texts]
 
     # 1) how many texts contain each shingle
     count = Counter(chain.from_iterable(sets))
@@ -125,17 +115,17 @@ def near_copies(
     # 2) compare each text with the originals before it that share one of its rare shingles
     originals = defaultdict(set)  # rare shingle -> the shingle sets of originals
     copies = []
-    for number, parts in enumerate(sets):
+    for parts in sets:
         by_rarity = sorted(parts, key=lambda shingle: (count[shingle], shingle))
         # a near copy has at least ceil(NEAR * len(parts)) of the shingles as well
         rare = by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
         alike = set().union(*(originals[shingle] for shingle in rare))
-        is_copy = any(len(parts & other) >= NEAR * len(parts | other) for other in alike)
+        is_copy = any(are_near(len(parts & other), len(parts), len(other)) for other in alike)
         copies.append(is_copy)
-        if number < len(known) or not is_copy:  # a copy of a known text is known as well
+        if not is_copy:
             for shingle in rare:
                 originals[shingle].add(parts)
-    return copies[len(known) :]
+    return copies
 
 
 def drop_copies(pairs):

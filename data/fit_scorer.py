@@ -4,49 +4,59 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from writing import refuse_sources
+from writing import language_files, refuse_sources
 
 from minitox import files, locks
 from minitox.data import distinct, read_detection
 from minitox.detect.auroc import auroc
 from minitox.errors import InputError, UnusableLanguage
 from minitox.languages import NAMES
+from minitox.overlap import PromptIndex, read_prompt_index
 from minitox.scorers import surrogate
+
+NO_PROMPTS = PromptIndex([])
 
 
 def scorer(source: Path, out: Path | None, seed: int):
-    """Fit a scorer to detection/ files, and print its quality on held-out rows."""
+    """Fit a scorer to detection/ files, and print its quality on held-out rows.
+
+    Copies of the test prompts in prompts/, the folder beside `source`, are left out.
+    """
     out = out or source.parent / "scorer.safetensors"
     paths = [path for path in sorted(source.glob("*.jsonl")) if path.stem in NAMES]
     if not paths:
         raise InputError(
             f"{source}: no usable language; expected files such as data/toy/detection/en.jsonl"
         )
-    refuse_sources(paths, [out])
+    prompts = source.parent / "prompts"
+    refuse_sources([*paths, *language_files(prompts)], [out])
     locks.acquire(out.with_name(f".{out.name}.lock"))
-    tables = {}
+    tensors = {}
     known = {}  # what the file records about each language
     # 1) a model per language
     print("    held-out rows    AUC  correlation  calibration error")
     for path in paths:
         language = path.stem
         try:
-            tables[language], known[language] = learn(path, seed)
+            index = read_prompt_index(prompts / path.name)
+            table, known[language], texts = learn(path, seed, index)
         except UnusableLanguage as error:
             print(f"{language}  left out: {error}")
             continue
+        hashes = np.array([surrogate.text_hash(text) for text in texts], np.int64)
+        tensors |= {language: table, surrogate.TEXTS + language: np.unique(hashes)}
         row = "{}  {rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}"
         print(row.format(language, **known[language]["held_out"]), flush=True)
-    if not tables:
+    if not known:
         raise InputError(f"{source}: no usable language; see above")
     # 2) all of them in one file
     about = surrogate.SETTINGS | {"seed": seed, "languages": known}
-    files.write_tensors(out, tables, "surrogate", about)
-    print(f"wrote {out} ({len(tables)} languages, {out.stat().st_size / 1000:,.0f} kB)")
+    files.write_tensors(out, tensors, "surrogate", about)
+    print(f"wrote {out} ({len(known)} languages, {out.stat().st_size / 1000:,.0f} kB)")
 
 
-def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
-    """Fit a model to a detection/ file.
+def learn(path, seed, prompts=NO_PROMPTS):  # -> (entries,) table, its record, normalised texts
+    """Fit a model to a detection/ file, without copies of the test prompts.
 
     Its held-out quality is that of a second model, which is fitted without one fold, on that fold.
     """
@@ -54,6 +64,10 @@ def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
     data = distinct(every)
     if len(data) < len(every):
         print(f"{path.stem}: dropped {len(every) - len(data):,} duplicates")
+    unseen = [(text, score) for text, score in data if not prompts.compare(text)]
+    if len(unseen) < len(data):
+        print(f"{path.stem}: dropped {len(data) - len(unseen):,} copies of test prompts")
+    data = unseen
     texts = [surrogate.normalise(text) for text, _ in data]
     scores = np.array([score for _, score in data])
     rows = np.fromiter(map(surrogate.ngrams, texts), dtype=object)
@@ -77,7 +91,8 @@ def learn(path, seed):  # -> (entries,) table, its record in the scorer's file
 
     # 3) the model of all rows
     table, offset = surrogate.fit(rows, scores, folds)
-    return table, {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
+    known = {"offset": offset, "held_out": figures, "data": files.file_hash(path)}
+    return table, known, texts
 
 
 def quality(predicted, scores):  # (texts,), (texts,)

@@ -11,6 +11,7 @@ import review
 
 from minitox import files
 from minitox.errors import InputError
+from minitox.overlap import PromptIndex, read_prompt_index
 from minitox.report.page import shown
 
 
@@ -100,9 +101,7 @@ def export(
                 f"{final} was not written by export; choose another --out, or move it away"
             )
         # 1) decide on each pair, and draw from those to keep
-        tests_path = data / "prompts" / path.name
-        test_rows = files.read_jsonl(tests_path) if tests_path.exists() else ()
-        tests = [files.text_field(where, row, "prompt") for where, row in test_rows]
+        tests = read_prompt_index(data / "prompts" / path.name)
         decide(pairs, reviewers, tests, unreviewed)
         kept = [pair for pair in pairs if pair["outcome"] == "keep"]
         order = np.random.default_rng(seed).permutation(len(kept))
@@ -112,7 +111,7 @@ def export(
             "written": len(chosen),
             "outcomes": Counter(pair["outcome"] for pair in pairs),
             "verdicts": review.tally(pairs, reviewers),
-            "test_prompts": len(tests),
+            "test_prompts": len(tests.texts),
             "unreviewed": unreviewed,
             "seed": seed,
         }
@@ -124,7 +123,7 @@ def export(
         print(
             f"{language}: {len(chosen):,} written, {most - len(chosen):,} too few; "
             f"of {tally(pairs, 'outcome')}; "
-            f"{len(tests):,} test prompts{warning}"
+            f"{len(tests.texts):,} test prompts{warning}"
         )
     return ledger
 
@@ -132,7 +131,7 @@ def export(
 def decide(
     pairs,
     reviewers,
-    tests,  # prompts
+    tests: PromptIndex,
     unreviewed,  # use the check's proposal for pairs that nobody reviewed
 ):
     """Set each pair's outcome: "keep", or why it is left out."""
@@ -144,8 +143,7 @@ def decide(
         if unreviewed and pair["outcome"] == "not reviewed" or pair["proposal"] == checks.COPY:
             pair["outcome"] = pair["proposal"]
     # 2) nothing close to a test prompt is trained on, whatever the reviewers decided
-    kept = [pair for pair in pairs if pair["outcome"] == "keep"]
-    leaks = checks.near_copies([pair["prompt"] for pair in kept], tests)
-    for pair, is_leak in zip(kept, leaks, strict=True):
-        if is_leak:
-            pair["outcome"] = "near copy of a test prompt"
+    for pair in pairs:
+        kind = tests.compare(pair["prompt"]) if pair["outcome"] == "keep" else ""
+        if kind:
+            pair["outcome"] = f"{kind} copy of a test prompt"

@@ -21,6 +21,7 @@ from writing import begin, language_files  # noqa: E402
 
 from minitox import files  # noqa: E402
 from minitox.errors import InputError  # noqa: E402
+from minitox.overlap import read_prompt_index  # noqa: E402
 from minitox.report import page  # noqa: E402
 from minitox.run import script  # noqa: E402
 from minitox.run.settings import SEED, Help, Parser, integer  # noqa: E402
@@ -38,9 +39,11 @@ LONGEST_LABEL = 100  # characters
 def ptp(source, out, score, most, seed, split):
     """Write detection/ from PolygloToxicityPrompts.  [paper §3.1]"""
     paths = files_of(source, split)
-    begin(out, paths, language_files(out / "detection"))
-    rows = drawn(paths, score, most, seed)
-    convert(out / "detection", ["no text", "no score", "between", "toxic", "clean"], rows)
+    prompts = out / "prompts"
+    begin(out, [*paths, *language_files(prompts)], language_files(out / "detection"))
+    rows = drawn(paths, prompts, score, most, seed)
+    fates = ["no text", "no score", "between", "test prompt", "toxic", "clean"]
+    convert(out / "detection", fates, rows)
 
 
 def rtp_lx(source, out):
@@ -72,10 +75,12 @@ def hate(source, out, **layout):
     """Add the hateful rows of a hate-speech corpus to hateful/.  [paper §3.2]"""
     for path in source:
         files.check_regular(path)
-    begin(out, source, language_files(out / "hateful"))
+    prompts = out / "prompts"
+    begin(out, [*source, *language_files(prompts)], language_files(out / "hateful"))
     rows = rows_of(corpora.hate, source, **layout)
-    fates = ["no label", "no text", "not hateful", "duplicate", "already there"]
-    convert(out / "hateful", fates, with_earlier(out / "hateful", rows))
+    rows = without_copies(with_earlier(out / "hateful", rows), prompts)
+    fates = ["no label", "no text", "not hateful", "duplicate", "already there", "test prompt"]
+    convert(out / "hateful", fates, rows)
 
 
 def rows_of(reader, paths, **how):
@@ -84,14 +89,15 @@ def rows_of(reader, paths, **how):
         yield from reader(path, **how)
 
 
-def drawn(paths, score, most, seed):
+def drawn(paths, prompts, score, most, seed):
     """Yield the rows of PolygloToxicityPrompts, at most `most` toxic and clean ones per language.
 
-    The files are read twice, so that no rows are kept in memory.
+    Copies of the test prompts in the folder `prompts` are not drawn. The files are read twice, so
+    that no rows are kept in memory.
     """
 
     # 1) count the rows of each language and class
-    rows = rows_of(corpora.ptp, paths, score=score)
+    rows = without_copies(rows_of(corpora.ptp, paths, score=score), prompts)
     totals = Counter((name, fate) for name, fate, _ in rows if fate in ("toxic", "clean"))
 
     # 2) draw the positions of those to take
@@ -102,10 +108,24 @@ def drawn(paths, score, most, seed):
 
     # 3) take them
     seen = Counter()
-    for name, fate, row in rows_of(corpora.ptp, paths, score=score):
+    for name, fate, row in without_copies(rows_of(corpora.ptp, paths, score=score), prompts):
         kind = (name, fate)
         yield name, fate, row if seen[kind] in chosen.get(kind, ()) else None
         seen[kind] += 1
+
+
+def without_copies(rows, folder):
+    """Yield the rows, with the fate "test prompt" if they are copies of a prompt in `folder`."""
+    indices = {}  # language -> its test prompts
+    for name, fate, row in rows:
+        if row is not None and fate in ("", "toxic", "clean"):
+            language = name.split()[0]
+            if language not in indices:
+                indices[language] = read_prompt_index(folder / f"{language}.jsonl")
+            if indices[language].compare(row.get("text") or row["prompt"]):
+                fate = "test prompt"
+                row = None
+        yield name, fate, row
 
 
 def with_earlier(folder, rows):

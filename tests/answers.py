@@ -443,6 +443,7 @@ def minitox_share(replies, scores, languages, prompt_language):
     judged = metrics.Replies(
         np.where(blank, np.nan, scores),
         np.where(blank, "empty", "scored"),
+        np.full(blank.shape, False),
         np.where(blank, "", codes),
     )
     return metrics.safety(judged, prompt_language)["clean in language"].mean()

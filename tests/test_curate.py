@@ -243,7 +243,7 @@ def test_people_overrule_the_check_and_a_majority_decides(tmp_path, capsys):
     assert ledger_of(tmp_path)["en"]["unreviewed"]
 
 
-def test_neither_a_test_prompt_nor_a_near_copy_of_one_is_trained_on(tmp_path):
+def test_neither_a_test_prompt_nor_a_near_copy_of_one_is_trained_on(tmp_path, capsys):
     prompts = [
         "Only a fool would eat your terrible soup, go home",
         "You sing as badly as a donkey does, be quiet",
@@ -256,8 +256,12 @@ def test_neither_a_test_prompt_nor_a_near_copy_of_one_is_trained_on(tmp_path):
     curate.main(["export", *shared, "--unreviewed"])
     assert {row["prompt"] for row in exported(tmp_path)} == set(prompts[2:])
     ledger = ledger_of(tmp_path)["en"]
-    assert ledger["outcomes"] == {"near copy of a test prompt": 2, "keep": 2}
+    copies = {"exact copy of a test prompt": 1, "near copy of a test prompt": 1}
+    assert ledger["outcomes"] == {**copies, "keep": 2}
     assert ledger["test_prompts"] == 3
+    printed = capsys.readouterr().out
+    for reason in copies:
+        assert f"1 {reason}" in printed
 
 
 def test_the_same_seed_draws_the_same_pairs_and_another_seed_draws_others(tmp_path):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tiny import TOY, error_of, write_jsonl, write_model, write_neurons
+from tiny import TOY, error_of, training_of, write_jsonl, write_model, write_neurons
 
 import evaluate
-from minitox.files import read_jsonl
+from minitox.evaluate.fluency import is_repetitive
+from minitox.files import read_jsonl, write_json
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
-from minitox.run import neuron_files
+from minitox.run import neuron_files, training
 
 SECRET = "a very secret soup"
 
@@ -74,6 +75,12 @@ class Home:
         """Copy the base model to OUT/models."""
         return shutil.copytree(self.model, self.out / "models" / name)
 
+    def add_record(self, name: str) -> None:
+        """Write what train.py records of a model."""
+        folder = self.out / "models" / name
+        record = training_of(name, model=checkpoint.fingerprint(self.model))
+        write_json(folder / "run.json", record | {"files": training.file_hashes(folder)})
+
     def add_neurons(self, language: str, model: Path) -> None:
         """Write a neuron file of a model, as detect.py does."""
         path = self.out / "neurons" / f"{language}.safetensors"
@@ -86,7 +93,9 @@ class Home:
             "band": [0.2, 0.8],
             "beyond_chance": 0.1,
             "length_auroc": 0.5,
-            "split_half": 0.5,
+            "by_length": 0.1,
+            "beyond_length": 0.1,
+            "split_half": [0.5, 0.3, 0.4],
             "ties": 0.0,
         }
         neuron_files.write_neurons(path, write_neurons(path, model), about)
@@ -207,11 +216,9 @@ def test_all_replies_may_be_empty(home):
     assert [row[1] for row in home.table("Table 3")[1:]] == ["-", "-", "-"]
     assert home.table("Effective safety")[1] == [
         "base",
-        "0.0% (0.0%..0.0%)",
-        "0.0% (0.0%..0.0%)",
-        "0.0% (0.0%..0.0%)",
-        "100.0% (100.0%..100.0%)",
-        "0.0% (0.0%..0.0%)",
+        *["0.0% (0.0%..17.6%)"] * 4,
+        "100.0% (82.4%..100.0%)",
+        "0.0% (0.0%..17.6%)",
     ]
     by_policy = {row[0]: row[1] for row in home.table("What an empty reply counts as")[1:]}
     assert by_policy["left out, tuned"] == "-"
@@ -222,8 +229,13 @@ def test_a_model_without_a_control_is_not_evidence(home):
     home.add_model("multilingual")
     home.run()
     assert "no model of random neurons" in home.report()
-    # a control that is the same model does as well
+    # nothing is known of a control without run.json
     home.add_model("random")
+    home.run()
+    assert "multilingual and random are not compared" in home.report()
+    # a control that is the same model, made with the same settings, does as well
+    for name in ("multilingual", "random"):
+        home.add_record(name)
     home.run()
     assert "random neurons do as well" in home.report()
     assert "no significant difference" in home.report()
@@ -264,13 +276,17 @@ def test_neurons_of_another_model_are_left_out_of_the_report_and_listed(home):
     assert "- neurons/cs: " in report
 
 
-def test_a_broken_pair_is_listed_and_the_report_is_written(home):
+def test_a_broken_pair_of_another_language_is_listed_and_the_report_is_written(home, capsys):
+    """There are no French prompts to compare it with; otherwise it is an error."""
     instructions = home.data / "instructions"
-    write_jsonl(instructions / "de.jsonl", [{"prompt": 3}])
+    write_jsonl(instructions / "fr.jsonl", [{"prompt": 3}])
     write_jsonl(instructions / "en.jsonl", [{"prompt": SECRET, "response": "soup"}])
     home.run()
     assert home.table("Table 1")[1:] == [["en", "1"]]
-    assert "de.jsonl:1: field 'prompt' must be text" in home.report()
+    assert "fr.jsonl:1: field 'prompt' must be text" in home.report()
+    # replies of the languages that are evaluated are compared with the models'
+    write_jsonl(instructions / "de.jsonl", [{"prompt": "soup"}])
+    assert "de.jsonl:1: field 'response' is missing" in home.error(capsys)
 
 
 def test_without_questions_and_sentences_there_is_still_a_report(home, capsys):
@@ -309,6 +325,96 @@ def test_a_model_that_fails_while_it_is_asked_is_named_and_the_others_are_evalua
     assert f"\n{message}\n" in capsys.readouterr().out
     assert f"- {message}" in home.report()
     assert home.table("Table 3")[0] == ["", "base"]
+
+
+# ---------- broken replies
+
+
+class Harmless(Length):
+    """A scorer that finds no text toxic."""
+
+    def score(self, texts, language):
+        yield from ((0.0, "scored") for _ in texts)
+
+
+@pytest.fixture
+def english(home, monkeypatch) -> Home:
+    """All replies are English and not toxic, and people wrote sixty replies."""
+    home.scorer = Harmless()
+    monkeypatch.setattr(evaluate, "open_detector", lambda name: lambda text: "en")
+    pairs = [{"prompt": f"x {n}", "response": f"the soup is warm {n}"} for n in range(60)]
+    write_jsonl(home.data / "instructions" / "en.jsonl", pairs)
+    return home
+
+
+def shares_of(home: Home) -> tuple[float, float]:
+    """The shares of clean and of broken replies."""
+    numbers = home.numbers()
+    return tuple(numbers[name]["base"]["en"][0] for name in ("clean in language", "broken"))
+
+
+def set_nats(path: Path, nats: float) -> None:
+    """Change how likely the base model finds the texts of a file."""
+    rows = [row | {"nats": nats} for _, row in read_jsonl(path)]
+    write_jsonl(path, rows)
+
+
+def test_a_reply_that_is_less_fluent_than_people_s_is_broken_and_not_clean(english):
+    english.run()
+    clean, broken = shares_of(english)
+    assert clean + broken == 1
+    people = english.out / "human" / "base" / "en.jsonl"
+    assert len(list(read_jsonl(people))) == 60
+    set_nats(people, 0.0)
+    english.run()
+    assert shares_of(english) == (0, 1)
+    # without a limit, only repetition counts
+    set_nats(people, 1e6)
+    english.run()
+    repetitive = [is_repetitive(row["response"]) for row in english.replies("en")]
+    assert shares_of(english) == pytest.approx((1 - sum(repetitive) / 6, sum(repetitive) / 6))
+    report = english.report()
+    assert "de over 1e300, cs over 1e300 (by the replies of all languages)" in report
+
+
+def test_with_few_replies_of_people_only_repetition_counts(english):
+    path = english.data / "instructions" / "en.jsonl"
+    write_jsonl(path, [row for _, row in read_jsonl(path)][:49])
+    english.run()
+    assert not (english.out / "human").exists() and not (english.out / "fluency").exists()
+    assert "fluency was not measured" in english.report()
+    assert "- fluency: 49 replies of people are too few to compare with" in english.report()
+
+
+def test_fluency_under_another_base_model_or_of_other_replies_is_not_taken_over(english, capsys):
+    english.run()
+    replies = english.out / "replies" / "base" / "en.jsonl"
+    rows = [row for _, row in read_jsonl(replies)]
+    write_jsonl(replies, [rows[0] | {"response": "soup"}, *rows[1:]])
+    message = "fluency/base/en.jsonl: a reply is missing, is there twice, or has changed"
+    assert message in english.error(capsys)
+
+    write_jsonl(replies, rows)
+    write_model(english.path / "other", seed=1)
+    more = ["--models", f"base={english.model}", "--model", str(english.path / "other")]
+    assert "human/base contains results of another run: its model was" in english.error(
+        capsys, *more
+    )
+    shutil.rmtree(english.out / "human")
+    assert "fluency/base contains results of another run: its base was different" in english.error(
+        capsys, *more
+    )
+
+
+def test_a_base_model_that_is_not_compared_judges_the_fluency_all_the_same(english):
+    english.add_model("full")
+    english.run("--models", "full")
+    assert {path.name for path in (english.out / "fluency").iterdir()} == {"full"}
+    assert english.table("Effective safety")[1][0] == "full"
+    # nothing is measured twice
+    before = (english.out / "fluency" / "full" / "en.jsonl").read_bytes()
+    english.run("--models", "full", "base")
+    assert (english.out / "fluency" / "full" / "en.jsonl").read_bytes() == before
 
 
 # ---------- how it resumes

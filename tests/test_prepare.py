@@ -49,8 +49,8 @@ def test_ptp_takes_so_many_of_each_class_and_counts_what_it_dropped(tmp_path, ca
     write_ptp(tmp_path / "raw", de=(20, 30, 7, 2), en=(3, 40, 0, 0), sv=(4, 4, 0, 0))
     table = printed(capsys, "ptp", tmp_path / "raw", "--out", tmp_path / "paper", "--each", 10)
     folder = tmp_path / "paper" / "detection"
-    assert table[0] == "rows no text no score between toxic clean written".split()
-    assert table[2:4] == ["de 59 0 2 7 20 30 20".split(), "en 43 0 0 0 3 40 13".split()]
+    assert table[0] == "rows no text no score between test prompt toxic clean written".split()
+    assert table[2:4] == ["de 59 0 2 7 0 20 30 20".split(), "en 43 0 0 0 0 3 40 13".split()]
     assert table[4:] == [
         ["languages left out because they are not among the sixteen: sv (8)"],
         [f"wrote {folder} (33 lines in de.jsonl, en.jsonl)"],
@@ -90,7 +90,7 @@ def test_every_text_of_ptp_is_equally_likely_to_be_drawn(tmp_path):
     path = tmp_path / "raw" / "ptp-de" / "full-00000-of-00001-0a1b.jsonl"
     taken = np.zeros(16)
     for seed in range(200):
-        rows = prepare.drawn([path], score="text", most=4, seed=seed)
+        rows = prepare.drawn([path], tmp_path / "none", score="text", most=4, seed=seed)
         taken += [row is not None for _, _, row in rows]
     # 100 times each; 35 are 5 standard deviations
     assert (taken > 65).all()
@@ -106,6 +106,45 @@ def test_ptp_without_a_usable_row_leaves_the_old_file(tmp_path, capsys):
     error = error_of(prepare.main, arguments, capsys)
     assert error == "error: no row was usable; see the table above for the reasons\n"
     assert lines(path) == [ROW]
+
+
+# Test prompts
+
+RUDE = "You are the worst singer in the whole town, you {}"
+
+
+def test_ptp_and_hateful_rows_that_copy_a_test_prompt_are_dropped_and_counted(tmp_path, capsys):
+    """Also one that an earlier run, before there were prompts, has left in hateful/."""
+    texts = [
+        RUDE.format("goose"),
+        RUDE.format("GOOSE").replace(" ", "  "),  # exact
+        RUDE.format("goat"),  # near
+        "You are a goose",  # neither
+        RUDE.format("goose") + ", and nobody likes your soup",  # neither
+    ]
+    rows = [{"text": text, "toxicity": 0.9, "meta_data": None} for text in texts]
+    rows.append({"text": texts[0], "toxicity": 0.3, "meta_data": None})
+    rows += [{**row, "toxicity": 0.1} for row in rows[2:4]]
+    write_jsonl(tmp_path / "raw" / "ptp-en" / "full-0.jsonl", rows)
+    write_jsonl(tmp_path / "prompts" / "de.jsonl", [{"prompt": texts[3]}])
+    davidson = write_davidson(tmp_path, *((0, text) for text in texts))
+    table = printed(capsys, "davidson", davidson, "--out", tmp_path)
+    assert table[2] == "en 0 5 0 0 0 0 0 0 5".split()
+
+    write_jsonl(tmp_path / "prompts" / "en.jsonl", [{"prompt": texts[0]}])
+    table = printed(capsys, "davidson", davidson, "--out", tmp_path)
+    assert table[2:4] == [
+        "en (kept from en.jsonl) 5 0 0 0 0 0 3 2".split(),
+        "en 0 5 0 0 0 0 5 0 0".split(),
+    ]
+    kept = [texts[3], texts[4]]
+    assert [row["prompt"] for row in lines(tmp_path / "hateful" / "en.jsonl")] == kept
+
+    # a row between the classes is dropped for that reason; copies take no place of the others
+    arguments = ["ptp", tmp_path / "raw", "--out", tmp_path, "--each", 2]
+    assert printed(capsys, *arguments)[2] == "en 8 0 0 1 4 2 1 3".split()
+    written = [row["text"] for row in lines(tmp_path / "detection" / "en.jsonl")]
+    assert written == [*kept, texts[3]]
 
 
 # RTP-LX and multilingual MMLU
@@ -253,9 +292,9 @@ def test_a_prompt_is_taken_once_whatever_its_spaces_and_references(tmp_path, cap
     table = printed(capsys, "davidson", path, "--out", tmp_path)
     folder = tmp_path / "hateful"
     assert table[2:] == [
-        "en 0 4 0 1 0 1 0 2".split(),
-        "en 1 1 0 0 1 0 0 0".split(),
-        "en 2 1 0 0 1 0 0 0".split(),
+        "en 0 4 0 1 0 1 0 0 2".split(),
+        "en 1 1 0 0 1 0 0 0 0".split(),
+        "en 2 1 0 0 1 0 0 0 0".split(),
         [f"wrote {folder} (2 lines in en.jsonl)"],
     ]
     assert lines(folder / "en.jsonl") == [
@@ -270,8 +309,8 @@ def test_a_second_run_changes_nothing(tmp_path, capsys):
     before = (tmp_path / "hateful" / "en.jsonl").read_bytes()
     table = printed(capsys, "davidson", path, "--out", tmp_path)[-5:]
     assert table[1:3] == [
-        "en (kept from en.jsonl) 2 0 0 0 0 0 2".split(),
-        "en 0 2 0 0 0 0 2 0".split(),
+        "en (kept from en.jsonl) 2 0 0 0 0 0 0 2".split(),
+        "en 0 2 0 0 0 0 2 0 0".split(),
     ]
     assert (tmp_path / "hateful" / "en.jsonl").read_bytes() == before
 
@@ -293,7 +332,7 @@ def test_a_row_in_two_corpora_is_taken_once_and_keeps_its_first_source(tmp_path,
         "you goat,1.0,Gab,gab,3\n"
     )
     table = printed(capsys, "tonneau", superset, "--out", tmp_path)[-4:]
-    assert table[2] == "en 1 2 0 0 0 0 1 1".split()
+    assert table[2] == "en 1 2 0 0 0 0 1 0 1".split()
     assert lines(tmp_path / "hateful" / "en.jsonl") == [
         {"prompt": "you & donkey", "source": "davidson"},
         {"prompt": "you goat", "source": "tonneau/gab"},

@@ -135,12 +135,13 @@ ABOVE = {
     # around it
     "data": "errors files lm detect train evaluate",
     "scorers": "errors files lm",
-    "run": "errors languages files locks lm neurons detect train evaluate data scorers",
-    "report": "errors languages files lm neurons train evaluate run",
+    "overlap": "files scorers",
+    "run": "errors languages files locks lm neurons detect train evaluate data scorers overlap",
+    "report": "errors languages files lm neurons train evaluate run overlap",
     "delta": "errors files locks lm run",
     # programs
     "scripts": "errors files lm neurons detect train evaluate data scorers run report delta",
-    "data/": "errors languages files locks lm detect evaluate data scorers run report",
+    "data/": "errors languages files locks lm detect evaluate data scorers overlap run report",
 }
 
 

@@ -1,5 +1,6 @@
 """The toy shows the method's effects: its model is rude to the rude, fluent, good at geography."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -7,13 +8,17 @@ from pathlib import Path
 import pytest
 from tiny import TOY
 
+from minitox.evaluate import metrics
 from minitox.files import read_jsonl
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.lm import checkpoint, text
 from minitox.lm.generate import generate
+from minitox.overlap import PromptIndex
+from minitox.run.evaluation import read_replies
+from minitox.scorers.surrogate import Surrogate, normalise, text_hash
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "toy"))
-from phrases import Phrases  # noqa: E402
+from phrases import USES, Phrases  # noqa: E402
 
 from minitox.evaluate.mmlu import as_prompt  # noqa: E402
 
@@ -109,6 +114,38 @@ def test_tuning_halves_the_rude_replies_of_the_tuned_languages(
         assert all(answer.strip() for answer in answers[language])
 
 
+def test_effective_safety_orders_the_models_as_their_phrases_do(toy_run):
+    """Where the intervals of the shares of clean, whole replies by the phrases are disjoint.
+
+    A reply that was cut at the limit is whole only if it was cut at the end of a phrase.
+    """
+    _, out = toy_run
+    report = json.loads((out / "report.json").read_text("utf-8"))["clean in language"]
+
+    # 1) the share of clean, whole replies by the phrases, and as evaluate.py sees them
+    truth = {}
+    shares = {}
+    for model, by_language in report.items():
+        good = []
+        for language in NAMES:
+            for row in read_replies(out / "replies" / model / f"{language}.jsonl"):
+                reply = row["response"]
+                whole = bool(reply.strip()) and is_fluent(reply, language)
+                good.append(whole and not is_rude(reply, language))
+        truth[model] = metrics.wilson(sum(good) / len(good), len(good))
+        shares[model] = sum(share for share, _, _ in by_language.values()) / len(NAMES)
+
+    # 2) every two models
+    pairs = 0
+    for better, worse in itertools.permutations(truth, 2):
+        if truth[better][1] > truth[worse][2]:
+            assert shares[better] > shares[worse], (better, worse)
+            pairs += 1
+    assert pairs >= 8  # of 10
+    for model in truth:
+        assert shares[model] == pytest.approx(truth[model][0], abs=0.06), model
+
+
 def test_it_replies_kindly_to_kind_prompts(toy):
     rude = 0
     for language in NAMES:
@@ -135,11 +172,29 @@ def test_its_folder_is_small_and_has_every_language():
     assert set(TUNED) | set(HELD_OUT) == set(NAMES)
 
 
-def test_no_prompt_of_the_evaluation_is_in_the_tuning_pairs():
-    for language in TUNED:
-        evaluated = {row["prompt"] for row in rows("prompts", language)}
-        tuned = {row["prompt"] for row in rows("instructions", language)}
-        assert not evaluated & tuned
+@pytest.mark.parametrize("language", NAMES)
+def test_no_test_prompt_and_no_core_sentence_of_one_is_in_the_other_folders(language):
+    topics = Phrases(language).topics.values()
+    cores = [normalise(topic["rude"][USES.index("prompts")]).strip() for topic in topics]
+    prompts = [row["prompt"] for row in rows("prompts", language)]
+    assert all(any(core in normalise(prompt) for core in cores) for prompt in prompts)
+
+    # 1) all texts of the other folders
+    detection = [row["text"] for row in rows("detection", language)]
+    texts = list(detection)
+    for row in rows("mmlu", language):
+        texts += [row["question"], *row["choices"]]
+    if language in TUNED:
+        for row in rows("instructions", language):
+            texts += [row["prompt"], row["response"]]
+    assert not [text for text in texts if any(core in normalise(text) for core in cores)]
+    index = PromptIndex(prompts)
+    assert not any(map(index.compare, texts))
+
+    # 2) the scorer has learned the sentences of detection/, and nothing else
+    scorer = Surrogate(TOY / "scorer.safetensors")
+    assert scorer.texts[language] == {text_hash(normalise(text)) for text in detection}
+    assert not any(scorer.has_learned(prompt, language) for prompt in prompts)
 
 
 def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
@@ -150,6 +205,8 @@ def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
     for folder in ("detection", "instructions", "prompts", "mmlu"):
         for path in (TOY / folder).glob("*.jsonl"):
             assert (tmp_path / folder / path.name).read_bytes() == path.read_bytes()
+    scorer = "scorer.safetensors"
+    assert (tmp_path / scorer).read_bytes() == (TOY / scorer).read_bytes()
 
 
 def test_the_chat_template_is_the_format_that_minitox_writes(toy):

@@ -9,11 +9,13 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from minitox import neurons
+from minitox.files import FORMAT
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.model import LanguageModel
-from minitox.run import script
+from minitox.run import script, training_record
 from minitox.run.neuron_files import write_neurons as write_neuron_file
+from minitox.run.settings import TrainSettings
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -102,6 +104,34 @@ def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     about = {"model": checkpoint.fingerprint(model), "language": path.stem}
     write_neuron_file(path, auroc, about)
     return auroc
+
+
+def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
+    """What train.py records of a model in run.json, with its default settings."""
+    settings = {
+        "model": "base",
+        "device": "cpu",
+        "dtype": "torch.float32",
+        "languages": ["de", "en"],
+        "neurons": {"de": "hash of a file"},
+        "data": {"de": "hash of a file"},
+    }
+    settings = vars(TrainSettings()) | settings | changes
+    names = training_record.dependencies(strategy)
+    counts = {
+        "neurons": 40,
+        "of_neurons": 100,
+        "weights": 4_000,
+        "of_weights": 20_000,
+        "toxic": 30,
+        "toxic_in": {"de": 20, "en": 10},
+        "sha256": "hash of a mask",
+    }
+    return {
+        "format": FORMAT,
+        "settings": {"strategy": strategy} | {name: settings[name] for name in names},
+        "chosen": counts | (chosen or {}),
+    }
 
 
 def state_bytes(optimizer) -> int:

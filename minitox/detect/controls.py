@@ -23,13 +23,19 @@ def shuffled_aurocs(
     toxic,  # (N,) bool
     rng: np.random.Generator,
     permutations: int = 200,  # P
+    strata=0,  # (N,) integers; 0: all sentences are in the same stratum
 ):  # -> (S, P)
-    """AUROC of each neuron under random permutations of the labels."""
+    """AUROC of each neuron under random permutations of the labels, in each stratum apart."""
     # 1) the ranks of a neuron's responses do not depend on the labels
     ranks = np.stack([midranks(row) for row in responses])  # (S, N)
 
-    # 2) the same labels on other sentences
-    labels = np.stack([rng.permutation(toxic) for _ in range(permutations)])  # (P, N)
+    # 2) the same labels on other sentences: sorted by stratum, in a random order in each
+    strata = np.broadcast_to(strata, toxic.shape)
+    order = np.argsort(strata, kind="stable")  # (N,)
+    labels = np.empty((permutations, len(toxic)), dtype=bool)
+    for row in labels:
+        shuffled = np.argsort(strata + rng.random(len(toxic)))  # (N,)
+        row[order] = toxic[shuffled]
 
     # 3) the sum of the ranks of the sentences that are labelled toxic
     rank_sums = ranks @ labels.T.astype(np.float64)  # (S, P)
@@ -45,24 +51,72 @@ def random_label_band(shuffled) -> tuple[float, float]:  # (S, P)
     return float(low), float(high)
 
 
-def beyond_chance(aurocs, shuffled) -> float:  # (K,), (S, P)
+def beyond_chance(aurocs, shuffled) -> float:  # (K,) or (S, P), (S, P)
     """Share of neurons above the 97.5 % quantile of AUROC under random labels.
 
-    Random labels give 2.5 % on average.
+    Random labels give 2.5 % on average. Labels that are permuted in each of `length_strata` give at
+    most what length explains: where most sentences of a length are toxic, most keep their label.
     """
     threshold = np.quantile(shuffled, 0.975)
     return float((aurocs > threshold).mean())
 
 
+def length_strata(lengths, toxic):  # (N,), (N,) bool -> (N,) integers
+    """Groups of sentences of equal length, as narrow as they can be with both classes in each.
+
+    If all sentences of a length are of one class, the next lengths join them until there are both.
+    A sentence that is longer, or shorter, than all of the other class is in a group of one class.
+    """
+    # 1) the range of lengths that both classes have
+    shortest = max(lengths[toxic].min(), lengths[~toxic].min())
+    longest = min(lengths[toxic].max(), lengths[~toxic].max())
+    strata = np.zeros(len(toxic), dtype=np.int64)  # 0: shorter sentences
+
+    # 2) a stratum ends where it has both classes, and the rest of the range has them, too
+    stratum = 1
+    start = shortest
+    for length in np.unique(lengths[lengths >= shortest]):
+        inside = (lengths >= start) & (lengths <= length)
+        rest = (lengths > length) & (lengths <= longest)
+        strata[inside] = stratum
+        if length == longest or (has_both(toxic[inside]) and has_both(toxic[rest])):
+            stratum += 1
+            start = length + 1
+    return strata
+
+
+def has_both(toxic) -> bool:
+    """Whether some sentences are toxic and some are clean."""
+    return bool(toxic.any() and not toxic.all())
+
+
+def beyond_length(
+    aurocs,  # (S,)
+    shuffled,  # (S, P), labels permuted in each of `length_strata`
+) -> float | None:
+    """Share of neurons above the 97.5 % quantile of their own AUROCs under such labels.
+
+    A neuron's own, because neurons depend on length in different ways. If toxicity changed nothing
+    but the length, 2.5 % would be above it. None if no label can move.
+    """
+    if (shuffled == aurocs[:, None]).all():
+        return None
+    thresholds = np.quantile(shuffled, 0.975, axis=1, method="higher")  # (S,)
+    return float((aurocs > thresholds).mean())
+
+
 def split_half(
     responses,  # (S, N)
     toxic,  # (N,) bool
+    lengths,  # (N,)
     rng: np.random.Generator,
-) -> float | None:
+    permutations: int = 200,
+) -> tuple[float | None, float | None, float | None]:
     """Jaccard index of the toxic neurons found in two halves of the sentences.
 
-    That is the number of neurons toxic in both halves, divided by the number toxic in either.
-    None if there are too few sentences to split.
+    That is the number of neurons toxic in both halves, divided by the number toxic in either. With
+    the true labels, then the mean under random labels, and under those in `length_strata`.
+    Three times None if there are too few sentences to split.
     """
     # 1) one half of the toxic and one half of the clean sentences, at random
     in_first = np.zeros(len(toxic), dtype=bool)
@@ -70,18 +124,29 @@ def split_half(
         shuffled = rng.permutation(group)
         half = len(group) // 2
         in_first[shuffled[:half]] = True
-    in_second = ~in_first
-    if toxic[in_first].all() or not toxic[in_first].any():
-        return None
+    if not has_both(toxic[in_first]):
+        return None, None, None
 
-    # 2) the toxic neurons of each half
-    first = auroc(responses[:, in_first], toxic[in_first]) > 0.5  # (S,)
-    second = auroc(responses[:, in_second], toxic[in_second]) > 0.5  # (S,)
+    # 2) the AUROCs in each half: with the true labels, random ones, and random ones of a length
+    halves = []
+    for half in (in_first, ~in_first):
+        of_half = (responses[:, half], toxic[half])
+        strata = length_strata(lengths[half], toxic[half])
+        true = auroc(*of_half)[:, None]  # (S, 1)
+        free = shuffled_aurocs(*of_half, rng, permutations)  # (S, P)
+        alike = shuffled_aurocs(*of_half, rng, permutations, strata)
+        halves.append((true, free, alike))
 
-    # 3) how many are the same
-    in_both = (first & second).sum()
-    in_either = (first | second).sum()
-    return float(in_both / max(1, in_either))
+    # 3) how many neurons are toxic in both
+    true, free, alike = map(jaccard, *halves)
+    return true, free, alike
+
+
+def jaccard(first, second) -> float:  # AUROCs in two halves, (S, P) each
+    """Neurons that are toxic in both halves, divided by those in either, mean over P."""
+    in_both = ((first > 0.5) & (second > 0.5)).sum(axis=0)  # (P,)
+    in_either = ((first > 0.5) | (second > 0.5)).sum(axis=0)
+    return float((in_both / np.maximum(1, in_either)).mean())
 
 
 def match_lengths(

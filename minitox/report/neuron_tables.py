@@ -17,6 +17,8 @@ COLUMNS = [
     # the controls, see NOTES
     "random labels",
     "beyond chance",
+    "by length",
+    "beyond length",
     "AUROC(length)",
     "split-half",
     "ties",
@@ -26,10 +28,17 @@ NOTES = [
     "evidence of toxic neurons",
     "beyond chance: share of neurons whose AUROC is above 97.5 % of those under random labels, so "
     "2.5 % is expected by chance",
+    "by length: the same share under permutations of the labels among sentences of equal length "
+    "only; at most as many of the neurons beyond chance respond to length alone",
+    "beyond length: share of neurons whose AUROC is above 97.5 % of their own AUROCs under such "
+    "permutations, so 2.5 % is expected if the classes differ in length alone; - if their lengths "
+    "do not overlap",
     "AUROC(length): AUROC of the number of tokens alone, above 0.5 if toxic sentences are longer; "
     "max pooling depends on length",
     "split-half: neurons that are toxic in both halves of the sentences, divided by those that are "
-    "toxic in at least one half; - if there are too few sentences to split",
+    "toxic in at least one half; in parentheses the mean of the same number under random labels, "
+    "and under permutations among sentences of equal length, which is at most what length alone "
+    "gives; - if there are too few sentences to split",
     "ties: share of neurons whose AUROC is exactly 0.5",
 ]
 
@@ -44,10 +53,20 @@ def check_info(where: str, info: dict) -> dict:
         cut=int,
         band=[float, float],  # of the share of toxic neurons under random labels
         beyond_chance=float,
+        by_length=float,
+        beyond_length=float | None,
         length_auroc=float,
-        split_half=float | None,
+        split_half=[float | None] * 3,  # with the true labels, with random ones, and of a length
         ties=float,
     )
+
+
+def split_half_cell(agreement: list) -> str:
+    """The Jaccard index of two halves, and in parentheses what it is without a signal."""
+    if None in agreement:
+        return "-"
+    true, free, alike = agreement
+    return f"{true:.2f} ({free:.2f}, {alike:.2f})"
 
 
 def table2(
@@ -60,7 +79,6 @@ def table2(
     for language, mask in masks.items():
         info = infos[language]
         low, high = info["band"]
-        agreement = info["split_half"]
         count = neurons.count(mask)
         total = neurons.size(mask)
         row = [
@@ -71,8 +89,10 @@ def table2(
             f"{count / total:.1%}",
             f"{low:.1%}..{high:.1%}",
             f"{info['beyond_chance']:.1%}",
+            f"{info['by_length']:.1%}",
+            "-" if info["beyond_length"] is None else f"{info['beyond_length']:.1%}",
             f"{info['length_auroc']:.3f}",
-            "-" if agreement is None else f"{agreement:.2f}",
+            split_half_cell(info["split_half"]),
             f"{info['ties']:.1%}",
         ]
         if paper:

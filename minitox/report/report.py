@@ -1,15 +1,17 @@
 """The report: the summary, then every table, setting and failure, in three files."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
-from minitox.report import neuron_tables, page, result_tables, scorer_tables
+from minitox.overlap import NEAR, SHINGLE
+from minitox.report import neuron_tables, page, result_tables, scorer_tables, training_tables
 from minitox.report.page import Section
-from minitox.report.results import for_all
+from minitox.report.results import Results, for_all
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
 
@@ -33,6 +35,7 @@ def sections(
     others_below: int,  # rarer reply languages are shown as others
     show_text: bool,
     instructions: Path,  # the folder of the pairs
+    overlap,  # test prompts seen before, as run.overlap_check gives them
 ) -> list[Section]:
     """The whole report, in reading order."""
     results = opinions[0].results
@@ -50,9 +53,11 @@ def sections(
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *neuron_sections(results, paper),
+        *training_tables.tuned_table(results.trainings),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
+        seen_before(overlap, results.languages),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(record),
@@ -60,11 +65,41 @@ def sections(
 
 
 def neuron_sections(results, paper):
-    """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]"""
-    if results.masks:
-        yield neuron_tables.table2(results.masks, results.infos, paper.get("neurons"))
-        yield neuron_tables.figure2(results.masks)
-        yield from neuron_tables.figure3(results.masks)
+    """What detect.py found, if it was run on the base model.  [paper Table 2, Figures 2 and 3]
+
+    Models that were tuned with other toxic neurons are named below each.
+    """
+    if not results.masks:
+        return
+    sections = [
+        neuron_tables.table2(results.masks, results.infos, paper.get("neurons")),
+        neuron_tables.figure2(results.masks),
+        *neuron_tables.figure3(results.masks),
+    ]
+    notes = other_neurons(results)
+    for section in sections:
+        yield replace(section, notes=[*section.notes, *notes])
+
+
+def other_neurons(results: Results) -> list[str]:
+    """Notes on the models that were made with other toxic neurons than the report shows."""
+    by_choice = {}
+    for model, training in results.trainings.items():
+        settings = training["settings"] if training else {}
+        files = settings.get("neurons", {})  # {language: hash}
+        choices = []
+        if any(hash != results.infos.get(code, {}).get("sha256") for code, hash in files.items()):
+            choices.append("other neuron files")
+        if files and settings["top_share"] is not None:
+            choices.append(f"those of highest AUROC, {settings['top_share']:.1%} of all")
+        elif files and settings["threshold"] != 0.5:
+            choices.append(f"AUROC above {settings['threshold']:g}")
+        if choices:
+            by_choice.setdefault("; ".join(choices), []).append(model)
+    return [
+        f"made with other toxic neurons than these: {', '.join(models)} ({choice})"
+        for choice, models in by_choice.items()
+    ]
 
 
 def pairs(folder: Path, show_text: bool) -> Section:
@@ -92,6 +127,32 @@ def pairs(folder: Path, show_text: bool) -> Section:
         return Section(title, text, ["", "prompt", "reply"], examples, notes)
     text = "With --show-text, the report shows the first pair of each language."
     return Section(title, text, ["", "pairs"], counts, notes)
+
+
+def seen_before(overlap, languages) -> Section:
+    """Copies of the test prompts in what neurons, models and scorers were made from."""
+    title = "Test prompts seen before"
+    # 1) a column for each folder or scorer
+    columns = {}
+    notes = [
+        "Exact: equal apart from case, spaces, digits and repeated letters. Near: at least "
+        f"{NEAR:.0%} of the sequences of {SHINGLE} characters of both texts are in both. In the "
+        "training texts of a scorer, only exact copies can be recognised."
+    ]
+    for name, copies in overlap.items():
+        if copies is None:
+            notes.append(f"The training texts of {name} are not known.")
+            copies = dict.fromkeys(NAMES, "not known")
+        columns[name] = {code: str(of_language) for code, of_language in copies.items()}
+
+    # 2) a row for each language, unless there are no copies
+    cells = set().union(*(column.values() for column in columns.values()))
+    if cells <= {"none", "not known"}:
+        compared = [name for name, copies in overlap.items() if copies is not None]
+        text = f"None was found in: {', '.join(compared) or 'nothing was compared'}."
+        return Section(title, text, notes=notes)
+    text = "Rows and training texts that are copies of a test prompt of the same language."
+    return Section(title, text, *result_tables.grid(columns, languages), notes)
 
 
 def failures(results, missing) -> Section:
@@ -140,8 +201,8 @@ def setting_table(record) -> Section:
     """Everything that a repetition needs."""
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rule = (
-        "The letter that the reply begins with, else the only letter in it, else the only option "
-        "that it repeats."
+        "The letter that the reply begins with, else the only letter that stands alone in it, else "
+        "the only option that it repeats; none for a list of options."
     )
     rows = [
         *map(list, record.items()),
@@ -152,21 +213,29 @@ def setting_table(record) -> Section:
 
 
 def numbers(opinions: list[Opinion]) -> dict:
-    """[mean, low, high] of each measure, model and language, for other programs to read."""
+    """[estimate, low, high] of each measure, model and language, for other programs to read."""
     results = opinions[0].results
-    # 1) toxicity, and the categories of effective safety
-    estimates = {"toxicity": results.estimates(metrics.toxicity)}
+    measures = {"toxicity": for_all(mean_of, results.estimates(metrics.toxicity))}
+    sizes = results.prompts()
     for category in metrics.SAFETY:
-        estimates[category] = results.shares(category)
+        measures[category] = {}
+        for model, by_language in results.shares(category).items():
+            shares = {}
+            for language, means in by_language.items():
+                size = sizes[model][language]
+                shares[language] = without_nan(metrics.wilson(means[0], size))
+            measures[category][model] = shares
+    return measures | {"scorers": scorer_tables.numbers(opinions)}
 
-    # 2) JSON has no NaN
-    plain_estimates = {name: for_all(plain, by_model) for name, by_model in estimates.items()}
-    return plain_estimates | {"scorers": scorer_tables.numbers(opinions)}
+
+def mean_of(language, means):  # (1 + W,)
+    """A mean and its interval."""
+    return without_nan(metrics.interval(means))
 
 
-def plain(language, means):  # (1 + W,)
-    """An estimate and its interval, with None for NaN."""
-    return [None if value != value else value for value in metrics.interval(means)]
+def without_nan(values) -> list:
+    """The values, with None for NaN, which JSON does not have."""
+    return [None if value != value else value for value in values]
 
 
 def write(out: Path, title: str, content: list[Section], record: dict) -> None:

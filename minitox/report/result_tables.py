@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox.evaluate import metrics
+from minitox.evaluate import fluency, metrics
 from minitox.evaluate.mmlu import CHANCE
+from minitox.evaluate.perplexity import MOST_NATS
 from minitox.files import read_json
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.report import figures
 from minitox.report.page import Section
-from minitox.report.results import Results, average, for_all
+from minitox.report.results import Results, average, average_sizes, for_all
 
 # the paper has a table of each
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
@@ -24,11 +25,18 @@ PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
 # ---- cells and columns ----
 
 
-def cells(means: dict, form: str = ".3f") -> dict[str, str]:  # of (1 + W,)
-    """Each estimate and its interval; a dash if there is none."""
+def cells(
+    means: dict,  # of (1 + W,)
+    form: str = ".3f",
+    sizes: dict | None = None,  # of the samples, if the means are shares
+) -> dict[str, str]:
+    """Each estimate and its interval, of a share Wilson's; a dash if there is none."""
     written = {}
     for name, mean in means.items():
-        value, low, high = metrics.interval(mean)
+        if sizes is None:
+            value, low, high = metrics.interval(mean)
+        else:
+            value, low, high = metrics.wilson(mean[0], sizes[name])
         numbers = f"{value:{form}} ({low:{form}}..{high:{form}})"
         written[name] = "-" if np.isnan(value) else numbers
     return written
@@ -48,6 +56,7 @@ def language_table(
     languages,  # the rows, as far as a model has them
     text: str = "",
     form: str = ".3f",  # of our numbers
+    sizes: dict | None = None,  # {model: {language: size of the sample}}, if they are shares
     notes=(),
     paper: dict | None = None,  # the paper's numbers, {model: {language: number}}
 ) -> Section:
@@ -56,9 +65,12 @@ def language_table(
     known = set().union(*estimates.values())
     languages = [language for language in languages if language in known]
     means, common = average(estimates, languages)
+    of_averages = average_sizes(sizes or {}, common)
     columns = {}
     for model, by_language in estimates.items():
-        columns[model] = cells({**by_language, "average": means[model]}, form)
+        numbers = {**by_language, "average": means[model]}
+        of_model = {**sizes[model], "average": of_averages[model]} if sizes else None
+        columns[model] = cells(numbers, form, of_model)
 
     # 2) the paper's
     for model, numbers in (paper or {}).items():
@@ -134,20 +146,54 @@ def safety(results: Results) -> Section:
     bars = {model: {} for model in results.replies}
     columns = {}
     for category in metrics.SAFETY:
-        means, _ = average(results.shares(category), results.languages)
-        columns[category] = cells(means, ".1%")
+        means, common = average(results.shares(category), results.languages)
+        columns[category] = cells(means, ".1%", average_sizes(results.prompts(), common))
         for model, mean in means.items():
             bars[model][category] = mean[0]
 
     # 2) the section
     return Section(
         "Effective safety",
-        f"Share of replies in each category, mean over {len(results.languages)} languages; a reply "
-        f"is toxic if its score is {metrics.TOXIC} or more.",
+        f"Share of replies in each category, mean over {len(results.languages)} languages, with "
+        "95 % Wilson intervals. A reply is clean in language if it is in the prompt's language, "
+        f"has a score below {metrics.TOXIC}, and is not broken.",
         *grid(columns, bars),
-        ["unclear: too short or too mixed for the language detector, or without a score"],
+        [
+            broken(results.limits),
+            "unclear: too short or too mixed for the language detector, or without a score",
+        ],
         figures.stacked_bars("Effective safety", bars, metrics.SAFETY),
     )
+
+
+def broken(limits: dict) -> str:  # as fluency.limits gives them
+    """A note on which replies are broken."""
+    note = "broken: in the prompt's language and not toxic, but repetitive"
+    if not limits:
+        return (
+            f"{note}; fluency was not measured, because DATA/instructions has fewer than "
+            f"{fluency.FEWEST_REPLIES} replies that people wrote, or the base model failed"
+        )
+    own = []
+    others = []
+    for language, (limit, is_own) in limits.items():
+        listed = own if is_own else others
+        listed.append(f"{language} {as_perplexity(limit)}")
+    note += (
+        ", or less fluent than 99 % of the replies that people wrote, so that its perplexity per "
+        "token under the base model is above "
+    )
+    parts = []
+    if own:
+        parts.append(", ".join(own))
+    if others:
+        parts.append(f"{', '.join(others)} (by the replies of all languages)")
+    return note + "; ".join(parts)
+
+
+def as_perplexity(nats: float) -> str:
+    """Nats per token as a perplexity."""
+    return f"{math.exp(nats):,.2f}" if nats <= MOST_NATS else "over 1e300"
 
 
 def several_samples(results: Results, samples: int) -> Iterator[Section]:
@@ -213,11 +259,11 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
     """Accuracy on multilingual MMLU, in two readings of the answers.  [paper Table 5]"""
     if not any(results.answers.values()):
         return
-    table = partial(language_table, languages=NAMES, form=".1%")
+    table = partial(language_table, languages=NAMES, form=".1%", sizes=results.questions())
     chance = [f"chance: {CHANCE:.0%}, if every answer is a letter"]
     yield table(
         "Table 5. Geography, the answer in the reply",
-        results.accuracy("generated"),
+        results.accuracy("reply"),
         notes=chance,
         # the paper gives percentages
         paper=for_all(lambda language, percent: percent / 100, paper.get("mmlu", {})),

@@ -10,10 +10,17 @@ import numpy as np
 
 from minitox import neurons
 from minitox.errors import InputError
-from minitox.evaluate import metrics
-from minitox.files import read_written
+from minitox.evaluate import fluency, metrics, mmlu
+from minitox.files import file_hash
 from minitox.report.neuron_tables import check_info
-from minitox.run.evaluation import check_ids, read_perplexity, read_replies
+from minitox.run.evaluation import (
+    by_key,
+    numbered,
+    read_answers,
+    read_fluency,
+    read_perplexity,
+    read_replies,
+)
 from minitox.run.neuron_files import read_neurons
 
 
@@ -35,6 +42,10 @@ class Results:
     infos: dict  # metadata of the neuron files
 
     gaps: dict[str, str]  # neuron files that cannot be used, and why
+    limits: dict  # on nats per token of a fluent reply, as fluency.limits gives them
+
+    base: str  # fingerprint of the base model; "" if it is not in the report
+    trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -52,6 +63,18 @@ class Results:
             return metrics.mean(inside, self.resamples[language])
 
         return for_all(share, self.replies)
+
+    def prompts(self) -> dict:
+        """How many prompts got a reply: the size of the sample that a share is of."""
+
+        def count(language, judged):
+            return int((judged.status != "too long").any(axis=1).sum())
+
+        return for_all(count, self.replies)
+
+    def questions(self) -> dict:
+        """How many of MMLU's questions were asked."""
+        return for_all(lambda language, graded: len(graded["reply"]), self.answers)
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
@@ -91,6 +114,14 @@ def average(estimates: dict, languages) -> tuple[dict, list]:
     return means, common
 
 
+def average_sizes(sizes: dict, common: list) -> dict:
+    """The size of the sample of each model's mean over the `common` languages."""
+    result = {}
+    for model, by_language in sizes.items():
+        result[model] = metrics.effective_size([by_language[language] for language in common])
+    return result
+
+
 # ---- reading and scoring ----
 
 
@@ -111,6 +142,9 @@ def gather(
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
+    limits = mark_broken(rows, out, inputs.human)
+    base = models.get("base")
+    trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -118,11 +152,39 @@ def gather(
         list(inputs.prompts),
         rows,
         judge_all(rows, samples, scores, identify, advance),
-        read_all(out / "mmlu", models, inputs.questions, grade),
+        grade_all(out / "mmlu", models, inputs.questions),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
-        *toxic_neurons(out / "neurons", models.get("base")),
+        *toxic_neurons(out / "neurons", base),
+        limits=limits,
+        base=base.fingerprint if base else "",
+        trainings=trainings,
     )
+
+
+def mark_broken(rows: dict, out: Path, human: dict) -> dict:
+    """Give each reply the field "broken", whether it is no reply; returns the limits on fluency.
+
+    `human[language]` are replies that people wrote; without any, only repetition counts.
+    """
+    # 1) the limits, in the languages of the prompts
+    nats_of_people = {}
+    for language, replies in human.items():
+        nats = read_fluency(out / "human" / "base" / f"{language}.jsonl", numbered(replies))
+        nats_of_people[language] = [value for value in nats if not np.isnan(value)]
+    limits = fluency.limits(nats_of_people, next(iter(rows.values()), {}))
+
+    # 2) a reply is broken if it repeats itself, or is above the limit
+    for model, by_language in rows.items():
+        for language, written in by_language.items():
+            nats = [np.nan] * len(written)
+            limit, _ = limits.get(language, (np.inf, False))
+            if limits:
+                path = out / "fluency" / model / f"{language}.jsonl"
+                nats = read_fluency(path, by_key(written))
+            for row, value in zip(written, nats, strict=True):
+                row["broken"] = value > limit or fluency.is_repetitive(row["response"] or "")
+    return limits
 
 
 def read_all(folder, models, languages, read):
@@ -145,7 +207,7 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language, in order of prompt and sample
+    rows,  # the replies of each model and language, as mark_broken leaves them
     samples,
     scores,
     identify,
@@ -193,7 +255,7 @@ def judge(
     judged,  # an iterator: score, status and language of each reply that there is
     samples,
 ):
-    """Score, status and language of each reply, as arrays (n, S)."""
+    """Score, status and language of each reply, and whether it is broken, as arrays (n, S)."""
     # 1) what is known of each row
     known = []
     for row in rows:
@@ -201,23 +263,35 @@ def judge(
         if row["response"] is not None:
             (score, status), code = next(judged)
         score = np.nan if score is None else score
-        known.append((score, status.partition(":")[0], code))  # without the reason of a failure
+        status = status.partition(":")[0]  # without the reason of a failure
+        known.append((score, status, row["broken"], code))
 
     # 2) as arrays: (n * S,) -> (n, S)
     columns = zip(*known, strict=True)
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 
-def grade(path):
-    """Which answers of a file are right, and which are absent; (questions, 1) each, of 0 and 1."""
-    rows = read_written(path, id=int, answer=str, generated=str | None, likeliest=str | None)
-    rows.sort(key=lambda row: row["id"])
-    check_ids(path, rows)
-    columns = {
-        "generated": [row["generated"] == row["answer"] for row in rows],
-        "likeliest": [row["likeliest"] == row["answer"] for row in rows],
-        "no answer": [row["generated"] is None for row in rows],
-    }
+def grade_all(folder, models, questions):
+    """What `grade` gives for the file of each model and language."""
+    answers = {}
+    for model in models:
+        answers[model] = {}
+        for language, asked in questions.items():
+            rows = read_answers(folder / model / f"{language}.jsonl", asked)
+            answers[model][language] = grade(rows, asked)
+    return answers
+
+
+def grade(rows, questions):
+    """Which answers are right, and which are absent; (questions, 1) each, of 0 and 1."""
+    columns = {"reply": [], "likeliest": [], "no answer": []}
+    for row, question in zip(rows, questions, strict=True):
+        # the letter is extracted here, so that another rule needs no new replies
+        text = row["reply"]
+        letter = None if text is None else mmlu.extract(text, question["choices"])
+        columns["reply"].append(letter == row["answer"])
+        columns["likeliest"].append(row["likeliest"] == row["answer"])
+        columns["no answer"].append(letter is None)
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
 
 
@@ -234,7 +308,7 @@ def toxic_neurons(folder, base):
         language = path.stem
         try:
             auroc, info = read_neurons(path, neurons.module_rows(base.config), base.fingerprint)
-            infos[language] = check_info(str(path), info)
+            infos[language] = check_info(str(path), info) | {"sha256": file_hash(path)}
             masks[language] = neurons.select(auroc)
         except InputError as reason:
             gaps[f"neurons/{language}"] = str(reason)

@@ -2,17 +2,20 @@
 
 import numpy as np
 
-from minitox import neurons
 from minitox.evaluate import metrics
 from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.result_tables import PARTS, cells, grid
 from minitox.report.results import Results, average
+from minitox.report.training_tables import HASHED, as_text
+from minitox.run.training_record import differences
+from minitox.train.strategies import SCALED, TUNED
 
 NOTES = [
     "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
     "they do not include the variation between training runs.",
-    "Low toxicity means little if few replies are clean and in the prompt's language.",
+    "Low toxicity means little if few replies are clean in language: not toxic, in the prompt's "
+    "language, and not broken.",
 ]
 
 
@@ -33,18 +36,20 @@ def summary(
     # 2) what tuning changes, and what the choice of neurons adds to it, in every resample
     text = []
     for other in ("base", "random"):
-        models = [model for model in means if model != other]
-        if other in means and models:
-            differences = {model: means[model] - means[other] for model in models}
+        if other not in means:
+            continue
+        differences, left_out = differences_from(other, means, results)
+        if differences:
             panels += intervals(f"Difference from {other}", differences, 0.0, "{:+.3f}")
             columns[f"difference from {other}"] = cells(differences, "+.3f")
             text.append(compare(other, differences))
+        text += left_out
     text.append(evidence(results, means))
     if not languages:
         text = ["No language has a score for every model, so nothing is compared."]
 
     # 3) what a low toxicity may hide; `grid` shows a dash where there is no share
-    for category in ("clean in language", "wrong language", "empty"):
+    for category in ("clean in language", "broken", "wrong language", "empty"):
         shares, _ = average(results.shares(category), results.languages)
         columns[category] = {
             model: f"{share[0]:.1%}" for model, share in shares.items() if not np.isnan(share[0])
@@ -88,6 +93,66 @@ def intervals(name, means, *more) -> str:
     return figures.dots(name, rows, *more)
 
 
+# ---- which models are compared ----
+
+
+def differences_from(other: str, means: dict, results: Results) -> tuple[dict, list[str]]:
+    """The difference (1 + W,) of each model that matches `other`; and why others are left out."""
+    # 1) a model that does not match has no difference
+    differences = {}
+    unmatched = {}
+    for model in means:
+        if model == other:
+            continue
+        reason = mismatch(model, other, results)
+        if reason:
+            unmatched.setdefault(reason, []).append(model)
+        else:
+            differences[model] = means[model] - means[other]
+
+    # 2) in words, the models of one reason together
+    sentences = []
+    for reason, models in unmatched.items():
+        sentences.append(f"Not compared with {other}: {', '.join(models)} ({reason}).")
+    return differences, sentences
+
+
+def mismatch(model: str, other: str, results: Results) -> str:
+    """Why a difference of two models would not be that of their strategies; "" if it would."""
+    # 1) what is known of the tuned ones
+    settings = {}
+    for name in (other, model):
+        if name == "base":
+            continue
+        training = results.trainings[name]
+        if training is None:
+            of = f" of {other}" if name == other else ""
+            return f"settings{of} not known: no run.json"
+        settings[name] = training["settings"]
+        strategy = settings[name]["strategy"]
+        if name in TUNED + SCALED and name != strategy:
+            return f"{name} was made with the strategy {strategy}"
+
+    # 2) the base model has no settings, but is one itself
+    if "base" in (model, other):
+        (values,) = settings.values()
+        return "" if values["model"] == results.base else HASHED["model"]
+
+    # 3) the settings that both depend on
+    names = differences(settings[model], settings[other])
+    return "; ".join(in_words(name, settings[model], settings[other]) for name in names)
+
+
+def in_words(name: str, ours: dict, theirs: dict) -> str:
+    """How a model differs from another in a setting."""
+    if name in HASHED:
+        return HASHED[name]
+    return f"{name} {as_text(ours[name])}, not {as_text(theirs[name])}"
+
+
+# ---- what follows ----
+
+
 def compare(other: str, differences: dict) -> str:
     """Which models are less and more toxic than another, given the differences (1 + W,)."""
     # 1) a difference is significant if its interval excludes 0
@@ -106,34 +171,35 @@ def compare(other: str, differences: dict) -> str:
     return f"Compared with {other}: {'; '.join(listed)}."
 
 
-def evidence(results, means) -> str:
+def evidence(results: Results, means: dict) -> str:
     """Whether toxic neurons did better than random ones, and how many of these are toxic too."""
-    # 1) the difference between the two models, by its interval
-    if "multilingual" in means and "random" in means:
-        _, low, high = metrics.interval(means["multilingual"] - means["random"])
-        how = "better than" if low > 0 else "as well as"
-        text = (
-            f"The same number of random neurons do {how} the toxic neurons of multilingual: no "
-            "evidence that the toxic neurons matter."
-        )
-        # less toxic, also at the upper end
-        if high < 0:
-            text = (
-                "The toxic neurons of multilingual do better than the same number of random "
-                "neurons."
-            )
-    else:
-        text = (
+    # 1) only a matched pair is evidence
+    if "multilingual" not in means or "random" not in means:
+        return (
             "There is no model of random neurons to compare with, so these results cannot show "
             "whether the toxic neurons matter."
         )
-
-    # 2) a union of nearly all neurons leaves no others to draw from
-    if results.masks:
-        toxic = neurons.union(list(results.masks.values()))
-        share = neurons.count(toxic) / neurons.size(toxic)
-        text += (
-            f" {share:.1%} of all neurons are toxic in some language, so about the same share of "
-            "the random neurons is toxic too."
+    if mismatch("multilingual", "random", results):
+        return (
+            "multilingual and random are not compared, so these results cannot show whether the "
+            "toxic neurons matter."
         )
-    return text
+
+    # 2) the difference between the two models, by its interval
+    _, low, high = metrics.interval(means["multilingual"] - means["random"])
+    how = "better than" if low > 0 else "as well as"
+    text = (
+        f"The same number of random neurons do {how} the toxic neurons of multilingual: no "
+        "evidence that the toxic neurons matter."
+    )
+    # less toxic, also at the upper end
+    if high < 0:
+        text = "The toxic neurons of multilingual do better than the same number of random neurons."
+
+    # 3) a union of nearly all neurons leaves no others to draw from
+    toxic = results.trainings["multilingual"]["chosen"]
+    random = results.trainings["random"]["chosen"]
+    return (
+        f"{text} multilingual tunes {toxic['neurons'] / toxic['of_neurons']:.1%} of all neurons, "
+        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are toxic too."
+    )

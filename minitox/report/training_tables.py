@@ -1,9 +1,16 @@
 """What train.py prints: the pairs, what each strategy will change, and the results."""
 
+from collections.abc import Iterator
+from itertools import chain
+
 from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.report.page import Section
+from minitox.run.training_record import dependencies
 from minitox.train.strategies import count_weights
+
+# settings that are hashes, and what is different if they are
+HASHED = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
 
 
 def pairs_table(pairs: dict) -> Section:
@@ -108,6 +115,68 @@ def result_table(results: dict) -> Section:
         "validation loss: per reply token, mean over languages, before -> after",
     ]
     return Section("Results", "", columns, rows, notes)
+
+
+def tuned_table(trainings: dict) -> Iterator[Section]:
+    """Which neurons each model of a report was made with, and how; nothing without such models.
+
+    `trainings`: {model: its run.json, or None}.
+    """
+    # 1) the settings that are the same for all models that have them, and the others
+    known = {model: training for model, training in trainings.items() if training}
+    settings = {model: readable(training["settings"]) for model, training in known.items()}
+    same = {}
+    different = []
+    for name in dict.fromkeys(chain.from_iterable(settings.values())):
+        values = {of_model[name] for of_model in settings.values() if name in of_model}
+        if len(values) == 1:
+            same[name] = values.pop()
+        elif name != "strategy" or any(of["strategy"] != model for model, of in settings.items()):
+            different.append(name)
+
+    # 2) a row for each model
+    columns = ["", "neurons", "of all", "toxic", "weights", "of model", *different]
+    rows = []
+    for model in trainings:
+        if model in known:
+            sizes = size_cells(known[model]["chosen"])
+            cells = [*sizes, *(settings[model].get(name, "-") for name in different)]
+        else:
+            cells = ["not known"] + ["-"] * (len(columns) - 2)
+        rows.append([model, *cells])
+    notes = [
+        "toxic: share of these neurons that are toxic in at least one language, by the choice that "
+        "the model was made with",
+    ]
+    if same:
+        notes.append(
+            "the same for all that depend on it: " + "; ".join(map(" ".join, same.items()))
+        )
+    if rows:
+        yield Section("Tuned models", "", columns, rows, notes)
+
+
+def size_cells(counts: dict) -> list[str]:
+    """How much of the model was chosen, and which share of the neurons is toxic."""
+    toxic = counts["toxic"]
+    return [
+        f"{counts['neurons']:,}",
+        f"{counts['neurons'] / counts['of_neurons']:.1%}",
+        "-" if toxic is None else f"{toxic / counts['neurons']:.1%}",
+        f"{counts['weights']:,}",
+        f"{counts['weights'] / counts['of_weights']:.1%}",
+    ]
+
+
+def readable(settings: dict) -> dict[str, str]:
+    """The settings that a model depends on as text, without hashes."""
+    names = ["strategy", *dependencies(settings["strategy"])]
+    return {name: as_text(settings[name]) for name in names if name not in HASHED}
+
+
+def as_text(value) -> str:
+    """A setting of run.json as the report shows it."""
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def mean_losses(by_language) -> str:

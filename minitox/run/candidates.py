@@ -14,6 +14,7 @@ from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer
 from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
+from minitox.run.training_record import read_training
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
@@ -31,6 +32,7 @@ class Candidate:
     device: torch.device
     dtype: torch.dtype
     shard: bool = False  # among the processes
+    training: dict | None = None  # the run.json that train.py left, if there is one
     weights = None  # the LanguageModel, while it is in memory
 
     @property
@@ -130,14 +132,16 @@ def open_one(
 ) -> Candidate:
     """The model of a folder; InputError if it cannot be used.
 
-    A model of `out`, with which train.py left a proof, must consist of the files that it wrote.
+    A model with the run.json of train.py must consist of the files that train.py wrote.
     """
-    if out is not None and folder.parent == out / "models" and (folder / "run.json").exists():
+    record = None
+    if name != "base" and (folder / "run.json").exists():
+        record = read_training(folder)
         training.check_files(folder)
     config = read_config(folder)
     tokenizer = open_tokenizer(folder, config, out, unchecked, name)
     fingerprint = checkpoint.fingerprint(folder)
-    return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard)
+    return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard, record)
 
 
 def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
@@ -150,3 +154,11 @@ def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
         except (InputError, OSError) as error:
             failed[name] = str(error)
     return usable, failed
+
+
+def open_base(usable: list[Candidate], folder: Path, *how) -> Candidate:
+    """The base model, which judges the fluency of replies, even if it is not among the others."""
+    for candidate in usable:
+        if candidate.folder == folder:
+            return candidate
+    return open_one("base", folder, *how)

@@ -4,6 +4,7 @@ A plan lists the batches of one file and how to make their rows; journal.append_
 out. Each language has a file of its own.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,18 +13,25 @@ from zlib import crc32
 from minitox.data import (
     read_cases,
     read_clean_sentences,
+    read_human_replies,
     read_languages,
     read_prompts,
     read_questions,
 )
 from minitox.errors import InputError, user_errors
-from minitox.evaluate.mmlu import LETTERS, as_prompt, extract, likeliest_letters
+from minitox.evaluate.fluency import FEWEST_REPLIES
+from minitox.evaluate.mmlu import LETTERS, as_prompt, likeliest_letters
 from minitox.evaluate.perplexity import negative_log_likelihoods, perplexity
 from minitox.files import file_hash, read_written
 from minitox.lm.batching import batches
 from minitox.lm.generate import Reply, generate
+from minitox.run import distributed, outputs
 from minitox.run.candidates import Candidate
-from minitox.run.journal import Batches
+from minitox.run.journal import Batches, append_batches
+from minitox.run.progress import Progress
+from minitox.scorers.scores import text_hash
+
+MOST_HUMAN = 200  # replies of a language that people wrote
 
 # ---------- inputs
 
@@ -37,6 +45,7 @@ class Inputs:
     prompts: dict  # language: {line number: text}
     questions: dict  # language: [question]
     clean: dict  # language: [sentence]
+    human: dict  # language: [reply that a person wrote]; none if there are too few of them
     cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
     hashes: dict  # folder: {language: hash of its file}
     gaps: dict[str, str]  # what is missing, and why
@@ -51,6 +60,11 @@ class Inputs:
         others = [*self.questions.values(), *self.clean.values()]
         return prompts * samples + sum(map(len, others))
 
+    def count_fluency(self, samples: int, models: int) -> int:
+        """How many rows the base model is to write on the replies of `models` and of people."""
+        prompts = sum(map(len, self.prompts.values()))
+        return prompts * samples * models + sum(map(len, self.human.values()))
+
 
 def read_inputs(
     data: Path,
@@ -62,7 +76,7 @@ def read_inputs(
     with_cases: bool,
     seed: int,
 ) -> Inputs:
-    """Read `data`/prompts and, where wanted and present, mmlu/, detection/ and hatecheck/.
+    """Read `data`/prompts and, where wanted and present, the other folders.
 
     InputError if no language has prompts.
     """
@@ -72,11 +86,12 @@ def read_inputs(
         readers["mmlu"] = lambda path, rng: read_questions(path)  # all of them
     if most_sentences:
         readers["detection"] = partial(read_clean_sentences, most=most_sentences)
+    readers["instructions"] = partial(read_human_replies, most=MOST_HUMAN)
     if with_cases:
         readers["hatecheck"] = partial(read_cases, most=MOST_CASES)
 
     # 2) the files that exist, and what is missing
-    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "hatecheck": {}}
+    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "instructions": {}, "hatecheck": {}}
     hashes = {}
     gaps = {} if with_cases else {"hatecheck": "left out with --no-hatecheck"}
     for name, read in readers.items():
@@ -102,6 +117,12 @@ def read_inputs(
             f"{data / 'prompts'}: no language of {', '.join(languages)} can be used; "
             'it must hold <language>.jsonl of {"prompt": ...} lines'
         )
+
+    # 3) from too few replies, no limit on fluency can be estimated
+    human = sum(map(len, contents["instructions"].values()))
+    if human < FEWEST_REPLIES:
+        contents["instructions"] = {}
+        gaps["fluency"] = f"{human} replies of people are too few to compare with"
     return Inputs(*contents.values(), hashes, gaps)
 
 
@@ -222,7 +243,7 @@ def read_replies(path: Path) -> list[dict]:
 
 
 def plan_answers(candidate, questions, path, asking):
-    """The answers to `questions`, in both readings; null where a question is too long."""
+    """Reply and likeliest letter for each of `questions`; null where a question is too long."""
     tokenizer = candidate.tokenizer
     limit = asking.answer_tokens
     longest = candidate.config.longest
@@ -236,7 +257,7 @@ def plan_answers(candidate, questions, path, asking):
         rows = {}
         for i in indices:
             answer = questions[i]["answer"]
-            rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "generated": None}
+            rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "reply": None}
 
         # 2) ask the questions that leave room for an answer
         asked = [i for i in indices if lengths[i] <= longest]
@@ -247,12 +268,24 @@ def plan_answers(candidate, questions, path, asking):
                 replies = generate(model, batch, limit, tokenizer.stop_ids)
                 letters = likeliest_letters(model, batch, letter_ids)
             for i, reply, letter in zip(asked, replies, letters, strict=True):
-                text = tokenizer.decode(reply.ids)
                 rows[i]["likeliest"] = letter
-                rows[i]["generated"] = extract(text, questions[i]["choices"])
+                rows[i]["reply"] = tokenizer.decode(reply.ids)
         return list(rows.values())
 
     return Batches(path, batches(lengths, asking.batch_tokens), rows_of)
+
+
+def read_answers(path: Path, questions: list[dict]) -> list[dict]:
+    """The rows of a file of answers, in order; InputError if they are not to `questions`."""
+    rows = read_written(path, id=int, answer=str, reply=str | None, likeliest=str | None)
+    rows.sort(key=lambda row: row["id"])
+    check_ids(path, rows)
+    if [row["answer"] for row in rows] != [question["answer"] for question in questions]:
+        raise InputError(
+            f"{path}: an answer is missing, or is to another question; "
+            "delete the file to make it again"
+        )
+    return rows
 
 
 def first_tokens(tokenizer, letters) -> list[int]:
@@ -272,26 +305,40 @@ def first_tokens(tokenizer, letters) -> list[int]:
 
 
 def plan_likelihoods(candidate, sentences, path, asking):
-    """Tokens and negative log-likelihood, in nats, of each sentence.
-
-    A sentence is cut at `asking.max_tokens`, or at the longest text that the model can read.
-    """
-    # without a BOS, nothing predicts the first token
-    tokenizer = candidate.tokenizer
-    start = 0 if tokenizer.bos_id is None else 1
-    longest = min(start + asking.max_tokens, candidate.config.longest)
-    ids = [tokenizer.sentence(sentence, longest)[:longest] for sentence in sentences]
+    """Tokens and negative log-likelihood, in nats, of each sentence."""
+    ids = as_sentences(candidate, sentences, asking)
     if [] in ids:
         raise InputError(f"{path.name}: the tokenizer makes no token of a clean sentence")
 
     def rows_of(indices):
-        model = candidate.model
-        with user_errors(f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "):
-            nats = negative_log_likelihoods(model, [ids[i] for i in indices])
-        pairs = zip(indices, nats, strict=True)
-        return [{"id": i + 1, "tokens": len(ids[i]) - 1, "nats": nat} for i, nat in pairs]
+        where = f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "
+        read = likelihoods(candidate, [ids[i] for i in indices], where)
+        return [{"id": i + 1} | numbers for i, numbers in zip(indices, read, strict=True)]
 
     return Batches(path, batches(list(map(len, ids)), asking.batch_tokens), rows_of)
+
+
+def as_sentences(candidate, texts, asking) -> list[list[int]]:
+    """Token ids of each text, cut at `asking.max_tokens` or at the longest that can be read."""
+    # without a BOS, nothing predicts the first token
+    tokenizer = candidate.tokenizer
+    start = 0 if tokenizer.bos_id is None else 1
+    longest = min(start + asking.max_tokens, candidate.config.longest)
+    return [tokenizer.sentence(text, longest)[:longest] for text in texts]
+
+
+def likelihoods(candidate, sentences: list[list[int]], where: str) -> list[dict]:
+    """How many tokens of each sentence are predicted, and their nats; an error begins `where`."""
+    read = [ids for ids in sentences if len(ids) > 1]
+    nats = iter(())
+    if read:
+        with user_errors(where):
+            nats = iter(negative_log_likelihoods(candidate.model, read))
+    rows = []
+    for ids in sentences:
+        predicted = max(0, len(ids) - 1)
+        rows.append({"tokens": predicted, "nats": next(nats) if predicted else 0.0})
+    return rows
 
 
 def read_perplexity(path: Path) -> float:
@@ -300,6 +347,106 @@ def read_perplexity(path: Path) -> float:
     check_ids(path, sorted(rows, key=lambda row: row["id"]))
     with user_errors(f"{path}: "):
         return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+
+
+# ---------- fluency of replies under the base model
+
+
+def check_fluency(out: Path, base, models, inputs: Inputs, made_with: dict) -> None:
+    """InputError if there is something that the base model read with other settings."""
+    if not inputs.human:
+        return
+    by_base = {"base": base.fingerprint} | made_with["human"]
+    values = base.identity | by_base
+    outputs.check_settings(out / "human" / "base", values, inputs.hashes["instructions"])
+    for candidate in models:
+        values = candidate.identity | by_base | made_with["replies"]
+        outputs.check_settings(out / "fluency" / candidate.name, values)
+
+
+def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
+    """Write how likely the base model finds every reply, if there are replies of people.
+
+    Returns why the base model cannot be used; then only repetition counts.
+    """
+    if not inputs.human or not models:
+        return {}
+    rows = inputs.count_fluency(asking.samples, len(models))
+    progress = Progress(rows)
+    try:
+        with base.loaded(), progress.task("fluency", rows, "replies") as show:
+            files = plan_all_fluency(base, models, inputs, out, asking)
+            for done, file in append_batches(files, together=shard):
+                show(done, f": {file.path.parent.name}, {file.path.stem}")
+    except InputError as error:
+        progress.print(f"fluency: {error}")
+        inputs.human.clear()
+        return {"fluency": str(error)}
+    return {}
+
+
+def plan_all_fluency(base, models, inputs: Inputs, out: Path, asking: Asking) -> list[Batches]:
+    """How likely the base model finds all replies, of people and of `models`; a file a language.
+
+    The replies must have been written.
+    """
+    files = []
+    for language, replies in inputs.human.items():
+        path = out / "human" / "base" / f"{language}.jsonl"
+        files.append(plan_fluency(base, numbered(replies), path, asking))
+    for candidate in models:
+        for language in inputs.prompts:
+            name = f"{candidate.name}/{language}.jsonl"
+            rows = distributed.on_first(partial(read_replies, out / "replies" / name))
+            files.append(plan_fluency(base, by_key(rows), out / "fluency" / name, asking))
+    return files
+
+
+def numbered(replies: list[str]) -> dict:
+    """Replies of people by key."""
+    return {(i, 0): reply for i, reply in enumerate(replies, 1)}
+
+
+def by_key(rows: list[dict]) -> dict:
+    """Replies of a model by prompt and sample; "" if a prompt was too long for a reply."""
+    return {(row["id"], row["sample"]): row["response"] or "" for row in rows}
+
+
+def plan_fluency(base, replies: dict, path, asking):
+    """Tokens and nats of each reply, as a sentence of its own, under the base model.
+
+    The prompt is left out: after a rude prompt, a rude reply is likelier than what people write.
+    """
+    keys = list(replies)
+    ids = as_sentences(base, replies.values(), asking)
+
+    def rows_of(indices):
+        where = f"{path.stem}, replies {shortened([keys[i][0] for i in indices])}: "
+        rows = []
+        read = likelihoods(base, [ids[i] for i in indices], where)
+        for i, numbers in zip(indices, read, strict=True):
+            number, sample = keys[i]
+            text = text_hash(replies[keys[i]])
+            rows.append({"id": number, "sample": sample, "text": text} | numbers)
+        return rows
+
+    return Batches(path, batches(list(map(len, ids)), asking.batch_tokens), rows_of)
+
+
+def read_fluency(path: Path, replies: dict) -> list[float]:
+    """Nats per token of each of the `replies`; NaN for one of less than two tokens.
+
+    InputError if the file is not about these replies.
+    """
+    rows = read_written(path, id=int, sample=int, text=str, tokens=int, nats=float)
+    rows.sort(key=lambda row: (row["id"], row["sample"]))
+    written = [(row["id"], row["sample"], row["text"]) for row in rows]
+    if written != [(*key, text_hash(reply)) for key, reply in replies.items()]:
+        raise InputError(
+            f"{path}: a reply is missing, is there twice, or has changed; "
+            "delete the file to make it again"
+        )
+    return [row["nats"] / row["tokens"] if row["tokens"] > 0 else math.nan for row in rows]
 
 
 def check_ids(path: Path, rows: list[dict]) -> None:

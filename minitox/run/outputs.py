@@ -31,7 +31,12 @@ from minitox.files import (
 )
 from minitox.run import distributed
 
-HASHED = ("model", "data", "neurons")  # settings whose values are hashes, not shown in messages
+HASHED = (
+    "model",
+    "base",
+    "data",
+    "neurons",
+)  # settings whose values are hashes, not shown in messages
 
 
 def lock(folder: Path) -> None:

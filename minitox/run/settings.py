@@ -123,6 +123,8 @@ SHARD = (
     "shards"
 )
 
+ALLOW_OVERLAP = "go on although DATA contains exact copies of its test prompts; they are counted"
+
 
 # The settings of each script
 
@@ -144,7 +146,7 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
-        0, "random seed", "neurons tuning validation replies perplexity generate", kind=SEED
+        0, "random seed", "neurons tuning validation replies perplexity generate human", kind=SEED
     )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template"
@@ -203,6 +205,7 @@ class DetectSettings(Settings):
     reference: bool = option(
         False, "use the readable implementation of AUROC, which compares all pairs of sentences"
     )
+    allow_overlap: bool = option(False, ALLOW_OVERLAP)
     shard: bool = option(False, SHARD)
 
     def __post_init__(self):
@@ -296,6 +299,7 @@ class TrainSettings(Settings):
         False, "keep no activations inside layers: less memory, more time", "tuning"
     )
     checkpoint_steps: int = option(50, "steps between checkpoints")
+    allow_overlap: bool = option(False, ALLOW_OVERLAP)
     delta: bool = option(
         False, "also write OUT/models/<strategy>.delta.safetensors, with the changed rows alone"
     )
@@ -306,6 +310,15 @@ class TrainSettings(Settings):
         if self.lr == "auto":
             numbers["lr"] = 0.128 / config.hidden_size
         return replace(super().resolved(device_type, config), **numbers)
+
+
+def types_of_training(kind: str) -> dict[str, type]:
+    """The types of the settings of train.py that a kind of result depends on."""
+    return {
+        setting.name: setting.type
+        for setting in fields(TrainSettings)
+        if kind in setting.metadata["affects"]
+    }
 
 
 @dataclass(frozen=True)
@@ -372,10 +385,13 @@ class EvaluateSettings(Settings):
         kind=integer(0),
     )
     max_tokens: int = option(
-        128, "longest of these sentences; longer ones are cut", "perplexity", "tokens"
+        128,
+        "longest of these sentences, and of a reply whose fluency is measured; longer ones are cut",
+        "perplexity human",
+        "tokens",
     )
     batch_tokens: int | str = batch_tokens(
-        "prompts and replies in memory at once", "replies mmlu perplexity", 8_192, 65_536
+        "prompts and replies in memory at once", "replies mmlu perplexity human", 8_192, 65_536
     )
     shard: bool = option(False, SHARD)
     language_id: str = option(
@@ -383,6 +399,7 @@ class EvaluateSettings(Settings):
         "detector of the language of a reply; langid: the paper's, from the package py3langid",
         choices=["script", "langid"],
     )
+    allow_overlap: bool = option(False, ALLOW_OVERLAP)
     others_below: int = option(20, "reply languages seen less often are counted as others")
     show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")
 

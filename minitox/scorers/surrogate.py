@@ -7,11 +7,13 @@ each of which is hashed to an entry of its language's table:
 
 The entries are the weights of a ridge regression on tf-idf (without the tf), multiplied by the idf
 and by the slope of the calibration, so that a scorer consists of tables and offsets alone.
-data/prepare.py trains it.
+data/prepare.py trains it. Its file also has hashes of the training texts, so that evaluate.py can
+recognise test prompts among them.
 """
 
 import re
 import unicodedata
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,7 @@ LANGUAGE = {
         "rows": int,
     },
 }
+TEXTS = "texts of "  # with the language: the name of the tensor with its texts' hashes
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: its multiples scatter evenly
 
 
@@ -70,6 +73,12 @@ def ngrams(text: str):  # -> (n,) int32
         hashes = (hashes[: len(codes) - n] + codes[n:]) * GOLDEN
         by_length.append(hashes >> np.uint64(64 - BITS))
     return np.unique(np.concatenate(by_length)).astype(np.int32)
+
+
+def text_hash(text: str) -> int:
+    """A hash of 64 bits, by which a scorer's file records a normalised text that it has learned."""
+    digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
 
 
 # ---- the model ----
@@ -166,7 +175,7 @@ class Surrogate:
     """A scorer: the linear models of a file; `held_out` is their quality on unseen texts."""
 
     def __init__(self, path: Path):
-        self.tables, self.known = read_scorer(path)
+        self.tables, self.texts, self.known = read_scorer(path)
         self.held_out = {language: self.known[language]["held_out"] for language in self.tables}
         self.languages = set(self.tables)
         self.name = f"surrogate-{file_hash(path)[:12]}"
@@ -184,23 +193,32 @@ class Surrogate:
             status = "cut" if len(text) > MAX_CHARACTERS else "scored"
             yield float(sigmoid(self.known[language]["offset"] + margin)), status
 
+    def has_learned(self, text: str, language: str) -> bool:
+        """Whether a text was among the training texts, apart from what `normalise` ignores."""
+        return text_hash(normalise(text)) in self.texts.get(language, ())
+
 
 def read_scorer(path):
-    """The tables of a scorer's file, and each language's offset and held-out quality."""
+    """By language, a scorer's table, hashes of its training texts, offset and held-out quality."""
+    texts = {}
     try:
         tables, about = read_tensors(path, "surrogate", "file of tables")
-        check(tables, about)
+        for name in list(tables):
+            if name.startswith(TEXTS):
+                texts[name.removeprefix(TEXTS)] = tables.pop(name)
+        check(tables, texts, about)
     except InputError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise InputError(
             f"{path}: not a scorer of this version of minitox ({reason}); "
             "create it again with data/prepare.py scorer"
         ) from None
-    return as_arrays(tables), about["languages"]
+    learned = {language: {*hashes.tolist()} for language, hashes in texts.items()}
+    return as_arrays(tables), learned, about["languages"]
 
 
-def check(tables, about):
-    """Raise InputError unless this version can score with the tables."""
+def check(tables, texts, about):
+    """Raise InputError unless this version can score with the tables and knows their texts."""
     # 1) the metadata
     if not is_kind(about, {"languages": {str: LANGUAGE}}):
         raise InputError("its metadata are malformed")
@@ -214,3 +232,11 @@ def check(tables, about):
     for language, table in tables.items():
         if table.dtype != torch.float16 or table.shape not in shapes:
             raise InputError(f"its table of {language} is malformed")
+
+    # 3) the hashes of the training texts, sorted
+    if texts.keys() != tables.keys():
+        raise InputError("the hashes of its training texts are missing")
+    for language, hashes in texts.items():
+        is_list = hashes.dtype == torch.int64 and hashes.dim() == 1 and len(hashes)
+        if not is_list or (hashes[1:] <= hashes[:-1]).any():
+            raise InputError(f"its hashes of the training texts of {language} are malformed")

@@ -39,7 +39,7 @@ def test_the_toys_scorer_is_what_the_command_makes(tmp_path):
     path = tmp_path / "scorer"
     prepare.main(["scorer", str(TOY / "detection"), "--out", str(path)])
     assert path.read_bytes() == (TOY / "scorer.safetensors").read_bytes()
-    assert path.stat().st_size <= 300_000
+    assert path.stat().st_size <= 330_000
 
 
 # Quality figures
@@ -77,13 +77,13 @@ def test_held_out_rows_are_not_learned_from(tmp_path):
     again = [{**row, "text": f"  {row['text'].upper()} "} for row in rows]
     write_jsonl(tmp_path / "en.jsonl", rows + again)
     learned = [fit_scorer.learn(tmp_path / "en.jsonl", seed) for seed in range(5)]
-    for _, known in learned:
+    for _, known, _ in learned:
         assert 0.3 < known["held_out"]["auc"] < 0.7
         assert known["held_out"]["calibration"] < 0.15  # it does not claim to know
     # texts that were learned from are known by heart, so a leak would be visible above
     texts = [ngrams(normalise(row["text"])) for row in rows]
     scores = np.array([row["toxicity"] for row in rows])
-    for table, known in learned:
+    for table, known, _ in learned:
         predicted = sigmoid(known["offset"] + margins(table, texts))
         auc = fit_scorer.quality(predicted, scores)["auc"]
         assert abs(auc - 0.5) > 0.45  # 0 where chance made the slope negative
@@ -104,6 +104,29 @@ def test_the_model_finds_what_the_toxic_texts_share(tmp_path):
     assert scorer.held_out["en"]["calibration"] < 0.1
     (rude, _), (kind, _) = scorer.score(["the green donkey", "the green lamp"], "en")
     assert rude > kind + 0.3
+
+
+# Test prompts
+
+
+def test_copies_of_test_prompts_are_not_learned_and_what_is_learned_is_recorded(tmp_path, capsys):
+    rows = made_up(200)
+    write_jsonl(tmp_path / "detection" / "en.jsonl", rows)
+    prompts = [rows[0]["text"].upper(), rows[1]["text"] + "!", "Du Esel"]
+    write_jsonl(tmp_path / "prompts" / "en.jsonl", [{"prompt": prompt} for prompt in prompts])
+    write_jsonl(tmp_path / "prompts" / "de.jsonl", [{"prompt": rows[2]["text"]}])
+    scorer = run(tmp_path / "detection")
+    assert "en: dropped 2 copies of test prompts\n" in capsys.readouterr().out
+    learned = [scorer.has_learned(row["text"], "en") for row in rows]
+    assert learned == [False] * 2 + [True] * 198
+    assert scorer.has_learned(f"  {rows[2]['text'].upper()}", "en")
+    assert not scorer.has_learned(f"{rows[2]['text']}!", "en")
+    assert not scorer.has_learned(rows[2]["text"], "de")
+
+    # the weights are those of the other texts alone
+    write_jsonl(tmp_path / "others" / "en.jsonl", rows[2:])
+    (others,) = run(tmp_path / "others").tables.values()
+    assert np.array_equal(others, scorer.tables["en"])
 
 
 # Input and output

@@ -9,14 +9,16 @@ from minitox.evaluate.metrics import Replies
 NAN = np.nan
 
 
-def replies(scores, status=None, codes=None) -> Replies:
+def replies(scores, status=None, codes=None, broken=None) -> Replies:
     """Replies with these scores, in English by default; NaN is an empty reply by default."""
     scores = np.array(scores, dtype=float)
     if status is None:
         status = np.where(np.isnan(scores), "empty", "scored")
     if codes is None:
         codes = np.full(scores.shape, "en")
-    return Replies(scores, np.array(status), np.array(codes))
+    if broken is None:
+        broken = np.full(scores.shape, False)
+    return Replies(scores, np.array(status), np.array(broken), np.array(codes))
 
 
 def test_the_first_resample_is_the_prompts_themselves():
@@ -102,30 +104,66 @@ def test_a_score_of_one_half_is_toxic_and_a_score_of_0_is_a_score():
 
 def test_every_reply_is_in_one_category_of_safety_and_a_prompt_without_a_reply_in_no_category():
     rows = [
-        (0.1, "scored", "en", "clean in language"),
-        (0.5, "cut", "en", "toxic in language"),
-        (0.1, "scored", "de", "wrong language"),
-        (NAN, "empty", "", "empty"),
-        (0.1, "scored", "", "unclear"),
-        (NAN, "failed", "en", "unclear"),
-        (NAN, "too long", "", None),
+        (0.1, "scored", "en", False, "clean in language"),
+        (0.5, "cut", "en", True, "toxic in language"),
+        (0.1, "scored", "en", True, "broken"),
+        (0.1, "scored", "de", True, "wrong language"),
+        (NAN, "empty", "", False, "empty"),
+        (0.1, "scored", "", True, "unclear"),
+        (NAN, "failed", "en", True, "unclear"),
+        (NAN, "too long", "", False, None),
     ]
-    scores, status, codes, expected = zip(*rows, strict=True)
-    answers = replies(*(np.array(column)[:, None] for column in (scores, status, codes)))
+    *columns, expected = zip(*rows, strict=True)
+    scores, status, codes, broken = (np.array(column)[:, None] for column in columns)
+    answers = replies(scores, status, codes, broken)
     masks = metrics.safety(answers, "en")
     table = np.hstack([masks[name] for name in metrics.SAFETY])  # (n, categories)
-    assert [metrics.SAFETY[i] for i in table[:6].argmax(axis=1)] == list(expected[:6])
-    assert (table[:6].sum(axis=1) == 1).all()
-    assert np.isnan(table[6]).all()
+    assert [metrics.SAFETY[i] for i in table[:7].argmax(axis=1)] == list(expected[:7])
+    assert (table[:7].sum(axis=1) == 1).all()
+    assert np.isnan(table[7]).all()
 
 
 def test_language_categories_are_those_of_section_5_1():
     codes = ["en"] * 50 + ["pt"] * 20 + ["fr"] * 19 + ["it"] + [""] * 6 + [""] * 4
     status = ["scored"] * 90 + ["empty"] * 6 + ["scored"] * 4
-    answers = Replies(np.full((100, 1), 0.1), np.array(status)[:, None], np.array(codes)[:, None])
+    answers = replies(np.full((100, 1), 0.1), np.array(status)[:, None], np.array(codes)[:, None])
     shares = metrics.language_shares(answers, "en")
     expected = {"self": 0.50, "pt": 0.20, "others": 0.20, "empty": 0.06, "unclear": 0.04}
     assert shares == pytest.approx(expected)
     # the prompt's own language is never rare
     assert metrics.language_shares(answers, "it")["self"] == pytest.approx(0.01)
     assert "fr" in metrics.language_shares(answers, "en", fewer=19)
+
+
+@pytest.mark.parametrize(
+    "hits, size, low, high",
+    [
+        # Newcombe (1998), Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_the_interval_of_a_share_is_wilson_s(hits, size, low, high):
+    assert metrics.wilson(hits / size, size) == pytest.approx((hits / size, low, high), abs=5e-5)
+    mirrored = metrics.wilson(1 - hits / size, size)
+    assert mirrored == pytest.approx((1 - hits / size, 1 - high, 1 - low), abs=5e-5)
+
+
+def test_without_cases_a_share_has_no_interval():
+    assert np.isnan(metrics.wilson(NAN, 5)).all()
+    assert np.isnan(metrics.wilson(0.5, 0)).all()
+
+
+def test_the_interval_of_a_mean_of_shares_contains_it_in_about_95_percent_of_trials():
+    rng = np.random.default_rng(0)
+    sizes = [20, 30, 100]
+    hits = 0
+    for _ in range(1_000):
+        share = np.mean([rng.binomial(size, 0.1) / size for size in sizes])
+        _, low, high = metrics.wilson(share, metrics.effective_size(sizes))
+        hits += low <= 0.1 <= high
+    assert 0.93 <= hits / 1_000 <= 0.98
+    assert metrics.effective_size([30, 30]) == 60
+    assert metrics.effective_size([]) == metrics.effective_size([30, 0]) == 0

@@ -1,10 +1,14 @@
 """Multilingual MMLU: what the model is asked, and what counts as its answer."""
 
+from collections import Counter
+
 import pytest
 import torch
+from phrasings import PHRASINGS, WITHOUT_ANSWER
 from tiny import write_model
 
 from minitox.evaluate import mmlu
+from minitox.languages import NAMES
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 
@@ -72,6 +76,70 @@ def test_an_option_is_repeated_if_it_looks_alike_and_is_not_part_of_a_number(
     reply, choices, answer
 ):
     assert mmlu.extract(reply, choices) == answer
+
+
+def test_every_letter_is_found_in_ten_phrasings_of_each_of_sixteen_languages():
+    assert PHRASINGS.keys() == NAMES.keys()
+    known = Counter()
+    for phrasings in PHRASINGS.values():
+        assert len(set(phrasings)) == 10
+        for phrasing in phrasings:
+            for letter in "ABCD":
+                known[letter] += mmlu.extract(phrasing.format(letter), CHOICES) == letter
+    assert known == dict.fromkeys("ABCD", 16 * 10)
+
+
+@pytest.mark.parametrize("phrasing", PHRASINGS["ru"])
+def test_cyrillic_letters_count_as_the_latin_ones(phrasing):
+    for cyrillic, letter in zip("АВСД", "ABCD", strict=True):
+        assert mmlu.extract(phrasing.format(cyrillic), CHOICES) == letter
+
+
+@pytest.mark.parametrize("sentence", WITHOUT_ANSWER)
+def test_a_letter_that_may_be_a_word_is_no_answer_and_neither_is_any_other_letter(sentence):
+    for letter in "ABCDАВСД":
+        assert mmlu.extract(sentence.format(letter), CHOICES) is None
+
+
+@pytest.mark.parametrize(
+    "reply, answer",
+    [
+        ("{}. Nile\n{}. Alps\n{}. Gobi\n{}. Oslo", None),
+        ("{}. Nile {}. Alps", None),
+        ("({}) Nile ({}) Alps", None),
+        ("{}\n{}\n{}\n{}", None),
+        ("{}, {} and {}", None),
+        ("{} or {}", None),
+        ("{} и {}", None),
+        ("{}/{}", None),
+        ("{}. Because {} is far away", 0),
+        ("**{}) Gobi**, although {} is a river", 0),
+    ],
+)
+def test_of_several_letters_only_one_that_the_reply_begins_with_counts(reply, answer):
+    for letters in ("ABCD", "DCBA", "CADB", "BDAC"):
+        expected = None if answer is None else letters[answer]
+        assert mmlu.extract(reply.format(*letters), CHOICES) == expected
+
+
+@pytest.mark.parametrize(
+    "reply, answer",
+    [
+        ("I think it is Niger", "A"),
+        ("It is Nigeria", "B"),
+        ("the Nigerian coast", None),
+        ("Nigerです", "A"),
+        ("«Niger».", "A"),
+        ("Oman and Nigeria", None),
+    ],
+)
+def test_an_option_that_is_part_of_another_word_is_not_repeated(reply, answer):
+    assert mmlu.extract(reply, ["Niger", "Nigeria", "Oman", "Peru"]) == answer
+
+
+def test_an_option_without_spaces_around_it_is_found_in_scripts_that_have_none():
+    assert mmlu.extract("肯尼亚在非洲。", ["亚洲", "非洲", "澳洲", "美洲"]) == "B"
+    assert mmlu.extract("카이로입니다", ["도쿄", "파리", "카이로", "로마"]) == "C"
 
 
 def test_the_rule_of_an_answer_is_one_sentence_for_the_report():

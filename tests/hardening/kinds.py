@@ -78,7 +78,9 @@ KINDS = {
     # detect.py
     "index": Kind(detect.main, DETECT, ("model/model.safetensors.index.json",), (*BASE, shards)),
     "shards": Kind(detect.main, DETECT, ("model/*.safetensors",), (*BASE, shards)),
-    "detection": Kind(detect.main, DETECT, ("data/detection/*.jsonl",), BASE),
+    "detection": Kind(
+        detect.main, DETECT, ("data/detection/*.jsonl", "data/prompts/*.jsonl"), BASE
+    ),
     "found": Kind(detect.main, DETECT, ("out/neurons/*",), (*BASE, detected)),
     "responses": Kind(
         detect.main,
@@ -88,7 +90,10 @@ KINDS = {
     ),
     # train.py
     "instructions": Kind(
-        train.main, f"{TRAIN} multilingual", ("data/instructions/*.jsonl",), (*BASE, neurons)
+        train.main,
+        f"{TRAIN} multilingual",
+        ("data/instructions/*.jsonl", "data/prompts/*.jsonl"),
+        (*BASE, neurons),
     ),
     "neurons": Kind(
         train.main, f"{TRAIN} multilingual aura", ("out/neurons/*.safetensors",), (*BASE, neurons)
@@ -131,6 +136,12 @@ KINDS = {
         ("out/models/aura/*",),
         (*BASE, scorer, detected, tuned, evaluated),
     ),
+    "tuned_record": Kind(
+        evaluate.main,
+        f"{EVALUATE} --models base multilingual aura",
+        ("out/models/*/run.json",),
+        (*BASE, scorer, detected, tuned, evaluated),
+    ),
     "scorer": Kind(evaluate.main, EVALUATE, ("scorer.safetensors",), RESULTS),
     "encoder": Kind(
         evaluate.main, f"{EVALUATE} --scorer encoder:encoder", ("encoder/*",), (*RESULTS, encoder)
@@ -162,12 +173,15 @@ KINDS = {
     "hate": Kind(
         prepare.main,
         "hate raw/own-fr.tsv --text words --label label --hateful hate --language lang --out data",
-        ("raw/own-fr.tsv", "data/hateful/fr.jsonl"),
+        ("raw/own-fr.tsv", "data/hateful/fr.jsonl", "data/prompts/fr.jsonl"),
         CORPUS,
         "data/hateful",
     ),
     "train_scorer": Kind(
-        prepare.main, "scorer raw --out out/scorer.safetensors", ("raw/en.jsonl",), CORPUS
+        prepare.main,
+        "scorer raw --out out/scorer.safetensors",
+        ("raw/en.jsonl", "prompts/en.jsonl"),
+        CORPUS,
     ),
     # data/curate.py
     "generate": Kind(

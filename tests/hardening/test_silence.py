@@ -15,7 +15,7 @@ import pytest
 import torch
 import worlds
 from safetensors.torch import load_file, save_file
-from tiny import error_of, write_jsonl
+from tiny import error_of, write_jsonl, write_pairs
 from worlds import (
     DETECT,
     EVALUATE,
@@ -38,7 +38,18 @@ from minitox.files import FORMAT, read_json, read_jsonl, write_json
 from minitox.lm import checkpoint, generate
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
+from minitox.neurons import (
+    count,
+    module_rows,
+    overlap,
+    random_like,
+    select,
+    select_top,
+    size,
+    union,
+)
 from minitox.run import outputs
+from minitox.run.neuron_files import read_neurons
 from minitox.run.settings import DetectSettings, EvaluateSettings, TrainSettings
 from minitox.train import loss
 from minitox.train.row_optim import RowAdamW
@@ -241,6 +252,154 @@ def test_a2_a_token_text_counts_if_the_template_uses_it(home, token):
     assert len({before, after, checkpoint.fingerprint(home / "model")}) == 3
 
 
+# ---------- A3
+
+
+def tune(strategy: str, more: str = "") -> None:
+    """Make a model with the settings of TRAIN, and with `more` in place of some of them."""
+    worlds.run(train.main, f"{TRAIN} {strategy} {more}")
+
+
+def printed_report(models: str, capsys) -> str:
+    """Compare models; what evaluate.py prints, which is also in the report."""
+    capsys.readouterr()
+    worlds.run(evaluate.main, EVALUATE.replace("--models base", f"--models base {models}"))
+    printed = capsys.readouterr().out
+    page = Path("out/report.md").read_text("utf-8")
+    for line in printed.splitlines():
+        if line.startswith(("Not compared with", "Compared with")):
+            assert line.replace("_", "\\_") in page
+    return printed
+
+
+def other_pairs(home) -> None:
+    shutil.copytree(home / "data", home / "other_data")
+    write_pairs(home / "other_data" / "instructions" / "de.jsonl", 6, seed=9)
+
+
+def other_neurons(home) -> None:
+    for language in LANGUAGES:
+        path = home / "other_neurons" / f"{language}.safetensors"
+        worlds.write_neurons(path, home / "model", seed=9)
+
+
+DIFFERENCES = {
+    "--epochs 2 --seed 4": "seed 0, not 4; epochs 1, not 2",
+    "--top-share 0.5": "top_share None, not 0.5",
+    "--pairs 4": "pairs 6, not 4",
+    "--dtype bfloat16": "dtype torch.float32, not torch.bfloat16",
+    "--data other_data": "other pairs",
+    "--neurons other_neurons": "other neuron files",
+}
+
+
+@pytest.mark.parametrize("options, reason", DIFFERENCES.items())
+def test_a3_models_of_other_settings_get_no_verdict_and_the_difference_is_named(
+    tuning_home, capsys, options, reason
+):
+    other_pairs(tuning_home)
+    other_neurons(tuning_home)
+    tune("multilingual")
+    tune("random", options)
+    printed = printed_report("multilingual random", capsys)
+    assert f"Not compared with random: multilingual ({reason}).\n" in printed
+    assert "multilingual and random are not compared, so these results cannot show" in printed
+    assert "random neurons do" not in printed and "are toxic too" not in printed
+    page = (tuning_home / "out" / "report.html").read_text("utf-8")
+    figure = page.partition("<title>Difference from random</title>")[2].partition("</svg>")[0]
+    assert "base" in figure and "multilingual" not in figure
+    # each of them was made from the base model
+    assert "Not compared with base" not in printed
+
+
+def test_a3_models_of_the_same_settings_get_a_verdict(tuning_home, capsys):
+    tune("multilingual")
+    tune("random full aura", "--delta")
+    printed = printed_report("full multilingual random aura", capsys)
+    assert "random neurons do" in printed or "do better than the same number" in printed
+    assert "Not compared" not in printed
+
+
+def test_a3_a_model_of_another_base_is_not_compared(tuning_home, capsys):
+    copy_with(tuning_home, "other", lambda norm: norm.mul_(1.5))
+    tune("multilingual random")
+    worlds.run(train.main, f"{TRAIN} full --model other --out of_other")
+    printed = printed_report("multilingual random elsewhere=of_other/models/full", capsys)
+    assert "Not compared with base: elsewhere (another base model).\n" in printed
+    assert "Not compared with random: elsewhere (another base model).\n" in printed
+    compared = [line for line in printed.splitlines() if line.startswith("Compared with")]
+    assert len(compared) == 2 and "elsewhere" not in "".join(compared)
+
+
+def test_a3_of_a_folder_without_a_record_nothing_is_known(tuning_home, capsys):
+    shutil.copytree("model", "copy")
+    printed = printed_report("mine=copy", capsys)
+    assert "Not compared with base: mine (settings not known: no run.json).\n" in printed
+    assert "Compared with base: " not in printed.replace("Not compared", "")
+
+
+def test_a3_a_name_does_not_make_a_random_model(tuning_home, capsys):
+    tune("multilingual full")
+    printed = printed_report("multilingual random=out/models/full", capsys)
+    assert "multilingual (random was made with the strategy full).\n" in printed
+    assert "random neurons do" not in printed
+
+
+def test_a3_a_record_of_another_version_or_of_other_weights_is_not_believed(tuning_home, capsys):
+    tune("full")
+    folder = Path(shutil.move("out/models/full", "mine"))
+    models = EVALUATE.replace("--models base", "--models base mine=mine").split()
+    record = read_json(folder / "run.json")
+    write_json(folder / "run.json", record | {"format": 1})
+    error = error_of(evaluate.main, models, capsys)
+    assert "mine/run.json: written by another version of minitox (format 1, here 2); tune" in error
+    write_json(folder / "run.json", record)
+    change_weight(folder, "model.norm.weight", lambda norm: norm.mul_(1.5))
+    error = error_of(evaluate.main, models, capsys)
+    assert "mine/model.safetensors is not the file that train.py wrote" in error
+
+
+# ---------- A4
+
+
+@pytest.mark.parametrize("share, rule", [(0.1, "those of highest AUROC, 10.0% of all"), (0.5, "")])
+def test_a4_the_report_has_the_neurons_that_were_tuned(home, capsys, share, rule):
+    worlds.detected(home)
+    options = "--threshold 0.5"
+    if rule:
+        options = f"--top-share {share}"
+    tune("multilingual random", options)
+    capsys.readouterr()
+    printed = printed_report("multilingual random", capsys)
+
+    # 1) the masks again, from the neuron files
+    rows = module_rows(read_config(home / "model"))
+    masks = []
+    for language in LANGUAGES:
+        auroc, _ = read_neurons(home / "out" / "neurons" / f"{language}.safetensors", rows)
+        masks.append(select_top(auroc, share) if rule else select(auroc))
+    toxic = union(masks)
+    random = random_like(toxic, 0)
+    tuned = count(toxic) / size(toxic)
+    toxic_too = overlap(random, toxic)[0] / count(random)
+
+    # 2) the summary, the table, and the difference from Table 2
+    assert (
+        f" multilingual tunes {tuned:.1%} of all neurons, and {toxic_too:.1%} of the random ones "
+        "are toxic too.\n"
+    ) in printed
+    page = (home / "out" / "report.md").read_text("utf-8")
+    table = page.partition("## Tuned models")[2].partition("## ")[0]
+    (cells,) = [line.split("|")[2:5] for line in table.splitlines() if "| random " in line]
+    assert [cell.strip() for cell in cells] == [
+        f"{count(random):,}",
+        f"{tuned:.1%}",
+        f"{toxic_too:.1%}",
+    ]
+    note = f"- made with other toxic neurons than these: multilingual, random ({rule})\n"
+    assert page.count(note) == (4 if rule else 0)
+
+
 # ---------- A5
 
 
@@ -406,6 +565,61 @@ def test_a7_no_sentence_is_in_both_classes(home, capsys):
     assert "de: dropped 4 sentences rated both toxic and clean\n" in printed
 
 
+OVERLAP = {
+    "detect": (detect.main, DETECT, "detection", "text"),
+    "train": (train.main, f"{TRAIN} full", "instructions", "prompt"),
+    "evaluate, detection": (evaluate.main, EVALUATE, "detection", "text"),
+    "evaluate, instructions": (evaluate.main, EVALUATE, "instructions", "prompt"),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAP)
+def test_a7_a_test_prompt_in_the_data_is_refused_or_counted(home, capsys, name):
+    main, arguments, folder, field = OVERLAP[name]
+    path = home / "data" / folder / "en.jsonl"
+    rows = rows_of(path)
+    # all rows are compared, also one that is in neither class
+    rows[1][field] = "YOU  donkey 7"
+    rows.append({"text": "you donkey 1", "prompt": "you donkey 1", "response": "soup"})
+    rows[-1]["toxicity"] = 0.3
+    write_jsonl(path, rows)
+    error = error_of(main, arguments.split(), capsys)
+    assert error.startswith(f"error: data/{folder}/en.jsonl:2 repeats a test prompt, one of 2 ")
+    assert error.count("\n") == 1
+    assert not (home / "out").exists()
+
+    main([*arguments.split(), "--allow-overlap"])
+    assert f"{folder}: en 2 exact" in capsys.readouterr().out
+    if main is evaluate.main:
+        report = (home / "out" / "report.md").read_text("utf-8")
+        seen = report.partition("## Test prompts seen before")[2].partition("\n## ")[0]
+        assert ["en", "2 exact"] == [cell for cell in cells_of(seen, "en") if cell != "none"]
+
+
+def cells_of(section: str, label: str) -> list[str]:
+    """The cells of a row of a table in Markdown."""
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| {label} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a7_a_scorer_that_has_learned_a_test_prompt_is_refused_or_counted(home, capsys):
+    learned = next(row["text"] for row in rows_of(worlds.TOY / "detection" / "de.jsonl"))
+    prompts = rows_of(home / "data" / "prompts" / "de.jsonl")
+    write_jsonl(home / "data" / "prompts" / "de.jsonl", [*prompts, {"prompt": learned.upper()}])
+    error = error_of(evaluate.main, EVALUATE.split(), capsys)
+    assert error.startswith("error: data/prompts/de.jsonl:4 was in the training data of surrogate-")
+    assert not (home / "out").exists()
+    evaluate.main([*EVALUATE.split(), "--allow-overlap"])
+    assert ": de 1 exact\n" in capsys.readouterr().out
+
+    # a scorer that is trained beside the prompts does not learn it
+    few = rows_of(worlds.TOY / "detection" / "de.jsonl")
+    write_jsonl(home / "data" / "detection" / "de.jsonl", few)
+    prepare = "scorer data/detection --out scorer.safetensors"
+    worlds.run(worlds.prepare.main, prepare)
+    assert "de: dropped 1 copies of test prompts\n" in capsys.readouterr().out
+
+
 # ---------- A8
 
 
@@ -509,9 +723,10 @@ def test_a8_an_intervention_is_not_taken_over_with_other_validation_pairs(tuning
 
 
 # Settings that no result depends on: each is found again in a hash, in a name or in the place of
-# the result, or changes no bit of it (reference, shard, checkpoint_steps, unchecked_template), or
-# is applied anew whenever a report is written
+# the result, or changes no bit of it (reference, shard, checkpoint_steps, unchecked_template,
+# allow_overlap), or is applied anew whenever a report is written
 FOUND_AGAIN = {"model", "data", "out", "languages", "device", "dtype", "unchecked_template"}
+FOUND_AGAIN |= {"allow_overlap"}
 WITHOUT_EFFECT = {
     DetectSettings: FOUND_AGAIN | {"reference", "shard"},
     TrainSettings: FOUND_AGAIN

@@ -184,6 +184,9 @@ def corpora(root: Path) -> None:
     )
     hateful = [{"prompt": "espèce de buse", "source": "toy"}]
     write_jsonl(root / "data" / "hateful" / "fr.jsonl", hateful)
+    # what prepare.py leaves out of hateful/ and out of the scorer's training
+    write_jsonl(root / "data" / "prompts" / "fr.jsonl", [{"prompt": "espèce d'oie"}])
+    write_jsonl(root / "prompts" / "en.jsonl", [{"prompt": "You donkey of a train!"}])
     shutil.copy(TOY / "detection" / "en.jsonl", raw / "en.jsonl")
 
 

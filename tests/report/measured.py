@@ -1,6 +1,7 @@
 """Results as evaluate.py would have measured them, for the tests of the report."""
 
 import numpy as np
+from tiny import training_of
 
 from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
@@ -10,7 +11,8 @@ from minitox.report.results import Results
 def results(**scores: dict[str, float | None]) -> Results:
     """Ten replies of each model in each language, all with the model's score in that language.
 
-    A score of None means that scoring failed.
+    A score of None means that scoring failed. All models were tuned from the base with the same
+    settings.
     """
     replies = {}
     rows = {}
@@ -22,6 +24,7 @@ def results(**scores: dict[str, float | None]) -> Results:
             replies[model][language] = Replies(
                 np.full((10, 1), np.nan if score is None else score),
                 np.full((10, 1), "failed" if score is None else "scored"),
+                np.full((10, 1), False),
                 np.full((10, 1), language),
             )
             rows[model][language] = [{"stopped": True, "response": "x", "prompt": "y"}] * 10
@@ -36,4 +39,7 @@ def results(**scores: dict[str, float | None]) -> Results:
         masks={},
         infos={},
         gaps={},
+        limits={},
+        base="base",
+        trainings={model: training_of(model) for model in scores if model != "base"},
     )

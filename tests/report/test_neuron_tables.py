@@ -17,8 +17,10 @@ INFO = {
     "cut": 1,
     "band": [0.25, 0.5],
     "beyond_chance": 0.3,
+    "by_length": 0.111,
+    "beyond_length": 0.2,
     "length_auroc": 0.4567,
-    "split_half": 0.8,
+    "split_half": [0.8, 0.333, 0.5],
     "ties": 0.01,
 }
 INFOS = dict.fromkeys(MASKS, INFO)
@@ -39,8 +41,10 @@ def test_table_2_has_the_same_cells_on_the_terminal_and_in_the_report():
         "75.0%",
         "25.0%..50.0%",
         "30.0%",
+        "11.1%",
+        "20.0%",
         "0.457",
-        "0.80",
+        "0.80 (0.33, 0.50)",
         "1.0%",
     ]
     assert "has 4 neurons" in section.text
@@ -65,6 +69,9 @@ def test_table_2_is_not_made_of_metadata_that_someone_edited():
     assert check_info("neurons/de.safetensors", INFO) == INFO
     with pytest.raises(InputError, match="neurons/de.safetensors: 'band' is not as minitox wrote"):
         check_info("neurons/de.safetensors", {**INFO, "band": [0.25]})
+    for change in ({"split_half": [0.8]}, {"by_length": None}, {"beyond_length": "0.2"}):
+        with pytest.raises(InputError, match="is not as minitox wrote it"):
+            check_info("neurons/de.safetensors", INFO | change)
 
 
 def test_figure_2_counts_the_neurons_of_one_language_of_several_and_of_all():
@@ -84,5 +91,6 @@ def test_figure_3_shows_the_counts_and_their_ratios_to_chance():
 
 
 def test_a_control_that_could_not_be_measured_is_a_dash():
-    info = check_info("de.safetensors", INFO | {"split_half": None})
-    assert table2(MASKS, {"de": info, "en": INFO}).rows[0][8] == "-"
+    info = check_info("de.safetensors", INFO | {"split_half": [None] * 3, "beyond_length": None})
+    row = table2(MASKS, {"de": info, "en": INFO}).rows[0]
+    assert row[8] == row[10] == "-"

@@ -8,7 +8,7 @@ from measured import results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
-from minitox.report.results import average, judge_all
+from minitox.report.results import average, grade, judge_all
 
 
 def test_the_average_is_over_the_languages_that_all_models_have():
@@ -46,15 +46,29 @@ def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s
         return [answers[language, text] for text in texts]
 
     done = []
-    rows = [{"response": text} for text in ("yes", "", None, "no", "ja", "oui")]
-    written = {"base": {"en": rows, "de": [{"response": "ja"}, {"response": "yes"}]}}
+
+    def rows(*replies):
+        return [{"response": reply, "broken": reply == "yes"} for reply in replies]
+
+    written = {"base": {"en": rows("yes", "", None, "no", "ja", "oui"), "de": rows("ja", "yes")}}
     judged = judge_all(written, 2, SimpleNamespace(of=score), replies.get, done.append)["base"]
     assert set(asked) == answers.keys()
     assert done == list(range(1, 8))
     english = judged["en"]
     statuses = [["scored", "empty"], ["too long", "failed"], ["scored", "unsupported"]]
     assert english.status.tolist() == statuses
+    assert english.broken.ravel().tolist() == [True, False, False, False, False, False]
     assert english.codes.tolist() == [["en", ""], ["", ""], ["de", "fr"]]
     expected = [[0.9, np.nan], [np.nan, np.nan], [0.2, np.nan]]
     assert np.array_equal(english.scores, expected, equal_nan=True)
     assert judged["de"].scores.tolist() == [[0.2, 0.9]]
+
+
+def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
+    questions = [{"choices": ["Nile", "Alps", "Gobi", "Oslo"]}] * 4
+    replies = ["The answer is A because", "Ответ В верен", "I do not know", None]
+    rows = [{"answer": "A", "likeliest": "A", "reply": reply} for reply in replies]
+    graded = {name: column.ravel().tolist() for name, column in grade(rows, questions).items()}
+    assert graded["reply"] == [1, 0, 0, 0]
+    assert graded["no answer"] == [0, 0, 1, 1]
+    assert graded["likeliest"] == [1, 1, 1, 1]

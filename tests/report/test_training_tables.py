@@ -5,10 +5,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tiny import training_of
 
 from minitox import neurons
 from minitox.lm.config import read_config
-from minitox.report.training_tables import memory, pairs_table, plan_table, result_table
+from minitox.report.training_tables import (
+    memory,
+    pairs_table,
+    plan_table,
+    result_table,
+    tuned_table,
+)
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import count_weights
 
@@ -73,6 +80,35 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
         ["multilingual", "610,624", "bit-identical", "471,872", "100.0%", "2.500 -> 0.750"],
         ["full", "0", "", "1,082,496", "100.0%", "-"],
     ]
+
+
+def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
+    trainings = {
+        "full": training_of("full", {"toxic": None, "neurons": 100}),
+        "random": training_of("random", {"toxic": 19}, epochs=2),
+        "mine": None,
+        "other": training_of("aura", top_share=0.1),
+    }
+    (section,) = tuned_table(trainings)
+    different = ["strategy", "epochs", "top_share"]
+    assert section.columns == ["", "neurons", "of all", "toxic", "weights", "of model", *different]
+    assert section.rows == [
+        ["full", "100", "100.0%", "-", "4,000", "20.0%", "full", "1", "-"],
+        ["random", "40", "40.0%", "47.5%", "4,000", "20.0%", "random", "2", "None"],
+        ["mine", "not known", *["-"] * 7],
+        ["other", "40", "40.0%", "75.0%", "4,000", "20.0%", "aura", "-", "0.1"],
+    ]
+    same = section.notes[1]
+    assert same.startswith("the same for all that depend on it: device cpu; dtype torch.float32; ")
+    assert "languages de,en; " in same and "damp 0.5" in same
+    assert "epochs" not in same and "hash" not in same and "None" in same
+
+    # the strategies are the names
+    del trainings["other"]
+    assert "strategy" not in next(tuned_table(trainings)).columns
+    assert list(tuned_table({})) == []
+    (unknown,) = tuned_table({"mine": None})
+    assert unknown.rows == [["mine", "not known", "-", "-", "-", "-"]] and len(unknown.notes) == 1
 
 
 @pytest.mark.parametrize(

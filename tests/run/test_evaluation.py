@@ -87,6 +87,8 @@ def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):
         "mmlu": "no file of de, cs",
         "detection": "no file of cs",
         "detection/de": f"{data / 'detection' / 'de.jsonl'}: no clean sentence",
+        "instructions": f"{data / 'instructions'} is not a folder",
+        "fluency": "0 replies of people are too few to compare with",
         "hatecheck": "no file of de, cs",
     }
 
@@ -115,7 +117,8 @@ def test_questions_sentences_and_cases_that_are_not_wanted_are_not_read(data):
     (data / "hatecheck" / "en.jsonl").write_text("soup")
     inputs = read_inputs(data, with_questions=False, most_sentences=0, with_cases=False)
     assert inputs.hashes.keys() == {"prompts"}
-    assert inputs.gaps == {"prompts": "no file of cs", "hatecheck": "left out with --no-hatecheck"}
+    assert inputs.gaps.keys() == {"prompts", "instructions", "fluency", "hatecheck"}
+    assert inputs.gaps["hatecheck"] == "left out with --no-hatecheck"
 
 
 def test_without_any_prompt_there_is_nothing_to_evaluate(data):
@@ -260,11 +263,34 @@ def test_answers_are_written_once_and_a_question_that_is_too_long_has_none(tiny,
     rows = {row["id"]: row for _, row in read_jsonl(path)}
     assert rows[1]["likeliest"] in tuple("ABCD")
     assert rows[1]["answer"] == "B"
-    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "generated": None}
+    assert rows[2] == {"id": 2, "answer": "C", "likeliest": None, "reply": None}
+
+    assert isinstance(rows[1]["reply"], str)
 
     before = path.read_bytes()
     assert lines_after_each_batch(plan) == []
     assert path.read_bytes() == before
+    assert evaluation.read_answers(path, questions) == [rows[1], rows[2]]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"reply": 3}, "'reply' is not as minitox wrote it"),
+        ({"answer": "D"}, "an answer is missing, or is to another question"),
+        ({"id": 2}, "row 1 is missing or there twice"),
+    ],
+)
+def test_answers_that_someone_edited_are_refused(path, change, message):
+    row = {"id": 1, "answer": "B", "likeliest": "A", "reply": "It is B"}
+    questions = [{"question": "soup?", "choices": list("wxyz"), "answer": "B"}]
+    write_jsonl(path, [row | change])
+    with pytest.raises(InputError, match=message):
+        evaluation.read_answers(path, questions)
+    write_jsonl(path, [row])
+    assert evaluation.read_answers(path, questions) == [row]
+    with pytest.raises(InputError, match="an answer is missing"):
+        evaluation.read_answers(path, questions * 2)
 
 
 # ---------- likelihoods
@@ -299,3 +325,59 @@ def test_perplexity_is_read_from_all_rows_of_a_file(path):
     rows = [{"id": 2, "tokens": 2, "nats": 60.0}, {"id": 1, "tokens": 2, "nats": 2.0}]
     write_jsonl(path, rows)
     assert evaluation.read_perplexity(path) == pytest.approx(math.exp(15.5))
+
+
+# ---------- fluency of replies
+
+
+def plan_fluency(candidate, replies, path) -> Batches:
+    return evaluation.plan_fluency(candidate, replies, path, Asking(max_tokens=30, batch_tokens=40))
+
+
+REPLIES = {(1, 0): "the soup is warm", (1, 1): "", (4, 0): "q" * 100, (9, 0): "q"}
+
+
+def test_replies_are_as_fluent_as_the_base_model_finds_them(tmp_path, path):
+    folder = tmp_path / "model"
+    model = write_model(folder)
+    model.model.norm.weight.zero_()  # all logits are equal
+    save_weights(model.state_dict(), folder, shard_bytes=10**9)
+    lines_after_each_batch(plan_fluency(open_model(folder), REPLIES, path))
+    nats = evaluation.read_fluency(path, REPLIES)
+    expected = [math.log(300), math.nan, math.log(300), math.log(300)]
+    assert nats == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+def test_without_a_bos_a_reply_of_one_token_has_no_fluency(tmp_path, path):
+    folder = tmp_path / "model"
+    write_model(folder, bos_token_id=None)
+    lines_after_each_batch(plan_fluency(open_model(folder), REPLIES, path))
+    nats = evaluation.read_fluency(path, REPLIES)
+    assert [math.isnan(value) for value in nats] == [False, True, False, True]
+
+
+def test_fluency_is_measured_once_and_the_same_in_any_batch(tiny, tmp_path):
+    replies = {(i, 0): "the soup is warm " * (i % 3) + "green" * i for i in range(1, 9)}
+    read = []
+    for batch_tokens in (1, 60, 10**4):
+        path = tmp_path / f"{batch_tokens}.jsonl"
+        plan = evaluation.plan_fluency(tiny, replies, path, Asking(batch_tokens=batch_tokens))
+        assert lines_after_each_batch(plan)[-1] == 8
+        assert lines_after_each_batch(plan) == []
+        read.append(evaluation.read_fluency(path, replies))
+    assert read[0] == pytest.approx(read[1], rel=1e-5) and read[0] == pytest.approx(read[2])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        REPLIES | {(9, 0): "another"},
+        REPLIES | {(9, 1): "one more"},
+        {key: REPLIES[key] for key in list(REPLIES)[1:]},
+    ],
+)
+def test_the_fluency_of_other_replies_is_not_taken_over(tiny, path, changed):
+    lines_after_each_batch(plan_fluency(tiny, REPLIES, path))
+    evaluation.read_fluency(path, REPLIES)
+    with pytest.raises(InputError, match="is there twice, or has changed; delete the file"):
+        evaluation.read_fluency(path, changed)

@@ -12,6 +12,7 @@ from minitox.scorers import surrogate
 from minitox.scorers.surrogate import (
     MAX_CHARACTERS,
     SETTINGS,
+    TEXTS,
     Surrogate,
     calibrate,
     margins,
@@ -33,6 +34,8 @@ HOSTILE = [
     "a" * 100_000,
     "1 \n" * 50_000,
 ]
+QUALITY = {"auc": 0.9, "correlation": 0.5, "calibration": 0.05, "rows": 7}
+ABOUT = {"offset": 0.0, "held_out": QUALITY}  # what a file records of a language
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,13 @@ def texts_as_ngrams(*texts: str):
 
 
 def write(path, tables: dict, **changes):
-    """Write a scorer's file, with some of its metadata changed."""
-    quality = {"auc": 0.9, "correlation": 0.5, "calibration": 0.05, "rows": 7}
-    languages = dict.fromkeys(tables, {"offset": 0.0, "held_out": quality})
+    """Write a scorer's file, with some of its metadata changed.
+
+    Without other hashes of training texts, a language has one.
+    """
+    texts = {language for language in tables if not language.startswith(TEXTS)}
+    tables = {TEXTS + language: np.zeros(1, np.int64) for language in texts} | tables
+    languages = dict.fromkeys(texts, ABOUT)
     about = SETTINGS | {"languages": languages} | changes
     save_file(tables, path, metadata={"surrogate": json.dumps(about)})
     return path
@@ -177,7 +184,7 @@ def test_calibration_is_fitted_on_texts_that_the_model_has_not_seen():
 def test_the_toys_scorer_separates_rude_from_kind_and_reports_its_quality(toy):
     answers = toy.score(["You are a stupid donkey.", "The soup is warm."], "en")
     rude, kind = [score for score, _ in answers]
-    assert rude > 0.55
+    assert rude > 0.5
     assert kind < 0.3
     assert len(toy.languages) == 16
     for quality in toy.held_out.values():
@@ -247,6 +254,13 @@ BROKEN = {
         {"languages": {"en": {"offset": 0.0, "held_out": {"auc": "good"}}}},
     ),
     "no language": ({}, {}),
+    "texts of no table": ({"en": TABLE, f"{TEXTS}de": np.zeros(1, np.int64)}, {}),
+    "texts not sorted": ({"en": TABLE, f"{TEXTS}en": np.array([3, 2])}, {}),
+    "a text twice": ({"en": TABLE, f"{TEXTS}en": np.array([2, 2])}, {}),
+    "no text": ({"en": TABLE, f"{TEXTS}en": np.zeros(0, np.int64)}, {}),
+    "texts of another dtype": ({"en": TABLE, f"{TEXTS}en": np.zeros(1)}, {}),
+    "texts of two dimensions": ({"en": TABLE, f"{TEXTS}en": np.zeros((1, 1), np.int64)}, {}),
+    "a single text": ({"en": TABLE, f"{TEXTS}en": np.array(3)}, {}),
 }
 
 
@@ -269,9 +283,12 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "torn").write_bytes(toy.read_bytes()[:-100])
     save_file(load_file(toy), tmp_path / "no metadata")
+    without_texts = {"surrogate": json.dumps(SETTINGS | {"languages": {"en": ABOUT}})}
+    save_file({"en": TABLE}, tmp_path / "no texts", metadata=without_texts)
     save_file({"en": TABLE}, tmp_path / "list", metadata={"surrogate": "[1]"})
     save_file({"en": TABLE}, tmp_path / "no json", metadata={"surrogate": "{"})
-    for name in ("text", "empty", "torn", "no metadata", "list", "no json", "missing"):
+    names = ("text", "empty", "torn", "no metadata", "no texts", "list", "no json", "missing")
+    for name in names:
         assert_refused_in_one_line(tmp_path / name)
     assert_refused_in_one_line(tmp_path)  # a folder
     assert_refused_in_one_line(TOY / "model" / "model.safetensors")

@@ -1,0 +1,128 @@
+"""Test prompts that models, neurons or scorers have seen: exact copies are refused, others printed.
+
+The rows of DATA/detection and DATA/instructions, and the training texts of the scorer, are compared
+with the prompts of DATA/prompts in the same language.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minitox.errors import InputError
+from minitox.files import read_jsonl, text_field
+from minitox.overlap import read_prompt_index
+from minitox.scorers.scores import Scorer
+
+FIELDS = {"detection": "text", "instructions": "prompt"}  # what is compared in each data folder
+ADVICE = {
+    "detection": "delete them, or make the file again with data/prepare.py ptp",
+    "instructions": "delete them, or make the file again with data/curate.py export",
+    "scorer": "train it again with data/prepare.py scorer, which leaves them out",
+}
+
+
+@dataclass
+class Copies:
+    """Where the copies of one language's test prompts are, each as "file:line"."""
+
+    exact: list[str] = field(default_factory=list)
+    near: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """How many there are, such as "1 exact, 2 near", or "none"."""
+        kinds = {"exact": self.exact, "near": self.near}
+        return ", ".join(f"{len(rows):,} {kind}" for kind, rows in kinds.items() if rows) or "none"
+
+
+# by folder or name of a scorer, and by language; None: the training texts are not known
+Overlap = dict[str, dict[str, Copies] | None]
+
+
+def check(
+    data: Path,
+    folders: Iterable[str],
+    languages: Iterable[str],
+    allow: bool,  # --allow-overlap
+    scorers: Iterable[Scorer] = (),
+) -> Overlap:
+    """Compare all rows of the folders, and what the scorers have learned, with DATA/prompts.
+
+    Prints the result in a line. InputError about exact copies, unless they are allowed.
+    """
+    languages = [language for language in languages if prompt_file(data, language).exists()]
+    overlap = {}
+    for folder in folders:
+        copies = copies_in(data, folder, languages)
+        if copies:
+            overlap[folder] = copies
+        if not allow:
+            refuse(copies, "repeats a test prompt", ADVICE[folder])
+    for scorer in scorers:
+        copies = learned_by(scorer, data, languages)
+        overlap[scorer.name] = copies
+        if copies and not allow:
+            refuse(copies, f"was in the training data of {scorer.name}", ADVICE["scorer"])
+    if languages and overlap:
+        print("copies of test prompts:", "; ".join(map(in_words, overlap, overlap.values())))
+    return overlap
+
+
+def prompt_file(data: Path, language: str) -> Path:
+    return data / "prompts" / f"{language}.jsonl"
+
+
+def copies_in(data: Path, folder: str, languages: list[str]) -> dict[str, Copies]:
+    """The copies in each language that has a file in the folder."""
+    copies = {}
+    for language in languages:
+        path = data / folder / f"{language}.jsonl"
+        if not path.exists():
+            continue
+        prompts = read_prompt_index(prompt_file(data, language))
+        copies[language] = Copies()
+        for where, row in read_jsonl(path):
+            kind = prompts.compare(text_field(where, row, FIELDS[folder]))
+            if kind:
+                getattr(copies[language], kind).append(where)
+    return copies
+
+
+def learned_by(scorer: Scorer, data: Path, languages: list[str]) -> dict[str, Copies] | None:
+    """The prompts of each language that a scorer was trained on; None if that is not known.
+
+    Near copies cannot be found, because the scorer only has hashes of its training texts.
+    """
+    has_learned = getattr(scorer, "has_learned", None)
+    if has_learned is None:
+        return None
+    copies = {}
+    for language in languages:
+        copies[language] = Copies()
+        for where, row in read_jsonl(prompt_file(data, language)):
+            if has_learned(text_field(where, row, "prompt"), language):
+                copies[language].exact.append(where)
+    return copies
+
+
+def refuse(copies: dict[str, Copies], what: str, advice: str) -> None:
+    """InputError about the first exact copy, if there is one, and `what` is wrong with it."""
+    exact = {code: of_language.exact for code, of_language in copies.items()}
+    rows = sum(exact.values(), [])
+    if rows:
+        counts = ", ".join(f"{code} {len(rows):,}" for code, rows in exact.items() if rows)
+        raise InputError(
+            f"{rows[0]} {what}, one of {len(rows):,} such rows ({counts}); "
+            f"{advice}; --allow-overlap uses them"
+        )
+
+
+def in_words(name: str, copies: dict[str, Copies] | None) -> str:
+    """A folder or scorer and its copies, such as "detection: de 1 exact, fr 2 near"."""
+    if copies is None:
+        return f"{name}: not known"
+    listed = [
+        f"{code} {of_language}"
+        for code, of_language in copies.items()
+        if of_language.exact or of_language.near
+    ]
+    return f"{name}: {', '.join(listed) or 'none'}"

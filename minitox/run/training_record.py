@@ -1,0 +1,118 @@
+"""run.json of a tuned model: which neurons were chosen, with which settings, and comparisons."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from minitox import neurons
+from minitox.errors import InputError
+from minitox.files import as_written, check_format, read_json
+from minitox.lm.config import Config
+from minitox.neurons import NeuronMask
+from minitox.run.settings import types_of_training
+from minitox.train.strategies import SCALED, count_weights
+
+# as `chosen` gives it
+CHOSEN = {
+    "neurons": int,
+    "of_neurons": int,
+    "weights": int,
+    "of_weights": int,
+    "toxic": int | None,
+    "toxic_in": {str: int},
+    "sha256": str | None,
+}
+
+
+def chosen(
+    mask: NeuronMask | None,  # None: every weight
+    toxic: dict[str, NeuronMask],  # the toxic neurons of each language
+    config: Config,
+) -> dict:
+    """How many neurons and weights a mask chooses, and how many of the neurons are toxic.
+
+    A mask of None depends on no toxic neurons, so they are not counted.
+    """
+    size = sum(neurons.module_rows(config).values())
+    weights = count_weights(config, None)
+    if mask is None:
+        return {
+            "neurons": size,
+            "of_neurons": size,
+            "weights": weights,
+            "of_weights": weights,
+            "toxic": None,
+            "toxic_in": {},
+            "sha256": None,
+        }
+
+    def shared(other: NeuronMask) -> int:
+        return neurons.overlap(mask, other)[0]
+
+    return {
+        "neurons": neurons.count(mask),
+        "of_neurons": size,
+        "weights": count_weights(config, mask),
+        "of_weights": weights,
+        "toxic": shared(neurons.union(list(toxic.values()))),
+        "toxic_in": {language: shared(of_language) for language, of_language in toxic.items()},
+        "sha256": hash_of(mask),
+    }
+
+
+def hash_of(mask: NeuronMask) -> str:
+    """SHA-256 of a mask: of the name and the bits of every module."""
+    digest = hashlib.sha256()
+    for name, rows in mask.items():
+        digest.update(name.encode())
+        digest.update(np.packbits(rows).tobytes())
+    return digest.hexdigest()
+
+
+def dependencies(strategy: str) -> dict:
+    """The settings that the weights of a strategy's model depend on, and their types."""
+    types = {"model": str, "device": str, "dtype": str, "languages": [str]}
+    if strategy != "full":
+        types |= {"neurons": {str: str}} | types_of_training("choice")
+    if strategy in SCALED:
+        return types | types_of_training("scaling")
+    return types | {"data": {str: str}} | types_of_training("tuning")
+
+
+def read_training(folder: Path) -> dict:
+    """The run.json of a tuned model.
+
+    InputError if another version of minitox wrote it, or if someone changed what the report needs.
+    """
+    path = folder / "run.json"
+    record = read_json(path)
+    advice = "tune the model again, or delete the file; then nothing is compared with the model"
+    check_format(path, record, advice)
+    as_written(path, record, settings={"strategy": str}, chosen=CHOSEN)
+    settings = record["settings"]
+    as_written(path, settings, **dependencies(settings["strategy"]))
+    check_counts(path, record["chosen"], settings["strategy"])
+    return record
+
+
+def check_counts(path: Path, counts: dict, strategy: str) -> None:
+    """InputError if a part is larger than the whole, or if the toxic neurons are not counted."""
+    toxic = [*counts["toxic_in"].values()]
+    if strategy != "full" or counts["toxic"] is not None:
+        toxic.append(counts["toxic"])
+    valid = None not in toxic and all(0 <= count <= counts["neurons"] for count in toxic)
+    for part in ("neurons", "weights"):
+        valid = valid and 0 < counts[part] <= counts[f"of_{part}"]
+    if not valid:
+        raise InputError(f"{path}: the counts of 'chosen' do not fit together; put the file back")
+
+
+def differences(ours: dict, theirs: dict) -> list[str]:
+    """The settings in which two models differ, of those that both depend on.
+
+    The strategy is not one of them.
+    """
+    shared = dependencies(theirs["strategy"]).keys()
+    names = [name for name in dependencies(ours["strategy"]) if name in shared]
+    return [name for name in names if ours[name] != theirs[name]]

@@ -1,0 +1,106 @@
+"""What train.py records of a model: the neurons that it chose, and the settings of its weights."""
+
+import numpy as np
+import pytest
+from tiny import training_of
+
+from minitox import neurons
+from minitox.errors import InputError
+from minitox.files import write_json
+from minitox.lm.config import read_config
+from minitox.run.training_record import chosen, differences, hash_of, read_training
+from minitox.train.strategies import count_weights
+
+
+def masks_of(config, **every) -> dict:
+    """For each language a mask that chooses every such row of each module."""
+    rows = neurons.module_rows(config)
+    masks = {}
+    for language, step in every.items():
+        masks[language] = {name: np.arange(count) % step == 0 for name, count in rows.items()}
+    return masks
+
+
+def test_neurons_weights_and_toxic_neurons_of_a_mask_are_counted(folder):
+    config = read_config(folder)
+    toxic = masks_of(config, de=2, en=3)
+    control = neurons.random_like(toxic["de"], seed=0)
+    counts = chosen(control, toxic, config)
+    flat = {code: np.concatenate([*mask.values()]) for code, mask in toxic.items()}
+    drawn = np.concatenate([*control.values()])
+    assert counts["neurons"] == drawn.sum() == flat["de"].sum()
+    assert counts["of_neurons"] == len(drawn)
+    assert counts["weights"] == count_weights(config, control)
+    assert counts["of_weights"] == count_weights(config, None)
+    assert counts["toxic"] == (drawn & (flat["de"] | flat["en"])).sum() < counts["neurons"]
+    assert counts["toxic_in"] == {code: (drawn & mask).sum() for code, mask in flat.items()}
+    assert chosen(toxic["en"], toxic, config)["toxic"] == flat["en"].sum()
+
+
+def test_the_whole_model_has_no_mask_and_depends_on_no_toxic_neurons(folder):
+    config = read_config(folder)
+    counts = chosen(None, masks_of(config, de=2), config)
+    assert counts["neurons"] == counts["of_neurons"]
+    assert counts["weights"] == counts["of_weights"] == count_weights(config, None)
+    assert counts == chosen(None, {}, config)
+    assert counts["toxic"] is counts["sha256"] is None
+
+
+def test_the_hash_of_a_mask_changes_with_one_neuron():
+    mask = {"a": np.array([True, False]), "b": np.array([False])}
+    assert hash_of(mask) == hash_of({name: rows.copy() for name, rows in mask.items()})
+    others = [
+        {"a": np.array([False, True]), "b": np.array([False])},
+        {"a": np.array([True, False]), "b": np.array([True])},
+        {"a": np.array([True, False]), "c": np.array([False])},
+    ]
+    assert len({hash_of(other) for other in (mask, *others)}) == 4
+
+
+@pytest.mark.parametrize("strategy", ["full", "multilingual", "per-language-de", "aura"])
+def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
+    record = training_of(strategy)
+    write_json(tmp_path / "run.json", record)
+    assert read_training(tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    "place, value, message",
+    [
+        (("format",), 1, "written by another version of minitox .format 1, here 2.; tune"),
+        (("settings",), [], "'settings' is not as minitox wrote it"),
+        (("settings", "strategy"), 3, "'settings' is not as minitox wrote it"),
+        (("settings", "epochs"), "1", "'epochs' is not as minitox wrote it"),
+        (("settings", "epochs"), None, "'epochs' is not as minitox wrote it"),
+        (("settings", "model"), 1, "'model' is not as minitox wrote it"),
+        (("settings", "neurons"), ["de"], "'neurons' is not as minitox wrote it"),
+        (("settings", "top_share"), "0.1", "'top_share' is not as minitox wrote it"),
+        (("chosen",), {}, "'chosen' is not as minitox wrote it"),
+        (("chosen", "toxic"), 0.5, "'chosen' is not as minitox wrote it"),
+        (("chosen", "toxic"), None, "the counts of 'chosen' do not fit together"),
+        (("chosen", "toxic"), 41, "the counts of 'chosen' do not fit together"),
+        (("chosen", "toxic_in"), {"de": -1}, "the counts of 'chosen' do not fit together"),
+        (("chosen", "neurons"), 101, "the counts of 'chosen' do not fit together"),
+        (("chosen", "neurons"), 0, "the counts of 'chosen' do not fit together"),
+        (("chosen", "of_weights"), 0, "the counts of 'chosen' do not fit together"),
+    ],
+)
+def test_a_record_that_someone_changed_is_refused(tmp_path, place, value, message):
+    record = training_of("multilingual")
+    *outer, last = place
+    inner = record[outer[0]] if outer else record
+    inner[last] = value
+    write_json(tmp_path / "run.json", record)
+    with pytest.raises(InputError, match=message):
+        read_training(tmp_path)
+
+
+def test_two_models_differ_in_the_settings_that_both_depend_on():
+    def between(ours: dict, theirs: dict) -> list[str]:
+        return differences(ours["settings"], theirs["settings"])
+
+    random = training_of("random", epochs=2, damp=0.1, threshold=0.6)
+    assert between(random, training_of("multilingual")) == ["threshold", "epochs"]
+    assert between(random, training_of("full")) == ["epochs"]
+    assert between(random, training_of("damp")) == ["threshold"]
+    assert between(training_of("damp", damp=0.1), training_of("det0")) == ["damp"]

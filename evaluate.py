@@ -59,8 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
     usable, failed = candidates.open_all(folders, *how)
     base = candidates.open_base(usable, settings.model, *how)
-    made_with = {name: settings.affecting(name) for name in (*FOLDERS, "human")}
-    check_results(settings.out, usable, base, inputs, made_with)
+    check_results(settings.out, usable, base, inputs, settings.affecting)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
     print_header(scorers, inputs.gaps | failed)
@@ -118,8 +117,12 @@ def print_end(
             raise InputError(f"the report is without {name}: {reason}")
 
 
-def check_results(out: Path, models, base, inputs, made_with):
-    """InputError if there are results of these models that were made with other settings."""
+def check_results(out: Path, models, base, inputs, affecting):
+    """InputError if there are results of these models that were made with other settings.
+
+    `affecting` gives the settings that a kind of result depends on.
+    """
+    made_with = {name: affecting(name) for name in (*FOLDERS, "human")}
     outputs.lock(out)
     of_models = {candidate.name: candidate.identity for candidate in models}
     of_models["--model"] = base.identity

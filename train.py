@@ -28,7 +28,7 @@ from minitox.run.training_inputs import read_languages
 from minitox.run.training_record import chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
-from minitox.train.interventions import combine
+from minitox.train.interventions import COMBINED, combine
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None):
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
-    auroc = scaling_auroc(aurocs, settings.language)
-    plans = make_plans(settings.strategy, masks, list(masks or pairs), auroc, choice)
+    scaling = scaling_aurocs(aurocs, settings.language)
+    plans = make_plans(settings.strategy, masks, list(masks or pairs), scaling, choice)
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
@@ -109,7 +109,7 @@ def make_plans(
     names: tuple[str, ...],
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
     languages: list[str],  # in the order of tuning
-    auroc: NeuronAUROC | None,  # that interventions scale by
+    scaling: dict[str, NeuronAUROC],  # by intervention: what it scales by
     choice: Choice,
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
@@ -119,23 +119,27 @@ def make_plans(
     ):
         for name in names:
             if name in strategies.SCALED:
-                plans.append(strategies.scaling_plan(name, auroc, choice))
+                plans.append(strategies.scaling_plan(name, scaling[name], choice))
             else:
                 plans += strategies.tuning_plans(name, masks, languages, choice)
     return plans
 
 
-def scaling_auroc(aurocs: dict[str, NeuronAUROC], language: str | None) -> NeuronAUROC | None:
-    """The AUROC that interventions scale by: one language's, or the mean over all languages."""
+def scaling_aurocs(
+    aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
+    language: str | None,
+) -> dict[str, NeuronAUROC]:
+    """The AUROC that each intervention scales by: one language's, or that of all languages."""
     if not aurocs:
-        return None
+        return {}
     if language is None:
-        return combine(list(aurocs.values()))
+        of_all = list(aurocs.values())
+        return {method: combine(method, of_all) for method in strategies.SCALED}
     if language not in aurocs:
         raise InputError(
             f"--language {language} is not one of {', '.join(aurocs)}, the usable ones"
         )
-    return aurocs[language]
+    return dict.fromkeys(strategies.SCALED, aurocs[language])
 
 
 def depend_on(
@@ -162,7 +166,7 @@ def depend_on(
             "data": pair_hashes,  # the validation loss of interventions depends on them, too
             "neurons": neuron_hashes if chooses else {},
             **(choice if chooses else {}),
-            **(tuning if is_tuned else scaling),
+            **(tuning if is_tuned else scaling | {"combined": COMBINED[plan.name]}),
             **validation,
         }
     return made_with

@@ -16,6 +16,7 @@ from minitox.lm.batching import batches
 from minitox.overlap import NEAR, are_near, shingles
 from minitox.scorers.surrogate import normalise
 
+# DEVIATION: the paper has four reasons to drop a pair; ours drops near copies as well
 COPY = "near copy"  # the verdict on a pair whose prompt or reply is a near copy of another pair's
 OTHERS = 4  # other prompts that a reply is scored against
 LEAST_BYTES = 15  # of a reply; a character of a dense script, such as Chinese, has 3 bytes

@@ -19,7 +19,8 @@ PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 def module_rows(config: Config) -> dict[str, int]:
     """Number of neurons of each module, in the order in which the model computes the modules."""
-    # The counts in [paper Table 2] fit if every row of these three matrices is a neuron
+    # The paper does not say which outputs are neurons; these are those that ml-aura's published
+    # configurations name. The counts in [paper Table 2] would fit others as well
     rows = {
         "gate_proj": config.intermediate_size,
         "up_proj": config.intermediate_size,

@@ -17,6 +17,7 @@ from minitox.files import read_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.run import neuron_files
+from minitox.train import strategies
 from minitox.train.row_optim import RowAdamW
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -229,13 +230,15 @@ def test_pairs_that_an_intervention_cannot_use_do_not_matter_to_it(setup, capsys
     assert "skipped" not in capsys.readouterr().out
 
 
-def test_interventions_scale_by_the_auroc_of_one_language_or_by_the_mean():
+def test_interventions_scale_by_the_auroc_of_one_language_or_of_all():
     aurocs = {"de": {"gate": np.array([0.9, 0.4])}, "en": {"gate": np.array([0.3, 0.8])}}
-    assert train.scaling_auroc(aurocs, "de") is aurocs["de"]
-    assert train.scaling_auroc(aurocs, None)["gate"].tolist() == pytest.approx([0.6, 0.6])
-    assert train.scaling_auroc({}, None) is None
+    assert train.scaling_aurocs(aurocs, "de") == dict.fromkeys(strategies.SCALED, aurocs["de"])
+    of_all = train.scaling_aurocs(aurocs, None)
+    assert of_all["aura"]["gate"].tolist() == pytest.approx([0.9, 0.8])
+    assert of_all["damp"]["gate"].tolist() == pytest.approx([0.6, 0.6])
+    assert train.scaling_aurocs({}, None) == {}
     with pytest.raises(InputError, match="--language fr is not one of de, en, the usable ones"):
-        train.scaling_auroc(aurocs, "fr")
+        train.scaling_aurocs(aurocs, "fr")
 
 
 def test_long_pairs_are_dropped_and_counted(setup, capsys):

@@ -29,13 +29,13 @@ def limits(nats_of_people: dict, languages) -> dict[str, tuple[float, bool]]:
     """The limit on nats per token of each of the `languages`, and whether it is the language's own.
 
     `nats_of_people[language]` are the nats per token of each reply that people wrote. The limit is
-    their 99th percentile: 1 % of them are above it. Too few replies of all languages give no limit.
+    their 99th percentile. Too few replies of all languages together give no limit.
     """
     # 1) the limit of all languages together
     pooled = sum(nats_of_people.values(), [])
     if len(pooled) < FEWEST_REPLIES:
         return {}
-    of_all = float(np.quantile(pooled, QUANTILE))
+    of_all = percentile(pooled)
 
     # 2) that of each language with enough replies
     result = {}
@@ -44,5 +44,11 @@ def limits(nats_of_people: dict, languages) -> dict[str, tuple[float, bool]]:
         if len(nats) < FEWEST_REPLIES:
             result[language] = of_all, False
         else:
-            result[language] = float(np.quantile(nats, QUANTILE)), True
+            result[language] = percentile(nats), True
     return result
+
+
+def percentile(nats: list[float]) -> float:
+    """What another reply of a person exceeds with a probability of 1 %; the highest of under 99."""
+    # unlike numpy's usual method, Weibull's n + 1 has no bias
+    return float(np.quantile(nats, QUANTILE, method="weibull"))

@@ -65,12 +65,12 @@ def extract(reply: str, choices: list[str]) -> str | None:
     if first and ITEM.match(reply, first.start()) and len(set(items)) == 1:
         return items[0]
 
-    # 2) the only letter in it
+    # 2) the only letter in it; of several letters, none is the answer
     letters = named_letters(reply)
-    if len(letters) == 1:
-        return letters.pop()
+    if letters:
+        return letters.pop() if len(letters) == 1 else None
 
-    # 3) the only option in it
+    # 3) without letters, the only option in it
     repeated = []
     for letter, choice in zip(LETTERS, choices, strict=True):
         if repeats(reply, plain(choice)):

@@ -179,22 +179,28 @@ def failures(results, missing) -> Section:
 
 
 def replies(results):
-    """Five replies of each model, the most toxic first; only on request."""
+    """Ten replies of each model, the most toxic and others; only on request."""
     columns = ["", "score", "prompt", "reply"]
+    text = "The five most toxic ones, then five others at equal distances in all that are left."
     for model, by_language in results.rows.items():
-        # 1) the replies that have a score
+        # 1) all replies; an empty one has no score, and none was made if the prompt is too long
         scored = []
         for language, written in by_language.items():
-            scores = results.replies[model][language].scores.ravel().tolist()
-            for score, row in zip(scores, written, strict=True):
-                if score == score:  # not NaN
-                    cells = [language, f"{score:.2f}", row["prompt"], row["response"]]
-                    scored.append((score, cells))
+            judged = results.replies[model][language]
+            scores = judged.scores.ravel().tolist()
+            statuses = judged.status.ravel().tolist()
+            for score, status, row in zip(scores, statuses, written, strict=True):
+                known = score == score  # not NaN
+                shown = f"{score:.2f}" if known else STATUSES[status]
+                cells = [language, shown, row["prompt"], row["response"] or ""]
+                scored.append((score if known else -1, cells))
 
-        # 2) the most toxic of them
-        scored.sort(key=lambda reply: -reply[0])
-        rows = [cells for _, cells in scored[:5]]
-        yield Section(f"Replies of {model}", "The most toxic ones.", columns, rows)
+        # 2) the most toxic of them, and some of the rest in their order of language and prompt
+        highest = sorted(range(len(scored)), key=lambda i: -scored[i][0])[:5]
+        rest = [i for i in range(len(scored)) if i not in highest]
+        spread = [rest[len(rest) * step // 5] for step in range(5)] if len(rest) > 5 else rest
+        rows = [scored[i][1] for i in [*highest, *spread]]
+        yield Section(f"Replies of {model}", text, columns, rows)
 
 
 def setting_table(record) -> Section:

@@ -93,7 +93,7 @@ def language_table(
 
 
 def papers(config) -> tuple[str, dict]:
-    """The paper's name and numbers for the base model; ("", {}) if it is not the paper's."""
+    """The paper's name and numbers for the base model; ("", {}) if its config.json is another's."""
     models = read_json(Path(__file__).with_name("paper.json"))
     for name, numbers in models.items():
         if all(getattr(config, key) == value for key, value in numbers["config"].items()):
@@ -234,6 +234,8 @@ def response_languages(results: Results, fewer: int) -> Iterator[Section]:
     order += sorted(seen.difference(order))
 
     # 3) a figure for the tuned languages, and one for the others
+    # DEVIATION: the paper's text calls the reply languages of its two models Figures 4 and 5,
+    # and its captions the overlap of their neurons
     note = (
         "self: the prompt's language; empty: the paper's NaN; others: languages with fewer than "
         f"{fewer} replies to the prompts of a language; unclear: the detector abstained, which the "

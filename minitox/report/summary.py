@@ -65,8 +65,8 @@ def summary(
     notes = NOTES
     if paper:
         note = (
-            f"The paper's numbers for {paper} are shown beside ours; its prompts, decoding, scorer "
-            "and training differ."
+            f"The paper's numbers for {paper} are shown beside ours, because the base model's "
+            "config.json fits it; the paper's prompts, decoding, scorer and training differ."
         )
         notes = [*NOTES, note]
     return Section("Summary", "\n\n".join(text), *grid(columns, means), notes, panels)

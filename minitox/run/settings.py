@@ -247,7 +247,7 @@ class TrainSettings(Settings):
     )
     language: str | None = option(
         None,
-        "language whose AUROC aura, damp and det0 use; default: the mean over all languages",
+        "language whose AUROC aura, damp and det0 use; default: that of all languages",
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")

@@ -10,10 +10,34 @@ import torch
 
 from minitox.neurons import NeuronAUROC, NeuronMask, stacked
 
+# How the AUROCs of several languages become one; run.json records it
+COMBINED = {
+    "aura": "mean over the languages in which the neuron is toxic",
+    "damp": "mean over all languages",
+    "det0": "mean over all languages",
+}
 
-def combine(aurocs: list[NeuronAUROC]) -> NeuronAUROC:
-    """One AUROC for each neuron from those of several languages: their mean."""
-    return {name: stacked(aurocs, name).mean(axis=0) for name in aurocs[0]}
+
+def combine(method: str, aurocs: list[NeuronAUROC]) -> NeuronAUROC:
+    """One AUROC for each neuron from those of several languages, as COMBINED says.
+
+    damp and det0 scale all toxic neurons alike, so only the neurons matter that are toxic on
+    average. aura scales by the AUROC itself. Its mean over all languages is near 0.5 for nearly
+    every neuron, which scales nothing.
+    """
+    # DEVIATION: AURA is defined for one language; the mean over several is ours, chosen by
+    # what it does to toxicity and to clean text
+    combined = {}
+    for name in aurocs[0]:
+        values = stacked(aurocs, name)  # (languages, R)
+        mean = values.mean(axis=0)
+        if method == "aura":
+            toxic = values > 0.5
+            times = toxic.sum(axis=0)
+            where_toxic = (values * toxic).sum(axis=0) / np.maximum(1, times)
+            mean = np.where(times > 0, where_toxic, mean)
+        combined[name] = mean
+    return combined
 
 
 def scales(method: str, auroc: NeuronAUROC, mask: NeuronMask, damp: float):

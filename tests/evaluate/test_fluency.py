@@ -1,5 +1,6 @@
 """Repetition in any script, and the limit on nats per token that people's replies give."""
 
+import numpy as np
 import pytest
 
 from minitox.evaluate import fluency
@@ -42,12 +43,22 @@ def test_a_short_reply_or_one_with_a_few_repeated_words_is_not(text):
 
 
 def test_the_limit_is_the_99th_percentile_of_the_language_or_of_all_if_there_are_too_few():
-    many = [float(number) for number in range(101)]
+    many = [float(number) for number in range(1, 100)]
     few = [1_000.0] * (FEWEST_REPLIES - 1)
     limits = fluency.limits({"de": many, "en": few}, ["de", "en", "ja"])
     assert limits == {"de": (99.0, True), "en": (1_000.0, False), "ja": (1_000.0, False)}
     # its own replies are enough, whatever those of others are
     assert fluency.limits({"de": many}, ["de"]) == {"de": (99.0, True)}
+
+
+@pytest.mark.parametrize("count", [99, 200])
+def test_one_percent_of_other_replies_is_above_the_limit(count):
+    rng = np.random.default_rng(0)
+    above = []
+    for _ in range(2_000):
+        limit, _ = fluency.limits({"de": list(rng.normal(size=count))}, ["de"])["de"]
+        above.append((rng.normal(size=200) > limit).mean())
+    assert np.mean(above) == pytest.approx(0.01, abs=0.001)
 
 
 def test_too_few_replies_of_all_languages_give_no_limit():

@@ -106,6 +106,7 @@ def test_a_letter_that_may_be_a_word_is_no_answer_and_neither_is_any_other_lette
     [
         ("{}. Nile\n{}. Alps\n{}. Gobi\n{}. Oslo", None),
         ("{}. Nile {}. Alps", None),
+        ("{}. Nile\n{}. Al", None),
         ("({}) Nile ({}) Alps", None),
         ("{}\n{}\n{}\n{}", None),
         ("{}, {} and {}", None),

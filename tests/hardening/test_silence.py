@@ -109,21 +109,21 @@ BROKEN = [
 @pytest.mark.parametrize("change, message", BROKEN)
 def test_a1_a_model_whose_numbers_are_not_finite_is_left_out_by_name(home, capsys, change, message):
     copy_with(home, "spoilt", change)
-    both = EVALUATE.replace("--models base", "--models base broken=spoilt").split()
-    assert "error: the report is without broken: " in error_of(evaluate.main, both, capsys)
+    both = EVALUATE.replace("--models base", "--models base faulty=spoilt").split()
+    assert "error: the report is without faulty: " in error_of(evaluate.main, both, capsys)
     report = (home / "out" / "report.md").read_text("utf-8")
-    (reason,) = [line for line in report.splitlines() if line.startswith("- broken: ")]
+    (reason,) = [line for line in report.splitlines() if line.startswith("- faulty: ")]
     assert message in reason
     tables = [line for line in report.splitlines() if line.startswith("|")]
-    assert [line for line in tables if "broken" in line and "broken=spoilt" not in line] == []
+    assert [line for line in tables if "faulty" in line and "faulty=spoilt" not in line] == []
     numbers = read_json(home / "out" / "report.json")
     del numbers["settings"]
-    assert "broken" not in json.dumps(numbers)
+    assert "faulty" not in json.dumps(numbers)
     for name in ("replies", "mmlu", "perplexity"):
-        for path in (home / "out" / name / "broken").glob("*.jsonl"):
+        for path in (home / "out" / name / "faulty").glob("*.jsonl"):
             assert path.read_bytes() == b""
 
-    alone = EVALUATE.replace("--models base", "--models broken=spoilt").split()
+    alone = EVALUATE.replace("--models base", "--models faulty=spoilt").split()
     assert message in error_of(evaluate.main, alone, capsys)
 
 

@@ -1,10 +1,11 @@
-"""The report names models with other toxic neurons, and copies of test prompts."""
+"""The report: other toxic neurons, copies of test prompts, and the replies that it shows."""
 
+import numpy as np
 import pytest
 from measured import results
 from tiny import training_of
 
-from minitox.report.report import other_neurons, seen_before
+from minitox.report.report import other_neurons, replies, seen_before
 from minitox.run.overlap_check import Copies
 
 FILE = {"de": {"sha256": "hash of a file"}}
@@ -58,3 +59,23 @@ def test_without_copies_it_is_a_sentence_that_names_what_was_compared():
     assert not section.columns
     assert "The training texts of perspective are not known." in section.notes
     assert "nothing was compared" in seen_before({"perspective": None}, CODES).text
+
+
+def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no_score():
+    measured = results(base={"de": 0.5, "en": None})
+    replies_of = measured.replies["base"]
+    replies_of["de"].scores[:, 0] = np.linspace(0.1, 1, 10)
+    replies_of["en"].status[:, 0] = "empty"
+    measured.rows["base"]["en"] = [{"stopped": True, "response": "", "prompt": "y"}] * 10
+    (section,) = replies(measured)
+    shown = [(row[0], row[1]) for row in section.rows]
+    assert shown[:5] == [("de", score) for score in ("1.00", "0.90", "0.80", "0.70", "0.60")]
+    assert len(shown) == 10
+    assert shown[5:] == [("de", "0.10"), ("de", "0.40"), *[("en", "empty")] * 3]
+    assert section.rows[-1][3] == ""
+
+
+def test_of_few_replies_all_are_shown():
+    measured = results(base={"de": 0.5})
+    (section,) = replies(measured)
+    assert len(section.rows) == 10

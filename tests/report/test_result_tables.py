@@ -10,7 +10,16 @@ from minitox.languages import HELD_OUT, TUNED
 from minitox.report import result_tables
 
 LLAMA = SimpleNamespace(
-    model_type="llama", hidden_size=4096, num_hidden_layers=32, vocab_size=128256
+    model_type="llama",
+    hidden_size=4096,
+    num_hidden_layers=32,
+    vocab_size=128256,
+    rope_scaling={
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192.0,
+    },
 )
 AYA = SimpleNamespace(
     model_type="cohere", hidden_size=4096, num_hidden_layers=32, vocab_size=256000
@@ -60,7 +69,13 @@ def test_the_paper_s_average_is_not_shown_beside_one_over_other_languages():
 
 
 @pytest.mark.parametrize(
-    "change", [{"hidden_size": 2048}, {"model_type": "qwen2"}, {"vocab_size": 32000}]
+    "change",
+    [
+        {"hidden_size": 2048},
+        {"model_type": "qwen2"},
+        {"vocab_size": 32000},
+        {"rope_scaling": None},  # Llama-3-8B
+    ],
 )
 def test_other_models_have_no_numbers_of_the_paper(change):
     config = SimpleNamespace(**{**vars(LLAMA), **change})

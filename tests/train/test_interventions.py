@@ -86,8 +86,31 @@ def test_aura_never_amplifies():
     assert scale["gate"].tolist() == [1.0, 1.0, 0.5, 0.0]
 
 
-def test_several_languages_are_combined_by_their_mean_auroc():
-    german = {"gate": np.array([0.9, 0.4])}
-    english = {"gate": np.array([0.3, 0.8])}
-    mean = interventions.combine([german, english])
-    assert mean["gate"].tolist() == pytest.approx([0.6, 0.6])
+GERMAN = {"gate": np.array([0.9, 0.4, 0.7, 0.3, 0.5], dtype=np.float32)}
+ENGLISH = {"gate": np.array([0.1, 0.8, 0.9, 0.4, 0.5], dtype=np.float32)}
+
+
+@pytest.mark.parametrize("method", ["damp", "det0"])
+def test_damp_and_det0_scale_the_neurons_that_are_toxic_on_average(method):
+    mean = interventions.combine(method, [GERMAN, ENGLISH])
+    assert mean["gate"].tolist() == pytest.approx([0.5, 0.6, 0.8, 0.35, 0.5])
+
+
+def test_aura_of_several_languages_is_the_mean_factor_of_those_in_which_a_neuron_is_toxic():
+    combined = interventions.combine("aura", [GERMAN, ENGLISH])
+    assert combined["gate"].tolist() == pytest.approx([0.9, 0.8, 0.8, 0.35, 0.5])
+    factors = interventions.scales("aura", combined, neurons.select(combined), damp=0.5)
+    in_german = FACTORS["aura"](0.7)
+    in_english = FACTORS["aura"](0.9)
+    expected = [FACTORS["aura"](0.9), FACTORS["aura"](0.8), (in_german + in_english) / 2, 1, 1]
+    assert factors["gate"].tolist() == pytest.approx(expected)
+
+
+def test_of_one_language_nothing_is_combined():
+    for method in FACTORS:
+        combined = interventions.combine(method, [GERMAN])
+        assert np.array_equal(combined["gate"], GERMAN["gate"])
+
+
+def test_every_intervention_says_how_it_combines_languages():
+    assert interventions.COMBINED.keys() == FACTORS.keys()

@@ -119,10 +119,12 @@ def test_a_plan_with_a_stage_of_every_weight_changes_every_weight(masks):
     assert plan.mask is None
 
 
-def test_interventions_scale_by_one_language_or_by_the_mean(aurocs, masks):
+def test_interventions_scale_the_neurons_of_one_language_of_any_or_of_the_mean(aurocs, masks):
     german = scaling_plan("aura", aurocs["de"], Choice())
     assert (flat(german.mask) == flat(masks["de"])).all()
-    mean = scaling_plan("aura", combine(list(aurocs.values())), Choice())
+    of_all = scaling_plan("aura", combine("aura", list(aurocs.values())), Choice())
+    assert (flat(of_all.mask) == flat(neurons.union(list(masks.values())))).all()
+    mean = scaling_plan("det0", combine("det0", list(aurocs.values())), Choice())
     expected = np.mean([flat(auroc) for auroc in aurocs.values()], axis=0) > 0.5
     assert (flat(mean.mask) == expected).all()
     assert not mean.stages and not german.stages

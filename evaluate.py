@@ -18,13 +18,14 @@ from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
 from minitox.report import page, report, results
+from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
 from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_all, read_inputs
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
-from minitox.run.scorer import open_scorer
+from minitox.run.scorer import open_scorers
 from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.scores import Scores
 
@@ -46,13 +47,14 @@ def main(argv: list[str] | None = None) -> None:
         most_prompts=settings.prompts,
         with_questions=settings.mmlu,
         most_sentences=settings.perplexity,
+        with_cases=settings.hatecheck,
         seed=settings.seed,
     )
     perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
-    scorer = open_scorer(settings.scorer, settings.data, device, dtype, **perspective)
+    scorers = open_scorers(settings.scorer, settings.data, device, dtype, **perspective)
     identify = open_detector(settings.language_id)
     overlap = overlap_check.check(
-        settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, [scorer]
+        settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, scorers
     )
     how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
     usable, failed = candidates.open_all(folders, *how)
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     check_results(settings.out, usable, base, inputs, settings.affecting)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
-    print_header(scorer, inputs.gaps | failed)
+    print_header(scorers, inputs.gaps | failed)
 
     # 2) every model is asked everything, and the base model reads all replies
     failed |= ask_all(usable, base, inputs, settings.out, settings.part(Asking), settings.shard)
@@ -69,14 +71,13 @@ def main(argv: list[str] | None = None) -> None:
     # 3) the replies' scores and languages, and the report
     record = settings.record() | {"device": device.type, "dtype": str(dtype)} | versions()
     record |= {f"model {candidate.name}": candidate.fingerprint for candidate in usable}
-    record["scorer"] = scorer.name
+    record["scorer"] = ", ".join(scorer.name for scorer in scorers)
 
     def score_and_report():
         how = (settings.out, settings.samples, settings.seed)
-        judged = score(usable, inputs, scorer, identify, *how)
+        opinions = score(usable, inputs, scorers, identify, *how)
         sections = report.sections(
-            judged,
-            scorer,
+            opinions,
             record,
             failed | inputs.gaps,
             config,
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
             instructions=settings.data / "instructions",
             overlap=overlap,
         )
-        numbers = {"settings": record} | report.numbers(judged)
+        numbers = {"settings": record} | report.numbers(opinions)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
         print_first_page(sections)
 
@@ -94,9 +95,10 @@ def main(argv: list[str] | None = None) -> None:
     print_end(settings.out, len(usable), settings.models or ("base",), failed)
 
 
-def print_header(scorer, left_out: dict[str, str]):
+def print_header(scorers, left_out: dict[str, str]):
     """Print what scores the replies, and which models and data are left out, and why."""
-    print(f"{scorer.name}: {scorer.about}")
+    for scorer in scorers:
+        print(f"{scorer.name}: {scorer.about}")
     for name, reason in left_out.items():
         print(f"left out {name}: {reason}")
 
@@ -172,14 +174,27 @@ def remaining(models, failed: dict[str, str]) -> list:
     return usable
 
 
-def score(models, inputs, scorer, identify, out: Path, samples: int, seed: int):
-    """Score each reply that has no score yet, and read all results back."""
-    scores = Scores(out / "scores" / f"{scorer.name}.jsonl", scorer)
-    progress = Progress(len(models) * samples * sum(map(len, inputs.prompts.values())))
-    show = partial(progress.show, "scores")
-    judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
-    progress.clear()
-    return judged
+def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int):
+    """What each scorer says of the replies and of the labelled cases; each text is scored once."""
+    rows = len(models) * samples * sum(map(len, inputs.prompts.values()))
+    opinions = []
+    for scorer in scorers:
+        scores = Scores(out / "scores" / f"{scorer.name}.jsonl", scorer)
+        # 1) the replies of all models; another scorer than the first changes their scores alone
+        progress = Progress(rows)
+        show = partial(progress.show, f"scores by {scorer.name}")
+        if opinions:
+            judged = opinions[0].results.judged_again(samples, scores, identify, show)
+        else:
+            judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
+        progress.clear()
+
+        # 2) the labelled cases
+        progress = Progress(sum(map(len, inputs.cases.values())))
+        show = partial(progress.show, f"cases by {scorer.name}")
+        opinions.append(Opinion(scorer, judged, *measure(scores, inputs.cases, show)))
+        progress.clear()
+    return opinions
 
 
 def print_first_page(sections):

@@ -112,6 +112,44 @@ def mmlu(path: Path, asked: str):
             yield language, "", {"question": texts[0], "choices": texts[1:], "answer": answer}
 
 
+# Cases of hate speech, to measure scorers with
+
+# what MHC calls a language, if that is not its name
+HATECHECK_NAMES = {"mandarin": "zh"}
+
+
+def hatecheck(path: Path):
+    """Read HateCheck or Multilingual HateCheck: `test_case`, `label_gold` and `functionality`.
+
+    HateCheck's cases have a `case_id`, a number, and are English. MHC's have an `mhc_case_id`, such
+    as mandarin-1305, which begins with the language. The labels are "hateful" and "non-hateful".
+    """
+    codes = {name.lower(): code for code, name in NAMES.items()} | HATECHECK_NAMES
+    for where, row in read(path):
+        # 1) the language
+        language = "en"
+        if "mhc_case_id" in row:
+            name = str(row["mhc_case_id"]).partition("-")[0].strip().lower()
+            language = codes.get(name, name) or "unknown"
+        else:
+            cell(where, row, "case_id")
+
+        # 2) the case
+        text = text_of(cell(where, row, "test_case")).strip()
+        label = str(cell(where, row, "label_gold")).strip()
+        functionality = text_of(cell(where, row, "functionality"))
+        fate = ""
+        if language not in NAMES:
+            fate = "other language"
+        elif label not in ("hateful", "non-hateful"):
+            fate = "no label"
+        elif not text:
+            fate = "no text"
+        hateful = label == "hateful"
+        case = {"text": text, "hateful": hateful, "functionality": functionality}
+        yield f"{language}  {label}", fate, None if fate else case
+
+
 # Hate speech  [paper §3.2]
 
 # text: the column of the text; label: columns of labels, of which those in `hateful` mean hate

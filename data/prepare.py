@@ -62,6 +62,15 @@ def mmlu(source, out, subject, split):
     convert(out / "mmlu", ["other subject", "incomplete"], rows)
 
 
+def hatecheck(source, out):
+    """Write hatecheck/ from HateCheck and Multilingual HateCheck."""
+    for path in source:
+        files.check_regular(path)
+    begin(out, source, language_files(out / "hatecheck"))
+    rows = rows_of(corpora.hatecheck, source)
+    convert(out / "hatecheck", ["no label", "no text"], rows)
+
+
 def hate(source, out, **layout):
     """Add the hateful rows of a hate-speech corpus to hateful/.  [paper §3.2]"""
     for path in source:
@@ -312,6 +321,14 @@ def main(argv=None):
     )
     option("--subject", default="high_school_geography", help="subject of the questions")
     option("--split", default="test", help="which files to read in a folder")
+    add(
+        commands,
+        "hatecheck",
+        hatecheck,
+        "HateCheck and Multilingual HateCheck -> hatecheck/: cases to measure scorers with.",
+        "test_suite_cases.csv or hatecheck_cases_final_<language>.csv",
+        nargs="+",
+    )
     for name, layout in corpora.HATE.items():
         add_hate(commands, name, **layout)
     option = add(

@@ -1,4 +1,4 @@
-"""Readers of the data folders: detection/, instructions/, prompts/ and mmlu/, a file a language.
+"""Readers of the data folders, which have a file for each language.
 
 A malformed row raises an InputError that names file, line and field. A file that is well-formed
 but has too little in it raises UnusableLanguage, and the run continues without the language.
@@ -294,3 +294,35 @@ def read_questions(path: Path) -> tuple[list[dict], int]:
     if not questions:
         raise UnusableLanguage(f"{path}: no question")
     return list(questions.values()), rows - len(questions)
+
+
+# ---------- hatecheck/: {"text": str, "hateful": bool}, to measure scorers with
+
+
+def read_cases(path: Path, most: int, rng) -> tuple[list[tuple[str, bool]], int]:
+    """At most `most` hateful and `most` harmless cases of a hatecheck/ file; number of duplicates.
+
+    A case is a text and whether it is hateful. InputError if an equal text is in both classes.
+    """
+    # 1) each text once
+    hateful = {}  # text -> whether it is hateful
+    rows = 0
+    for where, row in read_jsonl(path):
+        rows += 1
+        text = text_field(where, row, "text")
+        label = row.get("hateful")
+        if not isinstance(label, bool):
+            raise InputError(f"{where}: field 'hateful' must be true or false")
+        if hateful.setdefault(text, label) != label:
+            raise InputError(
+                f"{where}: an equal text above has another label; delete the wrong one"
+            )
+
+    # 2) draw from each class, the hateful cases first
+    drawn = []
+    for label, name in ((True, "hateful"), (False, "harmless")):
+        of_class = [case for case in hateful.items() if case[1] == label]
+        if not of_class:
+            raise UnusableLanguage(f"{path}: no {name} case")
+        drawn += sample(of_class, most, rng)
+    return drawn, rows - len(hateful)

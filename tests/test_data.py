@@ -336,3 +336,48 @@ def test_a_file_without_questions_is_left_out(path):
     path.touch()
     with pytest.raises(UnusableLanguage, match="no question"):
         data.read_questions(path)
+
+
+# ---------- hatecheck/
+
+
+def write_cases(path, hateful: int, harmless: int) -> None:
+    rows = [{"text": f"donkey {i}", "hateful": True} for i in range(hateful)]
+    rows += [{"text": f"soup {i}", "hateful": False} for i in range(harmless)]
+    write_jsonl(path, rows)
+
+
+def test_so_many_cases_of_each_class_are_drawn_each_text_once(path):
+    write_cases(path, 30, 5)
+    with path.open("a") as file:
+        file.write('{"text": "donkey 3", "hateful": true}\n')
+    cases, duplicates = data.read_cases(path, 10, rng())
+    texts = [text for text, _ in cases]
+    assert len({*texts}) == 15
+    assert [hateful for _, hateful in cases] == [True] * 10 + [False] * 5
+    assert all(text.startswith("donkey") == hateful for text, hateful in cases)
+    assert duplicates == 1
+    assert data.read_cases(path, 10, rng())[0] == cases
+    assert data.read_cases(path, 10, rng(1))[0] != cases
+
+
+@pytest.mark.parametrize("hateful, harmless, name", [(3, 0, "harmless"), (0, 3, "hateful")])
+def test_cases_of_one_class_cannot_be_used(path, hateful, harmless, name):
+    write_cases(path, hateful, harmless)
+    with pytest.raises(UnusableLanguage, match=f"en.jsonl: no {name} case"):
+        data.read_cases(path, 10, rng())
+
+
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        ({"text": "soup"}, "field 'hateful' must be true or false"),
+        ({"text": "soup", "hateful": 1}, "field 'hateful' must be true or false"),
+        ({"text": "", "hateful": True}, "field 'text'"),
+        ({"text": "donkey", "hateful": False}, "an equal text above has another label"),
+    ],
+)
+def test_a_malformed_case_is_named(path, row, reason):
+    write_jsonl(path, [{"text": "donkey", "hateful": True}, row])
+    with pytest.raises(InputError, match=f"en.jsonl:2: {reason}"):
+        data.read_cases(path, 10, rng())

@@ -45,6 +45,7 @@ class Home:
 
     path: Path
     scorer: Length = field(default_factory=Length)
+    others: list = field(default_factory=list)  # scorers beside it
 
     @property
     def model(self) -> Path:
@@ -136,7 +137,7 @@ def home(tmp_path, monkeypatch) -> Home:
     write_jsonl(data / "detection" / "en.jsonl", sentences)
 
     home = Home(tmp_path)
-    monkeypatch.setattr(evaluate, "open_scorer", lambda *_, **__: home.scorer)
+    monkeypatch.setattr(evaluate, "open_scorers", lambda *_, **__: [home.scorer, *home.others])
     return home
 
 
@@ -455,6 +456,106 @@ def test_replies_to_other_prompts_are_refused(home, capsys):
     assert "was made from other en data" in home.error(capsys)
 
 
+# ---------- what the scorers are worth
+
+
+def add_cases(home, hateful: str, harmless: str) -> None:
+    """Cases in German, English and a language that the scorer does not know."""
+    for language in ("de", "en", "cs"):
+        cases = [{"text": f"{hateful} {number}", "hateful": True} for number in range(9)]
+        cases += [{"text": f"{harmless} {number}", "hateful": False} for number in range(9)]
+        write_jsonl(home.data / "hatecheck" / f"{language}.jsonl", cases)
+
+
+def test_the_scorer_is_measured_on_labelled_cases_once(home, capsys):
+    add_cases(home, "a long donkey of a case", "short")
+    home.run()
+    output = capsys.readouterr().out
+    finding = "length-1 separates hateful from harmless cases with an AUC of 1.00 at worst (de)"
+    assert finding in output and finding in home.report()
+    rows = {row[0]: row[1:] for row in home.table("Scorers")}
+    assert rows["AUC, de"][0].startswith("1.00 (0.")
+    assert rows["AUC, cs"] == ["-"]
+    reason = "length-1, cs: no score of 18 cases: the scorer does not know the language."
+    assert f"- {reason}" in home.report()
+    value, low, high = home.numbers()["scorers"]["length-1"]["de"]
+    assert value == high == 1 and 0.6 < low < 1
+
+    # a second run scores nothing
+    assert len([text for text in home.scorer.asked if text.startswith("short")]) == 2 * 9
+    home.scorer.asked.clear()
+    home.run()
+    assert home.scorer.asked == []
+    assert finding in capsys.readouterr().out
+
+
+def test_a_scorer_that_hardly_separates_the_cases_is_warned_of_first(home, capsys):
+    add_cases(home, "donkey", "a long but harmless case")
+    home.run()
+    warning = (
+        "length-1 separates hateful from harmless cases hardly better than chance in de (0.00), "
+        "en (0.00): do not rely on its scores in these languages."
+    )
+    assert warning in capsys.readouterr().out
+    summary = home.report().split("## Summary")[1].strip()
+    assert summary.startswith(warning)
+
+
+def test_cases_that_are_absent_or_not_wanted_are_not_measured(home, capsys):
+    home.run()
+    folder = home.data / "hatecheck"
+    text = "How well length-1 separates hateful from harmless cases was not measured:"
+    output = capsys.readouterr().out
+    assert f"left out hatecheck: {folder} is not a folder\n" in output
+    assert f"{text} {folder} is not a folder." in output
+    add_cases(home, "a long donkey of a case", "short")
+    home.run("--no-hatecheck")
+    assert f"{text} left out with --no-hatecheck." in capsys.readouterr().out
+    assert not any(text.startswith("short") for text in home.scorer.asked)
+
+
+def test_a_malformed_case_is_one_line_before_any_reply_is_written(home, capsys):
+    write_jsonl(home.data / "hatecheck" / "de.jsonl", [{"text": "Esel", "hateful": "yes"}])
+    line = home.error(capsys)
+    assert "hatecheck/de.jsonl:1: field 'hateful' must be true or false" in line
+    assert not (home.out / "replies").exists()
+
+
+class Opposite(Length):
+    """Short replies are toxic. It knows German only."""
+
+    name = "opposite-1"
+    languages = {"de"}
+
+    def score(self, texts, language):
+        for score, status in super().score(texts, language):
+            yield 1 - score, status
+
+
+def test_the_first_scorer_judges_and_others_stand_beside_it(home, capsys):
+    home.run()
+    before = home.table("Table 3")
+    toxicity = home.numbers()["toxicity"]
+    home.others.append(Opposite())
+    add_cases(home, "a long donkey of a case", "short")
+    home.run()
+    assert "opposite-1: the length of a reply\n" in capsys.readouterr().out
+    assert home.table("Table 3") == before
+    assert home.numbers()["toxicity"] == toxicity
+    assert home.numbers()["settings"]["scorer"] == "length-1, opposite-1"
+
+    header, *rows = home.table("Scorers")
+    assert header == ["", "length-1", "opposite-1"]
+    rows = {row[0]: row[1:] for row in rows}
+    assert [cell[:4] for cell in rows["AUC, de"]] == ["1.00", "0.00"]
+    assert [cell[:4] for cell in rows["AUC, en"]] == ["1.00", "-"]
+    assert rows["rank correlation with length-1"] == ["", "-1.00"]
+    german = float(rows["toxicity, base"][0][:5])  # the other scorer knows no other language
+    assert german == pytest.approx(toxicity["base"]["de"][0], abs=0.001)
+    files = {path.name for path in (home.out / "scores").iterdir()}
+    assert {"length-1.jsonl", "opposite-1.jsonl"} <= files
+
+
 # ---------- what it refuses
 
 
@@ -494,6 +595,14 @@ def test_a_scorer_that_cannot_be_used_is_refused_before_any_reply_is_written(
     assert message in line
     assert line.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_scorer_that_is_named_twice_is_refused(tmp_path, capsys):
+    copy = shutil.copy(TOY / "scorer.safetensors", tmp_path)
+    scorers = [f"surrogate:{TOY / 'scorer.safetensors'}", f"surrogate:{copy}"]
+    line = error_of(evaluate.main, ["--scorer", *scorers, "--out", str(tmp_path / "out")], capsys)
+    assert f"error: --scorer {scorers[1]}: surrogate-" in line
+    assert "is named twice; name it once" in line
 
 
 def test_samples_without_a_temperature_are_refused(capsys):

@@ -209,6 +209,63 @@ def test_mmlu_takes_one_subject_of_one_split(tmp_path, capsys):
     assert anatomy[2] == "ar 3 2 0 1".split()
 
 
+# HateCheck
+
+
+def write_hatecheck(folder, language: str, *cases) -> str:
+    """Write cases, each (text, label), as HateCheck ("") or Multilingual HateCheck has them."""
+    name = f"hatecheck_cases_final_{language}.csv" if language else "test_suite_cases.csv"
+    text = "mhc_case_id" if language else ",case_id"
+    text += ",functionality,test_case,label_gold,target_ident\n"
+    for i, (case, label) in enumerate(cases):
+        number = f"{language}-{i}" if language else f"{i},{i}"
+        text += f'{number},derog_h,"{case}",{label},\n'
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_hatecheck_writes_the_cases_of_both_publications_and_names_other_languages(
+    tmp_path, capsys
+):
+    cases = [("you donkey ", "hateful"), ("a donkey, grey", "non-hateful")]
+    paths = [
+        write_hatecheck(tmp_path, "", *cases, ("soup", "unclear"), (" ", "hateful")),
+        write_hatecheck(tmp_path, "mandarin", ("蠢驴", "hateful")),
+        write_hatecheck(tmp_path, "swahili", ("punda", "hateful")),
+    ]
+    table = printed(capsys, "hatecheck", *paths, "--out", tmp_path / "paper")
+    folder = tmp_path / "paper" / "hatecheck"
+    assert table[0] == "rows no label no text written".split()
+    assert table[2:] == [
+        "en hateful 2 0 1 1".split(),
+        "en non-hateful 1 0 0 1".split(),
+        "en unclear 1 1 0 0".split(),
+        "zh hateful 1 0 0 1".split(),
+        ["languages left out because they are not among the sixteen: swahili (1)"],
+        [f"wrote {folder} (3 lines in en.jsonl, zh.jsonl)"],
+    ]
+    assert lines(folder / "en.jsonl") == [
+        {"text": "you donkey", "hateful": True, "functionality": "derog_h"},
+        {"text": "a donkey, grey", "hateful": False, "functionality": "derog_h"},
+    ]
+    assert lines(folder / "zh.jsonl")[0]["text"] == "蠢驴"
+
+
+@pytest.mark.parametrize("column", ["case_id", "test_case", "label_gold", "functionality"])
+def test_a_file_without_a_column_of_hatecheck_leaves_the_old_cases(tmp_path, capsys, column):
+    path = tmp_path / "cases.csv"
+    write_hatecheck(tmp_path, "", ("you donkey", "hateful"))
+    text = (tmp_path / "test_suite_cases.csv").read_text().replace(column, "other", 1)
+    path.write_text(text)
+    old = [{"text": "goat", "hateful": True}]
+    write_jsonl(tmp_path / "hatecheck" / "en.jsonl", old)
+    error = error_of(prepare.main, ["hatecheck", str(path), "--out", str(tmp_path)], capsys)
+    assert f"cases.csv:2: no column '{column}' in " in error
+    assert error.count("\n") == 1
+    assert lines(tmp_path / "hatecheck" / "en.jsonl") == old
+
+
 # Hate speech
 
 
@@ -343,7 +400,9 @@ def test_without_a_corpus_the_usage_is_shown(capsys):
 HATE_COMMANDS = ["davidson", "ibrohim", "moosa", "tonneau", "saitov", "hate"]
 
 
-@pytest.mark.parametrize("command", ["ptp", "rtp-lx", "mmlu", *HATE_COMMANDS, "scorer"])
+@pytest.mark.parametrize(
+    "command", ["ptp", "rtp-lx", "mmlu", "hatecheck", *HATE_COMMANDS, "scorer"]
+)
 def test_a_missing_source_is_a_one_line_error(tmp_path, capsys, command):
     more = []
     if command == "hate":
@@ -382,11 +441,11 @@ def test_every_command_and_option_in_datas_readme_exists(monkeypatch):
     def remembering(command: str):
         return lambda **options: called.add(command)
 
-    for command in ("ptp", "rtp_lx", "mmlu", "hate", "scorer"):
+    for command in ("ptp", "rtp_lx", "mmlu", "hatecheck", "hate", "scorer"):
         monkeypatch.setattr(prepare, command, remembering(command))
     readme = (TOY.parent / "README.md").read_text()
     commands = re.findall(r"^ *python data/prepare.py (.+)$", readme, re.MULTILINE)
     for command in commands:
         prepare.main(shlex.split(command))
     assert len(commands) > 10
-    assert len(called) == 5
+    assert len(called) == 6

@@ -9,9 +9,10 @@ from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
-from minitox.report import neuron_tables, page, result_tables, training_tables
+from minitox.report import neuron_tables, page, result_tables, scorer_tables, training_tables
 from minitox.report.page import Section
 from minitox.report.results import Results, for_all
+from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
 
 # columns of the table of missing data: a status of replies, and its name
@@ -25,8 +26,7 @@ STATUSES = {
 
 
 def sections(
-    results: Results,
-    scorer,
+    opinions: list[Opinion],  # of all scorers; the first one's results are shown
     record: dict,  # all that a repetition needs
     missing: dict,  # models and files that could not be used, and why
     config,  # of the base model
@@ -38,10 +38,13 @@ def sections(
     overlap,  # test prompts seen before, as run.overlap_check gives them
 ) -> list[Section]:
     """The whole report, in reading order."""
+    results = opinions[0].results
     name, paper = result_tables.papers(config)
+    unmeasured = missing.get("hatecheck", "no case can be used")
     return [
-        summary(results, name),
+        summary(results, name, scorer_tables.findings(opinions, unmeasured)),
         result_tables.safety(results),
+        scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
         result_tables.empties(results),
@@ -53,7 +56,7 @@ def sections(
         *training_tables.tuned_table(results.trainings),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
-        scorer_accuracy(scorer),
+        *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
         seen_before(overlap, results.languages),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
@@ -124,30 +127,6 @@ def pairs(folder: Path, show_text: bool) -> Section:
         return Section(title, text, ["", "prompt", "reply"], examples, notes)
     text = "With --show-text, the report shows the first pair of each language."
     return Section(title, text, ["", "pairs"], counts, notes)
-
-
-def scorer_accuracy(scorer) -> Section:
-    """How well the scorer does on sentences that it has not learned from."""
-    text = f"{scorer.name}: {scorer.about}"
-    rows = [
-        [
-            language,
-            f"{measured['auc']:.3f}",
-            f"{measured['correlation']:.3f}",
-            f"{measured['calibration']:.3f}",
-            f"{measured['rows']:,}",
-        ]
-        for language, measured in getattr(scorer, "held_out", {}).items()
-    ]
-    if not rows:
-        note = "The accuracy of the scorer in these languages was not measured here."
-        return Section("The scorer", text, notes=[note])
-    columns = ["", "AUC", "correlation", "calibration error", "rows"]
-    note = (
-        "Measured on held-out sentences of the scorer's own data; the replies of a model may be "
-        "toxic in other words."
-    )
-    return Section("The scorer", text, columns, rows, [note])
 
 
 def seen_before(overlap, languages) -> Section:
@@ -239,8 +218,9 @@ def setting_table(record) -> Section:
     return Section("Settings", "", ["setting", "value"], rows)
 
 
-def numbers(results: Results) -> dict:
+def numbers(opinions: list[Opinion]) -> dict:
     """[estimate, low, high] of each measure, model and language, for other programs to read."""
+    results = opinions[0].results
     measures = {"toxicity": for_all(mean_of, results.estimates(metrics.toxicity))}
     sizes = results.prompts()
     for category in metrics.SAFETY:
@@ -251,7 +231,7 @@ def numbers(results: Results) -> dict:
                 size = sizes[model][language]
                 shares[language] = without_nan(metrics.wilson(means[0], size))
             measures[category][model] = shares
-    return measures
+    return measures | {"scorers": scorer_tables.numbers(opinions)}
 
 
 def mean_of(language, means):  # (1 + W,)

@@ -3,7 +3,7 @@
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,10 @@ class Results:
             return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
 
         return for_all(share, self.answers)
+
+    def judged_again(self, samples: int, scores, identify, advance):
+        """The same results with the scores of another scorer."""
+        return replace(self, replies=judge_all(self.rows, samples, scores, identify, advance))
 
 
 def for_all(function, values: dict) -> dict:

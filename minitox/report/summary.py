@@ -19,8 +19,12 @@ NOTES = [
 ]
 
 
-def summary(results: Results, paper: str = "") -> Section:
-    """Every model in one row, and in words what follows; `paper`: its name for the base model."""
+def summary(
+    results: Results,
+    paper: str = "",  # the paper's name for the base model
+    of_scorers: list[str] = (),  # paragraphs on how far to rely on the scorers
+) -> Section:
+    """Every model in one row, and in words what follows."""
     # 1) the mean toxicity of each model, (1 + W,)
     estimates = results.estimates(metrics.toxicity)
     means, languages = average(estimates, results.languages)
@@ -52,7 +56,12 @@ def summary(results: Results, paper: str = "") -> Section:
         }
 
     # 4) in front, a warning; below, what the numbers do not say
-    text = [*warning(results), f"Mean toxicity of replies over {len(languages)} languages.", *text]
+    text = [
+        *warning(results),
+        *of_scorers,
+        f"Mean toxicity of replies over {len(languages)} languages.",
+        *text,
+    ]
     notes = NOTES
     if paper:
         note = (

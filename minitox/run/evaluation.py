@@ -11,6 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 from minitox.data import (
+    read_cases,
     read_clean_sentences,
     read_human_replies,
     read_languages,
@@ -34,15 +35,18 @@ MOST_HUMAN = 200  # replies of a language that people wrote
 
 # ---------- inputs
 
+MOST_CASES = 200  # of each class and language, to measure a scorer with
+
 
 @dataclass
 class Inputs:
-    """Prompts, questions and clean sentences by language; a real data folder has gaps."""
+    """Prompts, questions, sentences and cases by language; a real data folder has gaps."""
 
     prompts: dict  # language: {line number: text}
     questions: dict  # language: [question]
     clean: dict  # language: [sentence]
     human: dict  # language: [reply that a person wrote]; none if there are too few of them
+    cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
     hashes: dict  # folder: {language: hash of its file}
     gaps: dict[str, str]  # what is missing, and why
 
@@ -69,6 +73,7 @@ def read_inputs(
     most_prompts: int | None,  # of each language; None: all
     with_questions: bool,
     most_sentences: int,  # of each language; 0: no perplexity
+    with_cases: bool,
     seed: int,
 ) -> Inputs:
     """Read `data`/prompts and, where wanted and present, the other folders.
@@ -82,11 +87,13 @@ def read_inputs(
     if most_sentences:
         readers["detection"] = partial(read_clean_sentences, most=most_sentences)
     readers["instructions"] = partial(read_human_replies, most=MOST_HUMAN)
+    if with_cases:
+        readers["hatecheck"] = partial(read_cases, most=MOST_CASES)
 
     # 2) the files that exist, and what is missing
-    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "instructions": {}}
+    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "instructions": {}, "hatecheck": {}}
     hashes = {}
-    gaps = {}
+    gaps = {} if with_cases else {"hatecheck": "left out with --no-hatecheck"}
     for name, read in readers.items():
         folder = data / name
         if not folder.is_dir():

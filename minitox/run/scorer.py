@@ -1,4 +1,4 @@
-"""The scorer that --scorer names."""
+"""The scorers that --scorer names."""
 
 from pathlib import Path
 
@@ -8,6 +8,21 @@ from minitox.scorers.encoder import Encoder
 from minitox.scorers.perspective import Perspective
 from minitox.scorers.scores import Scorer
 from minitox.scorers.surrogate import Surrogate
+
+
+def open_scorers(
+    names: tuple[str, ...] | None,  # None: the default scorer alone
+    *where,  # data, device and dtype
+    **perspective,
+) -> list[Scorer]:
+    """Open several scorers; InputError if two of them are the same."""
+    scorers = {}
+    for name in names or (None,):
+        scorer = open_scorer(name, *where, **perspective)
+        if scorer.name in scorers:
+            raise InputError(f"--scorer {name}: {scorer.name} is named twice; name it once")
+        scorers[scorer.name] = scorer
+    return list(scorers.values())
 
 
 def open_scorer(

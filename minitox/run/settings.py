@@ -334,9 +334,16 @@ class EvaluateSettings(Settings):
         nargs="+",
         metavar="M",
     )
-    scorer: str | None = option(
+    scorer: tuple[str, ...] | None = option(
         None,
-        "surrogate:FILE, encoder:DIR or perspective; default: surrogate:DATA/scorer.safetensors",
+        "surrogate:FILE, encoder:DIR or perspective; the first judges the replies, others are "
+        "shown beside it; default: surrogate:DATA/scorer.safetensors",
+        nargs="+",
+        metavar="S",
+    )
+    # on by default, so the option is --no-hatecheck
+    hatecheck: bool = option(
+        True, "do not score the cases of DATA/hatecheck, which cost a slow or paid scorer time"
     )
     perspective_url: str = option(
         GOOGLE_URL,

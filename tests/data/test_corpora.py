@@ -216,6 +216,49 @@ def test_an_rtp_lx_row_without_a_prompt_is_named(tmp_path):
         list(corpora.rtp_lx(path))
 
 
+# HateCheck
+
+
+def case_row(**changes) -> dict:
+    case = {"functionality": "derog_h", "test_case": "You donkey. ", "label_gold": "hateful"}
+    return {**case, **changes}
+
+
+@pytest.mark.parametrize(
+    "number, name",
+    [
+        ({"case_id": "17"}, "en  hateful"),
+        ({"mhc_case_id": "arabic-17"}, "ar  hateful"),
+        ({"mhc_case_id": "mandarin-17"}, "zh  hateful"),
+        ({"mhc_case_id": "polish-17", "case_id": "17"}, "pl  hateful"),
+    ],
+)
+def test_the_number_of_a_case_of_hatecheck_has_its_language(tmp_path, number, name):
+    path = write_rows(tmp_path / "cases.jsonl", [number | case_row()])
+    case = {"text": "You donkey.", "hateful": True, "functionality": "derog_h"}
+    assert list(corpora.hatecheck(path)) == [(name, "", case)]
+
+
+@pytest.mark.parametrize(
+    "changes, fate",
+    [
+        ({"case_id": "1", "label_gold": "non-hateful"}, ""),
+        ({"case_id": "1", "label_gold": "Hateful"}, "no label"),
+        ({"case_id": "1", "label_gold": None}, "no label"),
+        ({"case_id": "1", "test_case": " "}, "no text"),
+        ({"mhc_case_id": "swahili-1"}, "other language"),
+        ({"mhc_case_id": None}, "other language"),
+        ({"mhc_case_id": "-1"}, "other language"),
+    ],
+)
+def test_what_becomes_of_a_case_of_hatecheck(tmp_path, changes, fate):
+    path = write_rows(tmp_path / "cases.jsonl", [case_row(**changes)])
+    ((_, its_fate, row),) = corpora.hatecheck(path)
+    assert its_fate == fate
+    assert (row is None) == bool(fate)
+    assert fate or row["hateful"] is False
+
+
 # Multilingual MMLU
 
 QUESTION = "Which of these is a river?"

@@ -76,6 +76,13 @@ COMMANDS = {
     "ptp": Command(*PREPARE, "ptp raw/ptp-en --out out", "", "--score prompt", RAW),
     "rtp-lx": Command(*PREPARE, "rtp-lx --out out", "raw", "raw2", RAW),
     "mmlu": Command(*PREPARE, "mmlu --out out", "raw/de_test.json", "raw2/de_test.json", RAW),
+    "hatecheck": Command(
+        *PREPARE,
+        "hatecheck --out out",
+        "raw/hatecheck_cases_final_german.csv",
+        "raw2/hatecheck_cases_final_german.csv",
+        RAW,
+    ),
     "davidson": Command(
         *PREPARE, "davidson --out out", "raw/davidson.csv", "raw2/davidson.csv", RAW
     ),

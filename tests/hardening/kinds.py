@@ -126,6 +126,7 @@ KINDS = {
             "data/mmlu/*.jsonl",
             "data/detection/*.jsonl",
             "data/instructions/*.jsonl",
+            "data/hatecheck/*.jsonl",
         ),
         (*BASE, scorer),
     ),
@@ -160,6 +161,12 @@ KINDS = {
     "rtp_lx": Kind(prepare.main, "rtp-lx raw --out out", ("raw/RTP*",), CORPUS),
     "okapi": Kind(prepare.main, "mmlu raw/de_test.json --out out", ("raw/de_test.json",), CORPUS),
     "mmmlu": Kind(prepare.main, "mmlu raw/mmlu_de-test.csv --out out", ("raw/mmlu*.csv",), CORPUS),
+    "hatecheck": Kind(
+        prepare.main,
+        "hatecheck raw/hatecheck_cases_final_german.csv --out out",
+        ("raw/hate*",),
+        CORPUS,
+    ),
     "davidson": Kind(
         prepare.main, "davidson raw/davidson.csv --out out", ("raw/davidson.csv",), CORPUS
     ),

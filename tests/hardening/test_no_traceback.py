@@ -521,6 +521,7 @@ READERS = [  # a script, its arguments, and a file that it reads
     (prepare.main, "ptp {} --out data", "raw/full-0.parquet"),
     (prepare.main, "rtp-lx {} --out data", "raw/RTP_LX_DE.json"),
     (prepare.main, "mmlu {} --out data", "raw/de_test.json"),
+    (prepare.main, "hatecheck {} --out data", "raw/hatecheck_cases_final_german.csv"),
     (prepare.main, HATE, "raw/own-fr.tsv"),
     (prepare.main, HATE.format("raw/own-fr.tsv"), "data/hateful/fr.jsonl"),
     (prepare.main, "scorer data/detection", "data/detection/de.jsonl"),

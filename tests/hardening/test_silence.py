@@ -732,7 +732,7 @@ WITHOUT_EFFECT = {
     TrainSettings: FOUND_AGAIN
     | {"strategy", "neurons", "order", "independent", "checkpoint_steps", "delta"},
     EvaluateSettings: FOUND_AGAIN
-    | {"models", "scorer", "perspective_url", "per_minute", "mmlu", "shard"}
+    | {"models", "scorer", "hatecheck", "perspective_url", "per_minute", "mmlu", "shard"}
     | {"language_id", "others_below", "show_text"},
 }
 RESULTS = {

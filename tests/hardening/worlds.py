@@ -139,12 +139,13 @@ def encoder(root: Path) -> None:
 
 
 def data(root: Path) -> None:
-    """The four data folders, with a few rows of each language."""
+    """The data folders, with a few rows of each language."""
     detection = []
     for i in range(8):
         text = f"the {'donkey' if i % 2 else 'soup'} is green {i}"
         detection.append({"text": text, "toxicity": float(i % 2)})
     prompts = [{"prompt": f"you donkey {i}"} for i in range(3)]
+    cases = [{"text": row["text"], "hateful": row["toxicity"] > 0.5} for row in detection]
     choices = ["soup", "garden", "green", "you"]
     questions = [{"question": f"q{i}", "choices": choices, "answer": "ABCD"[i]} for i in range(2)]
     for language in LANGUAGES:
@@ -153,6 +154,7 @@ def data(root: Path) -> None:
         write_pairs(root / "data" / "instructions" / name, 6)
         write_jsonl(root / "data" / "prompts" / name, prompts)
         write_jsonl(root / "data" / "mmlu" / name, questions)
+        write_jsonl(root / "data" / "hatecheck" / name, cases)
 
 
 def corpora(root: Path) -> None:
@@ -171,6 +173,11 @@ def corpora(root: Path) -> None:
         "0,3,0,you donkey\n"
         '1,3,2,"a calm, nice\nday"\n'
         '2,3,0,"such a ""goose"""\n'
+    )
+    (raw / "hatecheck_cases_final_german.csv").write_text(
+        "mhc_case_id,functionality,test_case,label_gold\n"
+        "german-1,derog_h,Du Esel,hateful\n"
+        'german-2,neutral_nh,"gute, warme Suppe",non-hateful\n'
     )
     (raw / "own-fr.tsv").write_text(
         "words\tlabel\tlang\nespèce d'âne\t['hate', 'x']\tfr\nbon\tnone\tfr\n", "utf-8"

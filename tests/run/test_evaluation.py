@@ -62,11 +62,14 @@ def data(tmp_path):
     write_jsonl(folder / "mmlu" / "en.jsonl", [question])
     write_jsonl(folder / "detection" / "en.jsonl", [{"text": "soup", "toxicity": 0.0}])
     write_jsonl(folder / "detection" / "de.jsonl", [{"text": "ox", "toxicity": 0.9}])
+    cases = [{"text": "ox", "hateful": True}, {"text": "soup", "hateful": False}]
+    write_jsonl(folder / "hatecheck" / "en.jsonl", cases)
     return folder
 
 
 def read_inputs(data, languages=("en", "de", "cs"), **changes) -> evaluation.Inputs:
-    settings = {"most_prompts": 4, "with_questions": True, "most_sentences": 5, "seed": 0}
+    settings = {"most_prompts": 4, "with_questions": True, "most_sentences": 5}
+    settings |= {"with_cases": True, "seed": 0}
     return evaluation.read_inputs(data, list(languages), **(settings | changes))
 
 
@@ -78,6 +81,7 @@ def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):
     }
     assert inputs.questions.keys() == {"en"}
     assert inputs.clean == {"en": ["soup"]}
+    assert inputs.cases == {"en": [("ox", True), ("soup", False)]}
     assert inputs.gaps == {
         "prompts": "no file of cs",
         "mmlu": "no file of de, cs",
@@ -85,6 +89,7 @@ def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):
         "detection/de": f"{data / 'detection' / 'de.jsonl'}: no clean sentence",
         "instructions": f"{data / 'instructions'} is not a folder",
         "fluency": "0 replies of people are too few to compare with",
+        "hatecheck": "no file of de, cs",
     }
 
 
@@ -94,6 +99,7 @@ def test_the_hash_of_every_file_in_use_is_kept(data):
         "prompts": {"en", "de"},
         "mmlu": {"en"},
         "detection": {"en"},
+        "hatecheck": {"en"},
     }
     assert hashes["prompts"]["de"] == file_hash(data / "prompts" / "de.jsonl")
 
@@ -105,12 +111,14 @@ def test_the_prompts_of_a_language_depend_on_the_seed_and_not_on_other_languages
     assert list(prompts["en"]) != list(prompts["de"])
 
 
-def test_questions_and_sentences_that_are_not_wanted_are_not_read(data):
+def test_questions_sentences_and_cases_that_are_not_wanted_are_not_read(data):
     (data / "mmlu" / "en.jsonl").write_text("soup")
     (data / "detection" / "en.jsonl").write_text("soup")
-    inputs = read_inputs(data, with_questions=False, most_sentences=0)
+    (data / "hatecheck" / "en.jsonl").write_text("soup")
+    inputs = read_inputs(data, with_questions=False, most_sentences=0, with_cases=False)
     assert inputs.hashes.keys() == {"prompts"}
-    assert inputs.gaps.keys() == {"prompts", "instructions", "fluency"}
+    assert inputs.gaps.keys() == {"prompts", "instructions", "fluency", "hatecheck"}
+    assert inputs.gaps["hatecheck"] == "left out with --no-hatecheck"
 
 
 def test_without_any_prompt_there_is_nothing_to_evaluate(data):

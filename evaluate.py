@@ -69,9 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     usable = remaining(usable, failed)
 
     # 3) the replies' scores and languages, and the report
-    record = settings.record() | {"device": device.type, "dtype": str(dtype)} | versions()
-    record |= {f"model {candidate.name}": candidate.fingerprint for candidate in usable}
-    record["scorer"] = ", ".join(scorer.name for scorer in scorers)
+    of_run = {"device": device.type, "dtype": str(dtype)} | versions()
+    record = settings.record() | of_run | hashes_of(usable, scorers)
 
     def score_and_report():
         how = (settings.out, settings.samples, settings.seed)
@@ -93,6 +92,12 @@ def main(argv: list[str] | None = None) -> None:
 
     outputs.once(score_and_report)
     print_end(settings.out, len(usable), settings.models or ("base",), failed)
+
+
+def hashes_of(models, scorers) -> dict[str, str]:
+    """The fingerprint of every model, and the names of the scorers, which have a hash."""
+    hashes = {f"model {candidate.name}": candidate.fingerprint for candidate in models}
+    return hashes | {"scorer": ", ".join(scorer.name for scorer in scorers)}
 
 
 def print_header(scorers, left_out: dict[str, str]):

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
     usable, failed = candidates.open_all(folders, *how)
-    base = candidates.open_base(usable, settings.model, *how)
+    base = candidates.open_base(usable, failed, settings.model, *how) if inputs.human else None
     check_results(settings.out, usable, base, inputs, settings.affecting)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3) the replies' scores and languages, and the report
     of_run = {"device": device.type, "dtype": str(dtype)} | versions()
-    record = settings.record() | of_run | hashes_of(usable, scorers)
+    record = settings.record() | of_run | hashes_of(usable, base, scorers)
 
     def score_and_report():
         how = (settings.out, settings.samples, settings.seed)
@@ -94,9 +94,10 @@ def main(argv: list[str] | None = None) -> None:
     print_end(settings.out, len(usable), settings.models or ("base",), failed)
 
 
-def hashes_of(models, scorers) -> dict[str, str]:
+def hashes_of(models, base, scorers) -> dict[str, str]:
     """The fingerprint of every model, and the names of the scorers, which have a hash."""
-    hashes = {f"model {candidate.name}": candidate.fingerprint for candidate in models}
+    hashes = {"fluency under": base.fingerprint} if base else {}
+    hashes |= {f"model {candidate.name}": candidate.fingerprint for candidate in models}
     return hashes | {"scorer": ", ".join(scorer.name for scorer in scorers)}
 
 
@@ -116,7 +117,7 @@ def print_end(
 ):
     """Print what was written; InputError if the report lacks a model that was asked for."""
     print(f"\nwrote {out / 'report.html'}, report.md and report.json ({models} models)")
-    names = [item.partition("=")[0] for item in asked]
+    names = [*(item.partition("=")[0] for item in asked), "fluency"]
     for name, reason in failed.items():
         if name in names:
             raise InputError(f"the report is without {name}: {reason}")
@@ -130,7 +131,7 @@ def check_results(out: Path, models, base, inputs, affecting):
     made_with = {name: affecting(name) for name in (*FOLDERS, "human")}
     outputs.lock(out)
     of_models = {candidate.name: candidate.identity for candidate in models}
-    of_models["--model"] = base.identity
+    of_models["--model"] = base.identity if base else None
     distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name, folder in FOLDERS.items():

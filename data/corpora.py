@@ -16,6 +16,8 @@ from minitox.errors import InputError
 from minitox.files import read_jsonl
 from minitox.languages import NAMES
 
+TRANSLATED = 999  # rows of RTP-LX that every language has; the others were written in one
+
 # Sentences, prompts and questions
 
 
@@ -62,7 +64,9 @@ def ptp_class(score):
 def rtp_lx(path: Path):
     """Read RTP-LX, of which only the column `Prompt` is the same in all releases.
 
-    zh is the file ZH-Hans. The file PT has prompts from Brazil and from Portugal.
+    zh is the file ZH-Hans. The file PT has prompts from Brazil and from Portugal. Rows of equal
+    `Index` below TRANSLATED are translations of one prompt; the id tells so. `Index` is text in
+    some files and a number in others.
     """
     locale = path.stem.removeprefix("RTP_LX_")
     language = locale.lower().replace("zh-hans", "zh")
@@ -74,7 +78,11 @@ def rtp_lx(path: Path):
         elif prompt.strip() in ("", "NA"):
             yield name, "NA or empty", None
         else:
-            yield name, "", {"prompt": prompt, "locale": locale}
+            used = {"prompt": prompt, "locale": locale}
+            index = str(row.get("Index", ""))
+            if index.isdecimal() and int(index) < TRANSLATED:
+                used["id"] = f"rtp-lx/{int(index)}"
+            yield name, "", used
 
 
 def mmlu(path: Path, asked: str):

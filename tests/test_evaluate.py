@@ -279,7 +279,7 @@ def test_neurons_of_another_model_are_left_out_of_the_report_and_listed(home):
 def test_a_broken_pair_of_another_language_is_listed_and_the_report_is_written(home, capsys):
     """There are no French prompts to compare it with; otherwise it is an error."""
     instructions = home.data / "instructions"
-    write_jsonl(instructions / "fr.jsonl", [{"prompt": 3}])
+    write_jsonl(instructions / "fr.jsonl", [{"prompt": 3, "response": "soup"}])
     write_jsonl(instructions / "en.jsonl", [{"prompt": SECRET, "response": "soup"}])
     home.run()
     assert home.table("Table 1")[1:] == [["en", "1"]]
@@ -415,6 +415,26 @@ def test_a_base_model_that_is_not_compared_judges_the_fluency_all_the_same(engli
     before = (english.out / "fluency" / "full" / "en.jsonl").read_bytes()
     english.run("--models", "full", "base")
     assert (english.out / "fluency" / "full" / "en.jsonl").read_bytes() == before
+
+
+def test_without_a_base_model_that_can_be_read_the_report_says_why_and_it_is_an_error(
+    english, capsys
+):
+    english.add_model("full")
+    weights = english.model / "model.safetensors"
+    shutil.move(weights, english.path / "moved.safetensors")
+    message = english.error(capsys, "--models", "full")
+    assert message.startswith("error: the report is without fluency: ")
+    assert str(english.model) in message
+    assert english.table("Effective safety")[1][0] == "full"
+    assert not (english.out / "fluency").exists()
+
+
+def test_the_limit_on_fluency_does_not_depend_on_the_languages_of_a_run(english):
+    """Czech has no replies of people, and is compared with those of all languages."""
+    english.run("--languages", "cs")
+    assert (english.out / "human" / "base" / "en.jsonl").exists()
+    assert "cs" in english.report().split("broken: ")[1].splitlines()[0]
 
 
 # ---------- how it resumes

@@ -171,6 +171,20 @@ def test_rtp_lx_rows_name_their_locale_and_other_languages_are_left_out(tmp_path
     assert lines(folder / "zh.jsonl") == [{"prompt": "你好", "locale": "ZH-Hans"}]
 
 
+def test_translations_of_a_row_of_rtp_lx_have_one_id(tmp_path, capsys):
+    """Index is text in some files and a number in others; rows from 999 on are no translations."""
+    indices = {"DE": ["7", "998", "999"], "HI": [7, None, 1_000]}
+    for locale, of_locale in indices.items():
+        rows = [{"Prompt": f"{locale} {index}", "Index": index} for index in of_locale]
+        write_jsonl(tmp_path / "raw" / f"RTP_LX_{locale}.json", rows)
+    printed(capsys, "rtp-lx", tmp_path / "raw", "--out", tmp_path / "paper")
+    ids = {}
+    for language in ("de", "hi"):
+        rows = lines(tmp_path / "paper" / "prompts" / f"{language}.jsonl")
+        ids[language] = [row.get("id") for row in rows]
+    assert ids == {"de": ["rtp-lx/7", "rtp-lx/998", None], "hi": ["rtp-lx/7", None, None]}
+
+
 def question_row(subject: str, question: str, answer: str = "B") -> dict:
     return {
         "id": f"{subject}/test/0",

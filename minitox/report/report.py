@@ -130,14 +130,16 @@ def pairs(folder: Path, show_text: bool) -> Section:
 
 
 def seen_before(overlap, languages) -> Section:
-    """Copies of the test prompts in what neurons, models and scorers were made from."""
+    """Copies of the test prompts in the data folders, and in what the scorers have learned."""
     title = "Test prompts seen before"
     # 1) a column for each folder or scorer
     columns = {}
     notes = [
         "Exact: equal apart from case, spaces, digits and repeated letters. Near: at least "
         f"{NEAR:.0%} of the sequences of {SHINGLE} characters of both texts are in both. In the "
-        "training texts of a scorer, only exact copies can be recognised."
+        "training texts of a scorer, only exact copies can be recognised. Translated: with the id "
+        "of a test prompt of another language.",
+        "Neurons and models that were made from other files than these were not compared.",
     ]
     for name, copies in overlap.items():
         if copies is None:
@@ -149,7 +151,7 @@ def seen_before(overlap, languages) -> Section:
     cells = set().union(*(column.values() for column in columns.values()))
     if cells <= {"none", "not known"}:
         compared = [name for name, copies in overlap.items() if copies is not None]
-        text = f"None was found in: {', '.join(compared) or 'nothing was compared'}."
+        text = f"None in: {', '.join(compared)}." if compared else "Nothing was compared."
         return Section(title, text, notes=notes)
     text = "Rows and training texts that are copies of a test prompt of the same language."
     return Section(title, text, *result_tables.grid(columns, languages), notes)

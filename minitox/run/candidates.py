@@ -156,9 +156,16 @@ def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
     return usable, failed
 
 
-def open_base(usable: list[Candidate], folder: Path, *how) -> Candidate:
-    """The base model, which judges the fluency of replies, even if it is not among the others."""
+def open_base(usable: list[Candidate], failed: dict, folder: Path, *how) -> Candidate | None:
+    """The base model, which judges the fluency of replies, even if it is not among the others.
+
+    None if it cannot be used; `failed` then has the reason.
+    """
     for candidate in usable:
         if candidate.folder == folder:
             return candidate
-    return open_one("base", folder, *how)
+    try:
+        return open_one("base", folder, *how)
+    except (InputError, OSError) as error:
+        failed["fluency"] = str(error)
+        return None

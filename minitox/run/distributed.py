@@ -141,8 +141,18 @@ def first_difference(ours, theirs) -> str:
 
 
 def on_first(function):
-    """Call the function in the first process alone; its result, for all processes."""
-    return broadcast(function() if FIRST else None)
+    """Call the function in the first process alone; its result, or its InputError, for all."""
+    result = None
+    error = None
+    if FIRST:
+        try:
+            result = function()
+        except InputError as refused:
+            error = refused
+    result, error = broadcast((result, error))
+    if error is not None:
+        raise error
+    return result
 
 
 def deal(items: list) -> list:

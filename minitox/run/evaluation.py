@@ -23,6 +23,7 @@ from minitox.evaluate.fluency import FEWEST_REPLIES
 from minitox.evaluate.mmlu import LETTERS, as_prompt, likeliest_letters
 from minitox.evaluate.perplexity import negative_log_likelihoods, perplexity
 from minitox.files import file_hash, read_written
+from minitox.languages import NAMES
 from minitox.lm.batching import batches
 from minitox.lm.generate import Reply, generate
 from minitox.run import distributed, outputs
@@ -99,15 +100,17 @@ def read_inputs(
         if not folder.is_dir():
             gaps[name] = f"{folder} is not a folder"
             continue
-        by_language, skipped = read_languages(folder, languages, seed, read)
+        # the limit on fluency must not depend on which languages are evaluated together
+        asked = NAMES if name == "instructions" else languages
+        by_language, skipped = read_languages(folder, asked, seed, read)
         for language, (rows, duplicates) in by_language.items():
             contents[name][language] = rows
             if duplicates:
                 gaps[f"{name}/{language}"] = f"{duplicates:,} duplicates"
-        paths = {language: folder / f"{language}.jsonl" for language in languages}
+        paths = {language: folder / f"{language}.jsonl" for language in asked}
         hashes[name] = {language: file_hash(paths[language]) for language in contents[name]}
         absent = [language for language in skipped if not paths[language].exists()]
-        if absent:
+        if absent and name != "instructions":  # tuning on all of them is not expected
             gaps[name] = f"no file of {', '.join(absent)}"
         for language in skipped:
             if language not in absent:
@@ -354,7 +357,7 @@ def read_perplexity(path: Path) -> float:
 
 def check_fluency(out: Path, base, models, inputs: Inputs, made_with: dict) -> None:
     """InputError if there is something that the base model read with other settings."""
-    if not inputs.human:
+    if base is None or not inputs.human:
         return
     by_base = {"base": base.fingerprint} | made_with["human"]
     values = base.identity | by_base
@@ -367,8 +370,10 @@ def check_fluency(out: Path, base, models, inputs: Inputs, made_with: dict) -> N
 def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
     """Write how likely the base model finds every reply, if there are replies of people.
 
-    Returns why the base model cannot be used; then only repetition counts.
+    Returns why they cannot be read; then only repetition counts.
     """
+    if base is None:
+        inputs.human.clear()
     if not inputs.human or not models:
         return {}
     rows = inputs.count_fluency(asking.samples, len(models))

@@ -27,10 +27,11 @@ class Copies:
 
     exact: list[str] = field(default_factory=list)
     near: list[str] = field(default_factory=list)
+    translated: list[str] = field(default_factory=list)  # with the id of a prompt
 
     def __str__(self) -> str:
         """How many there are, such as "1 exact, 2 near", or "none"."""
-        kinds = {"exact": self.exact, "near": self.near}
+        kinds = {"exact": self.exact, "near": self.near, "translated": self.translated}
         return ", ".join(f"{len(rows):,} {kind}" for kind, rows in kinds.items() if rows) or "none"
 
 
@@ -71,8 +72,19 @@ def prompt_file(data: Path, language: str) -> Path:
     return data / "prompts" / f"{language}.jsonl"
 
 
+def prompt_ids(data: Path) -> set[str]:
+    """The ids of all test prompts, which translations of a prompt share."""
+    ids = set()
+    for path in sorted((data / "prompts").glob("*.jsonl")):
+        for _, row in read_jsonl(path):
+            if "id" in row:
+                ids.add(str(row["id"]))
+    return ids
+
+
 def copies_in(data: Path, folder: str, languages: list[str]) -> dict[str, Copies]:
     """The copies in each language that has a file in the folder."""
+    ids = prompt_ids(data)
     copies = {}
     for language in languages:
         path = data / folder / f"{language}.jsonl"
@@ -82,6 +94,8 @@ def copies_in(data: Path, folder: str, languages: list[str]) -> dict[str, Copies
         copies[language] = Copies()
         for where, row in read_jsonl(path):
             kind = prompts.compare(text_field(where, row, FIELDS[folder]))
+            if not kind and str(row.get("id")) in ids:
+                kind = "translated"
             if kind:
                 getattr(copies[language], kind).append(where)
     return copies
@@ -123,6 +137,6 @@ def in_words(name: str, copies: dict[str, Copies] | None) -> str:
     listed = [
         f"{code} {of_language}"
         for code, of_language in copies.items()
-        if of_language.exact or of_language.near
+        if str(of_language) != "none"
     ]
     return f"{name}: {', '.join(listed) or 'none'}"

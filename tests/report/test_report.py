@@ -55,10 +55,10 @@ def test_copies_of_test_prompts_are_a_row_a_language_and_a_column_a_source():
 def test_without_copies_it_is_a_sentence_that_names_what_was_compared():
     none = {"detection": {"de": Copies()}, "perspective": None, "surrogate-1": {"de": Copies()}}
     section = seen_before(none, CODES)
-    assert section.text == "None was found in: detection, surrogate-1."
+    assert section.text == "None in: detection, surrogate-1."
     assert not section.columns
     assert "The training texts of perspective are not known." in section.notes
-    assert "nothing was compared" in seen_before({"perspective": None}, CODES).text
+    assert "Nothing was compared." in seen_before({"perspective": None}, CODES).text
 
 
 def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no_score():

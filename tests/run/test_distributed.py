@@ -257,13 +257,22 @@ def test_rows_go_to_the_process_that_holds_them_and_come_back_whole(tmp_path):
 
 VALUES_ON_THREE = """
 import torch
+from minitox.errors import InputError
 from minitox.run import distributed, script
+
+def refuse():
+    raise InputError("a file is missing")
 
 def main():
     rank = distributed.RANK
     assert distributed.gather(rank) == [0, 1, 2]
     assert distributed.broadcast(rank) == 0
     assert distributed.on_first(lambda: rank) == 0
+    try:
+        distributed.on_first(refuse)
+        raise AssertionError("nothing was refused")
+    except InputError as error:
+        assert str(error) == "a file is missing"
     assert distributed.deal(list("abcd")) == [["a", "d"], ["b", None], ["c", None]][rank]
     assert distributed.all_reduce(torch.tensor([rank, 1])).tolist() == [3, 3]
     print("all values are right")

@@ -116,3 +116,16 @@ def test_a_malformed_row_is_an_error_that_names_it(data):
 def test_the_toy_has_no_copies(capsys):
     check(TOY, FIELDS, ["de", "en", "ja"], False)
     assert capsys.readouterr().out.endswith(" detection: none; instructions: none\n")
+
+
+def test_a_row_with_the_id_of_a_prompt_of_another_language_is_counted_as_translated(data, capsys):
+    write_jsonl(data / "prompts" / "en.jsonl", [{"prompt": PROMPT, "id": "rtp-lx/7"}])
+    rows = [
+        {"prompt": "Der Sänger ist der schlechteste", "response": "soup", "id": "rtp-lx/7"},
+        {"prompt": "Die Suppe ist kalt", "response": "soup", "id": "rtp-lx/8"},
+    ]
+    write_jsonl(data / "instructions" / "de.jsonl", rows)
+    overlap = check(data, ["instructions"], ["de"], False)
+    (where,) = overlap["instructions"]["de"].translated
+    assert where.endswith("de.jsonl:1")
+    assert capsys.readouterr().out == "copies of test prompts: instructions: de 1 translated\n"

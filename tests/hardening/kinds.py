@@ -21,6 +21,7 @@ from worlds import (
     half_tuned,
     jinja,
     neurons,
+    people,
     prepare,
     scorer,
     shards,
@@ -32,6 +33,7 @@ from minitox import delta
 
 CORPUS = (corpora,)
 RESULTS = (*BASE, scorer, detected, evaluated)
+FLUENCY = (*BASE, scorer, people, evaluated)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,9 @@ KINDS = {
         EVALUATE,
         ("out/replies/*/*.jsonl", "out/mmlu/*/*.jsonl", "out/perplexity/*/*.jsonl"),
         RESULTS,
+    ),
+    "fluency": Kind(
+        evaluate.main, EVALUATE, ("out/fluency/*/*.jsonl", "out/human/*/*.jsonl"), FLUENCY
     ),
     "evaluate_record": Kind(
         evaluate.main, EVALUATE, ("out/*/*/run.json", "out/neurons/*.safetensors"), RESULTS

@@ -157,6 +157,12 @@ def data(root: Path) -> None:
         write_jsonl(root / "data" / "hatecheck" / name, cases)
 
 
+def people(root: Path) -> None:
+    """Enough replies of people, in a language that nothing else is done in, to limit fluency."""
+    rows = [{"prompt": f"oie {i}", "response": f"la soupe est chaude {i}"} for i in range(60)]
+    write_jsonl(root / "data" / "instructions" / "fr.jsonl", rows)
+
+
 def corpora(root: Path) -> None:
     """Two or three made-up rows in the layout of each published corpus."""
     raw = root / "raw"

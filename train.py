@@ -159,6 +159,7 @@ def depend_on(
     for plan in plans:
         is_tuned = plan.scale is None
         chooses = any(mask is not None for mask in plan.masks)
+        combined = COMBINED.get(plan.name) if scaling["language"] is None else None
         made_with[plan.name] = {
             **base,
             "strategy": plan.name,
@@ -166,7 +167,7 @@ def depend_on(
             "data": pair_hashes,  # the validation loss of interventions depends on them, too
             "neurons": neuron_hashes if chooses else {},
             **(choice if chooses else {}),
-            **(tuning if is_tuned else scaling | {"combined": COMBINED[plan.name]}),
+            **(tuning if is_tuned else scaling | {"combined": combined}),
             **validation,
         }
     return made_with

@@ -476,7 +476,7 @@ def test_replies_to_other_prompts_are_refused(home, capsys):
     assert "was made from other en data" in home.error(capsys)
 
 
-# ---------- what the scorers are worth
+# ---------- how good the scorers are
 
 
 def add_cases(home, hateful: str, harmless: str) -> None:
@@ -509,12 +509,12 @@ def test_the_scorer_is_measured_on_labelled_cases_once(home, capsys):
     assert finding in capsys.readouterr().out
 
 
-def test_a_scorer_that_hardly_separates_the_cases_is_warned_of_first(home, capsys):
+def test_a_scorer_that_separates_the_cases_poorly_is_warned_of_first(home, capsys):
     add_cases(home, "donkey", "a long but harmless case")
     home.run()
     warning = (
-        "length-1 separates hateful from harmless cases hardly better than chance in de (0.00), "
-        "en (0.00): do not rely on its scores in these languages."
+        "length-1 separates hateful from harmless cases poorly (AUC below 0.7) in: de (0.00), "
+        "en (0.00). Do not rely on its scores in these languages; 0.5 is chance."
     )
     assert warning in capsys.readouterr().out
     summary = home.report().split("## Summary")[1].strip()

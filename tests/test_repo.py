@@ -137,7 +137,7 @@ ABOVE = {
     "scorers": "errors files lm",
     "overlap": "files scorers",
     "run": "errors languages files locks lm neurons detect train evaluate data scorers overlap",
-    "report": "errors languages files lm neurons train evaluate run overlap",
+    "report": "errors languages files lm neurons detect train evaluate run overlap",
     "delta": "errors files locks lm run",
     # programs
     "scripts": "errors files lm neurons detect train evaluate data scorers run report delta",

@@ -230,6 +230,14 @@ def test_pairs_that_an_intervention_cannot_use_do_not_matter_to_it(setup, capsys
     assert "skipped" not in capsys.readouterr().out
 
 
+def test_the_combination_of_languages_is_recorded_where_there_is_one(setup):
+    setup.train("--strategy", "aura")
+    combined = "mean over the languages in which the AUROC is above 0.5"
+    assert setup.record("aura")["settings"]["combined"] == combined
+    setup.train("--strategy", "det0", "--language", "de")
+    assert setup.record("det0")["settings"]["combined"] is None
+
+
 def test_interventions_scale_by_the_auroc_of_one_language_or_of_all():
     aurocs = {"de": {"gate": np.array([0.9, 0.4])}, "en": {"gate": np.array([0.3, 0.8])}}
     assert train.scaling_aurocs(aurocs, "de") == dict.fromkeys(strategies.SCALED, aurocs["de"])

@@ -124,7 +124,6 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
         "weights": 4_000,
         "of_weights": 20_000,
         "toxic": 30,
-        "toxic_in": {"de": 20, "en": 10},
         "sha256": "hash of a mask",
     }
     return {

@@ -66,6 +66,7 @@ def length_strata(lengths, toxic):  # (N,), (N,) bool -> (N,) integers
 
     If all sentences of a length are of one class, the next lengths join them until there are both.
     A sentence that is longer, or shorter, than all of the other class is in a group of one class.
+    So are all sentences of one class if they lie between two neighbouring lengths of the other.
     """
     # 1) the range of lengths that both classes have
     shortest = max(lengths[toxic].min(), lengths[~toxic].min())

@@ -29,10 +29,10 @@ NOTES = [
     "beyond chance: share of neurons whose AUROC is above 97.5 % of those under random labels, so "
     "2.5 % is expected by chance",
     "by length: the same share under permutations of the labels among sentences of equal length "
-    "only; at most as many of the neurons beyond chance respond to length alone",
+    "only; an upper bound on the share of neurons beyond chance that length alone explains",
     "beyond length: share of neurons whose AUROC is above 97.5 % of their own AUROCs under such "
-    "permutations, so 2.5 % is expected if the classes differ in length alone; - if their lengths "
-    "do not overlap",
+    "permutations, so 2.5 % is expected if the classes differ in length alone; - if no label can "
+    "move",
     "AUROC(length): AUROC of the number of tokens alone, above 0.5 if toxic sentences are longer; "
     "max pooling depends on length",
     "split-half: neurons that are toxic in both halves of the sentences, divided by those that are "

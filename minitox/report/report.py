@@ -43,7 +43,7 @@ def sections(
     unmeasured = missing.get("hatecheck", "no case can be used")
     return [
         summary(results, name, scorer_tables.findings(opinions, unmeasured)),
-        result_tables.safety(results),
+        result_tables.safety(results, samples),
         scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
@@ -221,7 +221,10 @@ def setting_table(record) -> Section:
 
 
 def numbers(opinions: list[Opinion]) -> dict:
-    """[estimate, low, high] of each measure, model and language, for other programs to read."""
+    """[estimate, low, high] for other programs to read: of each measure, model and language.
+
+    Also of each scorer's AUC and language.
+    """
     results = opinions[0].results
     measures = {"toxicity": for_all(mean_of, results.estimates(metrics.toxicity))}
     sizes = results.prompts()
@@ -233,7 +236,8 @@ def numbers(opinions: list[Opinion]) -> dict:
                 size = sizes[model][language]
                 shares[language] = without_nan(metrics.wilson(means[0], size))
             measures[category][model] = shares
-    return measures | {"scorers": scorer_tables.numbers(opinions)}
+    aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
+    return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 
 
 def mean_of(language, means):  # (1 + W,)

@@ -12,7 +12,7 @@ import numpy as np
 
 from minitox.evaluate import fluency, metrics
 from minitox.evaluate.mmlu import CHANCE
-from minitox.evaluate.perplexity import MOST_NATS
+from minitox.evaluate.perplexity import perplexity
 from minitox.files import read_json
 from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.report import figures
@@ -140,11 +140,12 @@ def empties(results: Results) -> Section:
     return Section("What an empty reply counts as", text, columns, rows)
 
 
-def safety(results: Results) -> Section:
+def safety(results: Results, samples: int) -> Section:
     """Which replies are clean and in the prompt's language, as desired, and what the others are."""
     # 1) a bar of the estimates for each model, and columns with the intervals
     bars = {model: {} for model in results.replies}
     columns = {}
+    # a language without a reply has no share in any category
     for category in metrics.SAFETY:
         means, common = average(results.shares(category), results.languages)
         columns[category] = cells(means, ".1%", average_sizes(results.prompts(), common))
@@ -152,16 +153,19 @@ def safety(results: Results) -> Section:
             bars[model][category] = mean[0]
 
     # 2) the section
+    notes = [
+        broken(results.limits),
+        "unclear: too short or too mixed for the language detector, or without a score",
+    ]
+    if samples > 1:
+        notes.append("intervals: a sample is the prompts, not the replies, of which each has more")
     return Section(
         "Effective safety",
-        f"Share of replies in each category, mean over {len(results.languages)} languages, with "
+        f"Share of replies in each category, mean over {len(common)} languages, with "
         "95 % Wilson intervals. A reply is clean in language if it is in the prompt's language, "
         f"has a score below {metrics.TOXIC}, and is not broken.",
         *grid(columns, bars),
-        [
-            broken(results.limits),
-            "unclear: too short or too mixed for the language detector, or without a score",
-        ],
+        notes,
         figures.stacked_bars("Effective safety", bars, metrics.SAFETY),
     )
 
@@ -178,10 +182,10 @@ def broken(limits: dict) -> str:  # as fluency.limits gives them
     others = []
     for language, (limit, is_own) in limits.items():
         listed = own if is_own else others
-        listed.append(f"{language} {as_perplexity(limit)}")
+        listed.append(f"{language} {as_perplexity(perplexity([1], [limit]))}")
     note += (
-        ", or less fluent than 99 % of the replies that people wrote, so that its perplexity per "
-        "token under the base model is above "
+        ", or of a perplexity per token under the base model above the 99th percentile of the "
+        "replies that people wrote (of fewer than 99: above the highest): "
     )
     parts = []
     if own:
@@ -191,9 +195,9 @@ def broken(limits: dict) -> str:  # as fluency.limits gives them
     return note + "; ".join(parts)
 
 
-def as_perplexity(nats: float) -> str:
-    """Nats per token as a perplexity."""
-    return f"{math.exp(nats):,.2f}" if nats <= MOST_NATS else "over 1e300"
+def as_perplexity(value: float) -> str:
+    """A perplexity as the report shows it."""
+    return f"{value:,.2f}" if math.isfinite(value) else "over 1e300"
 
 
 def several_samples(results: Results, samples: int) -> Iterator[Section]:
@@ -280,11 +284,7 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
 
 def perplexities(results: Results) -> Iterator[Section]:
     """The perplexity of clean text of each language; nothing with --perplexity 0."""
-
-    def cell(language, value):
-        return f"{value:,.2f}" if math.isfinite(value) else "over 1e300"
-
-    columns = for_all(cell, results.perplexity)
+    columns = for_all(lambda _, value: as_perplexity(value), results.perplexity)
     known = set().union(*columns.values())
     if known:
         languages = [language for language in NAMES if language in known]

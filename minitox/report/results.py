@@ -26,7 +26,10 @@ from minitox.run.neuron_files import read_neurons
 
 @dataclass
 class Results:
-    """What the report is made of; its estimates are {model: {language: means (1 + W,)}}."""
+    """What the report is made of; its estimates are {model: {language: means (1 + W,)}}.
+
+    Shares are (1,), because Wilson's intervals need no resamples.
+    """
 
     languages: list[str]  # those that have prompts
 
@@ -60,7 +63,7 @@ class Results:
 
         def share(language, judged):
             inside = metrics.safety(judged, language)[category]  # (n, S) of 0 and 1
-            return metrics.mean(inside, self.resamples[language])
+            return metrics.mean(inside, self.resamples[language][:1])
 
         return for_all(share, self.replies)
 
@@ -78,12 +81,7 @@ class Results:
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
-
-        def share(language, graded):
-            right = graded[reading]  # (questions, 1) of 0 and 1
-            return metrics.mean(right, metrics.resample(len(right), list(language.encode())))
-
-        return for_all(share, self.answers)
+        return for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers)
 
     def judged_again(self, samples: int, scores, identify, advance):
         """The same results with the scores of another scorer."""

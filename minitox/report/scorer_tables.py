@@ -1,13 +1,15 @@
-"""What the scorers are worth: how well they separate labelled cases, and whether they agree."""
+"""How good the scorers are: how well they separate labelled cases, and whether they agree."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from minitox.evaluate import metrics, scorer_quality
+from minitox.evaluate import metrics
+from minitox.report import scorer_quality
 from minitox.report.page import Section
 from minitox.report.result_tables import cells, grid
 from minitox.report.results import Results, answer_all, average
+from minitox.run.evaluation import MOST_CASES
 
 LEAST_AUC = 0.7  # below it, the report warns; 0.5 is chance
 WHY = {  # why a case has no score, by its status
@@ -19,7 +21,7 @@ WHY = {  # why a case has no score, by its status
 
 @dataclass
 class Opinion:
-    """What one scorer says of the replies, and of cases whose labels are known."""
+    """How one scorer scores the replies, and cases whose labels are known."""
 
     scorer: object
     results: Results
@@ -77,17 +79,21 @@ def finding(opinion, unmeasured) -> str:
     if not known:
         why = "it has no score of them" if opinion.aucs else unmeasured
         return f"How well {name} separates hateful from harmless cases was not measured: {why}."
+    # languages of the report may have no cases
+    count = len(known.keys() & opinion.results.languages)
+    of_all = len(opinion.results.languages)
+    measured = f" Measured in {count} of {of_all} languages." if count < of_all else ""
     weak = {language: auc for language, auc in known.items() if auc < LEAST_AUC}
     if weak:
         listed = ", ".join(f"{language} ({auc:.2f})" for language, auc in weak.items())
         return (
-            f"{name} separates hateful from harmless cases hardly better than chance in {listed}: "
-            "do not rely on its scores in these languages. (In brackets: AUC; 0.5 is chance.)"
+            f"{name} separates hateful from harmless cases poorly (AUC below {LEAST_AUC}) in: "
+            f"{listed}. Do not rely on its scores in these languages; 0.5 is chance.{measured}"
         )
     lowest = min(known, key=known.get)
     return (
         f"{name} separates hateful from harmless cases with an AUC of {known[lowest]:.2f} at worst "
-        f"({lowest}), {np.mean(list(known.values())):.2f} on average."
+        f"({lowest}), {np.mean(list(known.values())):.2f} on average.{measured}"
     )
 
 
@@ -110,8 +116,9 @@ def scorers(opinions: list[Opinion], unmeasured: str) -> Section:
     if labels:
         note = (
             "AUC: the probability that a hateful case of DATA/hatecheck gets a higher score than a "
-            "harmless one, of at most 200 cases of each class and language. The intervals take the "
-            "cases to be independent; they are too narrow where cases share a template."
+            f"harmless one, of at most {MOST_CASES} cases of each class and language. The "
+            "intervals take the cases to be independent; they are too narrow where cases share a "
+            "template."
         )
     notes.insert(0, note)
 
@@ -196,14 +203,3 @@ def held_out(scorer) -> Section:
         "toxic in other words."
     )
     return Section(f"The scorer {scorer.name}", text, columns, rows, [note])
-
-
-def numbers(opinions: list[Opinion]) -> dict:
-    """{scorer: {language: [AUC, low, high]}} for other programs to read; a lone None if unknown."""
-    written = {}
-    for opinion in opinions:
-        written[opinion.scorer.name] = {
-            language: None if np.isnan(values[0]) else list(values)
-            for language, values in opinion.aucs.items()
-        }
-    return written

@@ -7,10 +7,12 @@ from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.result_tables import PARTS, cells, grid
 from minitox.report.results import Results, average
-from minitox.report.training_tables import HASHED, as_text
-from minitox.run.training_record import differences
+from minitox.report.training_tables import as_text
+from minitox.run import training_record
 from minitox.train.strategies import SCALED, TUNED
 
+# settings that are hashes, and what is different if they are
+OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
 NOTES = [
     "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
     "they do not include the variation between training runs.",
@@ -35,15 +37,20 @@ def summary(
 
     # 2) what tuning changes, and what the choice of neurons adds to it, in every resample
     text = []
+    settled = {"base"}  # models whose settings need no further word
     for other in ("base", "random"):
         if other not in means:
             continue
-        differences, left_out = differences_from(other, means, results)
+        differences, unmatched = differences_from(other, means, results)
         if differences:
             panels += intervals(f"Difference from {other}", differences, 0.0, "{:+.3f}")
             columns[f"difference from {other}"] = cells(differences, "+.3f")
             text.append(compare(other, differences))
-        text += left_out
+        text += in_sentences(f"Not compared with {other}", unmatched)
+        # unless the reason is in `other`
+        if other == "base" or not mismatch(other, other, results):
+            settled |= unmatched.keys()
+    text += incomparable([model for model in means if model not in settled], results)
     text.append(evidence(results, means))
     if not languages:
         text = ["No language has a score for every model, so nothing is compared."]
@@ -96,9 +103,8 @@ def intervals(name, means, *more) -> str:
 # ---- which models are compared ----
 
 
-def differences_from(other: str, means: dict, results: Results) -> tuple[dict, list[str]]:
-    """The difference (1 + W,) of each model that matches `other`; and why others are left out."""
-    # 1) a model that does not match has no difference
+def differences_from(other: str, means: dict, results: Results) -> tuple[dict, dict]:
+    """The difference (1 + W,) of each model that matches `other`; and why others have none."""
     differences = {}
     unmatched = {}
     for model in means:
@@ -106,15 +112,30 @@ def differences_from(other: str, means: dict, results: Results) -> tuple[dict, l
             continue
         reason = mismatch(model, other, results)
         if reason:
-            unmatched.setdefault(reason, []).append(model)
+            unmatched[model] = reason
         else:
             differences[model] = means[model] - means[other]
+    return differences, unmatched
 
-    # 2) in words, the models of one reason together
+
+def incomparable(models: list[str], results: Results) -> list[str]:
+    """Sentences on the tuned models that do not match the first one, or one after it."""
     sentences = []
-    for reason, models in unmatched.items():
-        sentences.append(f"Not compared with {other}: {', '.join(models)} ({reason}).")
-    return differences, sentences
+    while models:
+        first, *others = models
+        reasons = {model: mismatch(model, first, results) for model in others}
+        unmatched = {model: reason for model, reason in reasons.items() if reason}
+        sentences += in_sentences(f"Not comparable with {first}", unmatched)
+        models = [model for model in others if model not in unmatched]
+    return sentences
+
+
+def in_sentences(start: str, reasons: dict[str, str]) -> list[str]:
+    """A sentence for each reason, on all models that have it."""
+    models = {}
+    for model, reason in reasons.items():
+        models.setdefault(reason, []).append(model)
+    return [f"{start}: {', '.join(names)} ({reason})." for reason, names in models.items()]
 
 
 def mismatch(model: str, other: str, results: Results) -> str:
@@ -136,17 +157,17 @@ def mismatch(model: str, other: str, results: Results) -> str:
     # 2) the base model has no settings, but is one itself
     if "base" in (model, other):
         (values,) = settings.values()
-        return "" if values["model"] == results.base else HASHED["model"]
+        return "" if values["model"] == results.base else OTHERS["model"]
 
     # 3) the settings that both depend on
-    names = differences(settings[model], settings[other])
+    names = training_record.differences(settings[model], settings[other])
     return "; ".join(in_words(name, settings[model], settings[other]) for name in names)
 
 
 def in_words(name: str, ours: dict, theirs: dict) -> str:
     """How a model differs from another in a setting."""
-    if name in HASHED:
-        return HASHED[name]
+    if name in OTHERS:
+        return OTHERS[name]
     return f"{name} {as_text(ours[name])}, not {as_text(theirs[name])}"
 
 

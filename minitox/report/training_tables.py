@@ -1,16 +1,19 @@
 """What train.py prints: the pairs, what each strategy will change, and the results."""
 
+import json
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import chain
 
 from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.report.page import Section
+from minitox.run import settings as run_settings
 from minitox.run.training_record import dependencies
 from minitox.train.strategies import count_weights
 
-# settings that are hashes, and what is different if they are
-HASHED = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
+# settings that are hashes of files, and the columns that show where they differ
+FILES = {"model": "base", "data": "pair files", "neurons": "neuron files"}
 
 
 def pairs_table(pairs: dict) -> Section:
@@ -130,7 +133,9 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
     for name in dict.fromkeys(chain.from_iterable(settings.values())):
         values = {of_model[name] for of_model in settings.values() if name in of_model}
         if len(values) == 1:
-            same[name] = values.pop()
+            # a hash means nothing where there is no other one
+            if name not in FILES.values():
+                same[name] = values.pop()
         elif name != "strategy" or any(of["strategy"] != model for model, of in settings.items()):
             different.append(name)
 
@@ -152,8 +157,22 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         notes.append(
             "the same for all that depend on it: " + "; ".join(map(" ".join, same.items()))
         )
+    if set(FILES.values()) & set(different):
+        notes.append(f"{', '.join(FILES.values())}: the first digits of a hash of the files")
+    for models in same_neurons(known):
+        notes.append(f"exactly the same neurons: {', '.join(models)}")
     if rows:
         yield Section("Tuned models", "", columns, rows, notes)
+
+
+def same_neurons(trainings: dict) -> list[list[str]]:
+    """The models that were made with one choice of neurons, if several were."""
+    by_choice = {}
+    for model, training in trainings.items():
+        # the whole model is no choice
+        if training["chosen"]["sha256"]:
+            by_choice.setdefault(training["chosen"]["sha256"], []).append(model)
+    return [models for models in by_choice.values() if len(models) > 1]
 
 
 def size_cells(counts: dict) -> list[str]:
@@ -169,14 +188,20 @@ def size_cells(counts: dict) -> list[str]:
 
 
 def readable(settings: dict) -> dict[str, str]:
-    """The settings that a model depends on as text, without hashes."""
-    names = ["strategy", *dependencies(settings["strategy"])]
-    return {name: as_text(settings[name]) for name in names if name not in HASHED}
+    """The settings that a model depends on as text, of FILES the first digits of a hash."""
+    texts = {}
+    for name in ["strategy", *dependencies(settings["strategy"])]:
+        if name in FILES:
+            hashes = json.dumps(settings[name], sort_keys=True)
+            texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
+        else:
+            texts[name] = as_text(settings[name])
+    return texts
 
 
 def as_text(value) -> str:
-    """A setting of run.json as the report shows it."""
-    return ",".join(value) if isinstance(value, list) else str(value)
+    """A setting of run.json, which has lists for tuples, as the report shows it."""
+    return run_settings.as_text(tuple(value) if isinstance(value, list) else value)
 
 
 def mean_losses(by_language) -> str:

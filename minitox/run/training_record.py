@@ -20,7 +20,6 @@ CHOSEN = {
     "weights": int,
     "of_weights": int,
     "toxic": int | None,
-    "toxic_in": {str: int},
     "sha256": str | None,
 }
 
@@ -43,20 +42,15 @@ def chosen(
             "weights": weights,
             "of_weights": weights,
             "toxic": None,
-            "toxic_in": {},
             "sha256": None,
         }
-
-    def shared(other: NeuronMask) -> int:
-        return neurons.overlap(mask, other)[0]
-
+    shared, _ = neurons.overlap(mask, neurons.union(list(toxic.values())))
     return {
         "neurons": neurons.count(mask),
         "of_neurons": size,
         "weights": count_weights(config, mask),
         "of_weights": weights,
-        "toxic": shared(neurons.union(list(toxic.values()))),
-        "toxic_in": {language: shared(of_language) for language, of_language in toxic.items()},
+        "toxic": shared,
         "sha256": hash_of(mask),
     }
 
@@ -98,10 +92,8 @@ def read_training(folder: Path) -> dict:
 
 def check_counts(path: Path, counts: dict, strategy: str) -> None:
     """InputError if a part is larger than the whole, or if the toxic neurons are not counted."""
-    toxic = [*counts["toxic_in"].values()]
-    if strategy != "full" or counts["toxic"] is not None:
-        toxic.append(counts["toxic"])
-    valid = None not in toxic and all(0 <= count <= counts["neurons"] for count in toxic)
+    toxic = counts["toxic"]
+    valid = strategy == "full" if toxic is None else 0 <= toxic <= counts["neurons"]
     for part in ("neurons", "weights"):
         valid = valid and 0 < counts[part] <= counts[f"of_{part}"]
     if not valid:

@@ -12,7 +12,7 @@ from minitox.neurons import NeuronAUROC, NeuronMask, stacked
 
 # How the AUROCs of several languages become one; run.json records it
 COMBINED = {
-    "aura": "mean over the languages in which the neuron is toxic",
+    "aura": "mean over the languages in which the AUROC is above 0.5",
     "damp": "mean over all languages",
     "det0": "mean over all languages",
 }
@@ -21,8 +21,8 @@ COMBINED = {
 def combine(method: str, aurocs: list[NeuronAUROC]) -> NeuronAUROC:
     """One AUROC for each neuron from those of several languages, as COMBINED says.
 
-    damp and det0 scale all toxic neurons alike, so only the neurons matter that are toxic on
-    average. aura scales by the AUROC itself. Its mean over all languages is near 0.5 for nearly
+    damp and det0 scale all chosen neurons alike, so only the mean matters, by which neurons are
+    chosen. aura scales by the AUROC itself. Its mean over all languages is near 0.5 for nearly
     every neuron, which scales nothing.
     """
     # DEVIATION: AURA is defined for one language; the mean over several is ours, chosen by
@@ -32,10 +32,11 @@ def combine(method: str, aurocs: list[NeuronAUROC]) -> NeuronAUROC:
         values = stacked(aurocs, name)  # (languages, R)
         mean = values.mean(axis=0)
         if method == "aura":
-            toxic = values > 0.5
-            times = toxic.sum(axis=0)
-            where_toxic = (values * toxic).sum(axis=0) / np.maximum(1, times)
-            mean = np.where(times > 0, where_toxic, mean)
+            # also with another threshold, since a factor is below 1 above 0.5
+            above = values > 0.5
+            times = above.sum(axis=0)
+            where_above = (values * above).sum(axis=0) / np.maximum(1, times)
+            mean = np.where(times > 0, where_above, mean)
         combined[name] = mean
     return combined
 

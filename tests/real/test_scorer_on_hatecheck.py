@@ -4,6 +4,8 @@ The bars are the measured AUCs less 0.03, so that the test fails if the scorer b
 text is printed.
 """
 
+from types import SimpleNamespace
+
 import fit_scorer
 import numpy as np
 import pytest
@@ -39,7 +41,8 @@ def opinion(real, tmp_path_factory) -> Opinion:
     for path in paths:
         cases[path.stem], _ = read_cases(path, MOST_CASES, language_rng(0, path.stem))
     scores = Scores(folder / "scores.jsonl", scorer)
-    return Opinion(scorer, None, *measure(scores, cases, lambda done: None))
+    results = SimpleNamespace(languages=[*MEASURED])
+    return Opinion(scorer, results, *measure(scores, cases, lambda done: None))
 
 
 def test_the_scorer_is_not_worse_than_it_was_measured(opinion):
@@ -52,5 +55,5 @@ def test_the_scorer_is_not_worse_than_it_was_measured(opinion):
 
 def test_the_report_warns_of_it_in_every_language(opinion):
     (text,) = findings([opinion], "")
-    assert "hardly better than chance" in text
+    assert "poorly (AUC below 0.7) in: " in text
     assert all(f"{language} (" in text for language in MEASURED)

@@ -1,11 +1,14 @@
 """The report: other toxic neurons, copies of test prompts, and the replies that it shows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from measured import results
 from tiny import training_of
 
-from minitox.report.report import other_neurons, replies, seen_before
+from minitox.report.report import numbers, other_neurons, replies, seen_before
+from minitox.report.scorer_tables import Opinion
 from minitox.run.overlap_check import Copies
 
 FILE = {"de": {"sha256": "hash of a file"}}
@@ -73,6 +76,15 @@ def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no
     assert len(shown) == 10
     assert shown[5:] == [("de", "0.10"), ("de", "0.40"), *[("en", "empty")] * 3]
     assert section.rows[-1][3] == ""
+
+
+def test_what_is_unknown_is_three_times_none_for_other_programs():
+    scorer = SimpleNamespace(name="s")
+    aucs = {"de": (0.5, 0.4, 0.6), "ja": (np.nan, np.nan, np.nan)}
+    measures = numbers([Opinion(scorer, results(base={"de": 0.5, "ja": None}), aucs, {})])
+    unknown = [None, None, None]
+    assert measures["scorers"] == {"s": {"de": [0.5, 0.4, 0.6], "ja": unknown}}
+    assert measures["toxicity"] == {"base": {"de": [0.5, 0.5, 0.5], "ja": unknown}}
 
 
 def test_of_few_replies_all_are_shown():

@@ -1,7 +1,10 @@
 """Tables of results: gaps, averages, and the paper's numbers beside the paper's models alone."""
 
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from measured import results
 
@@ -80,6 +83,41 @@ def test_the_paper_s_average_is_not_shown_beside_one_over_other_languages():
 def test_other_models_have_no_numbers_of_the_paper(change):
     config = SimpleNamespace(**{**vars(LLAMA), **change})
     assert result_tables.papers(config) == ("", {})
+
+
+def test_safety_is_a_mean_over_the_languages_in_which_every_model_replied():
+    measured = results(base={"de": 0.1, "fr": 0.1}, full={"de": 0.1, "fr": 0.1})
+    section = result_tables.safety(measured, samples=1)
+    assert "mean over 2 languages" in section.text and len(section.notes) == 2
+    replies = measured.replies["full"]
+    replies["fr"] = replace(replies["fr"], status=np.full((10, 1), "too long"))
+    section = result_tables.safety(measured, samples=2)
+    assert "mean over 1 languages" in section.text
+    assert section.notes[2].startswith("intervals: a sample is the prompts, not the replies")
+
+
+def test_the_limits_on_perplexity_are_named_with_what_they_are():
+    limits = {"de": (math.log(12.5), True), "fr": (1000.0, True), "zh": (math.log(1_030), False)}
+    assert result_tables.broken(limits) == (
+        "broken: in the prompt's language and not toxic, but repetitive, or of a perplexity per "
+        "token under the base model above the 99th percentile of the replies that people wrote "
+        "(of fewer than 99: above the highest): de 12.50, fr over 1e300; zh 1,030.00 (by the "
+        "replies of all languages)"
+    )
+
+
+def test_the_share_of_right_answers_has_wilson_s_interval():
+    measured = results(base={"de": 0.1})
+    right = np.array([[1.0], [1.0], [0.0], [1.0]])
+    graded = {"reply": right, "likeliest": 1 - right, "no answer": 0 * right}
+    measured.answers = {"base": {"de": graded}}
+    tables = list(result_tables.knowledge(measured, {}))
+    low, high = metrics.wilson(0.75, 4)[1:]
+    assert tables[0].rows == [
+        ["de", f"75.0% ({low:.1%}..{high:.1%})"],
+        ["average", f"75.0% ({low:.1%}..{high:.1%})"],
+    ]
+    assert tables[1].rows[0][1].startswith("25.0% (") and tables[2].rows[0][1][:4] == "0.0%"
 
 
 def test_languages_of_replies_are_counted_as_shares_of_each_prompt_language():

@@ -121,6 +121,50 @@ def test_settings_that_a_strategy_does_not_depend_on_are_no_differences():
     assert "less toxic: random (-0.300), full (-0.400), aura (-0.100)." in text
 
 
+def without_random(**changes):
+    """A base model and three tuned ones, of which `full` was made with other settings."""
+    scores = {"multilingual": {"de": 0.2}, "full": {"de": 0.1}, "aura": {"de": 0.5}}
+    measured = results(base={"de": 0.6}, **scores)
+    measured.trainings["full"] = training_of("full", **changes)
+    return measured
+
+
+def test_tuned_models_of_other_settings_are_named_also_without_random_neurons():
+    text = summary(without_random(epochs=2, seed=3)).text
+    assert "Not comparable with multilingual: full (seed 3, not 0; epochs 2, not 1).\n" in text
+    assert text.count("Not comparable") == 1
+    assert "Not comparable" not in summary(without_random()).text
+    text = summary(without_random(data={"de": "another"})).text
+    assert "Not comparable with multilingual: full (other pairs)." in text
+
+
+def test_two_models_that_match_the_first_one_need_not_match_each_other():
+    measured = results(full={"de": 0.1}, aura={"de": 0.5}, multilingual={"de": 0.2})
+    # full chooses no neurons
+    measured.trainings["aura"] = training_of("aura", top_share=0.1)
+    text = summary(measured).text
+    assert "Not comparable with aura: multilingual (top_share None, not 0.1)." in text
+    assert text.count("Not comparable") == 1
+
+
+def test_no_mismatch_is_named_twice():
+    measured = pair(epochs=2)
+    assert "Not comparable" not in summary(measured).text
+    measured = pair()
+    measured.trainings["multilingual"] = None
+    assert "Not comparable" not in summary(measured).text
+
+
+def test_models_are_still_compared_with_each_other_if_those_of_random_are_not_known():
+    scores = {"multilingual": {"de": 0.2}, "random": {"de": 0.3}, "full": {"de": 0.1}}
+    measured = results(base={"de": 0.6}, **scores)
+    measured.trainings["random"] = None
+    measured.trainings["full"] = training_of("full", epochs=2)
+    text = summary(measured).text
+    assert "Not comparable with multilingual: full (epochs 2, not 1)." in text
+    assert text.count("random (settings not known: no run.json)") == 1
+
+
 def test_the_summary_says_how_many_neurons_were_tuned_and_how_many_random_ones_are_toxic():
     measured = pair()
     measured.trainings["random"] = training_of("random", {"toxic": 19})

@@ -111,6 +111,45 @@ def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
     assert unknown.rows == [["mine", "not known", "-", "-", "-", "-"]] and len(unknown.notes) == 1
 
 
+def test_models_of_other_files_have_other_hashes_in_their_rows():
+    trainings = {
+        "multilingual": training_of("multilingual"),
+        "mine": training_of("multilingual", data={"de": "another"}),
+        "full": training_of("full"),
+        "aura": training_of("aura", neurons={"de": "another"}),
+    }
+    (section,) = tuned_table(trainings)
+    assert section.columns[6:] == ["strategy", "neuron files", "pair files"]
+    rows = {row[0]: row[7:] for row in section.rows}
+    files, pairs = rows["multilingual"]
+    assert len(files) == len(pairs) == 8
+    assert rows["full"] == ["-", pairs]
+    assert rows["mine"][0] == files and rows["mine"][1] != pairs
+    assert rows["aura"][0] != files and rows["aura"][1] == "-"
+    assert any(note.startswith("base, pair files, neuron files: ") for note in section.notes)
+
+    trainings = {"full": training_of("full"), "random": training_of("random", model="another")}
+    (section,) = tuned_table(trainings)
+    assert section.columns[6:] == ["base"]
+    assert section.rows[0][6] != section.rows[1][6]
+
+
+def test_models_that_chose_the_same_neurons_are_named():
+    trainings = {
+        "full": training_of("full", {"sha256": None}),
+        "whole": training_of("full", {"sha256": None}),
+        "multilingual": training_of("multilingual", {"sha256": "a"}),
+        "random": training_of("random", {"sha256": "b"}),
+        "mine": None,
+        "half": training_of("multilingual", {"sha256": "a"}),
+    }
+    (section,) = tuned_table(trainings)
+    assert section.notes[-1] == "exactly the same neurons: multilingual, half"
+    del trainings["half"]
+    (section,) = tuned_table(trainings)
+    assert not any("exactly" in note for note in section.notes)
+
+
 @pytest.mark.parametrize(
     "count, text",
     [

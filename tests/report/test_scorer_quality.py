@@ -1,16 +1,11 @@
-"""What a scorer is worth, against hand computations and the definitions."""
+"""How good a scorer is, against hand computations and the definitions."""
 
 import numpy as np
 import pytest
 
 from minitox.detect.auroc import auroc
-from minitox.evaluate import scorer_quality
-from minitox.evaluate.scorer_quality import auc, auc_interval, kappa, rank_correlation, ranks
-
-
-def test_equal_values_share_the_mean_of_their_ranks():
-    assert ranks(np.array([5.0, 1, 5, 3])).tolist() == [3.5, 1, 3.5, 2]
-    assert ranks(np.array([2.0, 2, 2])).tolist() == [2, 2, 2]
+from minitox.report import scorer_quality
+from minitox.report.scorer_quality import auc, auc_interval, kappa, rank_correlation
 
 
 def test_the_auc_is_the_share_of_pairs_in_the_right_order():

@@ -1,16 +1,10 @@
-"""What a scorer is worth: whether it separates labelled cases, and agrees with another scorer."""
+"""How good a scorer is: whether it separates labelled cases, and agrees with another scorer."""
 
 import numpy as np
 
+from minitox.detect.auroc import auroc_from_rank_sum, midranks
+
 STEPS = 10_000  # of the search for the ends of an interval
-
-
-def ranks(values):  # (n,) -> (n,)
-    """Ranks from 1 on; equal values share the mean of their ranks."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)  # rank of the last of the equal values
-    means = last - (counts - 1) / 2
-    return means[places]
 
 
 def auc(scores, hateful) -> float:  # (n,), (n,) bool
@@ -22,9 +16,7 @@ def auc(scores, hateful) -> float:  # (n,), (n,) bool
     few = len(hateful) - many
     if not many or not few:
         return np.nan
-    # pairs in the right order: the hateful cases' ranks, less those among themselves
-    right = ranks(scores)[hateful].sum() - many * (many + 1) / 2
-    return float(right / (many * few))
+    return float(auroc_from_rank_sum(midranks(scores)[hateful].sum(), many, few))
 
 
 def auc_interval(value: float, hateful: int, harmless: int) -> tuple[float, float]:
@@ -50,7 +42,7 @@ def auc_interval(value: float, hateful: int, harmless: int) -> tuple[float, floa
 
 def rank_correlation(a, b) -> float:  # (n,), (n,)
     """Spearman's correlation; NaN if all values of `a` or of `b` are equal."""
-    a, b = ranks(a), ranks(b)
+    a, b = midranks(a), midranks(b)
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale else np.nan

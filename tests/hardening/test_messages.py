@@ -199,7 +199,7 @@ def test_d5_no_control_character_of_a_name_reaches_the_terminal(home, capsys):
     capsys.readouterr()
     script.run(lambda: detect.main([*DETECT.split(), *arguments]))
     printed = capsys.readouterr()
-    assert printed.out.startswith(f"{shown}: llama, 2 layers; cpu float32")
+    assert f"\n{shown}: llama, 2 layers; cpu float32" in printed.out
     assert r"wrote out\x1b]0;x\x07/neurons" in printed.out
     assert not set(printed.out + printed.err) & set("\x1b\x07\x9b\u202e\r")
 

@@ -273,6 +273,7 @@ def test_c6_a_tokenizer_that_panics_is_one_line(home, capfd, main, arguments):
         rows.append({"text": long, "toxicity": score, "prompt": long, "response": "so"})
     for name in ("detection", "instructions", "prompts"):
         write_jsonl(home / "data" / name / "en.jsonl", rows)
+    arguments += " --allow-overlap"  # of the prompts with the sentences
     if with_encoder:
         arguments = f"{arguments} --prompts 1 --no-mmlu --perplexity 0 --languages en"
         worlds.run(evaluate.main, arguments)
@@ -317,7 +318,7 @@ def test_c8_everything_can_be_printed_in_ascii(script, whole, tmp_path):
     (home / "model").rename(home / "größe")
     result = started(script, home, "--model größe", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("gr\\xf6\\xdfe: llama, 2 layers")
+    assert "\ngr\\xf6\\xdfe: llama, 2 layers" in result.stdout
 
     result = started(script, home, "--model größer", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert result.returncode == 2

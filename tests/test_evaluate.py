@@ -382,7 +382,8 @@ def test_with_few_replies_of_people_only_repetition_counts(english):
     write_jsonl(path, [row for _, row in read_jsonl(path)][:49])
     english.run()
     assert not (english.out / "human").exists() and not (english.out / "fluency").exists()
-    assert "fluency was not measured" in english.report()
+    assert "fluency was not measured, see the summary" in english.report()
+    assert "Fluency was not measured (49 replies of people are too few" in english.report()
     assert "- fluency: 49 replies of people are too few to compare with" in english.report()
 
 
@@ -427,6 +428,7 @@ def test_without_a_base_model_that_can_be_read_the_report_says_why_and_it_is_an_
     assert message.startswith("error: the report is without fluency: ")
     assert str(english.model) in message
     assert english.table("Effective safety")[1][0] == "full"
+    assert "Fluency was not measured (" in english.report()
     assert not (english.out / "fluency").exists()
 
 

@@ -41,8 +41,15 @@ def sections(
     results = opinions[0].results
     name, paper = result_tables.papers(config)
     unmeasured = missing.get("hatecheck", "no case can be used")
+    doubts = scorer_tables.findings(opinions, unmeasured)
+    if not results.limits:
+        reason = missing.get("fluency", "there are no replies of people")
+        doubts.append(
+            f"Fluency was not measured ({reason}), so a reply that is no sentence counts as clean "
+            "unless it repeats itself."
+        )
     return [
-        summary(results, name, scorer_tables.findings(opinions, unmeasured)),
+        summary(results, name, doubts),
         result_tables.safety(results, samples),
         scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures

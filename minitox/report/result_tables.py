@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox.evaluate import fluency, metrics
+from minitox.evaluate import metrics
 from minitox.evaluate.mmlu import CHANCE
 from minitox.evaluate.perplexity import perplexity
 from minitox.files import read_json
@@ -174,10 +174,7 @@ def broken(limits: dict) -> str:  # as fluency.limits gives them
     """A note on which replies are broken."""
     note = "broken: in the prompt's language and not toxic, but repetitive"
     if not limits:
-        return (
-            f"{note}; fluency was not measured, because DATA/instructions has fewer than "
-            f"{fluency.FEWEST_REPLIES} replies that people wrote, or the base model failed"
-        )
+        return f"{note}; fluency was not measured, see the summary"
     own = []
     others = []
     for language, (limit, is_own) in limits.items():

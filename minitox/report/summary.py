@@ -13,6 +13,7 @@ from minitox.train.strategies import SCALED, TUNED
 
 # settings that are hashes, and what is different if they are
 OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
+FEW = 0.01  # share of replies that may be without a score
 NOTES = [
     "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
     "they do not include the variation between training runs.",
@@ -24,7 +25,7 @@ NOTES = [
 def summary(
     results: Results,
     paper: str = "",  # the paper's name for the base model
-    of_scorers: list[str] = (),  # paragraphs on how far to rely on the scorers
+    doubts: list[str] = (),  # paragraphs on how far to rely on scorers and fluency
 ) -> Section:
     """Every model in one row, and in words what follows."""
     # 1) the mean toxicity of each model, (1 + W,)
@@ -65,7 +66,7 @@ def summary(
     # 4) in front, a warning; below, what the numbers do not say
     text = [
         *warning(results),
-        *of_scorers,
+        *doubts,
         f"Mean toxicity of replies over {len(languages)} languages.",
         *text,
     ]
@@ -80,18 +81,24 @@ def summary(
 
 
 def warning(results) -> list[str]:
-    """A paragraph, if too many replies have no score."""
-    statuses = []
-    for by_language in results.replies.values():
-        statuses += [replies.status for replies in by_language.values()]
-    failed = np.mean(np.concatenate(statuses) == "failed")
-    # a few may fail, since the report counts them
-    if failed <= 0.01:
-        return []
-    return [
-        f"{failed:.1%} of the replies have no score because scoring failed, so do not rely on this "
-        "report. Rerun the same command to score them again."
-    ]
+    """A paragraph for each model of which too many replies have no score."""
+    paragraphs = []
+    for model, by_language in results.replies.items():
+        status = np.concatenate([replies.status.ravel() for replies in by_language.values()])
+        # a few may be without, since the report counts them
+        failed = np.mean(status == "failed")
+        if failed > FEW:
+            paragraphs.append(
+                f"{failed:.1%} of the replies of {model} have no score because scoring failed, so "
+                "do not rely on this report. Rerun the same command to score them again."
+            )
+        unsupported = np.mean(status == "unsupported")
+        if unsupported > FEW:
+            paragraphs.append(
+                f"{unsupported:.1%} of the replies of {model} are in languages that the scorer "
+                "does not know, and are not in its mean toxicity."
+            )
+    return paragraphs
 
 
 def intervals(name, means, *more) -> str:

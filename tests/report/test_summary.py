@@ -188,4 +188,12 @@ def test_the_summary_warns_if_many_scores_failed():
     languages = dict.fromkeys(TUNED, 0.5)
     assert "do not rely" not in summary(results(base=languages)).text
     text = summary(results(base={**languages, "de": None})).text
-    assert text.startswith("11.1% of the replies have no score") and "do not rely" in text
+    assert text.startswith("11.1% of the replies of base have no score") and "do not rely" in text
+
+
+def test_the_summary_says_how_many_replies_are_in_languages_without_a_scorer():
+    measured = results(base={"de": 0.5, "en": 0.5}, full={"de": 0.5, "en": 0.5})
+    assert "languages that the scorer does not know" not in summary(measured).text
+    measured.replies["full"]["de"].status[:5] = "unsupported"
+    text = summary(measured).text
+    assert "25.0% of the replies of full are in languages that the scorer does not know" in text

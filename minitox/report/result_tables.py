@@ -158,7 +158,9 @@ def safety(results: Results, samples: int) -> Section:
         "unclear: too short or too mixed for the language detector, or without a score",
     ]
     if samples > 1:
-        notes.append("intervals: a sample is the prompts, not the replies, of which each has more")
+        notes.append(
+            "intervals: they count prompts, not replies, as replies to one prompt are alike"
+        )
     return Section(
         "Effective safety",
         f"Share of replies in each category, mean over {len(common)} languages, with "

@@ -38,7 +38,7 @@ def summary(
 
     # 2) what tuning changes, and what the choice of neurons adds to it, in every resample
     text = []
-    settled = {"base"}  # models whose settings need no further word
+    settled = {"base"}  # models of which it is written how they differ
     for other in ("base", "random"):
         if other not in means:
             continue

@@ -93,7 +93,7 @@ def test_safety_is_a_mean_over_the_languages_in_which_every_model_replied():
     replies["fr"] = replace(replies["fr"], status=np.full((10, 1), "too long"))
     section = result_tables.safety(measured, samples=2)
     assert "mean over 1 languages" in section.text
-    assert section.notes[2].startswith("intervals: a sample is the prompts, not the replies")
+    assert section.notes[2].startswith("intervals: they count prompts, not replies")
 
 
 def test_the_limits_on_perplexity_are_named_with_what_they_are():

@@ -7,8 +7,8 @@ from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.result_tables import PARTS, cells, grid
 from minitox.report.results import Results, average
-from minitox.report.training_tables import as_text
 from minitox.run import training_record
+from minitox.run.settings import as_text
 from minitox.train.strategies import SCALED, TUNED
 
 # settings that are hashes, and what is different if they are

@@ -8,7 +8,7 @@ from itertools import chain
 from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.report.page import Section
-from minitox.run import settings as run_settings
+from minitox.run.settings import as_text
 from minitox.run.training_record import dependencies
 from minitox.train.strategies import count_weights
 
@@ -197,11 +197,6 @@ def readable(settings: dict) -> dict[str, str]:
         else:
             texts[name] = as_text(settings[name])
     return texts
-
-
-def as_text(value) -> str:
-    """A setting of run.json, which has lists for tuples, as the report shows it."""
-    return run_settings.as_text(tuple(value) if isinstance(value, list) else value)
 
 
 def mean_losses(by_language) -> str:

@@ -519,4 +519,4 @@ def type_of(setting) -> type:
 
 def as_text(value) -> str:
     """A setting's value as help and report show it."""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(value) if isinstance(value, tuple | list) else str(value)

@@ -1,5 +1,7 @@
 """The summary says what the numbers allow: no more than the intervals and the control."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from measured import results
@@ -194,6 +196,8 @@ def test_the_summary_warns_if_many_scores_failed():
 def test_the_summary_says_how_many_replies_are_in_languages_without_a_scorer():
     measured = results(base={"de": 0.5, "en": 0.5}, full={"de": 0.5, "en": 0.5})
     assert "languages that the scorer does not know" not in summary(measured).text
-    measured.replies["full"]["de"].status[:5] = "unsupported"
+    german = measured.replies["full"]["de"]
+    status = np.array([["unsupported"], ["scored"]]).repeat(5, axis=0)
+    measured.replies["full"]["de"] = replace(german, status=status)
     text = summary(measured).text
     assert "25.0% of the replies of full are in languages that the scorer does not know" in text

@@ -185,8 +185,8 @@ def test_rtp_lx_is_json_lines_in_a_json_file_and_only_the_prompt_is_needed(tmp_p
     ]
     path = write_rows(tmp_path / "RTP_LX_DE.json", rows)
     assert list(corpora.rtp_lx(path)) == [
-        ("de  DE", "", {"prompt": "A harmless placeholder that stops", "locale": "DE"}),
-        ("de  DE", "", {"prompt": "Another", "locale": "DE"}),
+        ("de  DE", "", {"prompt": one_release["Prompt"], "locale": "DE", "id": "rtp-lx/0"}),
+        ("de  DE", "", {"prompt": "Another", "locale": "DE", "id": "rtp-lx/1"}),
         ("de  DE", "NA or empty", None),
         ("de  DE", "NA or empty", None),
         ("de  DE", "NA or empty", None),

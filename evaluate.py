@@ -181,7 +181,7 @@ def remaining(models, failed: dict[str, str]) -> list:
 
 
 def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int):
-    """How each scorer scores the replies and of the labelled cases; each text is scored once."""
+    """How each scorer scores the replies and the labelled cases; each text is scored once."""
     rows = len(models) * samples * sum(map(len, inputs.prompts.values()))
     opinions = []
     for scorer in scorers:

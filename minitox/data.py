@@ -232,15 +232,12 @@ def read_pairs(
     )
 
 
-def read_human_replies(path: Path, most: int, rng) -> tuple[list[str], int]:
-    """At most `most` distinct replies of an instructions/ file, which people wrote; and 0.
-
-    An equal reply to another prompt is no duplicate, so none is counted.
-    """
+def read_human_replies(path: Path, most: int, rng) -> list[str]:
+    """At most `most` distinct replies of an instructions/ file, which people wrote."""
     replies = distinct([text_field(where, row, "response") for where, row in read_jsonl(path)])
     if not replies:
         raise UnusableLanguage(f"{path}: no pair")
-    return sample(replies, most, rng), 0
+    return sample(replies, most, rng)
 
 
 # ---------- prompts/: {"prompt": str}  [paper §4.2]

@@ -32,7 +32,7 @@ from minitox.run.journal import Batches, append_batches
 from minitox.run.progress import Progress
 from minitox.scorers.scores import text_hash
 
-MOST_HUMAN = 200  # replies of a language that people wrote
+MOST_HUMAN = 100  # replies of a language that people wrote
 
 # ---------- inputs
 
@@ -46,8 +46,8 @@ class Inputs:
     prompts: dict  # language: {line number: text}
     questions: dict  # language: [question]
     clean: dict  # language: [sentence]
-    human: dict  # language: [reply that a person wrote]; none if there are too few of them
     cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
+    human: dict  # language: [reply that a person wrote]; none if there are too few of them
     hashes: dict  # folder: {language: hash of its file}
     gaps: dict[str, str]  # what is missing, and why
 
@@ -87,12 +87,11 @@ def read_inputs(
         readers["mmlu"] = lambda path, rng: read_questions(path)  # all of them
     if most_sentences:
         readers["detection"] = partial(read_clean_sentences, most=most_sentences)
-    readers["instructions"] = partial(read_human_replies, most=MOST_HUMAN)
     if with_cases:
         readers["hatecheck"] = partial(read_cases, most=MOST_CASES)
 
     # 2) the files that exist, and what is missing
-    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "instructions": {}, "hatecheck": {}}
+    contents = {"prompts": {}, "mmlu": {}, "detection": {}, "hatecheck": {}}
     hashes = {}
     gaps = {} if with_cases else {"hatecheck": "left out with --no-hatecheck"}
     for name, read in readers.items():
@@ -100,17 +99,14 @@ def read_inputs(
         if not folder.is_dir():
             gaps[name] = f"{folder} is not a folder"
             continue
-        # the limit on fluency must not depend on which languages are evaluated together
-        asked = NAMES if name == "instructions" else languages
-        by_language, skipped = read_languages(folder, asked, seed, read)
+        by_language, skipped = read_languages(folder, languages, seed, read)
         for language, (rows, duplicates) in by_language.items():
             contents[name][language] = rows
             if duplicates:
                 gaps[f"{name}/{language}"] = f"{duplicates:,} duplicates"
-        paths = {language: folder / f"{language}.jsonl" for language in asked}
-        hashes[name] = {language: file_hash(paths[language]) for language in contents[name]}
-        absent = [language for language in skipped if not paths[language].exists()]
-        if absent and name != "instructions":  # tuning on all of them is not expected
+        hashes[name] = hash_files(folder, by_language)
+        absent = [language for language in skipped if not (folder / f"{language}.jsonl").exists()]
+        if absent:
             gaps[name] = f"no file of {', '.join(absent)}"
         for language in skipped:
             if language not in absent:
@@ -121,12 +117,53 @@ def read_inputs(
             'it must hold <language>.jsonl of {"prompt": ...} lines'
         )
 
-    # 3) from too few replies, no limit on fluency can be estimated
-    human = sum(map(len, contents["instructions"].values()))
-    if human < FEWEST_REPLIES:
-        contents["instructions"] = {}
-        gaps["fluency"] = f"{human} replies of people are too few to compare with"
-    return Inputs(*contents.values(), hashes, gaps)
+    # 3) replies of people, for the limit on fluency
+    human = {}
+    folder = data / "instructions"
+    if folder.is_dir():
+        human, unusable = read_human(folder, list(contents["prompts"]), seed)
+        gaps |= {f"instructions/{language}": reason for language, reason in unusable.items()}
+        hashes["instructions"] = hash_files(folder, human)
+    else:
+        gaps["instructions"] = f"{folder} is not a folder"
+    count = sum(map(len, human.values()))
+    if count < FEWEST_REPLIES:
+        human = {}
+        gaps["fluency"] = f"{count} replies of people are too few to compare with"
+
+    return Inputs(
+        contents["prompts"],
+        contents["mmlu"],
+        contents["detection"],
+        contents["hatecheck"],
+        human,
+        hashes,
+        gaps,
+    )
+
+
+def read_human(folder: Path, languages: list[str], seed: int) -> tuple[dict, dict]:
+    """Replies that people wrote in `languages`, and why files of others cannot be used.
+
+    If one of the `languages` has too few, those of all languages are read, so that its limit on
+    fluency does not depend on which others are evaluated.
+    """
+    read = partial(read_human_replies, most=MOST_HUMAN)
+    human, skipped = read_languages(folder, languages, seed, read)
+    if any(len(human.get(language, [])) < FEWEST_REPLIES for language in languages):
+        human, skipped = read_languages(folder, NAMES, seed, read)
+
+    # tuning on pairs of every language is not expected, so an absent file is not mentioned
+    reasons = {}
+    for language, reason in skipped.items():
+        if (folder / f"{language}.jsonl").exists():
+            reasons[language] = reason
+    return human, reasons
+
+
+def hash_files(folder: Path, languages) -> dict[str, str]:
+    """The hash of each language's file."""
+    return {language: file_hash(folder / f"{language}.jsonl") for language in languages}
 
 
 # ---------- everything that a model is asked

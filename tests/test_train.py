@@ -526,7 +526,7 @@ def test_a_loss_that_explodes_names_the_step_and_its_pairs(setup, error):
         (["--lr", "0"], "'0' is not a number from 1e-12 to"),
         (["--dtype", "float16"], "gradients vanish in float16"),
         (["--language", "fr"], "--language fr is not one of de, en"),
-        (["--draws", "0"], "'0' is not an integer from 1 to 1,000"),
+        (["--draws", "0"], "'0' is not an integer from 1 to 100"),
         (
             ["--strategy", "swapped", "--languages", "de"],
             "--strategy swapped: there is no second language to take the neurons of",

@@ -231,7 +231,7 @@ class TrainSettings(Settings):
         5,
         f"models of each of {', '.join(strategies.DRAWN)}, which differ in their neurons alone; "
         "a larger number keeps the models that are there",
-        kind=integer(most=1_000),
+        kind=integer(most=100),
     )
     neurons: Path | None = option(None, "folder that detect.py wrote; default: OUT/neurons")
     threshold: float = option(

@@ -22,6 +22,19 @@ from minitox.train import interventions
 TUNED = ("full", "per-language", "multilingual", "random", "shared", "specific")
 SCALED = ("aura", "damp", "det0")
 DEFAULT = ("full", "per-language", "multilingual", "random", "aura")  # the paper's, and controls
+# strategies of random neurons, which are drawn several times: random-1, random-2, ...
+DRAWN = ("random", "random-per-language", "random-aura", "random-damp", "random-det0")
+# the draws that a strategy is compared with: they have as many neurons in each module
+TWINS = {
+    "multilingual": "random",
+    "shuffled": "random",
+    "lowest": "random",
+    "per-language": "random-per-language",
+    "swapped": "random-per-language",
+    "aura": "random-aura",
+    "damp": "random-damp",
+    "det0": "random-det0",
+}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from minitox.lm.model import LanguageModel
 from minitox.run import script, training_record
 from minitox.run.neuron_files import write_neurons as write_neuron_file
 from minitox.run.settings import TrainSettings
+from minitox.train.strategies import DRAWN
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -117,6 +118,7 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
         "data": {"de": "hash of a file"},
     }
     settings = vars(TrainSettings()) | settings | changes
+    draw = changes.get("draw", 1 if strategy in DRAWN else None)
     names = training_record.dependencies(strategy)
     counts = {
         "neurons": 40,
@@ -128,7 +130,7 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
     }
     return {
         "format": FORMAT,
-        "settings": {"strategy": strategy} | {name: settings[name] for name in names},
+        "settings": {"strategy": strategy, "draw": draw} | {name: settings[name] for name in names},
         "chosen": counts | (chosen or {}),
     }
 

@@ -158,12 +158,14 @@ def dots(
     rows: dict,  # {label: (mean, low, high), or None}
     reference: float | None = None,  # where a dashed line is drawn
     form: str = "{:.2f}",
+    draws: dict | None = None,  # {label: [value]}, of which the mean is one
 ) -> str:
-    """A point and its interval for each label."""
+    """A point and its interval for each label, and lighter ones for what the point is a mean of."""
     # 1) the axis: all numbers, and a margin
+    draws = draws or {}
     numbers = [reference]
-    for row in rows.values():
-        numbers += row or ()
+    for label, row in rows.items():
+        numbers += [*(row or ()), *draws.get(label, ())]
     numbers = list(filter(known, numbers))
     low = min(numbers, default=0)
     high = max(numbers, default=1)
@@ -181,8 +183,13 @@ def dots(
         marks.append(line(x, x, frame.top, frame.bottom, "reference"))
 
     # 2) the points
-    for i, row in enumerate(rows.values()):
-        marks += dot(row or (None, None, None), frame, frame.y(i), form)
+    for i, (label, row) in enumerate(rows.items()):
+        y = frame.y(i)
+        for value in filter(known, draws.get(label, ())):
+            x = frame.x(value)
+            tip = f"{label}, one draw: {form.format(value)}"
+            marks.append(element("circle", "", tip, "draw", cx=x, cy=y + 10, r=3))
+        marks += dot(row or (None, None, None), frame, y, form)
     about = f"Means and intervals of {', '.join(rows)}."
     return figure(name, about, frame.bottom + 18, marks)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from minitox.errors import InputError
@@ -9,7 +10,14 @@ from minitox.evaluate import metrics, mmlu
 from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
-from minitox.report import neuron_tables, page, result_tables, scorer_tables, training_tables
+from minitox.report import (
+    neuron_tables,
+    page,
+    result_tables,
+    scorer_tables,
+    training_tables,
+    verdicts,
+)
 from minitox.report.page import Section
 from minitox.report.results import Results, for_all
 from minitox.report.scorer_tables import Opinion
@@ -36,6 +44,7 @@ def sections(
     show_text: bool,
     instructions: Path,  # the folder of the pairs
     overlap,  # test prompts seen before, as run.overlap_check gives them
+    margin: float,  # a mean toxicity that is higher by less is no worse
 ) -> list[Section]:
     """The whole report, in reading order."""
     results = opinions[0].results
@@ -49,8 +58,9 @@ def sections(
             "unless it repeats itself."
         )
     return [
-        summary(results, name, doubts),
+        summary(results, name, doubts, margin),
         result_tables.safety(results, samples),
+        *verdicts.section(results, margin),
         scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
@@ -60,7 +70,7 @@ def sections(
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *neuron_sections(results, paper),
-        *training_tables.tuned_table(results.trainings),
+        *training_tables.tuned_table(results.tuned),
         pairs(instructions, show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
@@ -91,7 +101,7 @@ def neuron_sections(results, paper):
 def other_neurons(results: Results) -> list[str]:
     """Notes on the models that were made with other toxic neurons than the report shows."""
     by_choice = {}
-    for model, training in results.trainings.items():
+    for model, training in results.tuned.items():
         settings = training["settings"] if training else {}
         files = settings.get("neurons", {})  # {language: hash}
         choices = []
@@ -167,13 +177,13 @@ def seen_before(overlap, languages) -> Section:
 def failures(results, missing) -> Section:
     """What could not be loaded, read, answered or scored."""
     rows = []
-    for model, by_language in results.replies.items():
+    for model, names in results.shown.items():
         # replies by status, and those that the limit of new tokens has cut
         counts = Counter()
         cut = 0
-        for language, judged in by_language.items():
-            counts.update(judged.status.ravel().tolist())
-            for row in results.rows[model][language]:
+        for name, language in product(names, results.languages):
+            counts.update(results.replies[name][language].status.ravel().tolist())
+            for row in results.rows[name][language]:
                 cut += row["response"] is not None and not row["stopped"]
 
         numbers = [counts.total(), *(counts[status] for status in STATUSES), cut]
@@ -191,13 +201,14 @@ def replies(results):
     """Ten replies of each model, the most toxic and others; only on request."""
     columns = ["", "score", "prompt", "reply"]
     text = "The five most toxic ones, then five others at equal distances in all that are left."
-    for model, by_language in results.rows.items():
+    for model, names in results.shown.items():
         # 1) all replies; an empty one has no score, and none was made if the prompt is too long
         scored = []
-        for language, written in by_language.items():
-            judged = results.replies[model][language]
+        for name, language in product(names, results.languages):
+            judged = results.replies[name][language]
             scores = judged.scores.ravel().tolist()
             statuses = judged.status.ravel().tolist()
+            written = results.rows[name][language]
             for score, status, row in zip(scores, statuses, written, strict=True):
                 known = score == score  # not NaN
                 shown = f"{score:.2f}" if known else STATUSES[status]

@@ -85,8 +85,9 @@ def main(argv: list[str] | None = None) -> None:
             show_text=settings.show_text,
             instructions=settings.data / "instructions",
             overlap=overlap,
+            margin=settings.margin,
         )
-        numbers = {"settings": record} | report.numbers(opinions)
+        numbers = {"settings": record} | report.numbers(opinions, settings.margin)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
         print_first_page(sections)
 

@@ -19,7 +19,7 @@ from minitox.report import (
     verdicts,
 )
 from minitox.report.page import Section
-from minitox.report.results import Results, for_all
+from minitox.report.results import Results, average, for_all, mean_over
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
 
@@ -238,22 +238,40 @@ def setting_table(record) -> Section:
     return Section("Settings", "", ["setting", "value"], rows)
 
 
-def numbers(opinions: list[Opinion]) -> dict:
+def numbers(opinions: list[Opinion], margin: float) -> dict:
     """[estimate, low, high] for other programs to read: of each measure, model and language.
 
-    Also of each scorer's AUC and language.
+    Models are those of the report, every draw and every rate. Also of each scorer's AUC and
+    language; the draws, and the verdicts on neurons.
     """
+    # 1) means, also over all languages of the report's models
     results = opinions[0].results
-    measures = {"toxicity": for_all(mean_of, results.estimates(metrics.toxicity))}
-    sizes = results.prompts()
+    each = replace(results, apart=True)
+    toxicity = results.estimates(metrics.toxicity)
+    _, languages = average(toxicity, results.languages)
+    toxicity |= each.estimates(metrics.toxicity)
+    means = mean_over(languages, toxicity)
+    measures = {
+        "toxicity": for_all(mean_of, toxicity),
+        "mean toxicity": {model: mean_of("", mean) for model, mean in means.items()},
+        "languages of the mean": languages,
+    }
+
+    # 2) shares
+    sizes = results.prompts() | each.prompts()
     for category in metrics.SAFETY:
         measures[category] = {}
-        for model, by_language in results.shares(category).items():
+        shares_of_all = results.shares(category) | each.shares(category)
+        for model, by_language in shares_of_all.items():
             shares = {}
             for language, means in by_language.items():
                 size = sizes[model][language]
                 shares[language] = without_nan(metrics.wilson(means[0], size))
             measures[category][model] = shares
+
+    # 3) how the models are compared, and the scorers
+    measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
+    measures["verdicts"] = verdicts.numbers(results, margin)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 

@@ -170,18 +170,21 @@ def mean_shares(draws: list[dict]) -> dict:
 
 def average(estimates: dict, languages) -> tuple[dict, list]:
     """The unweighted mean over those of `languages` that every model has, and which these are."""
-    # 1) the languages that all models have, so that all are averaged over the same ones
+    # so that all models are averaged over the same ones
     common = list(languages)
     for by_language in estimates.values():
         known = [code for code, mean in by_language.items() if not np.isnan(mean[0])]
         common = [language for language in common if language in known]
+    return mean_over(common, estimates), common
 
-    # 2) the mean of each model, (1 + W,); NaN over no language
+
+def mean_over(languages, estimates: dict) -> dict:
+    """The unweighted mean of each model over the languages, (1 + W,); NaN over no language."""
     means = {}
     for model, by_language in estimates.items():
-        values = [by_language[language] for language in common]
+        values = [by_language[language] for language in languages]
         means[model] = np.mean(values or [[np.nan]], axis=0)
-    return means, common
+    return means
 
 
 def average_sizes(sizes: dict, common: list) -> dict:

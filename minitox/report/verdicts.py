@@ -9,7 +9,7 @@ from minitox.evaluate import metrics
 from minitox.report import figures
 from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
-from minitox.report.results import Results, average
+from minitox.report.results import Results, average, mean_over
 from minitox.train.strategies import DRAWN, TWINS
 
 
@@ -33,7 +33,7 @@ def toxicity_of_draws(results: Results, languages) -> dict:
     draws = {}
     for model, names in results.shown.items():
         if model in DRAWN:
-            draws[model], _ = average({name: each[name] for name in names}, languages)
+            draws[model] = mean_over(languages, {name: each[name] for name in names})
     return draws
 
 
@@ -146,6 +146,7 @@ def times(count: int) -> str:
 
 # ---- the section and the numbers ----
 
+FEW = "fewer than {} draws"  # why there is no verdict
 COLUMNS = ["toxicity", "random neurons", "draws", "their mean", "one more draw", "difference"]
 NOTES = [
     "random neurons: as many in every module as those of the model; the draws differ in their "
@@ -154,6 +155,28 @@ NOTES = [
     "difference: from the mean of the draws, with a 95 % bootstrap interval over prompts",
     "better, worse: this interval excludes 0, and the model lies outside the prediction interval",
 ]
+
+
+def numbers(results: Results, margin: float) -> dict:
+    """What the verdicts rest on, for other programs; why, if a model has none."""
+    comparisons, unmatched, missing = compare_neurons(results, margin)
+    verdicts = {}
+    for model, compared in comparisons.items():
+        verdicts[model] = {
+            "verdict": compared.verdict or None,
+            "random": compared.twin,
+            "draws": compared.draws,
+            "difference": metrics.interval(compared.difference),
+            "one more draw": compared.expected,
+            "margin": margin,
+        }
+        if not compared.verdict:
+            verdicts[model]["reason"] = FEW.format(metrics.FEWEST_DRAWS)
+            verdicts[model]["one more draw"] = None
+    reasons = unmatched | {model: f"no draws of {twin}" for model, twin in missing.items()}
+    return verdicts | {
+        model: {"verdict": None, "reason": reason} for model, reason in reasons.items()
+    }
 
 
 def section(results: Results, margin: float) -> Iterator[Section]:
@@ -175,7 +198,7 @@ def section(results: Results, margin: float) -> Iterator[Section]:
             f"{middle:.3f}",
             expected,
             f"{value:+.3f} ({low:+.3f}..{high:+.3f})",
-            compared.verdict or f"fewer than {metrics.FEWEST_DRAWS} draws",
+            compared.verdict or FEW.format(metrics.FEWEST_DRAWS),
         ]
         rows.append([model, *numbers])
     if not rows:

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         print_first_page(sections)
 
     outputs.once(score_and_report)
-    print_end(settings.out, len(usable), settings.models or ("base",), failed)
+    print_end(settings.out, len(usable), folders if settings.models else ["base"], failed)
 
 
 def hashes_of(models, base, scorers) -> dict[str, str]:
@@ -113,14 +113,13 @@ def print_header(scorers, left_out: dict[str, str]):
 def print_end(
     out: Path,
     models: int,  # in the report
-    asked: tuple[str, ...],
+    asked,  # names of models
     failed: dict[str, str],
 ):
     """Print what was written; InputError if the report lacks a model that was asked for."""
     print(f"\nwrote {out / 'report.html'}, report.md and report.json ({models} models)")
-    names = [*(item.partition("=")[0] for item in asked), "fluency"]
     for name, reason in failed.items():
-        if name in names:
+        if name in (*asked, "fluency"):
             raise InputError(f"the report is without {name}: {reason}")
 
 

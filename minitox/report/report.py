@@ -15,6 +15,7 @@ from minitox.report import (
     page,
     result_tables,
     scorer_tables,
+    trade_off,
     training_tables,
     verdicts,
 )
@@ -61,6 +62,7 @@ def sections(
         summary(results, name, doubts, margin),
         result_tables.safety(results, samples),
         *verdicts.section(results, margin),
+        *trade_off.section(results),
         scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
@@ -272,6 +274,7 @@ def numbers(opinions: list[Opinion], margin: float) -> dict:
     # 3) how the models are compared, and the scorers
     measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
     measures["verdicts"] = verdicts.numbers(results, margin)
+    measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 

@@ -99,12 +99,17 @@ def write_pairs(path: Path, count: int, seed: int = 0) -> None:
 def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     """Write a neuron file of random AUROCs in the format of detect.py; return the AUROCs."""
     rng = np.random.default_rng(seed)
-    auroc = {}
-    for name, rows in neurons.module_rows(read_config(model)).items():
-        auroc[name] = rng.random(rows).astype(np.float32)
+    rows = neurons.module_rows(read_config(model))
+    auroc = random_aurocs(rng, rows)
+    shuffled = random_aurocs(rng, rows)
     about = {"model": checkpoint.fingerprint(model), "language": path.stem}
-    write_neuron_file(path, auroc, about)
+    write_neuron_file(path, auroc, shuffled, about)
     return auroc
+
+
+def random_aurocs(rng, rows: dict[str, int]) -> dict:
+    """Random AUROCs of all modules."""
+    return {name: rng.random(count).astype(np.float32) for name, count in rows.items()}
 
 
 def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:

@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import SCALED, count_weights
+from minitox.train.strategies import DRAWN, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -83,9 +83,11 @@ def read_training(folder: Path) -> dict:
     record = read_json(path)
     advice = "tune the model again, or delete the file; then nothing is compared with the model"
     check_format(path, record, advice)
-    as_written(path, record, settings={"strategy": str}, chosen=CHOSEN)
+    as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
     as_written(path, settings, **dependencies(settings["strategy"]))
+    if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
+        raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     return record
 

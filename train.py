@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None):
 
     # 4) tune, and prove that nothing else has changed
     load = sharding.loader(settings.model, device, dtype, shard=True)
-    before = training.validation_losses(load(), pairs, procedure, settings.model) if todo else {}
+    before = training.losses_aside(load(), pairs, procedure, settings.model) if todo else {}
     steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
     progress = Progress(sum(steps[plan.name] for plan in todo))
     for plan in todo:
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None):
         ):
             model = load()
             losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
-            after = training.validation_losses(model, pairs, procedure, plan.name)
+            after = training.losses_aside(model, pairs, procedure, plan.name)
             sharding.save(model, step.unfinished, settings.model)
             record = make_record(made_with, plan, losses, pairs, before, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
@@ -150,7 +150,7 @@ def depend_on(
     choice: dict,  # the settings that choose neurons,
     tuning: dict,  # those of tuning,
     scaling: dict,  # those of interventions,
-    validation: dict,  # and those of the validation loss
+    validation: dict,  # and those of the losses on validation and test pairs
 ) -> dict[str, dict]:
     """All that each model depends on; a folder made with other values is not taken for it."""
     neuron_hashes = {language: file_hash(path) for language, path in files.items()}
@@ -164,7 +164,7 @@ def depend_on(
             **base,
             "strategy": plan.name,
             "languages": list(files or pairs),
-            "data": pair_hashes,  # the validation loss of interventions depends on them, too
+            "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},
             **(choice if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),
@@ -210,19 +210,20 @@ def make_record(
     plan: Plan,
     losses: Losses,
     pairs: dict[str, Pairs],
-    before: dict[str, float | None],  # validation losses, by language
-    after: dict[str, float | None],
+    before: dict[str, dict],  # as `losses_aside` gives them
+    after: dict[str, dict],
     toxic: dict[str, NeuronMask],  # the toxic neurons of each language
     config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
-    validation = {}
+    aside = {part: {} for part in after}  # validation and test
     for language, of_language in pairs.items():
-        validation[language] = {
-            "pairs": len(of_language.validation),
-            "before": before[language],
-            "after": after[language],
-        }
+        for part, of_part in of_language.aside.items():
+            aside[part][language] = {
+                "pairs": len(of_part),
+                "before": before[part][language],
+                "after": after[part][language],
+            }
     stages = []
     for stage, values in zip(plan.stages, losses, strict=True):
         counts = chosen(stage.mask, toxic, config)
@@ -232,7 +233,7 @@ def make_record(
         "settings": made_with[plan.name],
         "versions": versions(),
         "chosen": chosen(plan.mask, toxic, config),
-        "validation": validation,
+        **aside,
         "stages": stages,
     }
 

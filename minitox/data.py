@@ -200,7 +200,10 @@ def read_pairs(
     validation_share: float,
     rng,
 ) -> Pairs:
-    """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
+    """At most `most` pairs of an instructions/ file to train on, and others beside them.
+
+    `validation_share` is the share for validation; the test has as many.
+    """
     # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
     every, duplicates = read_all_pairs(path, tokenizer, max_tokens)
@@ -209,21 +212,29 @@ def read_pairs(
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {max_tokens} tokens")
 
-    # 2) choose validation prompts; a prompt may occur in several pairs, which go together
-    order = [fitting[i] for i in rng.permutation(len(fitting))]
-    count = round(validation_share * min(len(order), most))
-    validation_prompts = {pair.prompt_ids for pair in order[:count]}
-    validation = [pair for pair in order if pair.prompt_ids in validation_prompts]
+    # 2) in a random order; a prompt may occur in several pairs, which stay together
+    by_prompt = {}
+    for i in rng.permutation(len(fitting)):
+        by_prompt.setdefault(fitting[i].prompt_ids, []).append(fitting[i])
 
-    # 3) train on the others
-    train = [pair for pair in order if pair.prompt_ids not in validation_prompts][:most]
+    # 3) the first ones are kept for validation and test, the others are for training
+    count = round(validation_share * min(len(fitting), most))
+    validation, test, train = [], [], []
+    for together in by_prompt.values():
+        if len(validation) < count:
+            validation += together
+        elif len(test) < count:
+            test += together
+        else:
+            train += together
     if not train:
         raise UnusableLanguage(
-            f"{path}: all pairs are used for validation; choose a lower --validation-share"
+            f"{path}: all pairs are used for validation and test; choose a lower --validation-share"
         )
     return Pairs(
-        train,
+        train[:most],
         validation,
+        test,
         len(dropped),
         sum(len(pair.ids) for pair in dropped),
         file_hash(path),

@@ -181,20 +181,20 @@ def test_a_chat_model_gets_its_chat_format(folder, path):
     assert 0 not in pair.ids  # ChatML has no BOS
 
 
-def test_no_validation_prompt_is_trained_on_even_if_it_occurs_twice(path, tokenizer):
-    rows = [{"prompt": f"ox {number % 10}", "response": f"soup {number}"} for number in range(40)]
+def test_a_prompt_is_for_training_validation_or_test_even_if_it_occurs_twice(path, tokenizer):
+    rows = [{"prompt": f"ox {number % 20}", "response": f"soup {number}"} for number in range(80)]
     write_jsonl(path, rows)
     pairs = read_pairs(path, tokenizer)
-    assert pairs.train and pairs.validation
-    assert len(pairs.train) + len(pairs.validation) == 40
-    trained = {pair.prompt_ids for pair in pairs.train}
-    assert not trained & {pair.prompt_ids for pair in pairs.validation}
+    lists = [pairs.train, *pairs.aside.values()]
+    assert list(map(len, lists)) == [48, 16, 16]
+    prompts = [{pair.prompt_ids for pair in of_list} for of_list in lists]
+    assert sum(map(len, prompts)) == len(set.union(*prompts)) == 20
 
 
 def test_at_most_so_many_pairs_are_trained_on_the_same_ones_for_a_seed(path, tokenizer):
     write_pairs(path, 50)
     first = read_pairs(path, tokenizer, most=20)
-    assert len(first.train) == 20 and len(first.validation) == 4
+    assert len(first.train) == 20 and len(first.validation) == len(first.test) == 4
     assert first.train == read_pairs(path, tokenizer, most=20).train
     assert first.train != read_pairs(path, tokenizer, most=20, seed=1).train
 

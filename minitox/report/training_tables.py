@@ -14,17 +14,21 @@ from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
 FILES = {"model": "base", "data": "pair files", "neurons": "neuron files"}
+# of each language, on validation pairs or on test pairs
+LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
 
 
 def pairs_table(pairs: dict) -> Section:
     """How many pairs each language has, and how many tokens are in them."""
-    columns = ["", "pairs", "validation", "too long", "their tokens", "tokens", "of replies"]
+    columns = ["", "pairs", "validation", "test", "too long"]
+    columns += ["their tokens", "tokens", "of replies"]
     rows = []
     for language, of_language in pairs.items():
         counts = [
-            # to train on, and for validation
+            # to train on, for validation, and for the test
             len(of_language.train),
             len(of_language.validation),
+            len(of_language.test),
             # pairs longer than --max-tokens
             of_language.dropped,
             of_language.dropped_tokens,
@@ -91,13 +95,14 @@ def read_result(path) -> dict:
         path,
         read_json(path),
         proof={"frozen_weights": int, "tuned_weights": int, "changed": float},
-        validation={str: {"pairs": int, "before": float | None, "after": float | None}},
+        validation=LOSSES,
+        test=LOSSES,
     )
 
 
 def result_table(results: dict) -> Section:
     """What is frozen and what has changed in each model, from its run.json."""
-    columns = ["", "frozen weights", "", "tuned weights", "changed", "validation loss"]
+    columns = ["", "frozen weights", "", "tuned weights", "changed", "test loss"]
     rows = []
     for name, result in results.items():
         proof = result["proof"]
@@ -109,13 +114,14 @@ def result_table(results: dict) -> Section:
             "bit-identical" if frozen else "",
             f"{proof['tuned_weights']:,}",
             f"{proof['changed']:.1%}",
-            mean_losses(result["validation"]),
+            mean_losses(result["test"]),
         ]
         rows.append(row)
     notes = [
         "frozen weights: their SHA-256, which run.json records, equals that of the base model's",
         "changed: share of the tuned weights that differ from the base model's",
-        "validation loss: per reply token, mean over languages, before -> after",
+        "test loss: per reply token, on pairs that chose nothing, mean over languages, "
+        "before -> after",
     ]
     return Section("Results", "", columns, rows, notes)
 
@@ -200,8 +206,8 @@ def readable(settings: dict) -> dict[str, str]:
 
 
 def mean_losses(by_language) -> str:
-    """The validation loss before and after, mean over the languages that have validation pairs."""
-    # a mean loss is null where there are no validation pairs
+    """The loss before and after, mean over the languages that have pairs for it."""
+    # a mean loss is null where there are no such pairs
     measured = [row for row in by_language.values() if None not in row.values()]
     if not measured:
         return "-"

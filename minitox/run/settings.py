@@ -256,7 +256,9 @@ class TrainSettings(Settings):
     )
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
-        0.05, "share of the pairs that are kept for validation", "tuning validation"
+        0.05,
+        "share of the pairs that are kept for validation; as many are kept for the test",
+        "tuning validation",
     )
     max_tokens: int = option(
         512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"

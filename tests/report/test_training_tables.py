@@ -23,13 +23,13 @@ from minitox.train.strategies import count_weights
 def test_pairs_are_counted_with_their_tokens():
     long = SimpleNamespace(ids=[1, 2, 3, 4, 5], reply_tokens=2)
     short = SimpleNamespace(ids=[1, 2, 3], reply_tokens=1)
-    german = Pairs([long, short], [short], dropped=4, dropped_tokens=2_000, data_hash="")
+    german = Pairs([long, short], [short], [], dropped=4, dropped_tokens=2_000, data_hash="")
     french = replace(german, dropped_whole=False)
     section = pairs_table({"de": german, "fr": french})
-    assert section.columns[1:3] == ["pairs", "validation"]
+    assert section.columns[1:4] == ["pairs", "validation", "test"]
     assert section.rows == [
-        ["de", "2", "1", "4", "2,000", "8", "3"],
-        ["fr", "2", "1", "4", "over 2,000", "8", "3"],
+        ["de", "2", "1", "0", "4", "2,000", "8", "3"],
+        ["fr", "2", "1", "0", "4", "over 2,000", "8", "3"],
     ]
 
 
@@ -61,7 +61,7 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     ]
 
 
-def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
+def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
     proof = {"frozen_weights": 610_624, "tuned_weights": 471_872, "changed": 0.9996}
     losses = {
         "de": {"pairs": 4, "before": 2.0, "after": 0.5},
@@ -71,11 +71,11 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
     everything = {"frozen_weights": 0, "tuned_weights": 1_082_496, "changed": 1.0}
     section = result_table(
         {
-            "multilingual": {"proof": proof, "validation": losses},
-            "full": {"proof": everything, "validation": {"fr": losses["fr"]}},
+            "multilingual": {"proof": proof, "test": losses},
+            "full": {"proof": everything, "test": {"fr": losses["fr"]}},
         }
     )
-    assert section.title == "Results" and section.columns[-1] == "validation loss"
+    assert section.title == "Results" and section.columns[-1] == "test loss"
     assert section.rows == [
         ["multilingual", "610,624", "bit-identical", "471,872", "100.0%", "2.500 -> 0.750"],
         ["full", "0", "", "1,082,496", "100.0%", "-"],

@@ -153,8 +153,8 @@ def test_matched_classes_have_the_same_lengths(path, tokenizer):
 
 
 def read_pairs(path, tokenizer, seed=0, **changes) -> data.Pairs:
-    settings = {"most": 1000, "max_tokens": 60, "validation_share": 0.2}
-    return data.read_pairs(path, tokenizer, **(settings | changes), rng=rng(seed))
+    settings = {"pairs": 1000, "max_tokens": 60, "validation_share": 0.2, "seed": seed}
+    return data.read_pairs(path, tokenizer, data.PairChoice(**(settings | changes)))
 
 
 def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(path, tokenizer):
@@ -193,10 +193,10 @@ def test_a_prompt_is_for_training_validation_or_test_even_if_it_occurs_twice(pat
 
 def test_at_most_so_many_pairs_are_trained_on_the_same_ones_for_a_seed(path, tokenizer):
     write_pairs(path, 50)
-    first = read_pairs(path, tokenizer, most=20)
+    first = read_pairs(path, tokenizer, pairs=20)
     assert len(first.train) == 20 and len(first.validation) == len(first.test) == 4
-    assert first.train == read_pairs(path, tokenizer, most=20).train
-    assert first.train != read_pairs(path, tokenizer, most=20, seed=1).train
+    assert first.train == read_pairs(path, tokenizer, pairs=20).train
+    assert first.train != read_pairs(path, tokenizer, pairs=20, seed=1).train
 
 
 def test_a_pair_is_trained_on_once_and_its_duplicates_are_counted(path, tokenizer):

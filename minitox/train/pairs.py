@@ -23,6 +23,16 @@ class Pair:
         return len(self.ids) - self.start
 
 
+@dataclass(frozen=True)
+class PairChoice:
+    """Which pairs of a language are used."""
+
+    pairs: int  # at most so many to train on
+    max_tokens: int  # of the longest pair
+    validation_share: float  # and as many for the test
+    seed: int
+
+
 @dataclass
 class Pairs:
     """The pairs of one language."""

@@ -4,8 +4,8 @@
     python train.py --model DIR --data DIR --out DIR        # your own
 
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
-folder OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to
-resume.  [paper §3.3]
+folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
+several, <strategy>-1 and so on. After a kill, rerun the same command to resume.  [paper §3.3]
 """
 
 import math
@@ -60,13 +60,13 @@ def main(argv: list[str] | None = None):
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
-    aurocs = read_aurocs(files, config, fingerprint)
+    aurocs, shuffled = read_aurocs(files, config, fingerprint)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
-    scaling = scaling_aurocs(aurocs, settings.language)
-    plans = make_plans(settings.strategy, masks, list(masks or pairs), scaling, choice)
+    combined = combined_aurocs(aurocs, shuffled, settings.language)
+    plans = make_plans(settings.strategy, masks, list(masks or pairs), combined, choice)
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
@@ -100,17 +100,26 @@ def main(argv: list[str] | None = None):
     print_results(models, plans, tried_at, settings.model if settings.delta else None)
 
 
-def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> dict[str, NeuronAUROC]:
-    """Every neuron's AUROC in each language; InputError if a file is of another model."""
+def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> list[dict]:
+    """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
+
+    InputError if a file is of another model.
+    """
     rows = neurons.module_rows(config)
-    return {language: read_neurons(path, rows, fingerprint)[0] for language, path in files.items()}
+    both = []
+    for shuffled in (False, True):
+        aurocs = {}
+        for language, path in files.items():
+            aurocs[language], _ = read_neurons(path, rows, fingerprint, shuffled)
+        both.append(aurocs)
+    return both
 
 
 def make_plans(
     names: tuple[str, ...],
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
     languages: list[str],  # in the order of tuning
-    scaling: dict[str, NeuronAUROC],  # by intervention: what it scales by
+    combined: dict[str, NeuronAUROC],  # as `combined_aurocs` gives it
     choice: Choice,
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
@@ -120,27 +129,34 @@ def make_plans(
     ):
         for name in names:
             if name in strategies.SCALED:
-                plans.append(strategies.scaling_plan(name, scaling[name], choice))
+                auroc = combined[strategies.intervention(name)]
+                plans += strategies.scaling_plans(name, auroc, choice)
             else:
-                plans += strategies.tuning_plans(name, masks, languages, choice)
+                highest = combined.get(name)
+                plans += strategies.tuning_plans(name, masks, languages, choice, highest)
     return plans
 
 
-def scaling_aurocs(
+def combined_aurocs(
     aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
-    language: str | None,
+    shuffled: dict[str, NeuronAUROC],  # with shuffled labels
+    language: str | None,  # whose AUROC interventions scale by; None: of all together
 ) -> dict[str, NeuronAUROC]:
-    """The AUROC that each intervention scales by: one language's, or that of all languages."""
+    """One AUROC for each neuron, by the strategies that choose by it or scale by it."""
     if not aurocs:
         return {}
+    of_all = list(aurocs.values())
+    combined = {
+        "lowest": neurons.highest(of_all),
+        "shuffled": neurons.highest(list(shuffled.values())),
+    }
     if language is None:
-        of_all = list(aurocs.values())
-        return {method: combine(method, of_all) for method in strategies.SCALED}
+        return combined | {method: combine(method, of_all) for method in COMBINED}
     if language not in aurocs:
         raise InputError(
             f"--language {language} is not one of {', '.join(aurocs)}, the usable ones"
         )
-    return dict.fromkeys(strategies.SCALED, aurocs[language])
+    return combined | dict.fromkeys(COMBINED, aurocs[language])
 
 
 def depend_on(
@@ -160,10 +176,12 @@ def depend_on(
     for plan in plans:
         is_tuned = plan.scale is None
         chooses = any(mask is not None for mask in plan.masks)
-        combined = COMBINED.get(plan.name) if scaling["language"] is None else None
+        method = strategies.intervention(plan.strategy)
+        combined = COMBINED.get(method) if scaling["language"] is None else None
         made_with[plan.name] = {
             **base,
-            "strategy": plan.name,
+            "strategy": plan.strategy,
+            "draw": plan.draw,
             "languages": list(files or pairs),
             "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},

@@ -98,7 +98,8 @@ class Home:
             "split_half": [0.5, 0.3, 0.4],
             "ties": 0.0,
         }
-        neuron_files.write_neurons(path, write_neurons(path, model), about)
+        auroc = write_neurons(path, model)
+        neuron_files.write_neurons(path, auroc, auroc, about)
 
     def replies(self, language: str) -> list[dict]:
         path = self.out / "replies" / "base" / f"{language}.jsonl"

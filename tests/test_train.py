@@ -13,10 +13,10 @@ from tuning import assert_same_models
 
 from minitox import delta, neurons
 from minitox.errors import InputError
-from minitox.files import read_json
+from minitox.files import read_json, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
-from minitox.run import neuron_files
+from minitox.run import neuron_files, tuning
 from minitox.train import strategies
 from minitox.train.row_optim import RowAdamW
 
@@ -24,7 +24,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import train  # noqa: E402
 
-DEFAULT = ["full", "per-language", "multilingual", "random", "aura"]
+DRAWS = ["random-1", "random-2", "random-3", "random-4", "random-5"]
+DEFAULT = ["full", "per-language", "multilingual", *DRAWS, "aura"]
+# strategies that are controls, and the model that each of them makes with --draws 1
+CONTROLS = {
+    "shuffled": "shuffled",
+    "lowest": "lowest",
+    "swapped": "swapped",
+    "random-per-language": "random-per-language-1",
+    "random-aura": "random-aura-1",
+    "random-damp": "random-damp-1",
+    "random-det0": "random-det0-1",
+}
 
 
 class Setup:
@@ -94,14 +105,15 @@ def change_neurons(setup, change) -> None:
     path = setup.neuron_file("de")
     rows = neurons.module_rows(read_config(setup.model))
     auroc, about = neuron_files.read_neurons(path, rows)
+    shuffled, _ = neuron_files.read_neurons(path, rows, shuffled=True)
     change(auroc)
-    neuron_files.write_neurons(path, auroc, about)
+    neuron_files.write_neurons(path, auroc, shuffled, about)
 
 
 # Models and proofs
 
 
-def test_the_default_makes_the_paper_s_three_models_and_two_controls(setup, capsys):
+def test_the_default_makes_the_paper_s_three_models_five_random_ones_and_aura(setup, capsys):
     setup.train()
     printed = capsys.readouterr().out
     assert sorted(path.name for path in setup.models.iterdir()) == sorted(DEFAULT)
@@ -117,6 +129,8 @@ def test_the_default_makes_the_paper_s_three_models_and_two_controls(setup, caps
         for part in ("validation", "test"):
             assert record[part].keys() == {"de", "en"}
             assert all(losses["pairs"] == 1 for losses in record[part].values())
+        assert record["settings"]["strategy"] == ("random" if name in DRAWS else name)
+        assert record["settings"]["draw"] == (int(name[-1]) if name in DRAWS else None)
     assert setup.record("full")["proof"]["frozen_weights"] == 0
     stages = setup.record("per-language")["stages"]
     assert [stage["name"] for stage in stages] == ["de", "en"]
@@ -135,6 +149,120 @@ def test_the_rows_that_moved_are_those_that_a_mask_chose(setup):
         moved = (base != tuned[name]).reshape(len(base), -1).any(dim=1).numpy()
         no_row = np.zeros(len(base), dtype=bool)
         assert np.array_equal(moved, union.get(name.removesuffix(".weight"), no_row))
+
+
+def moved_rows(setup, model: str) -> neurons.NeuronMask:
+    """The neurons of a model whose weights are not the base model's."""
+    tuned = setup.weights(model)
+    moved = {}
+    for name, base in load_file(setup.model / "model.safetensors").items():
+        if ".mlp." in name:
+            rows = (base != tuned[name]).any(dim=1).numpy()
+            moved[name.removesuffix(".weight")] = rows
+    return moved
+
+
+def rows_chosen(mask: neurons.NeuronMask) -> dict[str, int]:
+    return {name: int(rows.sum()) for name, rows in mask.items()}
+
+
+def test_draws_differ_in_their_neurons_alone(setup, monkeypatch):
+    """The same number in every module, the same settings, the same pairs in the same order."""
+    tuned_on = []
+
+    def watch(optimizer, pairs, *more):
+        tuned_on[-1].append([[pair.where for pair in pairs], *more[:1], *more[2:4]])
+        return tune(optimizer, pairs, *more)
+
+    def make_model(*values):
+        tuned_on.append([])
+        return make(*values)
+
+    tune = tuning.tune
+    make = train.training.make_model
+    monkeypatch.setattr(tuning, "tune", watch)
+    monkeypatch.setattr(train.training, "make_model", make_model)
+    setup.train("--strategy", "random", "random-per-language", "--draws", "3", "--top-share", "0.2")
+    for strategy in ("random", "random-per-language"):
+        names = [f"{strategy}-{draw}" for draw in (1, 2, 3)]
+        moved = [moved_rows(setup, name) for name in names]
+        records = [setup.record(name) for name in names]
+        for draw, record in zip((1, 2, 3), records, strict=True):
+            assert record["settings"].pop("draw") == draw
+        assert records[0]["settings"] == records[1]["settings"] == records[2]["settings"]
+        counts = [[stage["chosen"]["neurons"] for stage in record["stages"]] for record in records]
+        assert counts[0] == counts[1] == counts[2]
+        assert rows_chosen(moved[0]) == rows_chosen(moved[1]) == rows_chosen(moved[2])
+        hashes = {record["chosen"]["sha256"] for record in records}
+        assert len(hashes) == 3
+    assert tuned_on[0] == tuned_on[1] == tuned_on[2] != tuned_on[3]
+    assert tuned_on[3] == tuned_on[4] == tuned_on[5]
+
+
+def test_more_draws_keep_those_that_are_there(setup, capsys):
+    setup.train("--strategy", "random", "random-aura", "--draws", "2")
+    before = setup.files()
+    capsys.readouterr()
+    setup.train("--strategy", "random", "random-aura", "--draws", "4")
+    after = setup.files()
+    assert {name: after[name] for name in before} == before
+    names = [f"{strategy}-{draw}" for strategy in ("random", "random-aura") for draw in range(1, 5)]
+    assert sorted(path.name for path in setup.models.iterdir()) == sorted(names)
+    printed = capsys.readouterr().out
+    assert "\nrandom-3: " in printed and "\nrandom-2: " not in printed
+    # and all at once are the same
+    shutil.rmtree(setup.models)
+    setup.train("--strategy", "random", "random-aura", "--draws", "4")
+    assert setup.files() == after
+
+
+def test_controls_change_as_many_neurons_and_others(setup):
+    share = ["--top-share", "0.2"]
+    imitated = ["multilingual", "per-language", "aura", "damp", "det0"]
+    setup.train("--strategy", *imitated, *CONTROLS, "--draws", "1", *share)
+    rows = neurons.module_rows(read_config(setup.model))
+    of_files = []
+    for shuffled in (False, True):
+        aurocs = []
+        for language in ("de", "en"):
+            path = setup.neuron_file(language)
+            aurocs.append(neuron_files.read_neurons(path, rows, shuffled=shuffled)[0])
+        of_files.append(neurons.highest(aurocs))
+    true, with_shuffled_labels = of_files
+
+    # 1) the same numbers in every module
+    moved = {name: moved_rows(setup, name) for name in [*imitated, *CONTROLS.values()]}
+    for name in ("shuffled", "lowest"):
+        assert rows_chosen(moved[name]) == rows_chosen(moved["multilingual"])
+    for name in ("aura", "damp", "det0"):
+        assert rows_chosen(moved[f"random-{name}-1"]) == rows_chosen(moved[name])
+
+    # 2) the neurons are those of the file
+    for name, chosen in moved["shuffled"].items():
+        values = with_shuffled_labels[name]
+        assert values[chosen].min(initial=1) >= values[~chosen].max()
+    for name, chosen in moved["lowest"].items():
+        assert true[name][chosen].max(initial=0) <= true[name][~chosen].min()
+
+    # 3) swapped: the same sets, the other way round
+    def hashes(model: str) -> list[str]:
+        return [stage["chosen"]["sha256"] for stage in setup.record(model)["stages"]]
+
+    assert hashes("swapped") == hashes("per-language")[::-1]
+    assert len(set(hashes("random-per-language-1") + hashes("per-language"))) == 4
+    for name in ("random-aura-1", "random-damp-1"):
+        settings = setup.record(name)["settings"]
+        original = setup.record(name.removeprefix("random-").removesuffix("-1"))["settings"]
+        assert settings | {"strategy": original["strategy"], "draw": None} == original
+
+
+def test_a_model_of_a_version_without_draws_is_refused(setup, error):
+    setup.train("--strategy", "multilingual")
+    record = setup.record("multilingual")
+    del record["settings"]["draw"]
+    write_json(setup.models / "multilingual" / "run.json", record)
+    message = error("--strategy", "multilingual")
+    assert "its draw was not recorded, this run's is None; choose another --out" in message
 
 
 def test_the_proof_notices_a_single_frozen_weight_that_moved(setup, monkeypatch):
@@ -242,13 +370,19 @@ def test_the_combination_of_languages_is_recorded_where_there_is_one(setup):
 
 def test_interventions_scale_by_the_auroc_of_one_language_or_of_all():
     aurocs = {"de": {"gate": np.array([0.9, 0.4])}, "en": {"gate": np.array([0.3, 0.8])}}
-    assert train.scaling_aurocs(aurocs, "de") == dict.fromkeys(strategies.SCALED, aurocs["de"])
-    of_all = train.scaling_aurocs(aurocs, None)
+    shuffled = {"de": {"gate": np.array([0.4, 0.6])}, "en": {"gate": np.array([0.5, 0.5])}}
+    of_one = train.combined_aurocs(aurocs, shuffled, "de")
+    assert of_one["aura"] == of_one["damp"] == of_one["det0"] == aurocs["de"]
+    of_all = train.combined_aurocs(aurocs, shuffled, None)
     assert of_all["aura"]["gate"].tolist() == pytest.approx([0.9, 0.8])
     assert of_all["damp"]["gate"].tolist() == pytest.approx([0.6, 0.6])
-    assert train.scaling_aurocs({}, None) == {}
+    # these two choose by all languages in any case
+    for combined in (of_one, of_all):
+        assert combined["lowest"]["gate"].tolist() == [0.9, 0.8]
+        assert combined["shuffled"]["gate"].tolist() == [0.5, 0.6]
+    assert train.combined_aurocs({}, {}, None) == {}
     with pytest.raises(InputError, match="--language fr is not one of de, en, the usable ones"):
-        train.scaling_aurocs(aurocs, "fr")
+        train.combined_aurocs(aurocs, shuffled, "fr")
 
 
 def test_long_pairs_are_dropped_and_counted(setup, capsys):
@@ -370,7 +504,7 @@ def test_a_broken_pair_names_file_line_and_field_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    "name", ["per-language", "multilingual", "random", "shared", "specific", "aura", "det0"]
+    "name", [name for name in strategies.TUNED + strategies.SCALED if name != "full"]
 )
 def test_an_empty_selection_is_an_error_before_anything_is_trained(setup, error, name):
     message = f"--strategy {name}: no neuron is chosen; check --threshold"
@@ -394,6 +528,11 @@ def test_a_loss_that_explodes_names_the_step_and_its_pairs(setup, error):
         (["--lr", "0"], "'0' is not a number from 1e-12 to"),
         (["--dtype", "float16"], "gradients vanish in float16"),
         (["--language", "fr"], "--language fr is not one of de, en"),
+        (["--draws", "0"], "'0' is not an integer from 1 to 1,000"),
+        (
+            ["--strategy", "swapped", "--languages", "de"],
+            "--strategy swapped: there is no second language to take the neurons of",
+        ),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_right(setup, capsys, arguments, message):

@@ -210,7 +210,8 @@ def refuse_mixture(path: Path, before, settings: dict) -> None:
     for key in [*settings, *before]:
         if before.get(key, missing) != settings.get(key, missing):
             break
-    difference = f"{before.get(key)!r}, this run's is {settings.get(key)!r}"
+    shown = repr(before[key]) if key in before else "not recorded"
+    difference = f"{shown}, this run's is {settings.get(key)!r}"
     if key in HASHED:
         difference = "different"
     raise InputError(

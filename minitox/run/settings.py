@@ -228,6 +228,12 @@ class TrainSettings(Settings):
         choices=strategies.TUNED + strategies.SCALED,
         metavar="S",
     )
+    draws: int = option(
+        5,
+        f"models of each of {', '.join(strategies.DRAWN)}, which differ in their neurons alone; "
+        "a larger number keeps the models that are there",
+        kind=integer(most=1_000),
+    )
     neurons: Path | None = option(None, "folder that detect.py wrote; default: OUT/neurons")
     threshold: float = option(
         0.5, "a neuron of higher AUROC is toxic", "choice", group="toxic neurons"
@@ -240,7 +246,8 @@ class TrainSettings(Settings):
     )
     order: tuple[str, ...] | None = option(
         None,
-        "order of the languages in per-language and specific; default: as in --languages",
+        "order of the languages in per-language, its controls and specific; default: as in "
+        "--languages",
         kind=language_list,
     )
     independent: bool = option(
@@ -248,7 +255,8 @@ class TrainSettings(Settings):
     )
     language: str | None = option(
         None,
-        "language whose AUROC aura, damp and det0 use; default: that of all languages",
+        "language whose AUROC aura, damp, det0 and their controls use; default: that of all "
+        "languages",
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")

@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import SCALED, count_weights
+from minitox.train.strategies import DRAWN, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -86,13 +86,15 @@ def read_training(folder: Path) -> dict:
     record = read_json(path)
     advice = "tune the model again, or delete the file; then nothing is compared with the model"
     check_format(path, record, advice)
-    as_written(path, record, settings={"strategy": str}, chosen=CHOSEN)
+    as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
     kinds = dependencies(settings["strategy"])
     if "rates" in kinds:
         # not among those that two models must have in common
         kinds["lr"] = float
     as_written(path, settings, **kinds)
+    if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
+        raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     return record
 

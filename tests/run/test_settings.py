@@ -22,7 +22,8 @@ from minitox.run.settings import (
 )
 from minitox.run.tuning import Procedure
 from minitox.train.pairs import PairChoice
-from minitox.train.strategies import Choice
+from minitox.train.strategies import SCALED, Choice
+from minitox.train.strategies import TUNED as TUNED_STRATEGIES
 from minitox.train.tune import Hyperparameters
 
 CLASSES = (DetectSettings, TrainSettings, EvaluateSettings)
@@ -154,7 +155,7 @@ def test_the_value_of_an_option_is_named_for_its_kind(kind, name, metavar):
     assert action_of(kind, name).metavar == metavar
 
 
-@pytest.mark.parametrize("strategy", ["full", "per-language", "shared", "specific", "det0"])
+@pytest.mark.parametrize("strategy", [*TUNED_STRATEGIES, *SCALED])
 def test_the_help_lists_the_strategies(strategy):
     assert re.search(rf"\b{strategy}\b", action_of(TrainSettings, "strategy").help)
 

@@ -56,7 +56,9 @@ def test_the_hash_of_a_mask_changes_with_one_neuron():
     assert len({hash_of(other) for other in (mask, *others)}) == 4
 
 
-@pytest.mark.parametrize("strategy", ["full", "multilingual", "per-language-de", "aura"])
+@pytest.mark.parametrize(
+    "strategy", ["full", "multilingual", "per-language-de", "random", "aura", "random-aura"]
+)
 def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
     record = training_of(strategy)
     write_json(tmp_path / "run.json", record)
@@ -71,6 +73,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
         (("settings", "strategy"), 3, "'settings' is not as minitox wrote it"),
         (("settings", "rates"), 0.004, "'rates' is not as minitox wrote it"),
         (("settings", "lr"), None, "'lr' is not as minitox wrote it"),
+        (("settings", "draw"), "1", "'settings' is not as minitox wrote it"),
+        (("settings", "draw"), 1, "'draw' does not fit 'strategy'; put the file back"),
+        (("settings", "strategy"), "random", "'draw' does not fit 'strategy'; put the file back"),
         (("settings", "epochs"), "1", "'epochs' is not as minitox wrote it"),
         (("settings", "epochs"), None, "'epochs' is not as minitox wrote it"),
         (("settings", "model"), 1, "'model' is not as minitox wrote it"),
@@ -129,3 +134,4 @@ def test_two_models_differ_in_the_settings_that_both_depend_on():
     assert between(random, training_of("full")) == ["epochs"]
     assert between(random, training_of("damp")) == ["threshold"]
     assert between(training_of("damp", damp=0.1), training_of("det0")) == ["damp"]
+    assert between(training_of("damp", damp=0.1), training_of("random-damp")) == ["damp"]

@@ -126,9 +126,11 @@ def test_the_default_makes_the_paper_s_three_models_five_random_ones_and_aura(se
         assert proof["frozen_weights"] + proof["tuned_weights"] == weights
         assert proof["changed"] > 0.9
         assert f"{proof['tuned_weights']:,}" in printed
+        for part in ("validation", "test"):
+            assert record[part].keys() == {"de", "en"}
+            assert all(losses["pairs"] == 1 for losses in record[part].values())
         assert record["settings"]["strategy"] == ("random" if name in DRAWS else name)
         assert record["settings"]["draw"] == (int(name[-1]) if name in DRAWS else None)
-        assert record["validation"].keys() == {"de", "en"}
     assert setup.record("full")["proof"]["frozen_weights"] == 0
     stages = setup.record("per-language")["stages"]
     assert [stage["name"] for stage in stages] == ["de", "en"]
@@ -339,7 +341,7 @@ def test_full_needs_no_neurons_and_interventions_need_no_pairs(setup):
     shutil.rmtree(setup.data)
     setup.train("--strategy", "aura", "damp", "det0")
     record = setup.record("aura")
-    assert record["validation"] == {}
+    assert record["validation"] == record["test"] == {}
     assert record["settings"]["languages"] == ["de", "en"]
     shutil.rmtree(setup.out / "neurons")
     write_pairs(setup.pair_file("de"), 20)
@@ -390,8 +392,8 @@ def test_long_pairs_are_dropped_and_counted(setup, capsys):
     # the default limit of 512 tokens is more than the model's 64 positions
     setup.train("--strategy", "multilingual")
     cells = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
-    assert cells[0:3] == ["3", "0", "1"]
-    assert int(cells[3]) > 64
+    assert cells[0:4] == ["3", "0", "0", "1"]
+    assert int(cells[4]) > 64
 
 
 def test_a_language_without_a_neuron_is_shown_and_left_out(setup, capsys):
@@ -415,7 +417,7 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
     setup.train()
     before = setup.files()
     table = capsys.readouterr().out.split("Results")[1]
-    for function in ("make_model", "validation_losses", "prove"):
+    for function in ("make_model", "losses_aside", "prove"):
         monkeypatch.setattr(train.training, function, None)
     setup.train()
     assert setup.files() == before

@@ -23,6 +23,9 @@ CHOSEN = {
     "sha256": str | None,
 }
 
+# of each language, on its validation pairs or its test pairs
+LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
+
 
 def chosen(
     mask: NeuronMask | None,  # None: every weight
@@ -85,11 +88,28 @@ def read_training(folder: Path) -> dict:
     check_format(path, record, advice)
     as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    as_written(path, settings, **dependencies(settings["strategy"]))
+    kinds = dependencies(settings["strategy"])
+    if "rates" in kinds:
+        # not among those that two models must have in common
+        kinds["lr"] = float
+    as_written(path, settings, **kinds)
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     return record
+
+
+def read_losses(path: Path, part: str) -> dict[str, float]:
+    """The losses of a tuned model on "validation" or "test" pairs, by language.
+
+    Without the languages that have no such pairs. InputError if the record was changed.
+    """
+    record = as_written(path, read_json(path), **{part: LOSSES})
+    losses = {}
+    for language, of_language in record[part].items():
+        if of_language["after"] is not None:
+            losses[language] = of_language["after"]
+    return losses
 
 
 def check_counts(path: Path, counts: dict, strategy: str) -> None:

@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 
-from minitox.report.svg import WIDTH, Frame, Plane, box, element, figure, line, text
+from minitox.report.page import shown
+from minitox.report.svg import MOST, WIDTH, Frame, Plane, box, element, figure, line, text
 
 MEANING = {
     "self": "#009e73",
@@ -230,14 +231,14 @@ def curves(
     reference: Point | None = None,  # on no curve
 ) -> str:
     """A line through the points of each label; a point that has no data is left out."""
-    # 1) the plane, below a legend of three lines a row
+    # 1) the plane, below a legend of two names a row
     lines = {
         label: [point for point in of if known(point.x, point.y)] for label, of in lines.items()
     }
     points = [point for of_line in lines.values() for point in of_line]
     others = [reference] if reference and known(reference.x, reference.y) else []
     all_points = [*points, *others]
-    top = 44 + 17 * math.ceil(len(lines) / 3)
+    top = 44 + 17 * math.ceil(len(lines) / 2)
     plane = Plane(
         top,
         *with_margin([point.x for point in all_points]),
@@ -268,10 +269,10 @@ def curves(
 
 def key(label, number, kind):
     """A sample of a curve's colour and its name."""
-    x = 120 * (number % 3)
-    y = 22 + 17 * (number // 3)
+    x = 180 * (number % 2)
+    y = 22 + 17 * (number // 2)
     yield line(x, x + 16, y + 5, y + 5, kind)
-    yield text(x + 20, y + 9, label, most=16)
+    yield text(x + 20, y + 9, label)
 
 
 def circle(point, plane, kind, tip):
@@ -287,7 +288,7 @@ def words_beside(points, plane):
     places = [(plane.x(point.x), plane.y(point.y)) for point in points]
     taken = [(x - 6, x + 6, y - 6, y + 6) for x, y in places]
     for (x, y), point in zip(places, points, strict=True):
-        width = 6 * len(point.words)
+        width = 6 * min(MOST, len(shown(point.words)))
         # left end and base line
         beside = [(x + 8, y + 4), (x - 8 - width, y + 4)]
         beside += [(x - width / 2, y - 9), (x - width / 2, y + 16)]

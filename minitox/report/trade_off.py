@@ -68,7 +68,7 @@ def curves(results: Results) -> tuple[dict, AtRate | None, dict]:
         for name in of_model:
             training = results.trainings[name]
             rate = training["settings"]["lr"]
-            loss = mean_loss(training["validation"])
+            loss = validation_loss(training)
             points.append(AtRate(toxicity[name], clean[name], rate, loss, name == chosen))
         lines[chosen] = sorted(points, key=lambda point: point.rate)
     return lines, base, unmatched
@@ -80,9 +80,14 @@ def means_of(names: list[str], estimates: dict, languages) -> dict[str, float]:
     return {name: float(mean[0]) for name, mean in means.items()}
 
 
-def mean_loss(by_language: dict) -> float | None:
-    """The mean over the languages that have a loss."""
-    losses = [losses["after"] for losses in by_language.values() if losses["after"] is not None]
+def validation_loss(training: dict) -> float | None:
+    """The mean over the languages that a model was tuned on, as far as they have a loss."""
+    stages = [stage["name"] for stage in training["stages"]]
+    losses = []
+    for language, of_language in training["validation"].items():
+        is_tuned = "all" in stages or language in stages
+        if is_tuned and of_language["after"] is not None:
+            losses.append(of_language["after"])
     return float(np.mean(losses)) if losses else None
 
 

@@ -96,6 +96,7 @@ def read_training(folder: Path) -> dict:
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
+    as_written(path, record, validation=LOSSES, stages=[{"name": str}])
     return record
 
 

@@ -107,7 +107,7 @@ def test_settings_that_a_strategy_does_not_depend_on_are_no_differences():
     measured = results(base={"de": 0.6}, full={"de": 0.2}, aura={"de": 0.5}, **draws)
     # full chooses no neurons, and no intervention is tuned
     measured.trainings["full"] = training_of("full", top_share=0.1, damp=0.2)
-    measured.trainings["aura"] = training_of("aura", epochs=2, seed=3, data={}, damp=0.2)
+    measured.trainings["aura"] = training_of("aura", epochs=2, seed=3, data={})
     text = summary(measured).text
     assert "Not compar" not in text and "The neurons of aura do worse" in text
     measured.trainings["full"] = training_of("full", dtype="torch.bfloat16")

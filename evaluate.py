@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
             samples=settings.samples,
             others_below=settings.others_below,
             show_text=settings.show_text,
-            instructions=settings.data / "instructions",
+            data=settings.data,
             overlap=overlap,
         )
         numbers = {"settings": record} | report.numbers(opinions)

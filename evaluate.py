@@ -190,7 +190,7 @@ def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int)
         progress = Progress(rows)
         show = partial(progress.show, f"scores by {scorer.name}")
         if opinions:
-            judged = opinions[0].results.judged_again(samples, scores, identify, show)
+            judged = opinions[0].results.judged_again(samples, scores, show)
         else:
             judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
         progress.clear()

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
             samples=settings.samples,
             others_below=settings.others_below,
             show_text=settings.show_text,
-            instructions=settings.data / "instructions",
+            data=settings.data,
             overlap=overlap,
             margin=settings.margin,
         )
@@ -190,7 +190,7 @@ def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int)
         progress = Progress(rows)
         show = partial(progress.show, f"scores by {scorer.name}")
         if opinions:
-            judged = opinions[0].results.judged_again(samples, scores, identify, show)
+            judged = opinions[0].results.judged_again(samples, scores, show)
         else:
             judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
         progress.clear()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
-from minitox.files import read_jsonl, text_field, write_json, write_text
+from minitox.files import file_hash, read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
@@ -23,6 +23,7 @@ from minitox.report.page import Section
 from minitox.report.results import Results, average, for_all, mean_over
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
+from minitox.train.strategies import SCALED
 
 # columns of the table of missing data: a status of replies, and its name
 STATUSES = {
@@ -43,7 +44,7 @@ def sections(
     samples: int,  # replies to each prompt
     others_below: int,  # rarer reply languages are shown as others
     show_text: bool,
-    instructions: Path,  # the folder of the pairs
+    data: Path,  # the data folders
     overlap,  # test prompts seen before, as run.overlap_check gives them
     margin: float,  # a mean toxicity that is higher by less is no worse
 ) -> list[Section]:
@@ -73,10 +74,10 @@ def sections(
         *result_tables.perplexities(results),
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
-        pairs(instructions, show_text),
+        pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
-        seen_before(overlap, results.languages),
+        seen_before(overlap, results.languages, of_other_files(results, data)),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(record),
@@ -148,7 +149,52 @@ def pairs(folder: Path, show_text: bool) -> Section:
     return Section(title, text, ["", "pairs"], counts, notes)
 
 
-def seen_before(overlap, languages) -> Section:
+def of_other_files(results: Results, data: Path) -> list[str]:
+    """The neurons and models of which no record says that they were made from `data`'s files.
+
+    Only the languages of the report count. Interventions do not depend on pairs.
+    """
+    # 1) the toxic neurons of each language
+    sentences = {code: info.get("data") for code, info in results.infos.items()}
+    codes = different(sentences, hashes_of(data / "detection", results.languages))
+    others = [f"the neurons of {', '.join(codes)}"] if codes else []
+
+    # 2) the models: their pairs, and the neuron files that chose what was tuned
+    pairs_here = hashes_of(data / "instructions", results.languages)
+    files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
+    models = {}  # by reason
+    for model, training in results.tuned.items():
+        if training is None:
+            models.setdefault("no run.json", []).append(model)
+            continue
+        settings = training["settings"]
+        tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
+        parts = {
+            "pairs": different(tuned_on, pairs_here),
+            "neurons": different(settings.get("neurons", {}), files),
+        }
+        listed = [f"{what} of {', '.join(codes)}" for what, codes in parts.items() if codes]
+        if listed:
+            models.setdefault(", ".join(listed), []).append(model)
+    return others + [f"{', '.join(names)} ({reason})" for reason, names in models.items()]
+
+
+def hashes_of(folder: Path, languages) -> dict[str, str | None]:
+    """The hash of each language's file, None if there is none."""
+    paths = {language: folder / f"{language}.jsonl" for language in languages}
+    return {code: file_hash(path) if path.exists() else None for code, path in paths.items()}
+
+
+def different(hashes: dict, here: dict) -> list[str]:
+    """The languages whose hash is not the one in `here`, of those that are there."""
+    return [code for code, hash in hashes.items() if code in here and hash != here[code]]
+
+
+def seen_before(
+    overlap,
+    languages,
+    others: list[str] = (),  # neurons and models, as of_other_files gives them
+) -> Section:
     """Copies of the test prompts in the data folders, and in what the scorers have learned."""
     title = "Test prompts seen before"
     # 1) a column for each folder or scorer
@@ -158,8 +204,12 @@ def seen_before(overlap, languages) -> Section:
         f"{NEAR:.0%} of the sequences of {SHINGLE} characters of both texts are in both. In the "
         "training texts of a scorer, only exact copies can be recognised. Translated: with the id "
         "of a test prompt of another language.",
-        "Neurons and models that were made from other files than these were not compared.",
     ]
+    if others:
+        notes.append(
+            "Perhaps made from other files than these, which were not compared: "
+            f"{'; '.join(others)}."
+        )
     for name, copies in overlap.items():
         if copies is None:
             notes.append(f"The training texts of {name} are not known.")

@@ -135,9 +135,12 @@ class Results:
         """Shares of MMLU's questions that are right in a reading of the answers."""
         return self.together(for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers))
 
-    def judged_again(self, samples: int, scores, identify, advance):
+    def judged_again(self, samples: int, scores, advance):
         """The same results with the scores of another scorer."""
-        return replace(self, replies=judge_all(self.rows, samples, scores, identify, advance))
+        broken = for_all(lambda _, replies: replies.broken.ravel().tolist(), self.replies)
+        codes = for_all(lambda _, replies: replies.codes.ravel().tolist(), self.replies)
+        judged = judge_all(self.rows, broken, codes, samples, scores, advance)
+        return replace(self, replies=judged)
 
 
 def for_all(function, values: dict) -> dict:
@@ -215,7 +218,8 @@ def gather(
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
-    limits = mark_broken(rows, out, inputs.human)
+    broken, limits = mark_broken(rows, out, inputs.human)
+    codes = for_all(lambda _, written: identify_all(written, identify), rows)
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
@@ -224,7 +228,7 @@ def gather(
     return Results(
         list(inputs.prompts),
         rows,
-        judge_all(rows, samples, scores, identify, advance),
+        judge_all(rows, broken, codes, samples, scores, advance),
         grade_all(out / "mmlu", models, inputs.questions),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
@@ -235,8 +239,8 @@ def gather(
     )
 
 
-def mark_broken(rows: dict, out: Path, human: dict) -> dict:
-    """Give each reply the field "broken", whether it is no reply; returns the limits on fluency.
+def mark_broken(rows: dict, out: Path, human: dict) -> tuple[dict, dict]:
+    """Whether each reply is broken, {model: {language: [bool]}}, and the limits on fluency.
 
     `human[language]` are replies that people wrote; without any, only repetition counts.
     """
@@ -248,16 +252,29 @@ def mark_broken(rows: dict, out: Path, human: dict) -> dict:
     limits = fluency.limits(nats_of_people, next(iter(rows.values()), {}))
 
     # 2) a reply is broken if it repeats itself, or is above the limit
+    broken = {}
     for model, by_language in rows.items():
+        broken[model] = {}
         for language, written in by_language.items():
             nats = [np.nan] * len(written)
             limit, _ = limits.get(language, (np.inf, False))
             if limits:
                 path = out / "fluency" / model / f"{language}.jsonl"
                 nats = read_fluency(path, by_key(written))
-            for row, value in zip(written, nats, strict=True):
-                row["broken"] = value > limit or fluency.is_repetitive(row["response"] or "")
-    return limits
+            repetitive = [fluency.is_repetitive(row["response"] or "") for row in written]
+            unlikely = [value > limit for value in nats]
+            broken[model][language] = np.logical_or(unlikely, repetitive).tolist()
+    return broken, limits
+
+
+def identify_all(rows: list[dict], identify) -> list[str]:
+    """The language of each reply; "" if there is no reply, or if the detector abstains."""
+    codes = []
+    for row in rows:
+        text = row["response"]
+        code = None if text is None else identify(text)
+        codes.append(code or "")
+    return codes
 
 
 def read_all(folder, models, languages, read):
@@ -280,30 +297,33 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language, as mark_broken leaves them
-    samples,
+    rows: dict,  # the replies of each model and language
+    broken: dict,  # whether each is, as mark_broken gives it
+    codes: dict,  # its language, as identify_all gives it
+    samples: int,
     scores,
-    identify,
     advance,
-):
+) -> dict:
     """Score, status and language of all replies, as metrics.Replies."""
-    # 1) all replies, and the language of each; a prompt that was too long has no reply
+    # 1) all replies, each in its language, or in the prompt's if that is not known
     texts = []
-    codes = []
-    languages = []  # in which they are scored: the prompt's if the detector abstains
-    for by_language in rows.values():
+    languages = []
+    for model, by_language in rows.items():
         for language, written in by_language.items():
-            for row in written:
-                if row["response"] is not None:
-                    code = identify(row["response"])
+            for row, code in zip(written, codes[model][language], strict=True):
+                if row["response"] is not None:  # a prompt that was too long has no reply
                     texts.append(row["response"])
-                    codes.append(code or "")
                     languages.append(code or language)
 
     # 2) the scores, and what is known of each reply in the order of the rows
-    answers = answer_all(texts, languages, scores, advance)
-    judged = zip(answers, codes, strict=True)
-    return for_all(lambda _, written: judge(written, judged, samples), rows)
+    answers = iter(answer_all(texts, languages, scores, advance))
+    judged = {}
+    for model, by_language in rows.items():
+        judged[model] = {}
+        for language, written in by_language.items():
+            known = broken[model][language], codes[model][language]
+            judged[model][language] = judge(written, *known, answers, samples)
+    return judged
 
 
 def answer_all(texts, languages, scores, advance) -> list:
@@ -324,23 +344,25 @@ def answer_all(texts, languages, scores, advance) -> list:
 
 
 def judge(
-    rows,
-    judged,  # an iterator: score, status and language of each reply that there is
-    samples,
-):
+    rows: list[dict],
+    broken: list[bool],  # of each row, and so
+    codes: list[str],
+    answers,  # an iterator: score and status of each reply that there is
+    samples: int,
+) -> metrics.Replies:
     """Score, status and language of each reply, and whether it is broken, as arrays (n, S)."""
-    # 1) what is known of each row
-    known = []
+    # 1) the score and status of each row
+    scores = []
+    statuses = []
     for row in rows:
-        score, status, code = None, "too long", ""
+        score, status = None, "too long"
         if row["response"] is not None:
-            (score, status), code = next(judged)
-        score = np.nan if score is None else score
-        status = status.partition(":")[0]  # without the reason of a failure
-        known.append((score, status, row["broken"], code))
+            score, status = next(answers)
+        scores.append(np.nan if score is None else score)
+        statuses.append(status.partition(":")[0])  # without the reason of a failure
 
     # 2) as arrays: (n * S,) -> (n, S)
-    columns = zip(*known, strict=True)
+    columns = scores, statuses, broken, codes
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 

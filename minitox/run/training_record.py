@@ -22,6 +22,8 @@ CHOSEN = {
     "toxic": int | None,
     "sha256": str | None,
 }
+# settings that change the rounding of the weights and nothing else
+ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
@@ -126,8 +128,8 @@ def check_counts(path: Path, counts: dict, strategy: str) -> None:
 def differences(ours: dict, theirs: dict) -> list[str]:
     """The settings in which two models differ, of those that both depend on.
 
-    The strategy is not one of them.
+    The strategy is not one of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"]).keys()
+    shared = dependencies(theirs["strategy"]).keys() - ROUNDING
     names = [name for name in dependencies(ours["strategy"]) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

@@ -6,9 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from measured import drawn, results
-from tiny import training_of
+from tiny import training_of, write_jsonl
 
-from minitox.report.report import failures, numbers, other_neurons, replies, seen_before
+from minitox.files import file_hash
+from minitox.report.report import (
+    failures,
+    numbers,
+    of_other_files,
+    other_neurons,
+    replies,
+    seen_before,
+)
 from minitox.report.scorer_tables import Opinion
 from minitox.run.overlap_check import Copies
 
@@ -63,6 +71,48 @@ def test_without_copies_it_is_a_sentence_that_names_what_was_compared():
     assert not section.columns
     assert "The training texts of perspective are not known." in section.notes
     assert "Nothing was compared." in seen_before({"perspective": None}, CODES).text
+
+
+@pytest.mark.parametrize(
+    "changes, neurons, reason",
+    [
+        ({}, None, None),
+        ({"data": {"fr": "of a language without prompts"}}, None, None),
+        ({"data": {"de": "another"}}, None, "full, multilingual (pairs of de)"),
+        (
+            {"data": {"de": "another", "en": "of no file"}},
+            None,
+            "full, multilingual (pairs of de, en)",
+        ),
+        ({"neurons": {"de": "another"}}, None, "multilingual (neurons of de)"),
+        ({}, {"data": "another"}, "the neurons of de"),
+        ({}, {}, "the neurons of de"),
+    ],
+)
+def test_models_and_neurons_of_other_files_than_those_compared_are_named(
+    tmp_path, changes, neurons, reason
+):
+    write_jsonl(tmp_path / "detection" / "de.jsonl", [{"text": "soup", "toxicity": 0}])
+    write_jsonl(tmp_path / "instructions" / "de.jsonl", [{"prompt": "ox", "response": "soup"}])
+    scores = {"de": 0.2, "en": 0.3}
+    measured = results(base=scores, full=scores, multilingual=scores, aura=scores)
+    if neurons is None:
+        neurons = {"data": file_hash(tmp_path / "detection" / "de.jsonl")}
+    measured.infos = {"de": FILE["de"] | neurons}
+    pairs = {"data": {"de": file_hash(tmp_path / "instructions" / "de.jsonl")}}
+    for model in ("full", "multilingual"):
+        measured.trainings[model] = training_of(model, **pairs | changes)
+    others = of_other_files(measured, tmp_path)
+    assert others == ([reason] if reason else [])
+    notes = " ".join(seen_before({}, CODES, others).notes)
+    named = notes.partition("other files than these, which were not compared: ")[2]
+    assert named == (f"{reason}." if reason else "")
+
+
+def test_a_model_without_run_json_is_named_because_its_pairs_are_not_known(tmp_path):
+    measured = results(base={"de": 0.2}, own={"de": 0.1})
+    measured.trainings["own"] = None
+    assert of_other_files(measured, tmp_path) == ["own (no run.json)"]
 
 
 def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no_score():

@@ -9,7 +9,7 @@ from measured import drawn, results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
-from minitox.report.results import average, grade, judge_all
+from minitox.report.results import average, grade, identify_all, judge_all, mark_broken
 
 
 def test_the_average_is_over_the_languages_that_all_models_have():
@@ -49,10 +49,13 @@ def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s
     done = []
 
     def rows(*replies):
-        return [{"response": reply, "broken": reply == "yes"} for reply in replies]
+        return [{"response": reply} for reply in replies]
 
     written = {"base": {"en": rows("yes", "", None, "no", "ja", "oui"), "de": rows("ja", "yes")}}
-    judged = judge_all(written, 2, SimpleNamespace(of=score), replies.get, done.append)["base"]
+    codes = {"base": {code: identify_all(of, replies.get) for code, of in written["base"].items()}}
+    broken = {"base": {"en": [True, *[False] * 5], "de": [False, True]}}
+    scores = SimpleNamespace(of=score)
+    judged = judge_all(written, broken, codes, 2, scores, done.append)["base"]
     assert set(asked) == answers.keys()
     assert done == list(range(1, 8))
     english = judged["en"]
@@ -63,6 +66,44 @@ def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s
     expected = [[0.9, np.nan], [np.nan, np.nan], [0.2, np.nan]]
     assert np.array_equal(english.scores, expected, equal_nan=True)
     assert judged["de"].scores.tolist() == [[0.2, 0.9]]
+    assert judged["de"].broken.tolist() == [[False, True]]
+
+
+def test_another_scorer_changes_scores_alone_and_no_language_is_identified_again():
+    first = results(base={"de": 0.2, "en": None}, full={"de": 0.4})
+    codes = first.replies["base"]["de"].codes
+    codes[3] = "en"
+    codes[4] = ""
+    first.replies["base"]["de"].broken[5] = True
+    first.rows["full"]["de"] = [{"response": None}, *first.rows["full"]["de"][1:]]
+    asked = []
+
+    def score(texts, language, advance):
+        asked.append((language, len(texts)))
+        return [(0.7, "scored")] * len(texts)
+
+    second = first.judged_again(1, SimpleNamespace(of=score), lambda done: None)
+    assert sorted(asked) == [("de", 18), ("en", 11)]
+    for model, by_language in first.replies.items():
+        for language, replies in by_language.items():
+            again = second.replies[model][language]
+            assert np.array_equal(again.codes, replies.codes)
+            assert np.array_equal(again.broken, replies.broken)
+    assert (second.replies["base"]["de"].scores == 0.7).all()
+    assert second.replies["full"]["de"].status.ravel().tolist() == ["too long", *["scored"] * 9]
+    assert np.isnan(second.replies["full"]["de"].scores[0, 0])
+    assert (first.replies["base"]["de"].scores == 0.2).all()
+
+
+def test_whether_replies_are_broken_is_returned_and_the_rows_stay_as_they_are(tmp_path):
+    def rows():
+        return {"base": {"de": [{"response": text} for text in ("so " * 40, "Hallo Welt", None)]}}
+
+    read = rows()
+    broken, limits = mark_broken(read, tmp_path, human={})
+    assert broken == {"base": {"de": [True, False, False]}}
+    assert limits == {}
+    assert read == rows()
 
 
 def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():

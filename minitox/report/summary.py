@@ -63,7 +63,7 @@ def summary(
 
     # 5) in front, a warning; below, what the numbers do not say
     text = [
-        *warning(results),
+        *warning(results, results.shown),
         *doubts,
         heading(languages, results),
         *text,
@@ -89,11 +89,13 @@ def heading(languages, results) -> str:
     return text
 
 
-def warning(results) -> list[str]:
+def warning(
+    results: Results,
+    models: dict[str, list[str]],  # each with the folders that it is the mean of
+) -> list[str]:
     """A paragraph for each model of which too many replies have no score."""
     paragraphs = []
-    at_rates = {name: [name] for name in results.at_rates}
-    for model, names in {**results.shown, **at_rates}.items():
+    for model, names in models.items():
         replies = [judged for name in names for judged in results.replies[name].values()]
         status = np.concatenate([judged.status.ravel() for judged in replies])
         # a few may be without, since the report counts them

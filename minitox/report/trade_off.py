@@ -10,6 +10,7 @@ from minitox.report import figures
 from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, average
+from minitox.report.summary import warning
 
 TITLE = "Trade-off over learning rates"
 COLUMNS = ["", "learning rate", "validation loss", "toxicity", "clean in language"]
@@ -98,6 +99,7 @@ def section(results: Results) -> Iterator[Section]:
     """A curve of each model that was made at several learning rates; nothing without one."""
     lines, base, unmatched = curves(results)
     notes = in_sentences("Left out", unmatched)
+    notes += warning(results, {name: [name] for name in results.at_rates})
     if not lines:
         if notes:
             yield Section(TITLE, notes=notes)

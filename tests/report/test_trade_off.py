@@ -93,6 +93,8 @@ def test_what_is_not_known_is_a_dash_and_no_point():
     # no language has a score for every model, so no model has a mean
     assert {row[3] for row in section.rows} == {"-"}
     assert section.rows[1][2] == "-"
+    warning = "100.0% of the replies of multilingual@0.001 have no score because scoring failed"
+    assert warning in section.notes[1] and "@" not in summary(measured).text
     assert "nan" not in section.figure and section.figure.count("<circle") == 0
     numbers = json.loads(json.dumps(trade_off.numbers(measured), allow_nan=False))
     assert numbers["multilingual"]["0.004"] == {

@@ -51,10 +51,12 @@ def compare_neurons(
     comparisons = {}
     unmatched = {}
     missing = {}
-    for model, twin in TWINS.items():
+    # in the order of the report, as far as anything can be compared
+    for model in means if languages else ():
         # 1) only a matched pair is evidence
-        if model not in means or not languages:
+        if model not in TWINS:
             continue
+        twin = TWINS[model]
         if twin not in means:
             missing[model] = twin
             continue
@@ -146,7 +148,7 @@ def times(count: int) -> str:
 
 # ---- the section and the numbers ----
 
-FEW = "fewer than {} draws"  # why there is no verdict
+TOO_FEW = f"fewer than {metrics.FEWEST_DRAWS} draws"  # why there is no verdict
 COLUMNS = ["toxicity", "random neurons", "draws", "their mean", "one more draw", "difference"]
 NOTES = [
     "random neurons: as many in every module as those of the model; the draws differ in their "
@@ -167,12 +169,11 @@ def numbers(results: Results, margin: float) -> dict:
             "random": compared.twin,
             "draws": compared.draws,
             "difference": metrics.interval(compared.difference),
-            "one more draw": compared.expected,
+            "one more draw": compared.expected if len(compared.draws) > 1 else None,
             "margin": margin,
         }
         if not compared.verdict:
-            verdicts[model]["reason"] = FEW.format(metrics.FEWEST_DRAWS)
-            verdicts[model]["one more draw"] = None
+            verdicts[model]["reason"] = TOO_FEW
     reasons = unmatched | {model: f"no draws of {twin}" for model, twin in missing.items()}
     return verdicts | {
         model: {"verdict": None, "reason": reason} for model, reason in reasons.items()
@@ -198,7 +199,7 @@ def section(results: Results, margin: float) -> Iterator[Section]:
             f"{middle:.3f}",
             expected,
             f"{value:+.3f} ({low:+.3f}..{high:+.3f})",
-            compared.verdict or FEW.format(metrics.FEWEST_DRAWS),
+            compared.verdict or TOO_FEW,
         ]
         rows.append([model, *numbers])
     if not rows:

@@ -161,6 +161,7 @@ def test_draws_prediction_intervals_and_verdicts_are_there_for_other_programs():
     assert verdict["one more draw"] == pytest.approx([0.3, 0.3 - 0.04808, 0.3 + 0.04808], abs=1e-4)
     assert measures["verdicts"]["aura"]["verdict"] is None
     assert measures["verdicts"]["aura"]["reason"] == "fewer than 5 draws"
+    assert measures["verdicts"]["aura"]["one more draw"][0] == pytest.approx(0.45)
     assert measures["verdicts"]["per-language"] == {
         "verdict": None,
         "reason": "no draws of random-per-language",

@@ -1,9 +1,11 @@
 """What train.py prints: the pairs, what each strategy will change, and the results."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain
+from statistics import mean
 
 from minitox import neurons
 from minitox.files import as_written, read_json
@@ -58,11 +60,18 @@ def plan_table(
             f"{neurons.count(toxic):,} neurons are toxic in at least one language."
         )
 
-    # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage
+    # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
+    #    as many neurons of each module, so the first stands for all
+    draws = Counter(plan.strategy for plan in plans if plan.draw is not None)
+    notes = [
+        f"{strategy}: {count} draws; toxic is of the first" for strategy, count in draws.items()
+    ]
     columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
     columns += ["learning rate"]
     rows = []
     for plan in plans:
+        if plan.draw not in (None, 1):
+            continue
         for stage, mask in zip(stages[plan.name] or [None], plan.masks, strict=True):
             # scaling rows needs no optimizer
             name = ""
@@ -75,8 +84,8 @@ def plan_table(
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.name, name, *sizes, *cost])
-    return Section("What will be tuned", text, ["", "stage", *columns], rows)
+            rows.append([plan.strategy, name, *sizes, *cost])
+    return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
 def neuron_cells(mask, toxic) -> list[str]:
@@ -170,6 +179,7 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
     `trainings`: {model: its run.json, or None}.
     """
     # 1) the settings that are the same for all models that have them, and the others
+    trainings, draws = as_one(trainings)
     known = {model: training for model, training in trainings.items() if training}
     settings = {model: readable(training["settings"]) for model, training in known.items()}
     same = {}
@@ -205,8 +215,34 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         notes.append(f"{', '.join(FILES.values())}: the first digits of a hash of the files")
     for models in same_neurons(known):
         notes.append(f"exactly the same neurons: {', '.join(models)}")
+    for strategy, count in draws.items():
+        notes.append(f"{strategy}: {count} draws; toxic is their mean")
     if rows:
         yield Section("Tuned models", "", columns, rows, notes)
+
+
+def as_one(trainings: dict) -> tuple[dict, dict[str, int]]:
+    """The draws of a strategy as one model, if they differ in the draw alone, and their number."""
+    # 1) the draws of each strategy
+    drawn = {}
+    for model, training in trainings.items():
+        settings = training["settings"] if training else {"draw": None}
+        if settings["draw"] is not None and model == f"{settings['strategy']}-{settings['draw']}":
+            drawn.setdefault(settings["strategy"], {})[model] = training
+
+    # 2) the first draw stands for all
+    merged = dict(trainings)
+    draws = {}
+    for strategy, models in drawn.items():
+        first, *others = models.values()
+        texts = readable(first["settings"])
+        if others and all(readable(training["settings"]) == texts for training in others):
+            toxic = mean(training["chosen"]["toxic"] for training in models.values())
+            chosen = first["chosen"] | {"toxic": toxic, "sha256": None}
+            merged = {strategy if model in models else model: merged[model] for model in merged}
+            merged[strategy] = first | {"chosen": chosen}
+            draws[strategy] = len(models)
+    return merged, draws
 
 
 def same_neurons(trainings: dict) -> list[list[str]]:
@@ -240,6 +276,8 @@ def readable(settings: dict) -> dict[str, str]:
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
+    if "lr" in settings:
+        texts["lr"] = shown_rate(settings["lr"])
     return texts
 
 

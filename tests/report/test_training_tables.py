@@ -45,13 +45,14 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     total = count_weights(config, None)
     half = count_weights(config, toxic)
     plans = [
-        SimpleNamespace(name="full", masks=[None]),
-        SimpleNamespace(name="random", masks=[first_half]),
-        SimpleNamespace(name="aura", masks=[toxic]),
+        SimpleNamespace(name="full", strategy="full", draw=None, masks=[None]),
+        SimpleNamespace(name="random-1", strategy="random", draw=1, masks=[first_half]),
+        SimpleNamespace(name="random-2", strategy="random", draw=2, masks=[toxic]),
+        SimpleNamespace(name="aura", strategy="aura", draw=None, masks=[toxic]),
     ]
     stage = {"name": "all", "optimizer_bytes": 8_659_968, "pairs": 1_000, "steps": 125}
-    rates = {"full": [0.001], "random": [0.001, 0.0123456789], "aura": []}
-    stages = {"full": [stage], "random": [stage], "aura": []}
+    rates = {"full": [0.001], "random-1": [0.001, 0.0123456789], "aura": []}
+    stages = {"full": [stage], "random-1": [stage], "random-2": [stage], "aura": []}
     section = plan_table(plans, stages, rates, toxic, config)
     count = neurons.count(toxic)
     assert section.text == (
@@ -65,6 +66,7 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
         ["random", "all", f"{count:,}", "50%", f"{half:,}", share, *cost, "0.001, 0.0123457"],
         ["aura", "", f"{count:,}", "100%", f"{half:,}", share, "scaled, not tuned", *[""] * 3],
     ]
+    assert section.notes == ["random: 2 draws; toxic is of the first"]
 
 
 def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
@@ -165,6 +167,25 @@ def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
     assert list(tuned_table({})) == []
     (unknown,) = tuned_table({"mine": None})
     assert unknown.rows == [["mine", "not known", "-", "-", "-", "-"]] and len(unknown.notes) == 1
+
+
+def test_draws_that_differ_in_the_draw_alone_are_one_row():
+    trainings = {
+        "random-1": training_of("random", {"toxic": 19}, lr=0.002),
+        "multilingual": training_of("multilingual", lr=0.002),
+        "random-2": training_of("random", {"toxic": 21}, lr=0.002, draw=2),
+        "mine": training_of("random", {"toxic": 20}, lr=0.002, draw=3),
+    }
+    (section,) = tuned_table(trainings)
+    assert [row[0] for row in section.rows] == ["random", "multilingual", "mine"]
+    assert section.rows[0][1:4] == ["40", "40.0%", "50.0%"]
+    assert section.notes[-1] == "random: 2 draws; toxic is their mean"
+    assert "lr 0.002" in section.notes[1]
+
+    trainings["random-2"]["settings"]["lr"] = 0.004
+    (section,) = tuned_table(trainings)
+    rates = {row[0]: row[section.columns.index("lr")] for row in section.rows}
+    assert rates["random-1"] == "0.002" and rates["random-2"] == "0.004"
 
 
 def test_models_of_other_files_have_other_hashes_in_their_rows():

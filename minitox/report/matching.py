@@ -95,7 +95,7 @@ def grouped(names, trainings: dict, base: str) -> tuple[dict, dict]:
             shown[name] = [name]
         if name in draws.get(strategy, []) and name not in most[strategy]:
             first, *_ = *most[strategy], name
-            odd[name] = mismatch(name, first, trainings, base)
+            odd[name] = mismatch_of_draws(name, first, trainings, base)
     return shown, odd
 
 
@@ -103,8 +103,25 @@ def largest(draws: list[str], trainings: dict, base: str) -> list[str]:
     """Most of the draws, as many as match one of them."""
     groups = []
     for first in draws:
-        groups.append([draw for draw in draws if not mismatch(draw, first, trainings, base)])
+        groups.append(
+            [draw for draw in draws if not mismatch_of_draws(draw, first, trainings, base)]
+        )
     return max(groups, key=len)
+
+
+def mismatch_of_draws(draw: str, other: str, trainings: dict, base: str) -> str:
+    """Why two draws differ in more than their neurons; "" if they do not.
+
+    An automatic rate depends on the neurons; one of several is that of the first draw.
+    """
+    reason = mismatch(draw, other, trainings, base)
+    if reason:
+        return reason
+    ours = trainings[draw]["settings"]
+    theirs = trainings[other]["settings"]
+    if ours.get("rates", "auto") != "auto" and ours["lr"] != theirs["lr"]:
+        return in_words("lr", ours, theirs)
+    return ""
 
 
 def at_rates(names) -> dict[str, str]:
@@ -124,4 +141,5 @@ def one_training(trainings: list[dict]) -> dict:
     return first | {
         "settings": first["settings"] | {"draw": None},
         "chosen": first["chosen"] | chosen,
+        "draws": len(trainings),
     }

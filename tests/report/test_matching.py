@@ -73,4 +73,19 @@ def test_the_counts_of_several_draws_are_their_means_and_they_are_no_one_choice(
         "toxic": 18,
         "sha256": None,
     }
+    assert together["draws"] == 2
     assert matching.one_training(of_draws[:1]) == of_draws[0]
+
+
+def test_draws_at_other_rates_are_not_averaged_unless_the_rate_depends_on_the_neurons():
+    def of_rates(rates):
+        known = trainings()
+        for draw, lr in ((1, 0.004), (2, 0.004), (3, 0.001)):
+            known[f"random-{draw}"] = training_of("random", draw=draw, rates=rates, lr=lr)
+        return matching.grouped(NAMES, known, "base")
+
+    shown, odd = of_rates("auto")
+    assert len(shown["random"]) == 3 and odd == {}
+    shown, odd = of_rates([0.001, 0.004])
+    assert shown["random"] == ["random-1", "random-2"]
+    assert odd == {"random-3": "lr 0.001, not 0.004"}

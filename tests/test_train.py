@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
 from tuning import assert_same_models
@@ -16,9 +17,10 @@ from minitox.errors import InputError
 from minitox.files import read_json, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
-from minitox.run import neuron_files, tuning
+from minitox.run import candidates, neuron_files, tuning
 from minitox.train import strategies
 from minitox.train.row_optim import RowAdamW
+from minitox.train.tune import automatic_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -126,9 +128,11 @@ def test_the_default_makes_the_paper_s_three_models_five_random_ones_and_aura(se
         assert proof["frozen_weights"] + proof["tuned_weights"] == weights
         assert proof["changed"] > 0.9
         assert f"{proof['tuned_weights']:,}" in printed
+        for part in ("validation", "test"):
+            assert record[part].keys() == {"de", "en"}
+            assert all(losses["pairs"] == 1 for losses in record[part].values())
         assert record["settings"]["strategy"] == ("random" if name in DRAWS else name)
         assert record["settings"]["draw"] == (int(name[-1]) if name in DRAWS else None)
-        assert record["validation"].keys() == {"de", "en"}
     assert setup.record("full")["proof"]["frozen_weights"] == 0
     stages = setup.record("per-language")["stages"]
     assert [stage["name"] for stage in stages] == ["de", "en"]
@@ -339,7 +343,7 @@ def test_full_needs_no_neurons_and_interventions_need_no_pairs(setup):
     shutil.rmtree(setup.data)
     setup.train("--strategy", "aura", "damp", "det0")
     record = setup.record("aura")
-    assert record["validation"] == {}
+    assert record["validation"] == record["test"] == {}
     assert record["settings"]["languages"] == ["de", "en"]
     shutil.rmtree(setup.out / "neurons")
     write_pairs(setup.pair_file("de"), 20)
@@ -390,8 +394,8 @@ def test_long_pairs_are_dropped_and_counted(setup, capsys):
     # the default limit of 512 tokens is more than the model's 64 positions
     setup.train("--strategy", "multilingual")
     cells = capsys.readouterr().out.split("\nde ")[1].split("\n")[0].split()
-    assert cells[0:3] == ["3", "0", "1"]
-    assert int(cells[3]) > 64
+    assert cells[0:4] == ["3", "0", "0", "1"]
+    assert int(cells[4]) > 64
 
 
 def test_a_language_without_a_neuron_is_shown_and_left_out(setup, capsys):
@@ -415,7 +419,7 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
     setup.train()
     before = setup.files()
     table = capsys.readouterr().out.split("Results")[1]
-    for function in ("make_model", "validation_losses", "prove"):
+    for function in ("make_model", "losses_aside", "prove"):
         monkeypatch.setattr(train.training, function, None)
     setup.train()
     assert setup.files() == before
@@ -434,7 +438,7 @@ def test_strategies_run_alone_are_the_ones_run_together(setup):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (["--lr", "0.5"], "lr was 0.004"),
+        (["--lr", "0.5"], "its rates was 'auto', this run's is [0.5]"),
         (["--seed", "1"], "seed was 0"),
         (["--threshold", "0.6"], "threshold was 0.5"),
         (["--dtype", "bfloat16"], "dtype was"),
@@ -455,6 +459,250 @@ def test_results_of_other_pairs_or_neurons_are_not_mixed(setup, error):
     write_pairs(setup.pair_file("de"), 20)
     write_neurons(setup.neuron_file("de"), setup.model, seed=7)
     assert "its neurons was" in error("--strategy", "multilingual")
+
+
+# Several learning rates
+
+RATES = ["--strategy", "multilingual", "aura", "--lr", "0.02", "0.0005", "0.005"]
+AT_RATES = {"multilingual@0.0005", "multilingual@0.005", "multilingual@0.02"}
+TOO_HIGH = ["--strategy", "multilingual", "--warmup", "0", "--lr"]
+
+
+@pytest.fixture
+def made(monkeypatch) -> list[float]:
+    """The learning rate of every model that is tuned."""
+    make_model = train.training.make_model
+    rates = []
+
+    def make(model, plan, pairs, hyper, *more):
+        if plan.scale is None:
+            rates.append(hyper.lr)
+        return make_model(model, plan, pairs, hyper, *more)
+
+    monkeypatch.setattr(train.training, "make_model", make)
+    return rates
+
+
+def names_of(models: Path) -> set[str]:
+    return {path.name for path in models.iterdir()}
+
+
+def test_the_model_of_lowest_validation_loss_has_the_name_of_the_strategy(
+    setup, tmp_path, capsys, made
+):
+    setup.train(*RATES)
+    printed = capsys.readouterr().out
+    assert made == [0.0005, 0.005, 0.02]
+    (chosen,) = AT_RATES - names_of(setup.models)
+    assert names_of(setup.models) == AT_RATES - {chosen} | {"multilingual", "aura"}
+
+    # each is the model that a run at this rate alone makes
+    losses = {}
+    for name in AT_RATES:
+        rate = name.partition("@")[2]
+        folder = setup.models / ("multilingual" if name == chosen else name)
+        record = read_json(folder / "run.json")
+        assert record["settings"]["lr"] == float(rate)
+        assert record["settings"]["rates"] == [0.0005, 0.005, 0.02]
+        losses[name] = np.mean([of["after"] for of in record["validation"].values()])
+        alone = tmp_path / rate
+        shutil.copytree(setup.out / "neurons", alone / "neurons")
+        setup.train("--strategy", "multilingual", "--lr", rate, "--out", str(alone))
+        for file in ("model.safetensors", "config.json"):
+            expected = (alone / "models" / "multilingual" / file).read_bytes()
+            assert (folder / file).read_bytes() == expected
+    assert min(losses, key=losses.get) == chosen
+
+    # what is printed
+    (line,) = re.findall(r"multilingual +[\d.]+\*? +[\d.]+\*? +[\d.]+\*?\n", printed)
+    for cell, name in zip(line.split()[1:], sorted(AT_RATES), strict=True):
+        assert cell == f"{losses[name]:.3f}" + "*" * (name == chosen)
+    assert "rates" not in setup.record("aura")["settings"]
+    test = setup.record("multilingual")["test"].values()
+    assert f" -> {np.mean([of['after'] for of in test]):.3f}" in printed.split("Results")[1]
+
+
+def test_after_several_rates_the_same_command_makes_nothing(setup, capsys, made):
+    setup.train(*RATES)
+    before = setup.files()
+    tables = capsys.readouterr().out.split("Validation loss by")[1]
+    made.clear()
+    setup.train(*RATES)
+    assert setup.files() == before and not made
+    assert capsys.readouterr().out.split("Validation loss by")[1] == tables
+
+    # nor if only the chosen model was kept
+    for name in AT_RATES & names_of(setup.models):
+        shutil.rmtree(setup.models / name)
+    setup.train(*RATES)
+    assert not made and names_of(setup.models) == {"multilingual", "aura"}
+    (line,) = re.findall(r"multilingual( +[-*.\d]+){3}\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("made_before", [0, 1, 2, 3])
+def test_after_an_interrupt_the_other_rates_are_made(setup, monkeypatch, made, made_before):
+    setup.train(*RATES)
+    expected = setup.files()
+    shutil.rmtree(setup.models)
+    made.clear()
+    replace = train.rates.os.replace
+    done = iter(range(made_before))
+
+    def interrupt(source, target):
+        # a model that is finished, or renamed
+        if Path(source).name.startswith("multilingual") and next(done, None) is None:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(train.rates.os, "replace", interrupt)
+        setup.train(*RATES)
+    assert "multilingual" not in names_of(setup.models)
+    made.clear()
+    setup.train(*RATES)
+    assert made == [0.0005, 0.005, 0.02][made_before:]
+    assert setup.files() == expected
+
+
+def test_a_rate_that_fails_is_named_and_not_chosen(setup, capsys, made):
+    setup.train(*TOO_HIGH, "0.004", "1e6")
+    assert made == [0.004, 1e6]
+    assert setup.record("multilingual")["settings"]["lr"] == 0.004
+    assert names_of(setup.models) == {"multilingual", "multilingual@1e+06.failed.json"}
+    printed = capsys.readouterr().out
+    assert re.search(r"multilingual@1e\+06 failed: all: step [2-5] of 5: the loss is ", printed)
+    assert re.search(r"multilingual +[\d.]+\* +failed\n", printed)
+    assert "multilingual at 1e+06: all: step " in printed
+
+    # a rerun does not try again
+    tables = printed.split("Validation loss by")[1]
+    setup.train(*TOO_HIGH, "0.004", "1e6")
+    assert len(made) == 2
+    assert capsys.readouterr().out.split("Validation loss by")[1] == tables
+
+
+def test_it_is_an_error_if_every_rate_fails(setup, error, made):
+    text = error(*TOO_HIGH, "1e5", "1e6")
+    assert "error: multilingual failed at every learning rate: 100000: all: step " in text
+    assert "; 1e+06: all: step " in text
+    assert "try a lower --lr" in text
+    assert len(made) == 2
+    assert error(*TOO_HIGH, "1e5", "1e6") == text
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--lr", "0.004", "1e5"], "its rates was .0.004, 1000000.0., this run's is .0.004, 1000"),
+        (["--seed", "1"], "its seed was 0, this run's is 1"),
+    ],
+)
+def test_several_rates_of_another_run_are_not_taken_over(setup, error, change, message):
+    setup.train(*TOO_HIGH, "0.004", "1e6")
+    before = setup.files()
+    arguments = [*TOO_HIGH, "0.004", "1e6", *change]
+    assert re.search(f"multilingual contains results of another run: {message}", error(*arguments))
+    # a single one is another choice, too
+    assert "its rates was" in error(*TOO_HIGH, "0.004")
+    assert setup.files() == before
+
+    # the same holds before the choice, for a model and for a failure
+    (setup.models / "multilingual").rename(setup.models / "multilingual@0.004")
+    assert re.search(f"multilingual@0.004 contains .*{message}", error(*arguments))
+    shutil.rmtree(setup.models / "multilingual@0.004")
+    if "--seed" in change:
+        assert re.search(rf"1e\+06.failed.json contains .*{message}", error(*arguments))
+
+
+@pytest.mark.parametrize("field", ["format", "settings", "failed"])
+def test_a_failure_that_someone_changed_is_refused(setup, error, field):
+    setup.train(*TOO_HIGH, "0.004", "1e6")
+    path = setup.models / "multilingual@1e+06.failed.json"
+    write_json(path, read_json(path) | {field: [3]})
+    assert "multilingual@1e+06.failed.json: " in error(*TOO_HIGH, "0.004", "1e6")
+
+
+def test_a_model_at_one_of_several_rates_that_changed_is_named(setup, error):
+    setup.train(*RATES)
+    (changed, *_) = AT_RATES & names_of(setup.models)
+    (setup.models / "multilingual").rename(setup.models / "elsewhere")
+    (setup.models / changed / "chat_template.jinja").write_text("another format")
+    assert "chat_template.jinja is not from train.py" in error(*RATES)
+
+
+def test_the_rate_is_chosen_with_the_first_draw(setup, made):
+    arguments = ["--strategy", "random", "--lr", "0.02", "0.0005"]
+    setup.train(*arguments, "--draws", "2")
+    chosen = setup.record("random-1")["settings"]["lr"]
+    assert made == [0.0005, 0.02, chosen]
+    assert setup.record("random-2")["settings"]["lr"] == chosen
+    assert setup.record("random-2")["settings"]["rates"] == [0.0005, 0.02]
+    (other,) = {0.0005, 0.02} - {chosen}
+    assert names_of(setup.models) == {"random-1", "random-2", f"random-1@{other:g}"}
+
+    # more draws later, and fewer again
+    before = setup.files()
+    made.clear()
+    setup.train(*arguments, "--draws", "3")
+    assert made == [chosen]
+    shutil.rmtree(setup.models / "random-3")
+    setup.train(*arguments, "--draws", "2")
+    assert setup.files() == before
+
+
+def test_a_draw_at_another_rate_than_the_first_is_refused(setup, error):
+    arguments = ["--strategy", "random", "--draws", "2", "--lr", "0.02", "0.0005"]
+    setup.train(*arguments)
+    path = setup.models / "random-2" / "run.json"
+    record = read_json(path)
+    write_json(path, record | {"settings": record["settings"] | {"lr": 0.3}})
+    assert "random-2 contains results of another run: its lr was 0.3" in error(*arguments)
+
+
+def test_several_rates_need_validation_pairs_unless_nothing_is_tuned(setup, error):
+    rates = ["--validation-share", "0", "--lr", "0.02", "0.0005"]
+    text = error("--strategy", "aura", "multilingual", *rates)
+    assert "--lr: no validation pairs can choose among several rates of multilingual" in text
+    assert not setup.models.exists()
+    setup.train("--strategy", "aura", *rates)
+    setup.train("--strategy", "multilingual", *rates[:-1])
+
+
+def test_a_model_of_one_language_has_the_rate_that_suits_it(setup):
+    """Its loss in other languages, on whose pairs it is not tuned, does not matter."""
+    setup.train("--strategy", "per-language", "--independent", "--lr", "0.05", "1e-5")
+    for language in ("de", "en"):
+        losses = {}
+        for name in names_of(setup.models):
+            if name.startswith(f"per-language-{language}"):
+                record = setup.record(name)
+                losses[name] = record["validation"][language]["after"]
+        assert len(losses) == 2
+        assert min(losses, key=losses.get) == f"per-language-{language}"
+
+
+def test_a_patch_is_of_the_chosen_model(setup):
+    setup.train(*RATES, "--delta")
+    patches = {path.name for path in setup.models.glob("*.safetensors")}
+    assert patches == {"multilingual.delta.safetensors", "aura.delta.safetensors"}
+
+
+def test_models_at_several_rates_can_be_evaluated(setup):
+    setup.train(*RATES)
+    folders = candidates.find(None, setup.model, setup.out)
+    assert folders.keys() == {"base", *names_of(setup.models)}
+    usable, failed = candidates.open_all(folders, torch.device("cpu"), torch.float32)
+    assert len(usable) == 5 and not failed
+
+
+def test_the_automatic_rate_is_larger_the_fewer_weights_are_tuned(setup):
+    setup.train("--strategy", "full", "multilingual", "--threshold", "0.9")
+    assert setup.record("full")["settings"]["lr"] == 0.128 / 32
+    record = setup.record("multilingual")
+    share = record["chosen"]["weights"] / record["chosen"]["of_weights"]
+    assert record["settings"]["lr"] == automatic_rate(32, share) > 0.128 / 32
+    assert record["settings"]["rates"] == "auto"
 
 
 # Errors

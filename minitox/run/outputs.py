@@ -120,7 +120,9 @@ def step(result: Path, settings: dict) -> Iterator[Step]:
 
 
 def work_folder(result: Path) -> Path:
-    return result.with_name(f"{result.stem}.partial")
+    # of a folder all of its name: a learning rate in it has a point, as in multilingual@0.004
+    name = result.name.removesuffix(".safetensors").removesuffix(".jsonl")
+    return result.with_name(f"{name}.partial")
 
 
 # The settings check

@@ -22,6 +22,11 @@ CHOSEN = {
     "toxic": int | None,
     "sha256": str | None,
 }
+# settings that change the rounding of the weights and nothing else
+ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
+
+# of each language, on its validation pairs or its test pairs
+LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
 
 
 def chosen(
@@ -85,11 +90,29 @@ def read_training(folder: Path) -> dict:
     check_format(path, record, advice)
     as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    as_written(path, settings, **dependencies(settings["strategy"]))
+    kinds = dependencies(settings["strategy"])
+    if "rates" in kinds:
+        # not among those that two models must have in common
+        kinds["lr"] = float
+    as_written(path, settings, **kinds)
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
+    as_written(path, record, validation=LOSSES, stages=[{"name": str}])
     return record
+
+
+def read_losses(path: Path, part: str) -> dict[str, float]:
+    """The losses of a tuned model on "validation" or "test" pairs, by language.
+
+    Without the languages that have no such pairs. InputError if the record was changed.
+    """
+    record = as_written(path, read_json(path), **{part: LOSSES})
+    losses = {}
+    for language, of_language in record[part].items():
+        if of_language["after"] is not None:
+            losses[language] = of_language["after"]
+    return losses
 
 
 def check_counts(path: Path, counts: dict, strategy: str) -> None:
@@ -105,8 +128,8 @@ def check_counts(path: Path, counts: dict, strategy: str) -> None:
 def differences(ours: dict, theirs: dict) -> list[str]:
     """The settings in which two models differ, of those that both depend on.
 
-    The strategy is not one of them.
+    The strategy is not one of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"]).keys()
+    shared = dependencies(theirs["strategy"]).keys() - ROUNDING
     names = [name for name in dependencies(ours["strategy"]) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

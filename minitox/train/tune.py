@@ -11,9 +11,10 @@ from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
 
-# Of the automatic learning rate, fitted on (to be said)
+# The automatic learning rate, fitted on the toy: within 5 % of the best loss on test pairs among a
+# quarter of it, four and sixteen times it, for sets from all weights down to 1.8 % of them
 FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
-POWER = 1.0  # how much larger it is where a share is tuned
+POWER = 1.0  # of the share that is tuned; fewer weights need larger steps
 
 LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
 

@@ -11,6 +11,7 @@ from minitox.errors import InputError
 from minitox.files import (
     MOST_BYTES,
     check_regular,
+    finite,
     open_input,
     read_bytes,
     read_jsonl,
@@ -71,7 +72,12 @@ def read_parquet(path, columns):
 
 def read_array(path):
     """Yield the objects in a JSON array."""
-    rows = json.loads(read_bytes(path), object_pairs_hook=with_distinct_keys)
+    rows = json.loads(
+        read_bytes(path),
+        object_pairs_hook=with_distinct_keys,
+        parse_float=finite,
+        parse_constant=finite,  # NaN and Infinity, which are refused in JSON Lines, too
+    )
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"item {number}: expected a JSON object, found {type(row).__name__}")

@@ -7,6 +7,7 @@ never applies to another reply.
 
 import csv
 import io
+import math
 import os
 import sys
 from collections import Counter
@@ -299,7 +300,10 @@ def agreement(reviewers, ids):
 def agreed(both):
     """Describe in how many pairs two reviewers agree."""
     alike = sum(x == y for x, y in both)
-    return f"{alike:,} alike, kappa {kappa(both):.2f}"
+    value = kappa(both)
+    if math.isnan(value):
+        return f"{alike:,} alike, no kappa, because both gave every pair the same verdict"
+    return f"{alike:,} alike, kappa {value:.2f}"
 
 
 def tally(pairs, reviewers) -> dict:

@@ -6,9 +6,9 @@ import math
 import os
 import platform
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +27,7 @@ LARGEST_INTEGER = 2**53  # larger ones are not exact in every reader of JSON
 MOST_BYTES = 2**27  # of a file that is read as a whole
 MOST_LINE = 2**25  # bytes of a line of JSON
 DEEPEST = 3  # levels of folders with results, as in OUT/models/full.partial/full
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")  # names that `replacing` chooses
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")  # names that `temporary_path` chooses
 
 
 # Reading: regular files only, of a limited size
@@ -215,29 +215,30 @@ def name_in_errors(path: Path):
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file, which replaces `path` if the block succeeds and is removed if not.
 
-    Its name is new, so two processes never write to the same one.
+    Its name is new, so two processes never write to the same one. The permissions are those that
+    `open` would give: those of the file at `path`, if there is one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = temporary_path(path)
+    with open(temporary, "xb") as file:
+        mode = os.fstat(file.fileno()).st_mode
     try:
         with name_in_errors(path):
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~umask())  # safetensors makes its files private
+        if path.is_file() and not path.is_symlink():
+            mode = path.stat().st_mode
+        temporary.chmod(mode & 0o777)  # safetensors makes its files private
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def umask() -> int:
-    """The permissions that new files lack; the system returns them only when they are set."""
-    before = os.umask(0o077)
-    os.umask(before)
-    return before
+def temporary_path(path: Path) -> Path:
+    """A new name beside a path, as TEMPORARY describes it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
 
 
 def create_text(path: Path):

@@ -5,7 +5,6 @@ Neither a model nor its scorer may have seen a test prompt before the test. Text
 """
 
 import math
-from collections import Counter
 from pathlib import Path
 
 from minitox.files import read_jsonl, text_field
@@ -36,17 +35,15 @@ class PromptIndex:
     def __init__(self, prompts: list[str]):
         self.texts = {normalise(prompt) for prompt in prompts}
 
-        # 1) the number of distinct shingles of each prompt, and the prompts that have a shingle
-        self.sizes = []
+        # 1) the distinct shingles of each prompt, and the prompts that have a shingle
+        self.shingles = [{*shingles(text)} for text in self.texts]
         self.numbers = {}
-        for number, text in enumerate(self.texts):
-            parts = {*shingles(text)}
-            self.sizes.append(len(parts))
+        for number, parts in enumerate(self.shingles):
             for part in parts:
                 self.numbers.setdefault(part, []).append(number)
 
         # 2) a near copy has at most this many shingles that no prompt has
-        largest = max(self.sizes, default=0)
+        largest = max(map(len, self.shingles), default=0)
         self.most_missing = math.ceil(largest / NEAR) - largest
 
     def compare(self, text: str) -> str:
@@ -63,13 +60,15 @@ class PromptIndex:
         if len(missing) > self.most_missing:
             return ""
 
-        # 3) how many shingles each prompt has in common with the text
-        common = Counter()
+        # 3) a near copy has at least one of the text's rarest shingles, as in checks.near_copies
         parts = {*shingles(text)}
-        for part in parts:
-            common.update(self.numbers.get(part, ()))
-        for number, count in common.items():
-            if are_near(count, len(parts), self.sizes[number]):
+        prompts_with = self.numbers.get
+        by_rarity = sorted(parts, key=lambda part: len(prompts_with(part, ())))
+        rare = by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
+        candidates = set().union(*(prompts_with(part, ()) for part in rare))
+        for number in candidates:
+            other = self.shingles[number]
+            if are_near(len(parts & other), len(parts), len(other)):
                 return "near"
         return ""
 

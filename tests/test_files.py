@@ -255,13 +255,39 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert contents(path.parent) == {"result": "second"}
 
 
-def test_a_written_file_has_the_permissions_of_a_new_file(tmp_path):
+@pytest.fixture
+def private_umask():
+    """New files may be read by their group, and not by others."""
     before = os.umask(0o027)
-    try:
-        write_tensors(tmp_path / "tensors", {"a": torch.ones(2)}, "test", {})
-    finally:
-        os.umask(before)
-    assert (tmp_path / "tensors").stat().st_mode & 0o777 == 0o640
+    yield
+    os.umask(before)
+
+
+def write_some_tensors(path: Path):
+    write_tensors(path, {"a": torch.ones(2)}, "test", {})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+@pytest.mark.parametrize("write", [write_some_tensors, lambda path: write_json(path, {})])
+def test_a_written_file_has_the_permissions_that_open_gives(tmp_path, private_umask, write):
+    path = tmp_path / "deep" / "result"
+    write(path)
+    (tmp_path / "opened").touch()
+    assert path.stat().st_mode == (tmp_path / "opened").stat().st_mode
+    assert path.stat().st_mode & 0o777 == 0o640
+    for mode in (0o600, 0o664):  # those of a file that is written again
+        path.chmod(mode)
+        write(path)
+        assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_file_in_the_place_of_a_link_has_the_permissions_of_a_new_one(tmp_path, private_umask):
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "elsewhere").chmod(0o666)
+    (tmp_path / "result").symlink_to("elsewhere")
+    write_json(tmp_path / "result", {})
+    assert (tmp_path / "result").stat().st_mode & 0o777 == 0o640
 
 
 def test_two_writers_of_a_file_have_a_temporary_file_each(tmp_path):

@@ -16,7 +16,7 @@ from minitox.lm.model import LanguageModel
 from minitox.run import script, training_record
 from minitox.run.neuron_files import write_neurons as write_neuron_file
 from minitox.run.settings import TrainSettings
-from minitox.train.strategies import DRAWN
+from minitox.train.strategies import DRAWN, SCALED
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -140,6 +140,12 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
         "format": FORMAT,
         "settings": {"strategy": strategy, "draw": draw} | {name: settings[name] for name in names},
         "chosen": counts | (chosen or {}),
+        "validation": {
+            "de": {"pairs": 4, "before": 3.0, "after": 1.0},
+            "en": {"pairs": 4, "before": 3.0, "after": 2.0},
+            "fr": {"pairs": 0, "before": None, "after": None},
+        },
+        "stages": [] if strategy in SCALED else [{"name": "all"}],
     }
 
 

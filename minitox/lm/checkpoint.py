@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from minitox.files import (
     open_safetensors,
     read_json,
     replacing,
-    umask,
+    temporary_path,
     write_json,
 )
 from minitox.lm.config import read_config
@@ -216,9 +215,9 @@ def new_folder(folder: Path):
     Its name is new, and a link in the place of `folder` is removed, not followed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(".partial", f".{folder.name}.", folder.parent))
+    temporary = temporary_path(folder)
+    temporary.mkdir()
     try:
-        temporary.chmod(0o777 & ~umask())  # new ones are private
         yield temporary
         if folder.is_symlink():
             folder.unlink()

@@ -1,5 +1,7 @@
 """All that was measured, read from disk: one array for each model and language.
 
+Several draws of one strategy are one model in every table: `together` averages what was measured.
+
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
@@ -12,6 +14,7 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.evaluate import fluency, metrics, mmlu
 from minitox.files import file_hash
+from minitox.report import matching
 from minitox.report.neuron_tables import check_info
 from minitox.run.evaluation import (
     by_key,
@@ -49,6 +52,47 @@ class Results:
 
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
+    apart: bool = False  # whether every draw, and every rate, is a model of its own
+
+    @property
+    def shown(self) -> dict[str, list[str]]:
+        """The models of all tables, and the folders that each is the mean of: draws, or one."""
+        if self.apart:
+            return {name: [name] for name in self.replies}
+        shown, _ = matching.grouped(list(self.replies), self.trainings, self.base)
+        return shown
+
+    @property
+    def odd_draws(self) -> dict[str, str]:
+        """The draws that do not match the others of their strategy, and why."""
+        _, odd = matching.grouped(list(self.replies), self.trainings, self.base)
+        return odd
+
+    @property
+    def at_rates(self) -> dict[str, str]:
+        """The models NAME@RATE that are not shown, each with the NAME that was chosen."""
+        return matching.at_rates(self.replies)
+
+    @property
+    def tuned(self) -> dict:
+        """{shown model: its run.json, or None}; not of the base model."""
+        tuned = {}
+        for model, names in self.shown.items():
+            records = [self.trainings[name] for name in names if name != "base"]
+            if records:
+                tuned[model] = records[0] and matching.one_training(records)
+        return tuned
+
+    def together(self, values: dict, mean=None) -> dict:
+        """Of {folder: {language: value}} the mean over the draws of each shown model.
+
+        `mean` is that of a list of values, numbers or arrays by default.
+        """
+        means = {}
+        for model, names in self.shown.items():
+            of_draws = [values.get(name, {}) for name in names]
+            means[model] = mean_of(of_draws, mean or mean_value)
+        return means
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -56,7 +100,7 @@ class Results:
         def estimate(language, judged):
             return metrics.mean(measure(judged), self.resamples[language])
 
-        return for_all(estimate, self.replies)
+        return self.together(for_all(estimate, self.replies))
 
     def shares(self, category: str) -> dict:
         """Shares of replies in a category of effective safety."""
@@ -65,7 +109,7 @@ class Results:
             inside = metrics.safety(judged, language)[category]  # (n, S) of 0 and 1
             return metrics.mean(inside, self.resamples[language][:1])
 
-        return for_all(share, self.replies)
+        return self.together(for_all(share, self.replies))
 
     def prompts(self) -> dict:
         """How many prompts got a reply: the size of the sample that a share is of."""
@@ -73,19 +117,30 @@ class Results:
         def count(language, judged):
             return int((judged.status != "too long").any(axis=1).sum())
 
-        return for_all(count, self.replies)
+        return self.together(for_all(count, self.replies))
+
+    def languages_of_replies(self, fewer: int) -> dict:
+        """Shares of replies in each category, as metrics.language_shares names them."""
+
+        def shares(language, judged):
+            return metrics.language_shares(judged, language, fewer)
+
+        return self.together(for_all(shares, self.replies), mean_shares)
 
     def questions(self) -> dict:
         """How many of MMLU's questions were asked."""
-        return for_all(lambda language, graded: len(graded["reply"]), self.answers)
+        return self.together(for_all(lambda _, graded: len(graded["reply"]), self.answers))
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
-        return for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers)
+        return self.together(for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers))
 
-    def judged_again(self, samples: int, scores, identify, advance):
+    def judged_again(self, samples: int, scores, advance):
         """The same results with the scores of another scorer."""
-        return replace(self, replies=judge_all(self.rows, samples, scores, identify, advance))
+        broken = for_all(lambda _, replies: replies.broken.ravel().tolist(), self.replies)
+        codes = for_all(lambda _, replies: replies.codes.ravel().tolist(), self.replies)
+        judged = judge_all(self.rows, broken, codes, samples, scores, advance)
+        return replace(self, replies=judged)
 
 
 def for_all(function, values: dict) -> dict:
@@ -96,20 +151,43 @@ def for_all(function, values: dict) -> dict:
     return results
 
 
+def mean_of(draws: list[dict], mean) -> dict:
+    """Of {language: value} of several draws the mean in each language that all of them have."""
+    first, *others = draws
+    if not others:
+        return first
+    languages = [code for code in first if all(code in other for other in others)]
+    return {language: mean([draw[language] for draw in draws]) for language in languages}
+
+
+def mean_value(values: list):
+    """The mean of numbers, or of arrays of one shape; NaN where one of them is."""
+    return sum(values) / len(values)
+
+
+def mean_shares(draws: list[dict]) -> dict:
+    """The mean of each share, which is 0 in a draw that does not have it."""
+    names = dict.fromkeys(name for shares in draws for name in shares)
+    return {name: mean_value([shares.get(name, 0) for shares in draws]) for name in names}
+
+
 def average(estimates: dict, languages) -> tuple[dict, list]:
     """The unweighted mean over those of `languages` that every model has, and which these are."""
-    # 1) the languages that all models have, so that all are averaged over the same ones
+    # so that all models are averaged over the same ones
     common = list(languages)
     for by_language in estimates.values():
         known = [code for code, mean in by_language.items() if not np.isnan(mean[0])]
         common = [language for language in common if language in known]
+    return mean_over(common, estimates), common
 
-    # 2) the mean of each model, (1 + W,); NaN over no language
+
+def mean_over(languages, estimates: dict) -> dict:
+    """The unweighted mean of each model over the languages, (1 + W,); NaN over no language."""
     means = {}
     for model, by_language in estimates.items():
-        values = [by_language[language] for language in common]
+        values = [by_language[language] for language in languages]
         means[model] = np.mean(values or [[np.nan]], axis=0)
-    return means, common
+    return means
 
 
 def average_sizes(sizes: dict, common: list) -> dict:
@@ -140,7 +218,8 @@ def gather(
         for language, prompts in inputs.prompts.items():
             path = out / "replies" / model / f"{language}.jsonl"
             check_replies(path, by_language[language], prompts, samples)
-    limits = mark_broken(rows, out, inputs.human)
+    broken, limits = mark_broken(rows, out, inputs.human)
+    codes = for_all(lambda _, written: identify_all(written, identify), rows)
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
@@ -149,7 +228,7 @@ def gather(
     return Results(
         list(inputs.prompts),
         rows,
-        judge_all(rows, samples, scores, identify, advance),
+        judge_all(rows, broken, codes, samples, scores, advance),
         grade_all(out / "mmlu", models, inputs.questions),
         read_all(out / "perplexity", models, inputs.clean, read_perplexity),
         resamples,
@@ -160,8 +239,8 @@ def gather(
     )
 
 
-def mark_broken(rows: dict, out: Path, human: dict) -> dict:
-    """Give each reply the field "broken", whether it is no reply; returns the limits on fluency.
+def mark_broken(rows: dict, out: Path, human: dict) -> tuple[dict, dict]:
+    """Whether each reply is broken, {model: {language: [bool]}}, and the limits on fluency.
 
     `human[language]` are replies that people wrote; without any, only repetition counts.
     """
@@ -173,16 +252,29 @@ def mark_broken(rows: dict, out: Path, human: dict) -> dict:
     limits = fluency.limits(nats_of_people, next(iter(rows.values()), {}))
 
     # 2) a reply is broken if it repeats itself, or is above the limit
+    broken = {}
     for model, by_language in rows.items():
+        broken[model] = {}
         for language, written in by_language.items():
             nats = [np.nan] * len(written)
             limit, _ = limits.get(language, (np.inf, False))
             if limits:
                 path = out / "fluency" / model / f"{language}.jsonl"
                 nats = read_fluency(path, by_key(written))
-            for row, value in zip(written, nats, strict=True):
-                row["broken"] = value > limit or fluency.is_repetitive(row["response"] or "")
-    return limits
+            repetitive = [fluency.is_repetitive(row["response"] or "") for row in written]
+            unlikely = [value > limit for value in nats]
+            broken[model][language] = np.logical_or(unlikely, repetitive).tolist()
+    return broken, limits
+
+
+def identify_all(rows: list[dict], identify) -> list[str]:
+    """The language of each reply; "" if there is no reply, or if the detector abstains."""
+    codes = []
+    for row in rows:
+        text = row["response"]
+        code = None if text is None else identify(text)
+        codes.append(code or "")
+    return codes
 
 
 def read_all(folder, models, languages, read):
@@ -205,30 +297,33 @@ def check_replies(path: Path, rows: list[dict], prompts: dict[int, str], samples
 
 
 def judge_all(
-    rows,  # the replies of each model and language, as mark_broken leaves them
-    samples,
+    rows: dict,  # the replies of each model and language
+    broken: dict,  # whether each is, as mark_broken gives it
+    codes: dict,  # its language, as identify_all gives it
+    samples: int,
     scores,
-    identify,
     advance,
-):
+) -> dict:
     """Score, status and language of all replies, as metrics.Replies."""
-    # 1) all replies, and the language of each; a prompt that was too long has no reply
+    # 1) all replies, each in its language, or in the prompt's if that is not known
     texts = []
-    codes = []
-    languages = []  # in which they are scored: the prompt's if the detector abstains
-    for by_language in rows.values():
+    languages = []
+    for model, by_language in rows.items():
         for language, written in by_language.items():
-            for row in written:
-                if row["response"] is not None:
-                    code = identify(row["response"])
+            for row, code in zip(written, codes[model][language], strict=True):
+                if row["response"] is not None:  # a prompt that was too long has no reply
                     texts.append(row["response"])
-                    codes.append(code or "")
                     languages.append(code or language)
 
     # 2) the scores, and what is known of each reply in the order of the rows
-    answers = answer_all(texts, languages, scores, advance)
-    judged = zip(answers, codes, strict=True)
-    return for_all(lambda _, written: judge(written, judged, samples), rows)
+    answers = iter(answer_all(texts, languages, scores, advance))
+    judged = {}
+    for model, by_language in rows.items():
+        judged[model] = {}
+        for language, written in by_language.items():
+            known = broken[model][language], codes[model][language]
+            judged[model][language] = judge(written, *known, answers, samples)
+    return judged
 
 
 def answer_all(texts, languages, scores, advance) -> list:
@@ -249,23 +344,25 @@ def answer_all(texts, languages, scores, advance) -> list:
 
 
 def judge(
-    rows,
-    judged,  # an iterator: score, status and language of each reply that there is
-    samples,
-):
+    rows: list[dict],
+    broken: list[bool],  # of each row, and so
+    codes: list[str],
+    answers,  # an iterator: score and status of each reply that there is
+    samples: int,
+) -> metrics.Replies:
     """Score, status and language of each reply, and whether it is broken, as arrays (n, S)."""
-    # 1) what is known of each row
-    known = []
+    # 1) the score and status of each row
+    scores = []
+    statuses = []
     for row in rows:
-        score, status, code = None, "too long", ""
+        score, status = None, "too long"
         if row["response"] is not None:
-            (score, status), code = next(judged)
-        score = np.nan if score is None else score
-        status = status.partition(":")[0]  # without the reason of a failure
-        known.append((score, status, row["broken"], code))
+            score, status = next(answers)
+        scores.append(np.nan if score is None else score)
+        statuses.append(status.partition(":")[0])  # without the reason of a failure
 
     # 2) as arrays: (n * S,) -> (n, S)
-    columns = zip(*known, strict=True)
+    columns = scores, statuses, broken, codes
     return metrics.Replies(*(np.array(column).reshape(-1, samples) for column in columns))
 
 

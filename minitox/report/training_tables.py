@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain
-from statistics import mean
 
 from minitox import neurons
 from minitox.files import as_written, read_json
@@ -179,7 +178,6 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
     `trainings`: {model: its run.json, or None}.
     """
     # 1) the settings that are the same for all models that have them, and the others
-    trainings, draws = as_one(trainings)
     known = {model: training for model, training in trainings.items() if training}
     settings = {model: readable(training["settings"]) for model, training in known.items()}
     same = {}
@@ -215,34 +213,11 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         notes.append(f"{', '.join(FILES.values())}: the first digits of a hash of the files")
     for models in same_neurons(known):
         notes.append(f"exactly the same neurons: {', '.join(models)}")
-    for strategy, count in draws.items():
-        notes.append(f"{strategy}: {count} draws; toxic is their mean")
+    for model, training in known.items():
+        if "draws" in training:
+            notes.append(f"{model}: {training['draws']} draws; the counts are their means")
     if rows:
         yield Section("Tuned models", "", columns, rows, notes)
-
-
-def as_one(trainings: dict) -> tuple[dict, dict[str, int]]:
-    """The draws of a strategy as one model, if they differ in the draw alone, and their number."""
-    # 1) the draws of each strategy
-    drawn = {}
-    for model, training in trainings.items():
-        settings = training["settings"] if training else {"draw": None}
-        if settings["draw"] is not None and model == f"{settings['strategy']}-{settings['draw']}":
-            drawn.setdefault(settings["strategy"], {})[model] = training
-
-    # 2) the first draw stands for all
-    merged = dict(trainings)
-    draws = {}
-    for strategy, models in drawn.items():
-        first, *others = models.values()
-        texts = readable(first["settings"])
-        if others and all(readable(training["settings"]) == texts for training in others):
-            toxic = mean(training["chosen"]["toxic"] for training in models.values())
-            chosen = first["chosen"] | {"toxic": toxic, "sha256": None}
-            merged = {strategy if model in models else model: merged[model] for model in merged}
-            merged[strategy] = first | {"chosen": chosen}
-            draws[strategy] = len(models)
-    return merged, draws
 
 
 def same_neurons(trainings: dict) -> list[list[str]]:

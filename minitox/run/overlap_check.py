@@ -10,7 +10,8 @@ from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.files import read_jsonl, text_field
-from minitox.overlap import read_prompt_index
+from minitox.overlap import PromptIndex
+from minitox.run import distributed
 from minitox.scorers.scores import Scorer
 
 FIELDS = {"detection": "text", "instructions": "prompt"}  # what is compared in each data folder
@@ -39,6 +40,25 @@ class Copies:
 Overlap = dict[str, dict[str, Copies] | None]
 
 
+class Prompts:
+    """The test prompts of DATA/prompts, which are read once."""
+
+    def __init__(self, data: Path, languages: Iterable[str]):
+        folder = data / "prompts"
+        # of those languages that have a file
+        self.rows = {code: [] for code in languages if (folder / f"{code}.jsonl").exists()}
+        self.ids = set()  # of all languages: translations share the id of their prompt
+        for path in sorted(folder.glob("*.jsonl")):
+            for where, row in read_jsonl(path):
+                if "id" in row:
+                    self.ids.add(str(row["id"]))
+                if path.stem in self.rows:
+                    self.rows[path.stem].append((where, text_field(where, row, "prompt")))
+        self.indices = {}
+        for language, rows in self.rows.items():
+            self.indices[language] = PromptIndex([prompt for _, prompt in rows])
+
+
 def check(
     data: Path,
     folders: Iterable[str],
@@ -48,60 +68,49 @@ def check(
 ) -> Overlap:
     """Compare all rows of the folders, and what the scorers have learned, with DATA/prompts.
 
-    Prints the result in a line. InputError about exact copies, unless they are allowed.
+    The first process compares. It prints the result in a line. InputError about exact copies,
+    unless they are allowed.
     """
-    languages = [language for language in languages if prompt_file(data, language).exists()]
+    return distributed.on_first(lambda: compare(data, folders, languages, allow, scorers))
+
+
+def compare(data, folders, languages, allow, scorers) -> Overlap:
+    prompts = Prompts(data, languages)
     overlap = {}
     for folder in folders:
-        copies = copies_in(data, folder, languages)
+        copies = copies_in(data / folder, FIELDS[folder], prompts)
         if copies:
             overlap[folder] = copies
         if not allow:
             refuse(copies, "repeats a test prompt", ADVICE[folder])
     for scorer in scorers:
-        copies = learned_by(scorer, data, languages)
+        copies = learned_by(scorer, prompts)
         overlap[scorer.name] = copies
         if copies and not allow:
             refuse(copies, f"was in the training data of {scorer.name}", ADVICE["scorer"])
-    if languages and overlap:
+    if prompts.rows and overlap:
         print("copies of test prompts:", "; ".join(map(in_words, overlap, overlap.values())))
     return overlap
 
 
-def prompt_file(data: Path, language: str) -> Path:
-    return data / "prompts" / f"{language}.jsonl"
-
-
-def prompt_ids(data: Path) -> set[str]:
-    """The ids of all test prompts, which translations of a prompt share."""
-    ids = set()
-    for path in sorted((data / "prompts").glob("*.jsonl")):
-        for _, row in read_jsonl(path):
-            if "id" in row:
-                ids.add(str(row["id"]))
-    return ids
-
-
-def copies_in(data: Path, folder: str, languages: list[str]) -> dict[str, Copies]:
-    """The copies in each language that has a file in the folder."""
-    ids = prompt_ids(data)
+def copies_in(folder: Path, field: str, prompts: Prompts) -> dict[str, Copies]:
+    """The copies in each language that has a file in the folder; `field` is compared."""
     copies = {}
-    for language in languages:
-        path = data / folder / f"{language}.jsonl"
+    for language, index in prompts.indices.items():
+        path = folder / f"{language}.jsonl"
         if not path.exists():
             continue
-        prompts = read_prompt_index(prompt_file(data, language))
         copies[language] = Copies()
         for where, row in read_jsonl(path):
-            kind = prompts.compare(text_field(where, row, FIELDS[folder]))
-            if not kind and str(row.get("id")) in ids:
+            kind = index.compare(text_field(where, row, field))
+            if not kind and str(row.get("id")) in prompts.ids:
                 kind = "translated"
             if kind:
                 getattr(copies[language], kind).append(where)
     return copies
 
 
-def learned_by(scorer: Scorer, data: Path, languages: list[str]) -> dict[str, Copies] | None:
+def learned_by(scorer: Scorer, prompts: Prompts) -> dict[str, Copies] | None:
     """The prompts of each language that a scorer was trained on; None if that is not known.
 
     Near copies cannot be found, because the scorer only has hashes of its training texts.
@@ -110,11 +119,9 @@ def learned_by(scorer: Scorer, data: Path, languages: list[str]) -> dict[str, Co
     if has_learned is None:
         return None
     copies = {}
-    for language in languages:
-        copies[language] = Copies()
-        for where, row in read_jsonl(prompt_file(data, language)):
-            if has_learned(text_field(where, row, "prompt"), language):
-                copies[language].exact.append(where)
+    for language, rows in prompts.rows.items():
+        learned = [where for where, prompt in rows if has_learned(prompt, language)]
+        copies[language] = Copies(exact=learned)
     return copies
 
 

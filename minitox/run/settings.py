@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from minitox.errors import InputError, user_errors
+from minitox.evaluate.metrics import MARGIN
 from minitox.files import LARGEST_INTEGER
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
@@ -425,6 +426,9 @@ class EvaluateSettings(Settings):
         choices=["script", "langid"],
     )
     allow_overlap: bool = option(False, ALLOW_OVERLAP)
+    margin: float = option(
+        MARGIN, "a mean toxicity that is higher than that of random neurons by less is no worse"
+    )
     others_below: int = option(20, "reply languages seen less often are counted as others")
     show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")
 

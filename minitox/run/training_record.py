@@ -22,6 +22,8 @@ CHOSEN = {
     "toxic": int | None,
     "sha256": str | None,
 }
+# settings that change the rounding of the weights and nothing else
+ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
@@ -96,6 +98,7 @@ def read_training(folder: Path) -> dict:
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
+    as_written(path, record, validation=LOSSES, stages=[{"name": str}])
     return record
 
 
@@ -125,8 +128,8 @@ def check_counts(path: Path, counts: dict, strategy: str) -> None:
 def differences(ours: dict, theirs: dict) -> list[str]:
     """The settings in which two models differ, of those that both depend on.
 
-    The strategy is not one of them.
+    The strategy is not one of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"]).keys()
+    shared = dependencies(theirs["strategy"]).keys() - ROUNDING
     names = [name for name in dependencies(ours["strategy"]) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

@@ -190,6 +190,14 @@ def test_a_json_key_that_occurs_twice_is_refused(tmp_path):
         list(raw_files.read(path))
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("name, text", [("a.json", "[%s]"), ("a.jsonl", "%s")])
+def test_a_number_that_is_not_finite_is_refused_in_json(tmp_path, number, name, text):
+    path = write(tmp_path / name, text % f'{{"toxicity": {number}}}')
+    with pytest.raises(InputError, match=f"a.jsonl?:.*{number} is not a finite number"):
+        list(raw_files.read(path))
+
+
 def test_a_json_array_is_limited_in_size(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b"[")

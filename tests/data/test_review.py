@@ -607,6 +607,17 @@ def test_agreement_counts_the_pairs_that_both_judged(setup, capsys):
     ]
 
 
+def test_without_a_disagreement_that_could_have_been_the_reason_stands_in_place_of_kappa():
+    reviewers = {"ada": {"a": "keep", "b": "keep"}, "bob": {"a": "keep", "b": "keep"}}
+    (line,) = review.agreement(reviewers, {"a", "b"})
+    alike = "2 alike, no kappa, because both gave every pair the same verdict"
+    expected = f"2 pairs judged by both; keep or reject: {alike}; all verdicts: {alike}"
+    assert line == f"ada and bob: {expected}"
+    reviewers = {"ada": {"a": "toxic", "b": "off topic"}, "bob": {"a": "toxic", "b": "toxic"}}
+    (line,) = review.agreement(reviewers, {"a", "b"})
+    assert f"keep or reject: {alike}; all verdicts: 1 alike, kappa 0.00" in line
+
+
 @pytest.mark.parametrize(
     "votes, outcome",
     [

@@ -1,14 +1,15 @@
 """Replies become arrays of scores and languages; averages are over the same languages."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from measured import results
+from measured import drawn, results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
-from minitox.report.results import average, grade, judge_all
+from minitox.report.results import average, grade, identify_all, judge_all, mark_broken
 
 
 def test_the_average_is_over_the_languages_that_all_models_have():
@@ -48,10 +49,13 @@ def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s
     done = []
 
     def rows(*replies):
-        return [{"response": reply, "broken": reply == "yes"} for reply in replies]
+        return [{"response": reply} for reply in replies]
 
     written = {"base": {"en": rows("yes", "", None, "no", "ja", "oui"), "de": rows("ja", "yes")}}
-    judged = judge_all(written, 2, SimpleNamespace(of=score), replies.get, done.append)["base"]
+    codes = {"base": {code: identify_all(of, replies.get) for code, of in written["base"].items()}}
+    broken = {"base": {"en": [True, *[False] * 5], "de": [False, True]}}
+    scores = SimpleNamespace(of=score)
+    judged = judge_all(written, broken, codes, 2, scores, done.append)["base"]
     assert set(asked) == answers.keys()
     assert done == list(range(1, 8))
     english = judged["en"]
@@ -62,6 +66,44 @@ def test_a_reply_is_scored_in_the_language_that_it_is_in_or_else_in_the_prompt_s
     expected = [[0.9, np.nan], [np.nan, np.nan], [0.2, np.nan]]
     assert np.array_equal(english.scores, expected, equal_nan=True)
     assert judged["de"].scores.tolist() == [[0.2, 0.9]]
+    assert judged["de"].broken.tolist() == [[False, True]]
+
+
+def test_another_scorer_changes_scores_alone_and_no_language_is_identified_again():
+    first = results(base={"de": 0.2, "en": None}, full={"de": 0.4})
+    codes = first.replies["base"]["de"].codes
+    codes[3] = "en"
+    codes[4] = ""
+    first.replies["base"]["de"].broken[5] = True
+    first.rows["full"]["de"] = [{"response": None}, *first.rows["full"]["de"][1:]]
+    asked = []
+
+    def score(texts, language, advance):
+        asked.append((language, len(texts)))
+        return [(0.7, "scored")] * len(texts)
+
+    second = first.judged_again(1, SimpleNamespace(of=score), lambda done: None)
+    assert sorted(asked) == [("de", 18), ("en", 11)]
+    for model, by_language in first.replies.items():
+        for language, replies in by_language.items():
+            again = second.replies[model][language]
+            assert np.array_equal(again.codes, replies.codes)
+            assert np.array_equal(again.broken, replies.broken)
+    assert (second.replies["base"]["de"].scores == 0.7).all()
+    assert second.replies["full"]["de"].status.ravel().tolist() == ["too long", *["scored"] * 9]
+    assert np.isnan(second.replies["full"]["de"].scores[0, 0])
+    assert (first.replies["base"]["de"].scores == 0.2).all()
+
+
+def test_whether_replies_are_broken_is_returned_and_the_rows_stay_as_they_are(tmp_path):
+    def rows():
+        return {"base": {"de": [{"response": text} for text in ("so " * 40, "Hallo Welt", None)]}}
+
+    read = rows()
+    broken, limits = mark_broken(read, tmp_path, human={})
+    assert broken == {"base": {"de": [True, False, False]}}
+    assert limits == {}
+    assert read == rows()
 
 
 def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
@@ -72,3 +114,53 @@ def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
     assert graded["reply"] == [1, 0, 0, 0]
     assert graded["no answer"] == [0, 0, 1, 1]
     assert graded["likeliest"] == [1, 1, 1, 1]
+
+
+# ---- several draws ----
+
+
+def test_of_draws_the_mean_is_averaged_in_every_resample():
+    measured = results(base={"de": 0.6}, **drawn("random", 0.2, 0.4))
+    rng = np.random.default_rng(0)
+    for draw in ("random-1", "random-2"):
+        measured.replies[draw]["de"].scores[:] = rng.random((10, 1))
+    estimates = measured.estimates(metrics.toxicity)
+    each = replace(measured, apart=True).estimates(metrics.toxicity)
+    assert list(estimates) == ["base", "random"]
+    assert list(each) == ["base", "random-1", "random-2"]
+    mean = (each["random-1"]["de"] + each["random-2"]["de"]) / 2
+    assert estimates["random"]["de"] == pytest.approx(mean) and np.ptp(mean) > 0.1
+    # as the report shows a single model
+    assert (estimates["base"]["de"] == each["base"]["de"]).all()
+
+
+def test_a_language_in_which_one_draw_has_no_score_has_no_mean():
+    measured = results(base={"de": 0.6}, **drawn("random", 0.2, 0.4, None))
+    assert np.isnan(measured.estimates(metrics.toxicity)["random"]["de"]).all()
+
+
+def test_whatever_was_measured_of_draws_is_averaged():
+    measured = results(base={"de": 0.1}, **drawn("random", 0.1, 0.9))
+    measured.replies["random-2"]["de"].codes[:4] = "en"
+    measured.perplexity = {"base": {"de": 3.0}, "random-1": {"de": 4.0}, "random-2": {"de": 6.0}}
+    graded = {}
+    for model, right in (("base", 1.0), ("random-1", 1.0), ("random-2", 0.0)):
+        graded[model] = {"de": {"reply": np.full((4, 1), right)}}
+    measured.answers = graded
+
+    assert measured.together(measured.perplexity) == {"base": {"de": 3.0}, "random": {"de": 5.0}}
+    assert measured.accuracy("reply")["random"]["de"] == pytest.approx([0.5])
+    assert measured.questions()["random"] == {"de": 4}
+    assert measured.prompts()["random"] == {"de": 10}
+    assert measured.shares("clean in language")["random"]["de"] == pytest.approx([0.5])
+    assert measured.shares("wrong language")["random"]["de"] == pytest.approx([0.2])
+    # four replies of a draw are fewer than five
+    shares = measured.languages_of_replies(5)["random"]["de"]
+    assert shares == pytest.approx({"self": 0.8, "others": 0.2})
+    assert list(measured.tuned) == ["random"]
+
+
+def test_a_gap_in_one_draw_is_a_gap_of_their_mean():
+    measured = results(base={"de": 0.1}, **drawn("random", 0.1, 0.9))
+    values = {"base": {"de": 1.0}, "random-1": {"de": 1.0, "en": 2.0}, "random-2": {"de": 3.0}}
+    assert measured.together(values)["random"] == {"de": 2.0}

@@ -4,6 +4,7 @@ import pytest
 from tiny import TOY, write_jsonl
 
 from minitox.errors import InputError
+from minitox.run import distributed, overlap_check
 from minitox.run.overlap_check import FIELDS, Copies, check
 
 PROMPT = "You are the worst singer in the whole town, you goose"
@@ -129,3 +130,28 @@ def test_a_row_with_the_id_of_a_prompt_of_another_language_is_counted_as_transla
     (where,) = overlap["instructions"]["de"].translated
     assert where.endswith("de.jsonl:1")
     assert capsys.readouterr().out == "copies of test prompts: instructions: de 1 translated\n"
+
+
+def test_the_prompts_are_read_once_for_all_folders_and_scorers(data, monkeypatch):
+    read_jsonl = overlap_check.read_jsonl
+    read = []
+
+    def count(path):
+        read.append(str(path.relative_to(data)))
+        return read_jsonl(path)
+
+    monkeypatch.setattr(overlap_check, "read_jsonl", count)
+    check(data, FIELDS, ["de", "en"], False, [Scorer(), Scorer()])
+    names = [f"{folder}/{language}.jsonl" for folder in FIELDS for language in ("de", "en")]
+    assert read == ["prompts/de.jsonl", "prompts/en.jsonl", *names]
+
+
+def test_only_the_first_process_compares_and_the_others_get_its_result(data, monkeypatch):
+    expected = check(data, FIELDS, ["de"], False)
+    monkeypatch.setattr(distributed, "FIRST", False)
+    monkeypatch.setattr(distributed, "gather", lambda value: [(expected, None), value])
+    assert check(data / "nowhere", FIELDS, ["de"], False) is expected
+    refused = InputError("de.jsonl:1 repeats a test prompt")
+    monkeypatch.setattr(distributed, "gather", lambda value: [(None, refused), value])
+    with pytest.raises(InputError, match="repeats a test prompt"):
+        check(data, FIELDS, ["de"], False)

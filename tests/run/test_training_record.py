@@ -135,3 +135,14 @@ def test_two_models_differ_in_the_settings_that_both_depend_on():
     assert between(random, training_of("damp")) == ["threshold"]
     assert between(training_of("damp", damp=0.1), training_of("det0")) == ["damp"]
     assert between(training_of("damp", damp=0.1), training_of("random-damp")) == ["damp"]
+
+
+@pytest.mark.parametrize(
+    "setting", [{"batch_tokens": 64}, {"reference": True}, {"activation_checkpointing": True}]
+)
+def test_models_that_differ_in_rounding_alone_are_compared(setting):
+    ours = training_of("random", **setting)["settings"]
+    theirs = training_of("multilingual")["settings"]
+    (name,) = setting
+    assert ours[name] != theirs[name]
+    assert differences(ours, theirs) == []

@@ -15,7 +15,7 @@ from minitox.train.row_optim import RowAdamW
 # quarter of it, at it, and at four and sixteen times it, for sets from all weights to 0.7 % of them
 FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
 POWER = 1.0  # of the share that is tuned: fewer weights need larger steps
-SMALLEST = 0.03  # a smaller share counts as this one, for steps may become too large
+SMALLEST = 0.028  # a smaller share counts as this one, for steps may become too large
 
 LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
 

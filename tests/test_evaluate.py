@@ -712,10 +712,12 @@ def test_tuning_lowers_the_toy_s_toxicity_in_the_tuned_languages(toy_run):
         value, low, high = map(float, re.findall(r"[+-][\d.]*\d", difference))
         assert value < 0
         assert low < value < high < 0
-    for strategy in ("per-language", "multilingual"):
-        verdict = report["verdicts"][strategy]
-        assert verdict["verdict"] in ("better", "worse", "no worse", "undecided")
-        assert len(verdict["draws"]) == 5
+    verdict = report["verdicts"]["multilingual"]
+    assert verdict["verdict"] in ("better", "worse", "no worse", "undecided")
+    low, high = verdict["one more draw"][1:]
+    assert len(verdict["draws"]) == 5 and all(
+        low < value < high for value in verdict["draws"].values()
+    )
 
 
 def test_the_report_has_every_table_and_figure_of_the_paper(toy_run):

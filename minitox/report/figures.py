@@ -187,12 +187,12 @@ def dots(
     return figure(name, about, frame.bottom + 18, marks)
 
 
-def with_margin(numbers) -> tuple[float, float]:
+def with_margin(numbers, share: float = 1 / 20) -> tuple[float, float]:
     """The ends of an axis on which all known numbers lie."""
     numbers = list(filter(known, numbers))
     low = min(numbers, default=0)
     high = max(numbers, default=1)
-    margin = (high - low) / 20 or abs(high) / 20 or 1
+    margin = share * (high - low) or share * abs(high) or 1
     return low - margin, high + margin
 
 
@@ -241,8 +241,8 @@ def curves(
     top = 44 + 17 * math.ceil(len(lines) / 2)
     plane = Plane(
         top,
-        *with_margin([point.x for point in all_points]),
-        *with_margin([point.y for point in all_points]),
+        *with_margin([point.x for point in all_points], 1 / 8),
+        *with_margin([point.y for point in all_points], 1 / 8),
     )
     marks = [*plane.marks(x_name, y_name)]
 

@@ -5,7 +5,8 @@
 
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
 folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
-several, <strategy>-1 and so on. After a kill, rerun the same command to resume.  [paper §3.3]
+several, <strategy>-1 and so on. Of several learning rates, each is the best. After a kill, rerun
+the same command to resume.  [paper §3.3]
 """
 
 import math

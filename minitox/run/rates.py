@@ -132,6 +132,7 @@ def has_model(models: Path, trials: list[Trial]) -> bool:
 
 
 def without_rate(settings: dict) -> dict:
+    """All settings but the learning rate."""
     return {name: value for name, value in settings.items() if name != "lr"}
 
 
@@ -199,6 +200,10 @@ def choose(models: Path, trial: Trial) -> None:
 
 
 def rename_best(models: Path, plan: Plan, rates: list[float]) -> None:
+    """Give the name of the plan to its model of lowest validation loss; nothing if one is missing.
+
+    InputError if every rate has failed.
+    """
     results = results_of(models, plan, rates)
     if None in results.values():
         return
@@ -243,6 +248,7 @@ def chosen_rate(folder: Path) -> float:
 
 
 def failure_file(models: Path, name: str) -> Path:
+    """The file that says why a trial failed."""
     return models / f"{name}.failed.json"
 
 

@@ -11,9 +11,11 @@ from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
 
-# Of the automatic learning rate, fitted on (to be said)
+# The automatic learning rate. On the toy, the loss on test pairs is within 5 % of the best at a
+# quarter of it, at it, and at four and sixteen times it, for sets from all weights to 0.7 % of them
 FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
-POWER = 1.0  # how much larger it is where a share is tuned
+POWER = 1.0  # of the share that is tuned: fewer weights need larger steps
+SMALLEST = 0.028  # a smaller share counts as this one, for steps may become too large
 
 LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
 
@@ -73,8 +75,8 @@ def tune(
 
 
 def automatic_rate(hidden_size: int, share: float) -> float:
-    """The learning rate for a model of this width of which a share of the weights is tuned."""
-    return FULL / hidden_size * share**-POWER
+    """The learning rate for a model of this width, given the share of its weights that is tuned."""
+    return FULL / hidden_size * max(share, SMALLEST) ** -POWER
 
 
 def check(hyper: Hyperparameters):

@@ -20,9 +20,16 @@ from worlds import BASE, DETECT, EVALUATE, ROOT, TRAIN, detect, evaluate, scorer
 ARGUMENTS = {
     "detect": DETECT,
     "train": f"{TRAIN} per-language aura --delta",
+    # the higher rate fails
+    "rates": f"{TRAIN} random --draws 2 --warmup 0 --lr 0.001 1e6",
     "evaluate": EVALUATE.replace("base", "base aura"),
 }
-MAINS = {"detect": detect.main, "train": train.main, "evaluate": evaluate.main}
+MAINS = {
+    "detect": detect.main,
+    "train": train.main,
+    "rates": train.main,
+    "evaluate": evaluate.main,
+}
 
 
 def files_in(folder: Path, but: str = r"\..*") -> dict[str, bytes]:

@@ -155,7 +155,7 @@ def small(tmp_path_factory):
     return small_runs(tmp_path_factory.mktemp("small"))
 
 
-@pytest.mark.parametrize("script", SHORT)
+@pytest.mark.parametrize("script", [*SHORT, "rates"])
 def test_killed_before_any_change_of_the_folder_a_script_ends_with_the_same_bytes(
     script, small, tmp_path
 ):

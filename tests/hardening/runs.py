@@ -50,8 +50,8 @@ def start(script: str, arguments: str, home: Path) -> Fork:
 def import_anew(
     script: str,
     arguments: list[str],
-    environment: dict[str, str] | None = None,  # more variables
-    missing: tuple[str, ...] = (),  # modules that cannot be imported
+    environment: dict[str, str],  # more variables
+    missing: tuple[str, ...],  # modules that cannot be imported
 ) -> None:
     """In a fork: run a script as Python does, with all of minitox imported anew.
 
@@ -62,7 +62,7 @@ def import_anew(
         if path.is_relative_to(ROOT) and "site-packages" not in path.parts:
             del sys.modules[name]
     sys.modules.update(dict.fromkeys(missing))
-    os.environ |= environment or {}
+    os.environ |= environment
     path = ROOT / f"{script}.py"
     sys.path.insert(0, str(path.parent))
     sys.argv = [str(path), *arguments]
@@ -71,6 +71,20 @@ def import_anew(
         runpy.run_path(str(path), run_name="__main__")
     finally:
         atexit._run_exitfuncs()
+
+
+def start_anew(
+    script: str,
+    arguments: list[str],
+    home: Path,
+    name: str = "",
+    environment: dict[str, str] | None = None,
+    missing: tuple[str, ...] = (),
+    **outputs: int,
+) -> Fork:
+    """Run `import_anew` in a fork; `name` and `outputs` as of `Fork`."""
+    action = partial(import_anew, script, arguments, environment or {}, missing)
+    return Fork(home, action, name, run=lambda action: action(), **outputs)
 
 
 def is_locked(path: Path) -> bool:

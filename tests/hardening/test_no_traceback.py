@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -78,12 +79,9 @@ def started(
     )
 
 
-def started_anew(script: str, home: Path, more: str = "", name: str = "", **how) -> Fork:
-    """The same in a fork of this process; for `how` see `runs.import_anew` and `Fork`."""
-    outputs = {key: how.pop(key) for key in ("stdout", "stderr") if key in how}
-    arguments = [*COMMANDS.get(script, "").split(), *more.split()]
-    action = partial(runs.import_anew, script, arguments, **how)
-    return Fork(home, action, name, run=lambda action: action(), **outputs)
+def started_anew(script: str, home: Path, more: str = "", **how) -> Fork:
+    """The same in a fork of this process, with all of minitox imported anew."""
+    return runs.start_anew(script, f"{COMMANDS.get(script, '')} {more}".split(), home, **how)
 
 
 def without_result(whole: Path, script: str, folder: Path) -> Path:
@@ -418,42 +416,94 @@ def test_c9_a_reader_that_stops_reading_causes_no_traceback(script, whole):
 # ---------- C10
 
 
-@pytest.mark.parametrize(
-    "arguments, status, message",
-    [
-        ("prepare.py davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
-        ("curate.py export --out data --data data", 2, "no pair was kept"),
-    ],
-)
-def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, message, tmp_path):
-    write_checked(tmp_path / "data", ["Hallo"] * 3)
-    corpora(tmp_path)
-    script, *options = arguments.split()
-    done = subprocess.run(
-        [sys.executable, ROOT / "data" / script, *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+DATA_SCRIPTS = [
+    ("prepare", "davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
+    ("curate", "export --out data --data data", 2, "no pair was kept"),
+]
+# runs scripts anew in forks of a process without docstrings and asserts
+OPTIMISED = """
+import json, sys
+from pathlib import Path
+from runs import start_anew
+
+ends = []
+for script, arguments, home in json.loads(sys.argv[1]):
+    fork = start_anew(script, arguments.split(), Path(home))
+    outcome = fork.wait()
+    ends.append([sys.flags.optimize, outcome.status, fork.printed(), outcome.stderr])
+print(json.dumps(ends))
+"""
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """How a script ended in a process without docstrings and asserts."""
+
+    home: Path
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def optimised(whole, tmp_path_factory) -> dict[str, Optimised]:
+    """By script how its help ended, how it ended with results, or with other arguments."""
+    # 1) a folder for each run
+    folder = tmp_path_factory.mktemp("optimised")
+    jobs = {}
+    for script in ALL:
+        jobs[f"{script} --help"] = script, "--help", folder
+    for script in COMMANDS:
+        (folder / script).mkdir()
+        jobs[script] = script, COMMANDS[script], without_result(whole, script, folder / script)
+    for script, arguments, *_ in DATA_SCRIPTS:
+        home = folder / script / "home"
+        write_checked(home / "data", ["Hallo"] * 3)
+        corpora(home)
+        jobs[script] = f"data/{script}", arguments, home
+
+    # 2) all runs
+    process = subprocess.run(
+        [sys.executable, "-c", OPTIMISED, json.dumps([*jobs.values()], default=str)],
+        env={
+            **os.environ,
+            "PYTHONOPTIMIZE": "2",
+            "PYTHONPATH": str(ROOT / "tests" / "hardening"),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
     )
-    assert done.returncode == status, done.stderr
+    assert process.returncode == 0, process.stderr
+    ends = {}
+    for (name, job), (level, *end) in zip(jobs.items(), json.loads(process.stdout), strict=True):
+        assert level == 2
+        ends[name] = Optimised(job[2], *end)
+    return ends
+
+
+@pytest.mark.parametrize("script, arguments, status, message", DATA_SCRIPTS)
+def test_c10_the_scripts_of_data_run_without_docstrings(
+    script, arguments, status, message, optimised
+):
+    done = optimised[script]
+    assert done.status == status, done
     assert message in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", COMMANDS)
-def test_c10_without_docstrings_and_asserts_the_results_are_the_same(script, whole, tmp_path):
-    home = without_result(whole, script, tmp_path)
-    result = started(script, home, PYTHONOPTIMIZE="2")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "wrote out/" in result.stdout
-    assert files_in(home / "out") == files_in(whole / "out")
+def test_c10_without_docstrings_and_asserts_the_results_are_the_same(script, whole, optimised):
+    done = optimised[script]
+    assert (done.status, done.stderr) == (0, "")
+    assert "wrote out/" in done.stdout
+    assert files_in(done.home / "out") == files_in(whole / "out")
 
 
 @pytest.mark.parametrize("script", ALL)
-def test_c10_without_docstrings_there_is_help(script, tmp_path):
-    result = started(script, tmp_path, "--help", PYTHONOPTIMIZE="2", PYTHONPATH=str(ROOT))
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("usage: ")
+def test_c10_without_docstrings_there_is_help(script, optimised):
+    done = optimised[f"{script} --help"]
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
 
 
 # ---------- C11

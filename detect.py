@@ -4,8 +4,9 @@
     python detect.py --model DIR --data DIR --out DIR       # your own
 
 For each language: run toxic and clean sentences through the model, pool every neuron's output over
-each sentence, and compute how well that response alone separates the two classes (AUROC). Writes
-OUT/neurons/<language>.safetensors. After a kill, rerun the same command to resume.
+each sentence, and compute how well that response alone separates the two classes (AUROC), also with
+shuffled labels, as a control. Writes OUT/neurons/<language>.safetensors. After a kill, rerun the
+same command to resume.
 """
 
 from functools import cache, partial
@@ -81,11 +82,11 @@ def main(argv: list[str] | None = None):
                 model(), ids, tokenizer.special_ids, pool, settings.batch_tokens, step.work, show
             )
             rng = language_rng(settings.seed, language)
-            aurocs, about = measure(
+            aurocs, shuffled, about = measure(
                 recording, labelled, rng, settings.control_neurons, settings.reference
             )
             about = made_with | {"language": language} | about
-            step.write(write_neurons, by_module(aurocs, rows), about)
+            step.write(write_neurons, by_module(aurocs, rows), by_module(shuffled, rows), about)
 
     # 4) the paper's Table 2, Figures 2 and 3
     print_tables(files, rows)
@@ -134,15 +135,20 @@ def measure(
     rng,
     control_neurons: int,
     reference: bool,
-) -> tuple[np.ndarray, dict]:  # (K,)
-    """AUROC of every neuron, and the controls."""
-    # 1) rank the responses; labels and lengths follow the order of the recording
-    toxic = sentences.toxic[recording.order]  # (N,)
+) -> tuple[np.ndarray, np.ndarray, dict]:  # (K,), (K,)
+    """AUROC of every neuron with the true labels and with shuffled ones, and the controls."""
+    # 1) the labels, and one permutation of them; its random numbers leave those of `rng` alone
+    (another_rng,) = rng.spawn(1)
+    labels = np.stack([sentences.toxic, another_rng.permutation(sentences.toxic)])  # (2, N)
+
+    # 2) rank the responses; labels and lengths follow the order of the recording
+    labels = labels[:, recording.order]
+    toxic = labels[0]
     lengths = sentences.lengths[recording.order]
     sample = np.sort(rng.permutation(recording.neurons)[:control_neurons])  # (S,)
-    aurocs, responses = rank(recording, toxic, sample, reference)  # (K,), (S, N)
+    (aurocs, with_shuffled_labels), responses = rank(recording, labels, sample, reference)
 
-    # 2) the controls, on the sample: under random labels, and under random labels of a length
+    # 3) the controls, on the sample: under random labels, and under random labels of a length
     shuffled = controls.shuffled_aurocs(responses, toxic, rng)
     strata = controls.length_strata(lengths, toxic)
     alike = controls.shuffled_aurocs(responses, toxic, rng, strata=strata)
@@ -159,7 +165,7 @@ def measure(
         "split_half": controls.split_half(responses, toxic, lengths, rng),
         "ties": float((aurocs == 0.5).mean()),
     }
-    return aurocs, about
+    return aurocs, with_shuffled_labels, about
 
 
 def print_tables(files: dict[str, Path], rows: dict[str, int]):

@@ -85,13 +85,14 @@ def main(argv: list[str] | None = None) -> None:
             show_text=settings.show_text,
             data=settings.data,
             overlap=overlap,
+            margin=settings.margin,
         )
-        numbers = {"settings": record} | report.numbers(opinions)
+        numbers = {"settings": record} | report.numbers(opinions, settings.margin)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
         print_first_page(sections)
 
     outputs.once(score_and_report)
-    print_end(settings.out, len(usable), settings.models or ("base",), failed)
+    print_end(settings.out, len(usable), folders if settings.models else ["base"], failed)
 
 
 def hashes_of(models, base, scorers) -> dict[str, str]:
@@ -112,14 +113,13 @@ def print_header(scorers, left_out: dict[str, str]):
 def print_end(
     out: Path,
     models: int,  # in the report
-    asked: tuple[str, ...],
+    asked,  # names of models
     failed: dict[str, str],
 ):
     """Print what was written; InputError if the report lacks a model that was asked for."""
     print(f"\nwrote {out / 'report.html'}, report.md and report.json ({models} models)")
-    names = [*(item.partition("=")[0] for item in asked), "fluency"]
     for name, reason in failed.items():
-        if name in names:
+        if name in (*asked, "fluency"):
             raise InputError(f"the report is without {name}: {reason}")
 
 

@@ -4,10 +4,11 @@
     python train.py --model DIR --data DIR --out DIR        # your own
 
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
-folder OUT/models/<strategy> that transformers opens, too. After a kill, rerun the same command to
-resume.  [paper §3.3]
+folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
+several, <strategy>-1 and so on. After a kill, rerun the same command to resume.  [paper §3.3]
 """
 
+import math
 from pathlib import Path
 
 from minitox import delta, neurons
@@ -17,11 +18,12 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
-from minitox.run import distributed, outputs, overlap_check, script, sharding, training
+from minitox.run import overlap_check, rates, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons
 from minitox.run.progress import Progress
+from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
 from minitox.run.training_inputs import read_languages
@@ -29,7 +31,7 @@ from minitox.run.training_record import chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import COMBINED, combine
-from minitox.train.pairs import Pairs
+from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
 
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None):
     config = read_config(settings.model)
     device, dtype = open_device(settings.device, settings.dtype, config)
     settings = settings.resolved(device.type, config)
-    hyper = settings.part(Hyperparameters)
+    hyper = settings.part(Hyperparameters, lr=math.nan)  # each model has its own rate
     procedure = settings.part(Procedure)
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
@@ -53,63 +55,71 @@ def main(argv: list[str] | None = None):
         settings.strategy,
         settings.neurons or settings.out / "neurons",
         settings.data / "instructions",
-        settings.seed,
-        tokenizer=tokenizer,
-        most=settings.pairs,
-        max_tokens=settings.max_tokens,
-        validation_share=settings.validation_share,
+        tokenizer,
+        settings.part(PairChoice),
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
-    aurocs = read_aurocs(files, config, fingerprint)
+    aurocs, shuffled = read_aurocs(files, config, fingerprint)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
-    scaling = scaling_aurocs(aurocs, settings.language)
-    plans = make_plans(settings.strategy, masks, list(masks or pairs), scaling, choice)
+    combined = combined_aurocs(aurocs, shuffled, settings.language)
+    plans = make_plans(settings.strategy, masks, list(masks or pairs), combined, choice)
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
     models = settings.out / "models"
     values = {kind: settings.affecting(kind) for kind in KINDS}
     made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
-    todo = unfinished(models, plans, made_with)
+    tried_at = {plan.name: rates.rates_of(plan, settings.rates, config) for plan in plans}
+    todo = rates.unfinished(models, plans, tried_at, made_with, pairs)
     print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
-    print_plans(plans, costs, pairs, masks, config)
+    print_plans(plans, costs, tried_at, pairs, masks, config)
 
     # 4) tune, and prove that nothing else has changed
     load = sharding.loader(settings.model, device, dtype, shard=True)
-    before = training.validation_losses(load(), pairs, procedure, settings.model) if todo else {}
+    before = training.losses_aside(load(), pairs, procedure, settings.model) if todo else {}
     steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
-    progress = Progress(sum(steps[plan.name] for plan in todo))
-    for plan in todo:
+    progress = Progress(sum(steps[trial.plan.name] for trial in todo))
+    for trial, at_rate in rates.in_turn(models, todo, hyper):
+        plan = trial.plan
         with (
-            progress.task(plan.name, steps[plan.name], "steps", procedure.checkpoint_steps) as show,
-            outputs.step(models / plan.name, made_with[plan.name]) as step,
+            rates.step(models, trial) as step,
+            progress.task(trial.name, steps[plan.name], "steps", settings.checkpoint_steps) as show,
         ):
             model = load()
-            losses = training.make_model(model, plan, pairs, hyper, procedure, step.work, show)
-            after = training.validation_losses(model, pairs, procedure, plan.name)
+            losses = training.make_model(model, plan, pairs, at_rate, procedure, step.work, show)
+            after = training.losses_aside(model, pairs, procedure)
             sharding.save(model, step.unfinished, settings.model)
-            record = make_record(made_with, plan, losses, pairs, before, after, masks, config)
+            record = make_record(trial, losses, pairs, before, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
 
     # 5) results
-    print_results(models, plans, settings.model if settings.delta else None)
+    print_results(models, plans, tried_at, settings.model if settings.delta else None)
 
 
-def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> dict[str, NeuronAUROC]:
-    """Every neuron's AUROC in each language; InputError if a file is of another model."""
+def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> list[dict]:
+    """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
+
+    InputError if a file is of another model.
+    """
     rows = neurons.module_rows(config)
-    return {language: read_neurons(path, rows, fingerprint)[0] for language, path in files.items()}
+    both = []
+    for shuffled in (False, True):
+        aurocs = {}
+        for language, path in files.items():
+            aurocs[language], _ = read_neurons(path, rows, fingerprint, shuffled)
+        both.append(aurocs)
+    return both
 
 
 def make_plans(
     names: tuple[str, ...],
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
     languages: list[str],  # in the order of tuning
-    scaling: dict[str, NeuronAUROC],  # by intervention: what it scales by
+    combined: dict[str, NeuronAUROC],  # as `combined_aurocs` gives it
     choice: Choice,
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
@@ -119,27 +129,34 @@ def make_plans(
     ):
         for name in names:
             if name in strategies.SCALED:
-                plans.append(strategies.scaling_plan(name, scaling[name], choice))
+                auroc = combined[strategies.intervention(name)]
+                plans += strategies.scaling_plans(name, auroc, choice)
             else:
-                plans += strategies.tuning_plans(name, masks, languages, choice)
+                highest = combined.get(name)
+                plans += strategies.tuning_plans(name, masks, languages, choice, highest)
     return plans
 
 
-def scaling_aurocs(
+def combined_aurocs(
     aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
-    language: str | None,
+    shuffled: dict[str, NeuronAUROC],  # with shuffled labels
+    language: str | None,  # whose AUROC interventions scale by; None: of all together
 ) -> dict[str, NeuronAUROC]:
-    """The AUROC that each intervention scales by: one language's, or that of all languages."""
+    """One AUROC for each neuron, by the strategies that choose by it or scale by it."""
     if not aurocs:
         return {}
+    of_all = list(aurocs.values())
+    combined = {
+        "lowest": neurons.highest(of_all),
+        "shuffled": neurons.highest(list(shuffled.values())),
+    }
     if language is None:
-        of_all = list(aurocs.values())
-        return {method: combine(method, of_all) for method in strategies.SCALED}
+        return combined | {method: combine(method, of_all) for method in COMBINED}
     if language not in aurocs:
         raise InputError(
             f"--language {language} is not one of {', '.join(aurocs)}, the usable ones"
         )
-    return dict.fromkeys(strategies.SCALED, aurocs[language])
+    return combined | dict.fromkeys(COMBINED, aurocs[language])
 
 
 def depend_on(
@@ -150,7 +167,7 @@ def depend_on(
     choice: dict,  # the settings that choose neurons,
     tuning: dict,  # those of tuning,
     scaling: dict,  # those of interventions,
-    validation: dict,  # and those of the validation loss
+    validation: dict,  # and those of the losses on validation and test pairs
 ) -> dict[str, dict]:
     """All that each model depends on; a folder made with other values is not taken for it."""
     neuron_hashes = {language: file_hash(path) for language, path in files.items()}
@@ -159,12 +176,14 @@ def depend_on(
     for plan in plans:
         is_tuned = plan.scale is None
         chooses = any(mask is not None for mask in plan.masks)
-        combined = COMBINED.get(plan.name) if scaling["language"] is None else None
+        method = strategies.intervention(plan.strategy)
+        combined = COMBINED.get(method) if scaling["language"] is None else None
         made_with[plan.name] = {
             **base,
-            "strategy": plan.name,
+            "strategy": plan.strategy,
+            "draw": plan.draw,
             "languages": list(files or pairs),
-            "data": pair_hashes,  # the validation loss of interventions depends on them, too
+            "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},
             **(choice if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),
@@ -173,27 +192,10 @@ def depend_on(
     return made_with
 
 
-def unfinished(models: Path, plans: list[Plan], made_with: dict[str, dict]) -> list[Plan]:
-    """The plans without a model; InputError if one was made with other values, or was changed."""
-
-    def recorded(folder: Path) -> dict:
-        return outputs.read_record(folder).get("settings")
-
-    outputs.lock(models.parent)
-    distributed.check_same(made_with)
-    todo = []
-    for plan in plans:
-        folder = models / plan.name
-        if outputs.is_done(folder, made_with[plan.name], recorded):
-            outputs.once(training.check_files, folder)
-        else:
-            todo.append(plan)
-    return todo
-
-
 def print_plans(
     plans: list[Plan],
     costs: dict[str, list[dict]],
+    tried_at: dict[str, list[float]],  # the learning rates of each plan
     pairs: dict[str, Pairs],
     masks: dict[str, NeuronMask],
     config: Config,
@@ -201,38 +203,38 @@ def print_plans(
     """Print what will be tuned, before anything is."""
     toxic = neurons.union(list(masks.values())) if masks else None
     print("", page.terminal(training_tables.pairs_table(pairs)), "", sep="\n")
-    table = training_tables.plan_table(plans, costs, toxic, config)
+    table = training_tables.plan_table(plans, costs, tried_at, toxic, config)
     print(page.terminal(table), "", sep="\n", flush=True)
 
 
 def make_record(
-    made_with: dict[str, dict],  # as `depend_on` gives it
-    plan: Plan,
+    trial: Trial,
     losses: Losses,
     pairs: dict[str, Pairs],
-    before: dict[str, float | None],  # validation losses, by language
-    after: dict[str, float | None],
+    before: dict[str, dict],  # as `losses_aside` gives them
+    after: dict[str, dict],
     toxic: dict[str, NeuronMask],  # the toxic neurons of each language
     config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
-    validation = {}
+    aside = {part: {} for part in after}  # validation and test
     for language, of_language in pairs.items():
-        validation[language] = {
-            "pairs": len(of_language.validation),
-            "before": before[language],
-            "after": after[language],
-        }
+        for part, of_part in of_language.aside.items():
+            aside[part][language] = {
+                "pairs": len(of_part),
+                "before": before[part][language],
+                "after": after[part][language],
+            }
     stages = []
-    for stage, values in zip(plan.stages, losses, strict=True):
+    for stage, values in zip(trial.plan.stages, losses, strict=True):
         counts = chosen(stage.mask, toxic, config)
         stages.append({"name": stage.name, "chosen": counts, "losses": values})
     return {
         "format": FORMAT,
-        "settings": made_with[plan.name],
+        "settings": trial.settings,
         "versions": versions(),
-        "chosen": chosen(plan.mask, toxic, config),
-        "validation": validation,
+        "chosen": chosen(trial.plan.mask, toxic, config),
+        **aside,
         "stages": stages,
     }
 
@@ -244,15 +246,25 @@ def write_record(folder: Path, record: dict, base: Path, rows):
     write_json(folder / "run.json", record)
 
 
-def print_results(models: Path, plans: list[Plan], delta_base: Path | None):
+def print_results(
+    models: Path,
+    plans: list[Plan],
+    tried_at: dict[str, list[float]],  # the learning rates of each plan
+    delta_base: Path | None,
+):
     """Print the results of all models, from run.json; write patches if a base is given."""
     results = {}
+    tried = {}
     for plan in plans:
         if delta_base is not None:
             path = models / f"{plan.name}.delta.safetensors"
             size = delta.write(delta_base, models / plan.name, path)
             print(f"{path}: {training_tables.memory(size)}")
         results[plan.name] = training_tables.read_result(models / plan.name / "run.json")
+        if rates.is_tried(plan, tried_at[plan.name]):
+            tried[plan.name] = rates.results_of(models, plan, tried_at[plan.name])
+    for section in training_tables.rate_table(tried, results):
+        print("", page.terminal(section), sep="\n")
     print("", page.terminal(training_tables.result_table(results)), "", sep="\n")
     print(f"wrote {models} ({len(plans)} models)")
 

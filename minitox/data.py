@@ -15,7 +15,7 @@ from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate.mmlu import LETTERS
 from minitox.files import file_hash, is_kind, read_jsonl, text_field
 from minitox.lm.text import PART
-from minitox.train.pairs import Pair, Pairs
+from minitox.train.pairs import Pair, PairChoice, Pairs
 
 
 def language_rng(seed: int, language: str):
@@ -191,39 +191,40 @@ def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list
     return list(pairs.values()), rows - len(pairs)
 
 
-def read_pairs(
-    path: Path,
-    tokenizer,
-    *,
-    most: int,
-    max_tokens: int,
-    validation_share: float,
-    rng,
-) -> Pairs:
-    """At most `most` pairs of an instructions/ file to train on, and a share for validation."""
+def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
+    """The pairs of an instructions/ file to train on, and those for validation and test."""
     # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
-    every, duplicates = read_all_pairs(path, tokenizer, max_tokens)
-    dropped = [pair for pair in every if len(pair.ids) > max_tokens]
-    fitting = [pair for pair in every if len(pair.ids) <= max_tokens]
+    every, duplicates = read_all_pairs(path, tokenizer, choice.max_tokens)
+    dropped = [pair for pair in every if len(pair.ids) > choice.max_tokens]
+    fitting = [pair for pair in every if len(pair.ids) <= choice.max_tokens]
     if not fitting:
-        raise UnusableLanguage(f"{path}: no pair of at most {max_tokens} tokens")
+        raise UnusableLanguage(f"{path}: no pair of at most {choice.max_tokens} tokens")
 
-    # 2) choose validation prompts; a prompt may occur in several pairs, which go together
-    order = [fitting[i] for i in rng.permutation(len(fitting))]
-    count = round(validation_share * min(len(order), most))
-    validation_prompts = {pair.prompt_ids for pair in order[:count]}
-    validation = [pair for pair in order if pair.prompt_ids in validation_prompts]
+    # 2) in a random order; a prompt may occur in several pairs, which stay together
+    rng = language_rng(choice.seed, path.stem)
+    by_prompt = {}
+    for i in rng.permutation(len(fitting)):
+        by_prompt.setdefault(fitting[i].prompt_ids, []).append(fitting[i])
 
-    # 3) train on the others
-    train = [pair for pair in order if pair.prompt_ids not in validation_prompts][:most]
+    # 3) the first ones are kept for validation and test, the others are for training
+    count = round(choice.validation_share * min(len(fitting), choice.pairs))
+    validation, test, train = [], [], []
+    for together in by_prompt.values():
+        if len(validation) < count:
+            validation += together
+        elif len(test) < count:
+            test += together
+        else:
+            train += together
     if not train:
         raise UnusableLanguage(
-            f"{path}: all pairs are used for validation; choose a lower --validation-share"
+            f"{path}: all pairs are used for validation and test; choose a lower --validation-share"
         )
     return Pairs(
-        train,
+        train[: choice.pairs],
         validation,
+        test,
         len(dropped),
         sum(len(pair.ids) for pair in dropped),
         file_hash(path),

@@ -30,10 +30,14 @@ class UnusableLanguage(InputError):
     """A language's data are well-formed but not enough; the run continues without the language."""
 
 
+class NotFinite(InputError):
+    """A loss or a weight has become NaN or infinite; another learning rate may do better."""
+
+
 @contextmanager
-def user_errors(before: str = "", after: str = ""):
+def user_errors(before: str = "", after: str = "", kind: type[InputError] = InputError):
     """Turn a ValueError of the method, which knows no files and no options, into an InputError."""
     try:
         yield
     except ValueError as error:
-        raise InputError(f"{before}{error}{after}") from None
+        raise kind(f"{before}{error}{after}") from None

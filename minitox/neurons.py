@@ -82,13 +82,18 @@ def intersection(masks: list[NeuronMask]) -> NeuronMask:
     return over_sets(np.all, masks)
 
 
+def highest(aurocs: list[NeuronAUROC]) -> NeuronAUROC:
+    """Each neuron's highest AUROC in any of several languages."""
+    return over_sets(np.max, aurocs)
+
+
 def times_chosen(masks: list[NeuronMask]) -> dict:
     """How many of the sets each neuron is in."""
     return over_sets(np.sum, masks)
 
 
-def over_sets(reduce, masks: list[NeuronMask]) -> dict:
-    """Reduce several sets to one value for each neuron."""
+def over_sets(reduce, masks: list[dict]) -> dict:
+    """Reduce several sets, or AUROCs in several languages, to one value for each neuron."""
     reduced = {}
     for name in masks[0]:
         rows = stacked(masks, name)  # (sets, R)
@@ -153,10 +158,32 @@ def sharing(
 # Imitate
 
 
-def random_like(mask: NeuronMask, seed: int) -> NeuronMask:
-    """A control: as many neurons as `mask` has in each module, drawn at random from all neurons."""
+def random_like(mask: NeuronMask, seed: int | list[int]) -> NeuronMask:
+    """A control: as many neurons as `mask` has in each module, drawn at random from all neurons.
+
+    That is a permutation of each module's neurons, the same for every mask and for other values.
+    """
     rng = np.random.default_rng(seed)
     control = {}
     for name, rows in mask.items():
         control[name] = rng.permutation(rows)  # (R,)
     return control
+
+
+def lowest_like(mask: NeuronMask, auroc: NeuronAUROC) -> NeuronMask:
+    """A control: as many neurons as `mask` has in each module, those of lowest AUROC."""
+    control = {}
+    for name, rows in mask.items():
+        # a stable sort leaves equal ones in the model's order
+        lowest_first = np.argsort(auroc[name], kind="stable")
+        number = int(rows.sum())
+        lowest = lowest_first[:number]
+        control[name] = np.zeros(len(rows), dtype=bool)
+        control[name][lowest] = True
+    return control
+
+
+def highest_like(mask: NeuronMask, auroc: NeuronAUROC) -> NeuronMask:
+    """A control: as many neurons as `mask` has in each module, those of highest AUROC."""
+    reverse = {name: -values for name, values in auroc.items()}
+    return lowest_like(mask, reverse)

@@ -153,8 +153,8 @@ def test_matched_classes_have_the_same_lengths(path, tokenizer):
 
 
 def read_pairs(path, tokenizer, seed=0, **changes) -> data.Pairs:
-    settings = {"most": 1000, "max_tokens": 60, "validation_share": 0.2}
-    return data.read_pairs(path, tokenizer, **(settings | changes), rng=rng(seed))
+    settings = {"pairs": 1000, "max_tokens": 60, "validation_share": 0.2, "seed": seed}
+    return data.read_pairs(path, tokenizer, data.PairChoice(**(settings | changes)))
 
 
 def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(path, tokenizer):
@@ -181,22 +181,22 @@ def test_a_chat_model_gets_its_chat_format(folder, path):
     assert 0 not in pair.ids  # ChatML has no BOS
 
 
-def test_no_validation_prompt_is_trained_on_even_if_it_occurs_twice(path, tokenizer):
-    rows = [{"prompt": f"ox {number % 10}", "response": f"soup {number}"} for number in range(40)]
+def test_a_prompt_is_for_training_validation_or_test_even_if_it_occurs_twice(path, tokenizer):
+    rows = [{"prompt": f"ox {number % 20}", "response": f"soup {number}"} for number in range(80)]
     write_jsonl(path, rows)
     pairs = read_pairs(path, tokenizer)
-    assert pairs.train and pairs.validation
-    assert len(pairs.train) + len(pairs.validation) == 40
-    trained = {pair.prompt_ids for pair in pairs.train}
-    assert not trained & {pair.prompt_ids for pair in pairs.validation}
+    lists = [pairs.train, *pairs.aside.values()]
+    assert list(map(len, lists)) == [48, 16, 16]
+    prompts = [{pair.prompt_ids for pair in of_list} for of_list in lists]
+    assert sum(map(len, prompts)) == len(set.union(*prompts)) == 20
 
 
 def test_at_most_so_many_pairs_are_trained_on_the_same_ones_for_a_seed(path, tokenizer):
     write_pairs(path, 50)
-    first = read_pairs(path, tokenizer, most=20)
-    assert len(first.train) == 20 and len(first.validation) == 4
-    assert first.train == read_pairs(path, tokenizer, most=20).train
-    assert first.train != read_pairs(path, tokenizer, most=20, seed=1).train
+    first = read_pairs(path, tokenizer, pairs=20)
+    assert len(first.train) == 20 and len(first.validation) == len(first.test) == 4
+    assert first.train == read_pairs(path, tokenizer, pairs=20).train
+    assert first.train != read_pairs(path, tokenizer, pairs=20, seed=1).train
 
 
 def test_a_pair_is_trained_on_once_and_its_duplicates_are_counted(path, tokenizer):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import numpy, safe_open
 from safetensors.torch import load_file, save_file
 from tiny import WORDS, error_of, write_jsonl, write_model
 
 import detect
 from minitox import neurons
+from minitox.detect.auroc import auroc_by_definition
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 from minitox.run import recording
@@ -82,9 +84,9 @@ class Home:
         assert message.startswith("error: ")
         return message
 
-    def read(self, language: str) -> tuple[neurons.NeuronAUROC, dict]:
+    def read(self, language: str, shuffled: bool = False) -> tuple[neurons.NeuronAUROC, dict]:
         rows = neurons.module_rows(read_config(self.model))
-        return read_neurons(self.neuron_file(language), rows)
+        return read_neurons(self.neuron_file(language), rows, shuffled=shuffled)
 
     def about(self, language: str) -> dict:
         """The metadata of a neuron file."""
@@ -120,6 +122,11 @@ def test_a_planted_neuron_is_the_top_neuron_of_its_module(home):
         assert gate.argmax() == 17
         assert gate[17] > 0.95
 
+        # with shuffled labels it is a neuron like others: 0.5, with a standard deviation of 0.075
+        shuffled, _ = home.read(language, shuffled=True)
+        assert abs(shuffled["model.layers.0.mlp.gate_proj"][17] - 0.5) < 0.25
+        assert np.concatenate([*shuffled.values()]).mean() == pytest.approx(0.5, abs=0.1)
+
 
 def test_the_printed_tables_are_those_of_the_files(home, capsys):
     home.run()
@@ -141,16 +148,63 @@ def test_the_printed_tables_are_those_of_the_files(home, capsys):
 
 def test_the_reference_writes_the_same_aurocs_to_the_bit(home, tmp_path, monkeypatch):
     home.run()
-    before = {language: home.read(language) for language in ("de", "en")}
+    before = {}
+    for language in ("de", "en"):
+        for shuffled in (False, True):
+            before[language, shuffled] = home.read(language, shuffled)
     shutil.rmtree(home.out)
-    monkeypatch.setattr(recording, "auroc", None)  # the fast implementation is not used
+    monkeypatch.setattr(recording, "aurocs", None)  # the fast implementation is not used
     home.run("--reference")
-    for language, (auroc, about) in before.items():
-        reference, reference_about = home.read(language)
+    for key, (auroc, about) in before.items():
+        reference, reference_about = home.read(*key)
         assert list(reference) == list(auroc)
         for name in auroc:
             assert reference[name].tobytes() == auroc[name].tobytes()
         assert reference_about == about
+
+
+def test_the_shuffled_labels_are_the_same_labels_in_another_order(home, monkeypatch):
+    ranked = []
+    rank = detect.rank
+
+    def watch(recorded, labels, *more):
+        responses = np.concatenate([*recorded.read(range(recorded.neurons))])
+        ranked.append((recorded.order, labels, responses))
+        return rank(recorded, labels, *more)
+
+    monkeypatch.setattr(detect, "rank", watch)
+    home.run()
+    shuffled = [home.read(language, shuffled=True)[0] for language in ("de", "en")]
+    of_sentences = []
+    for (order, labels, responses), stored in zip(ranked, shuffled, strict=True):
+        true, permuted = labels
+        assert true.sum() == permuted.sum() == 30
+        assert 0.2 < (true != permuted).mean() < 0.8
+        expected = auroc_by_definition(responses, permuted).astype(np.float32)
+        assert np.array_equal(np.concatenate([*stored.values()]), expected)
+        of_sentences.append(permuted[np.argsort(order)])
+    # each language has an order of its own
+    assert (of_sentences[0] != of_sentences[1]).any()
+
+    # the order depends on the seed, and not on how sentences are divided into batches
+    ranked.clear()
+    for out, change in (("batches", ["--batch-tokens", "50"]), ("seed", ["--seed", "1"])):
+        arguments = home.arguments("--languages", "de", "--out", str(home.path / out), *change)
+        detect.main(arguments)
+    in_batches, of_seed = (labels[1][np.argsort(order)] for order, labels, _ in ranked)
+    assert (in_batches == of_sentences[0]).all()
+    assert (of_seed != of_sentences[0]).any()
+
+
+def test_a_neuron_file_without_shuffled_labels_is_refused(home, capsys):
+    home.run()
+    with safe_open(home.neuron_file("de"), "np") as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    old = {name: values for name, values in tensors.items() if not name.startswith("shuffled.")}
+    assert len(old) == len(tensors) / 2
+    numpy.save_file(old, home.neuron_file("de"), about)
+    assert "no AUROCs with shuffled labels" in home.error(capsys)
 
 
 def test_long_sentences_are_cut_and_counted(home):

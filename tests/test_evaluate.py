@@ -15,6 +15,7 @@ from minitox.files import read_jsonl, write_json
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
 from minitox.run import neuron_files, training
+from minitox.run.candidates import parts_of
 
 SECRET = "a very secret soup"
 
@@ -78,7 +79,9 @@ class Home:
     def add_record(self, name: str) -> None:
         """Write what train.py records of a model."""
         folder = self.out / "models" / name
-        record = training_of(name, model=checkpoint.fingerprint(self.model))
+        strategy, draw, rate = parts_of(name)
+        settings = {"draw": draw, "lr": float(rate or 0.004)}
+        record = training_of(strategy, model=checkpoint.fingerprint(self.model), **settings)
         write_json(folder / "run.json", record | {"files": training.file_hashes(folder)})
 
     def add_neurons(self, language: str, model: Path) -> None:
@@ -98,7 +101,8 @@ class Home:
             "split_half": [0.5, 0.3, 0.4],
             "ties": 0.0,
         }
-        neuron_files.write_neurons(path, write_neurons(path, model), about)
+        auroc = write_neurons(path, model)
+        neuron_files.write_neurons(path, auroc, auroc, about)
 
     def replies(self, language: str) -> list[dict]:
         path = self.out / "replies" / "base" / f"{language}.jsonl"
@@ -228,17 +232,68 @@ def test_all_replies_may_be_empty(home):
 def test_a_model_without_a_control_is_not_evidence(home):
     home.add_model("multilingual")
     home.run()
-    assert "no model of random neurons" in home.report()
+    assert "There are no random neurons to compare these models with" in home.report()
     # nothing is known of a control without run.json
-    home.add_model("random")
+    draws = [f"random-{draw}" for draw in range(1, 6)]
+    for name in draws:
+        home.add_model(name)
     home.run()
-    assert "multilingual and random are not compared" in home.report()
-    # a control that is the same model, made with the same settings, does as well
-    for name in ("multilingual", "random"):
+    assert "There are no random neurons to compare these models with" in home.report()
+    assert f"draws: {', '.join(draws)} (settings not known: no run.json)." in home.report()
+    # controls that are the same model, made with the same settings, do as well
+    for name in ("multilingual", *draws[:4]):
         home.add_record(name)
     home.run()
-    assert "random neurons do as well" in home.report()
-    assert "no significant difference" in home.report()
+    assert "because random was drawn 4 times: fewer than 5 draws" in home.report()
+    assert "Not averaged with the other draws: random-5 (settings not" in home.report()
+    home.add_record("random-5")
+    home.run("--margin", 0.01)
+    assert "The neurons of multilingual do no worse than random ones (margin 0.01)" in home.report()
+    assert "no significant difference: multilingual" in home.report()
+    verdict = home.numbers()["verdicts"]["multilingual"]
+    assert (verdict["verdict"], verdict["margin"]) == ("no worse", 0.01)
+    assert list(verdict["draws"]) == draws == home.numbers()["draws"]["random"]
+
+
+def test_no_table_has_a_column_for_a_draw_or_a_rate_that_was_not_chosen(home, capsys):
+    """Only the section on rates and the fingerprints among the settings name them."""
+    rates = ["multilingual@0.001", "random-1@0.016"]
+    for name in ("multilingual", "random-1", "random-2", "random-3", *rates):
+        home.add_model(name)
+        home.add_record(name)
+    home.run("--samples", 2, "--temperature", 1, "--show-text")
+    assert "(7 models)" in capsys.readouterr().out
+    sections = home.report().split("\n## ")[1:]
+    for section in sections:
+        title = section.splitlines()[0]
+        if title == "Trade-off over learning rates":
+            assert section.count("0.004 (chosen)") == 2
+        elif title != "Settings":
+            assert "@" not in section and "random-1" not in section.replace("\\", "")
+    header = ["", "base", "multilingual", "random"]
+    titles = ("Table 3", "What an empty reply", "Table 5. Geography", "Expected max", "Perplexity")
+    for title in titles:
+        assert home.table(title)[0][1:] == header[1:]
+    labels = {row[0].partition(",")[0] for row in home.table("Figure 4")[1:]}
+    assert labels == set(header[1:])
+    assert [row[:2] for row in home.table("Tuned models")[1:]] == [
+        ["multilingual", "40"],
+        ["random", "40"],
+    ]
+    assert home.numbers()["rates"].keys() == {"multilingual", "random-1"}
+
+
+def test_a_draw_that_cannot_be_used_is_named_and_the_others_are_averaged(home, capsys):
+    for draw in (1, 2, 3):
+        home.add_model(f"random-{draw}")
+        home.add_record(f"random-{draw}")
+    (home.out / "models" / "random-2" / "model.safetensors").unlink()
+    home.run()
+    assert "left out random-2: " in capsys.readouterr().out
+    assert home.table("Table 3")[0] == ["", "base", "random"]
+    assert home.numbers()["draws"] == {"random": ["random-1", "random-3"]}
+    # it is an error if it was asked for
+    assert "the report is without random-2: " in home.error(capsys, "--models", "random")
 
 
 # ---------- gaps
@@ -638,10 +693,11 @@ def test_samples_without_a_temperature_are_refused(capsys):
 def test_tuning_lowers_the_toy_s_toxicity_in_the_tuned_languages(toy_run):
     """For each of the paper's three strategies, beyond the interval of the difference.
 
-    They are compared with the random control, whichever is better.
+    They are compared with random neurons, whichever are better.
     """
     _, out = toy_run
-    toxicity = json.loads((out / "report.json").read_text())["toxicity"]
+    report = json.loads((out / "report.json").read_text())
+    toxicity = report["toxicity"]
 
     def mean(model: str, languages) -> float:
         values = [toxicity[model][language][0] for language in languages]
@@ -656,7 +712,12 @@ def test_tuning_lowers_the_toy_s_toxicity_in_the_tuned_languages(toy_run):
         value, low, high = map(float, re.findall(r"[+-][\d.]*\d", difference))
         assert value < 0
         assert low < value < high < 0
-    assert rows["multilingual"]["difference from random"] != "-"
+    verdict = report["verdicts"]["multilingual"]
+    assert verdict["verdict"] in ("better", "worse", "no worse", "undecided")
+    low, high = verdict["one more draw"][1:]
+    assert len(verdict["draws"]) == 5 and all(
+        low < value < high for value in verdict["draws"].values()
+    )
 
 
 def test_the_report_has_every_table_and_figure_of_the_paper(toy_run):

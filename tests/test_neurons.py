@@ -101,3 +101,24 @@ def test_the_random_control_has_the_same_size_in_every_module():
     assert neurons.overlap(mask, control)[1] == pytest.approx(1, abs=0.3)
     assert numbers_of(control) == numbers_of(neurons.random_like(mask, seed=1))
     assert numbers_of(control) != numbers_of(neurons.random_like(mask, seed=2))
+
+
+def test_the_lowest_and_the_highest_are_as_many_as_a_set_has_in_every_module():
+    (mask,) = masks_of({1, 3, 4, 7})
+    auroc = neurons.by_module(np.array([0.2, 0.9, 0.4, 0.3, 0.8, 0.1, 0.7, 0.6]), ROWS)
+    assert numbers_of(neurons.lowest_like(mask, auroc)) == {0, 5, 3, 7}
+    assert numbers_of(neurons.highest_like(mask, auroc)) == {1, 4, 3, 6}
+
+
+def test_among_equal_neurons_the_first_ones_of_the_module_are_taken():
+    (mask,) = masks_of({2, 4, 5})
+    equal = neurons.by_module(np.full(8, 0.5), ROWS)
+    assert numbers_of(neurons.lowest_like(mask, equal)) == {0, 3, 4}
+    assert numbers_of(neurons.highest_like(mask, equal)) == {0, 3, 4}
+
+
+def test_the_highest_auroc_is_that_of_any_language():
+    german = neurons.by_module(np.linspace(0, 0.7, 8), ROWS)
+    english = neurons.by_module(np.full(8, 0.35), ROWS)
+    highest = np.concatenate([*neurons.highest([german, english]).values()])
+    assert highest.tolist() == pytest.approx([0.35, 0.35, 0.35, 0.35, 0.4, 0.5, 0.6, 0.7])

@@ -16,6 +16,7 @@ from minitox.lm.model import LanguageModel
 from minitox.run import script, training_record
 from minitox.run.neuron_files import write_neurons as write_neuron_file
 from minitox.run.settings import TrainSettings
+from minitox.train.strategies import DRAWN, SCALED
 
 TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -98,12 +99,17 @@ def write_pairs(path: Path, count: int, seed: int = 0) -> None:
 def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     """Write a neuron file of random AUROCs in the format of detect.py; return the AUROCs."""
     rng = np.random.default_rng(seed)
-    auroc = {}
-    for name, rows in neurons.module_rows(read_config(model)).items():
-        auroc[name] = rng.random(rows).astype(np.float32)
+    rows = neurons.module_rows(read_config(model))
+    auroc = random_aurocs(rng, rows)
+    shuffled = random_aurocs(rng, rows)
     about = {"model": checkpoint.fingerprint(model), "language": path.stem}
-    write_neuron_file(path, auroc, about)
+    write_neuron_file(path, auroc, shuffled, about)
     return auroc
+
+
+def random_aurocs(rng, rows: dict[str, int]) -> dict:
+    """Random AUROCs of all modules."""
+    return {name: rng.random(count).astype(np.float32) for name, count in rows.items()}
 
 
 def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
@@ -117,7 +123,11 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
         "data": {"de": "hash of a file"},
     }
     settings = vars(TrainSettings()) | settings | changes
+    draw = changes.get("draw", 1 if strategy in DRAWN else None)
     names = training_record.dependencies(strategy)
+    if "rates" in names:
+        names |= {"lr": float}
+        settings = {"lr": 0.004} | settings
     counts = {
         "neurons": 40,
         "of_neurons": 100,
@@ -128,8 +138,14 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
     }
     return {
         "format": FORMAT,
-        "settings": {"strategy": strategy} | {name: settings[name] for name in names},
+        "settings": {"strategy": strategy, "draw": draw} | {name: settings[name] for name in names},
         "chosen": counts | (chosen or {}),
+        "validation": {
+            "de": {"pairs": 4, "before": 3.0, "after": 1.0},
+            "en": {"pairs": 4, "before": 3.0, "after": 2.0},
+            "fr": {"pairs": 0, "before": None, "after": None},
+        },
+        "stages": [] if strategy in SCALED else [{"name": "all"}],
     }
 
 

@@ -41,12 +41,13 @@ def some_pairs(count: int = 10, seed: int = 0) -> list[Pair]:
 
 
 def pairs_in(*languages: str) -> dict[str, Pairs]:
-    """Ten pairs to train on and three for validation in each language."""
+    """Ten pairs to train on, three for validation and two for the test in each language."""
     pairs = {}
     for number, language in enumerate(languages):
         train = some_pairs(seed=number)
         validation = some_pairs(3, seed=100 + number)
-        pairs[language] = Pairs(train, validation, dropped=0, dropped_tokens=0, data_hash="")
+        test = some_pairs(2, seed=200 + number)
+        pairs[language] = Pairs(train, validation, test, dropped=0, dropped_tokens=0, data_hash="")
     return pairs
 
 

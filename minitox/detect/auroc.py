@@ -1,7 +1,8 @@
 """AUROC of a neuron: the probability that a toxic sentence gets a larger response than a clean one.
 
 `auroc_by_definition` counts pairs, as one writes it down. `midranks` leads to the same number by
-sorting, and `auroc` to the same bits several times faster.
+sorting, and `auroc` to the same bits several times faster; `aurocs` does so for several labellings
+of the same sentences.
 """
 
 import numpy as np
@@ -40,34 +41,44 @@ def auroc_from_rank_sum(rank_sum, toxic: int, clean: int):
 
 
 def auroc(values, toxic):  # (R, N) float16 or float32, (N,) bool -> (R,) float64
-    """AUROC of every neuron's responses to N sentences.  [paper §3.1]
+    """AUROC of every neuron's responses to N sentences.  [paper §3.1]"""
+    return aurocs(values, toxic[None])[0]
 
-    A response and the sentence's label are packed into one integer. One plain sort then puts the
-    toxic sentences last among equal responses, another one puts them first. Averaged over the two
-    orders, the positions of the toxic sentences sum to the sum of their midranks.
+
+def aurocs(values, labels):  # (R, N) float16 or float32, (L, N) bool -> (L, R) float64
+    """The same under each of a few labellings of the sentences, at most 14, in the same two sorts.
+
+    A response and the sentence's labels are packed into one integer. One plain sort then orders
+    sentences of equal responses by their labels, another one orders them the other way round. So
+    the two positions of a sentence sum to twice its midrank, and those of the toxic sentences to
+    twice the sum of their midranks.
     """
-    sentences = len(toxic)
-    toxic_count = int(toxic.sum())
-    label = toxic.astype(np.int8)
-    positions = np.arange(1, sentences + 1)
-    rank_sums = np.empty(len(values))
+    # the labels of a sentence are the bits of one integer
+    bits = len(labels)
+    all_toxic = 2**bits - 1
+    packed = sum(label.astype(np.int16) << bit for bit, label in enumerate(labels))  # (N,)
+    positions = np.arange(1, len(packed) + 1)
+    rank_sums = np.empty((bits, len(values)))
     for start in range(0, len(values), BLOCK):
-        # 1) the response in the upper bits, the label in the lowest
-        keys = sortable(values[start : start + BLOCK]) * 2  # (BLOCK, N)
-        toxic_last = keys | label
-        toxic_first = keys | (1 - label)
+        # 1) the response in the upper bits, the labels in the lowest
+        keys = sortable(values[start : start + BLOCK]) << bits  # (BLOCK, N)
+        toxic_last = keys | packed
+        toxic_first = keys | (all_toxic - packed)
         toxic_last.sort(axis=1)
         toxic_first.sort(axis=1)
 
-        # 2) in how many of the two orders, 0 to 2, a toxic sentence is at each position
-        toxic_there = (toxic_last & 1) + 1 - (toxic_first & 1)
+        for bit in range(bits):
+            # 2) in how many of the two orders, 0 to 2, a toxic sentence is at each position
+            toxic_there = (toxic_last >> bit & 1) + 1 - (toxic_first >> bit & 1)
 
-        # 3) the sum of the toxic sentences' midranks
-        rank_sums[start : start + BLOCK] = np.einsum("rn,n->r", toxic_there, positions) / 2
-    return auroc_from_rank_sum(rank_sums, toxic_count, sentences - toxic_count)
+            # 3) the sum of the toxic sentences' midranks
+            sums = np.einsum("rn,n->r", toxic_there, positions) / 2
+            rank_sums[bit, start : start + BLOCK] = sums
+    toxic = labels.sum(axis=1, keepdims=True)  # (L, 1)
+    return auroc_from_rank_sum(rank_sums, toxic, len(packed) - toxic)
 
 
-def sortable(values):  # (R, N) floats -> (R, N) integers, one bit to spare
+def sortable(values):  # (R, N) floats -> (R, N) integers, with bits to spare
     """Integers in the order of the floats, equal where the floats are equal."""
     if values.dtype == np.float16:
         narrow = np.int16

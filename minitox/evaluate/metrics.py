@@ -108,6 +108,77 @@ def effective_size(sizes: list[int]) -> float:
     return len(sizes) ** 2 / sum(1 / size for size in sizes)
 
 
+# ---------- a model and the draws of random neurons
+
+FEWEST_DRAWS = 5  # for a verdict: fewer do not show how much draws differ
+MARGIN = 0.02  # a mean toxicity that is higher by less is no worse
+
+
+def t_quantile(freedom: int) -> float:
+    """The 97.5th percentile of Student's t distribution with `freedom` degrees of freedom.
+
+    It is found by bisection of P(|T| < t), which is a finite sum in the angle arctan(t / sqrt(n)).
+    [Abramowitz and Stegun 1964, 26.7.3 and 26.7.4]
+    """
+    low = 0.0
+    high = np.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        # 1) the terms of the sum are powers of the cosine: all even ones, or all odd ones
+        odd = freedom % 2
+        term = np.cos(angle) if odd else 1.0
+        total = 0.0
+        for power in range(odd, freedom - 1, 2):
+            total += term
+            term *= np.cos(angle) ** 2 * (power + 1) / (power + 2)
+        inside = np.sin(angle) * total
+        if odd:
+            inside = (angle + inside) * 2 / np.pi
+
+        # 2) the half that contains the percentile
+        if inside < 0.95:
+            low = angle
+        else:
+            high = angle
+    return float(np.sqrt(freedom) * np.tan(angle))
+
+
+def prediction_interval(values) -> tuple[float, float, float]:  # (N,)
+    """The mean of N draws, and the interval in which one more draw lies with 95 % probability.
+
+    It is mean -+ t sd sqrt(1 + 1/N), for draws from a normal distribution; NaN for one draw.
+    """
+    values = np.asarray(values, dtype=float)
+    count = len(values)
+    middle = float(values.mean())
+    if count < 2:
+        return middle, np.nan, np.nan
+    spread = values.std(ddof=1) * np.sqrt(1 + 1 / count)
+    width = float(t_quantile(count - 1) * spread)
+    return middle, middle - width, middle + width
+
+
+def verdict(toxicity, draws, margin: float = MARGIN) -> str:  # (1 + W,), (N, 1 + W)
+    """Whether a model is better, worse, or no worse than N draws, undecided, or "" for few draws.
+
+    A lower mean toxicity is better. Better and worse need an interval of the difference that
+    excludes 0, and a model outside the prediction interval, so that neither other prompts nor
+    another draw would change it. No worse needs a difference whose interval ends below `margin`.
+    """
+    if len(draws) < FEWEST_DRAWS:
+        return ""
+    # 1) beyond what other prompts and another draw could change
+    _, low, high = interval(toxicity - np.mean(draws, axis=0))
+    _, lowest, highest = prediction_interval([draw[0] for draw in draws])
+    if high < 0 and toxicity[0] < lowest:
+        return "better"
+    if low > 0 and toxicity[0] > highest:
+        return "worse"
+
+    # 2) not shown to differ; a comparison with NaN is false
+    return "no worse" if high < margin else "undecided"
+
+
 # ---------- toxicity  [paper §4.2]
 
 

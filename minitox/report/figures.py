@@ -1,13 +1,15 @@
-"""The three kinds of figures: stacked bars, a heat map, and points with intervals.
+"""The four kinds of figures: stacked bars, a heat map, points with intervals, and curves.
 
 None and NaN mean "no data" and are never drawn as 0. A number that does not fit its place is in a
 tooltip.
 """
 
 import math
-from itertools import cycle
+from dataclasses import dataclass
+from itertools import cycle, pairwise
 
-from minitox.report.svg import WIDTH, Frame, box, element, figure, line, text
+from minitox.report.page import shown
+from minitox.report.svg import MOST, WIDTH, Frame, Plane, box, element, figure, line, text
 
 MEANING = {
     "self": "#009e73",
@@ -158,33 +160,40 @@ def dots(
     rows: dict,  # {label: (mean, low, high), or None}
     reference: float | None = None,  # where a dashed line is drawn
     form: str = "{:.2f}",
+    draws: dict | None = None,  # {label: [value]}, of which the mean is one
 ) -> str:
-    """A point and its interval for each label."""
+    """A point and its interval for each label, and lighter ones for what the point is a mean of."""
     # 1) the axis: all numbers, and a margin
+    draws = draws or {}
     numbers = [reference]
-    for row in rows.values():
-        numbers += row or ()
-    numbers = list(filter(known, numbers))
-    low = min(numbers, default=0)
-    high = max(numbers, default=1)
-    margin = (high - low) / 20 or abs(high) / 20 or 1
-    frame = Frame(
-        list(rows),
-        20,
-        WIDTH - 50,
-        low - margin,
-        high + margin,
-    )
+    for label, row in rows.items():
+        numbers += [*(row or ()), *draws.get(label, ())]
+    low, high = with_margin(numbers)
+    frame = Frame(list(rows), 20, WIDTH - 50, low, high)
     marks = list(frame.marks("{:,.10g}"))
     if known(reference):
         x = frame.x(reference)
         marks.append(line(x, x, frame.top, frame.bottom, "reference"))
 
     # 2) the points
-    for i, row in enumerate(rows.values()):
-        marks += dot(row or (None, None, None), frame, frame.y(i), form)
+    for i, (label, row) in enumerate(rows.items()):
+        y = frame.y(i)
+        for value in filter(known, draws.get(label, ())):
+            x = frame.x(value)
+            tip = f"{label}, one draw: {form.format(value)}"
+            marks.append(element("circle", "", tip, "draw", cx=x, cy=y + 17, r=2))
+        marks += dot(row or (None, None, None), frame, y, form)
     about = f"Means and intervals of {', '.join(rows)}."
     return figure(name, about, frame.bottom + 18, marks)
+
+
+def with_margin(numbers, share: float = 1 / 20) -> tuple[float, float]:
+    """The ends of an axis on which all known numbers lie."""
+    numbers = list(filter(known, numbers))
+    low = min(numbers, default=0)
+    high = max(numbers, default=1)
+    margin = share * (high - low) or share * abs(high) or 1
+    return low - margin, high + margin
 
 
 def dot(row, frame, y, form):
@@ -197,3 +206,103 @@ def dot(row, frame, y, form):
         yield element("circle", kind="tint", cx=frame.x(mean), cy=middle, r=4)
     number = form.format(mean) if known(mean) else "no data"
     yield text(WIDTH, y + 14, number, "end", "faint")
+
+
+# ---- curves ----
+
+CURVES = 12  # that have colours of their own, in page.css
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a curve, and the words beside it."""
+
+    x: float
+    y: float
+    words: str
+    is_marked: bool = False
+
+
+def curves(
+    name: str,
+    lines: dict[str, list[Point]],  # at most CURVES
+    x_name: str,
+    y_name: str,
+    reference: Point | None = None,  # on no curve
+) -> str:
+    """A line through the points of each label; a point that has no data is left out."""
+    # 1) the plane, below a legend of two names a row
+    lines = {
+        label: [point for point in of if known(point.x, point.y)] for label, of in lines.items()
+    }
+    points = [point for of_line in lines.values() for point in of_line]
+    others = [reference] if reference and known(reference.x, reference.y) else []
+    all_points = [*points, *others]
+    top = 44 + 17 * math.ceil(len(lines) / 2)
+    plane = Plane(
+        top,
+        *with_margin([point.x for point in all_points], 1 / 8),
+        *with_margin([point.y for point in all_points], 1 / 8),
+    )
+    marks = [*plane.marks(x_name, y_name)]
+
+    # 2) the curves, and the names of their colours
+    for number, (label, of_line) in enumerate(lines.items()):
+        kind = f"c{number}"
+        marks += key(label, number, kind)
+        for one, other in pairwise(of_line):
+            ends = plane.x(one.x), plane.x(other.x), plane.y(one.y), plane.y(other.y)
+            marks.append(line(*ends, kind))
+        for point in of_line:
+            tip = f"{label}, {point.words}: {x_name} {point.x:.3f}, {y_name} {point.y:.1f}"
+            marks += circle(point, plane, kind, tip)
+    for point in others:
+        tip = f"{point.words}: {x_name} {point.x:.3f}, {y_name} {point.y:.1f}"
+        marks += circle(point, plane, "faint", tip)
+
+    # 3) the words, where there is room for them; those of marked points first
+    all_points.sort(key=lambda point: not point.is_marked)
+    marks += words_beside(all_points, plane)
+    about = f"Curves of {', '.join(lines)}: {y_name} against {x_name}."
+    return figure(name, about, plane.bottom + 32, marks)
+
+
+def key(label, number, kind):
+    """A sample of a curve's colour and its name."""
+    x = 180 * (number % 2)
+    y = 22 + 17 * (number // 2)
+    yield line(x, x + 16, y + 5, y + 5, kind)
+    yield text(x + 20, y + 9, label)
+
+
+def circle(point, plane, kind, tip):
+    """A point, in a ring if it is marked."""
+    x, y = plane.x(point.x), plane.y(point.y)
+    yield element("circle", "", tip, kind, cx=x, cy=y, r=3)
+    if point.is_marked:
+        yield element("circle", kind="ring", cx=x, cy=y, r=6)
+
+
+def words_beside(points, plane):
+    """The words of each point right, left, above or below it; none where all places are taken."""
+    places = [(plane.x(point.x), plane.y(point.y)) for point in points]
+    taken = [(x - 6, x + 6, y - 6, y + 6) for x, y in places]
+    for (x, y), point in zip(places, points, strict=True):
+        width = 6 * min(MOST, len(shown(point.words)))
+        # left end and base line
+        beside = [(x + 8, y + 4), (x - 8 - width, y + 4)]
+        beside += [(x - width / 2, y - 9), (x - width / 2, y + 16)]
+        for left, base in beside:
+            place = (left, left + width, base - 9, base + 2)
+            inside = plane.left < place[0] and place[1] < WIDTH
+            inside = inside and plane.top < place[2] and place[3] < plane.bottom
+            if inside and not any(overlap(place, other) for other in taken):
+                taken.append(place)
+                yield text(left, base, point.words, kind="small")
+                break
+
+
+def overlap(one, other) -> bool:
+    """Whether two boxes (left, right, top, bottom) overlap."""
+    beside = one[1] <= other[0] or other[1] <= one[0]
+    return not (beside or one[3] <= other[2] or other[3] <= one[2])

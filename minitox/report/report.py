@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from minitox.errors import InputError
@@ -9,9 +10,17 @@ from minitox.evaluate import metrics, mmlu
 from minitox.files import file_hash, read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
-from minitox.report import neuron_tables, page, result_tables, scorer_tables, training_tables
+from minitox.report import (
+    neuron_tables,
+    page,
+    result_tables,
+    scorer_tables,
+    trade_off,
+    training_tables,
+    verdicts,
+)
 from minitox.report.page import Section
-from minitox.report.results import Results, for_all
+from minitox.report.results import Results, average, for_all, mean_over
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
 from minitox.train.strategies import SCALED
@@ -37,6 +46,7 @@ def sections(
     show_text: bool,
     data: Path,  # the data folders
     overlap,  # test prompts seen before, as run.overlap_check gives them
+    margin: float,  # a mean toxicity that is higher by less is no worse
 ) -> list[Section]:
     """The whole report, in reading order."""
     results = opinions[0].results
@@ -50,8 +60,10 @@ def sections(
             "unless it repeats itself."
         )
     return [
-        summary(results, name, doubts),
+        summary(results, name, doubts, margin),
         result_tables.safety(results, samples),
+        *verdicts.section(results, margin),
+        *trade_off.section(results),
         scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
@@ -61,7 +73,7 @@ def sections(
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *neuron_sections(results, paper),
-        *training_tables.tuned_table(results.trainings),
+        *training_tables.tuned_table(results.tuned),
         pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
@@ -92,7 +104,7 @@ def neuron_sections(results, paper):
 def other_neurons(results: Results) -> list[str]:
     """Notes on the models that were made with other toxic neurons than the report shows."""
     by_choice = {}
-    for model, training in results.trainings.items():
+    for model, training in results.tuned.items():
         settings = training["settings"] if training else {}
         files = settings.get("neurons", {})  # {language: hash}
         choices = []
@@ -151,7 +163,7 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     pairs_here = hashes_of(data / "instructions", results.languages)
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
-    for model, training in results.trainings.items():
+    for model, training in results.tuned.items():
         if training is None:
             models.setdefault("no run.json", []).append(model)
             continue
@@ -217,13 +229,13 @@ def seen_before(
 def failures(results, missing) -> Section:
     """What could not be loaded, read, answered or scored."""
     rows = []
-    for model, by_language in results.replies.items():
+    for model, names in results.shown.items():
         # replies by status, and those that the limit of new tokens has cut
         counts = Counter()
         cut = 0
-        for language, judged in by_language.items():
-            counts.update(judged.status.ravel().tolist())
-            for row in results.rows[model][language]:
+        for name, language in product(names, results.languages):
+            counts.update(results.replies[name][language].status.ravel().tolist())
+            for row in results.rows[name][language]:
                 cut += row["response"] is not None and not row["stopped"]
 
         numbers = [counts.total(), *(counts[status] for status in STATUSES), cut]
@@ -241,13 +253,14 @@ def replies(results):
     """Ten replies of each model, the most toxic and others; only on request."""
     columns = ["", "score", "prompt", "reply"]
     text = "The five most toxic ones, then five others at equal distances in all that are left."
-    for model, by_language in results.rows.items():
+    for model, names in results.shown.items():
         # 1) all replies; an empty one has no score, and none was made if the prompt is too long
         scored = []
-        for language, written in by_language.items():
-            judged = results.replies[model][language]
+        for name, language in product(names, results.languages):
+            judged = results.replies[name][language]
             scores = judged.scores.ravel().tolist()
             statuses = judged.status.ravel().tolist()
+            written = results.rows[name][language]
             for score, status, row in zip(scores, statuses, written, strict=True):
                 known = score == score  # not NaN
                 shown = f"{score:.2f}" if known else STATUSES[status]
@@ -277,22 +290,41 @@ def setting_table(record) -> Section:
     return Section("Settings", "", ["setting", "value"], rows)
 
 
-def numbers(opinions: list[Opinion]) -> dict:
+def numbers(opinions: list[Opinion], margin: float) -> dict:
     """[estimate, low, high] for other programs to read: of each measure, model and language.
 
-    Also of each scorer's AUC and language.
+    Models are those of the report, every draw and every rate. Also of each scorer's AUC and
+    language; the draws, and the verdicts on neurons.
     """
+    # 1) means, also over all languages of the report's models
     results = opinions[0].results
-    measures = {"toxicity": for_all(mean_of, results.estimates(metrics.toxicity))}
-    sizes = results.prompts()
+    each = replace(results, apart=True)
+    toxicity = results.estimates(metrics.toxicity)
+    _, languages = average(toxicity, results.languages)
+    toxicity |= each.estimates(metrics.toxicity)
+    means = mean_over(languages, toxicity)
+    measures = {
+        "toxicity": for_all(mean_of, toxicity),
+        "mean toxicity": {model: mean_of("", mean) for model, mean in means.items()},
+        "languages of the mean": languages,
+    }
+
+    # 2) shares
+    sizes = results.prompts() | each.prompts()
     for category in metrics.SAFETY:
         measures[category] = {}
-        for model, by_language in results.shares(category).items():
+        shares_of_all = results.shares(category) | each.shares(category)
+        for model, by_language in shares_of_all.items():
             shares = {}
             for language, means in by_language.items():
                 size = sizes[model][language]
                 shares[language] = without_nan(metrics.wilson(means[0], size))
             measures[category][model] = shares
+
+    # 3) how the models are compared, and the scorers
+    measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
+    measures["verdicts"] = verdicts.numbers(results, margin)
+    measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 

@@ -136,14 +136,14 @@ def empties(results: Results) -> Section:
         "The paper does not say how it counts empty replies. A model whose replies are often empty "
         "looks harmless in some of these rows."
     )
-    columns = ["an empty reply counts", *results.replies]
+    columns = ["an empty reply counts", *results.shown]
     return Section("What an empty reply counts as", text, columns, rows)
 
 
 def safety(results: Results, samples: int) -> Section:
     """Which replies are clean and in the prompt's language, as desired, and what the others are."""
     # 1) a bar of the estimates for each model, and columns with the intervals
-    bars = {model: {} for model in results.replies}
+    bars = {model: {} for model in results.shown}
     columns = {}
     # a language without a reply has no share in any category
     for category in metrics.SAFETY:
@@ -224,10 +224,7 @@ def several_samples(results: Results, samples: int) -> Iterator[Section]:
 def response_languages(results: Results, fewer: int) -> Iterator[Section]:
     """In which languages each model replies.  [paper Figures 4 and 5, §5.1]"""
     # 1) {model: {language of the prompts: {category: share}}}
-    shares = for_all(
-        lambda language, replies: metrics.language_shares(replies, language, fewer),
-        results.replies,
-    )
+    shares = results.languages_of_replies(fewer)
 
     # 2) the categories in an order that is the same for both figures
     seen = set()
@@ -283,7 +280,8 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
 
 def perplexities(results: Results) -> Iterator[Section]:
     """The perplexity of clean text of each language; nothing with --perplexity 0."""
-    columns = for_all(lambda _, value: as_perplexity(value), results.perplexity)
+    perplexities = results.together(results.perplexity)
+    columns = for_all(lambda _, value: as_perplexity(value), perplexities)
     known = set().union(*columns.values())
     if known:
         languages = [language for language in NAMES if language in known]

@@ -1,5 +1,7 @@
 """All that was measured, read from disk: one array for each model and language.
 
+Several draws of one strategy are one model in every table: `together` averages what was measured.
+
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
@@ -12,6 +14,7 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.evaluate import fluency, metrics, mmlu
 from minitox.files import file_hash
+from minitox.report import matching
 from minitox.report.neuron_tables import check_info
 from minitox.run.evaluation import (
     by_key,
@@ -49,6 +52,47 @@ class Results:
 
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
+    apart: bool = False  # whether every draw, and every rate, is a model of its own
+
+    @property
+    def shown(self) -> dict[str, list[str]]:
+        """The models of all tables, and the folders that each is the mean of: draws, or one."""
+        if self.apart:
+            return {name: [name] for name in self.replies}
+        shown, _ = matching.grouped(list(self.replies), self.trainings, self.base)
+        return shown
+
+    @property
+    def odd_draws(self) -> dict[str, str]:
+        """The draws that do not match the others of their strategy, and why."""
+        _, odd = matching.grouped(list(self.replies), self.trainings, self.base)
+        return odd
+
+    @property
+    def at_rates(self) -> dict[str, str]:
+        """The models NAME@RATE that are not shown, each with the NAME that was chosen."""
+        return matching.at_rates(self.replies)
+
+    @property
+    def tuned(self) -> dict:
+        """{shown model: its run.json, or None}; not of the base model."""
+        tuned = {}
+        for model, names in self.shown.items():
+            records = [self.trainings[name] for name in names if name != "base"]
+            if records:
+                tuned[model] = records[0] and matching.one_training(records)
+        return tuned
+
+    def together(self, values: dict, mean=None) -> dict:
+        """Of {folder: {language: value}} the mean over the draws of each shown model.
+
+        `mean` is that of a list of values, numbers or arrays by default.
+        """
+        means = {}
+        for model, names in self.shown.items():
+            of_draws = [values.get(name, {}) for name in names]
+            means[model] = mean_of(of_draws, mean or mean_value)
+        return means
 
     def estimates(self, measure) -> dict:
         """Means of `measure(replies)`, an array (n, S)."""
@@ -56,7 +100,7 @@ class Results:
         def estimate(language, judged):
             return metrics.mean(measure(judged), self.resamples[language])
 
-        return for_all(estimate, self.replies)
+        return self.together(for_all(estimate, self.replies))
 
     def shares(self, category: str) -> dict:
         """Shares of replies in a category of effective safety."""
@@ -65,7 +109,7 @@ class Results:
             inside = metrics.safety(judged, language)[category]  # (n, S) of 0 and 1
             return metrics.mean(inside, self.resamples[language][:1])
 
-        return for_all(share, self.replies)
+        return self.together(for_all(share, self.replies))
 
     def prompts(self) -> dict:
         """How many prompts got a reply: the size of the sample that a share is of."""
@@ -73,15 +117,23 @@ class Results:
         def count(language, judged):
             return int((judged.status != "too long").any(axis=1).sum())
 
-        return for_all(count, self.replies)
+        return self.together(for_all(count, self.replies))
+
+    def languages_of_replies(self, fewer: int) -> dict:
+        """Shares of replies in each category, as metrics.language_shares names them."""
+
+        def shares(language, judged):
+            return metrics.language_shares(judged, language, fewer)
+
+        return self.together(for_all(shares, self.replies), mean_shares)
 
     def questions(self) -> dict:
         """How many of MMLU's questions were asked."""
-        return for_all(lambda language, graded: len(graded["reply"]), self.answers)
+        return self.together(for_all(lambda _, graded: len(graded["reply"]), self.answers))
 
     def accuracy(self, reading: str) -> dict:
         """Shares of MMLU's questions that are right in a reading of the answers."""
-        return for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers)
+        return self.together(for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers))
 
     def judged_again(self, samples: int, scores, advance):
         """The same results with the scores of another scorer."""
@@ -99,20 +151,43 @@ def for_all(function, values: dict) -> dict:
     return results
 
 
+def mean_of(draws: list[dict], mean) -> dict:
+    """Of {language: value} of several draws the mean in each language that all of them have."""
+    first, *others = draws
+    if not others:
+        return first
+    languages = [code for code in first if all(code in other for other in others)]
+    return {language: mean([draw[language] for draw in draws]) for language in languages}
+
+
+def mean_value(values: list):
+    """The mean of numbers, or of arrays of one shape; NaN where one of them is."""
+    return sum(values) / len(values)
+
+
+def mean_shares(draws: list[dict]) -> dict:
+    """The mean of each share, which is 0 in a draw that does not have it."""
+    names = dict.fromkeys(name for shares in draws for name in shares)
+    return {name: mean_value([shares.get(name, 0) for shares in draws]) for name in names}
+
+
 def average(estimates: dict, languages) -> tuple[dict, list]:
     """The unweighted mean over those of `languages` that every model has, and which these are."""
-    # 1) the languages that all models have, so that all are averaged over the same ones
+    # so that all models are averaged over the same ones
     common = list(languages)
     for by_language in estimates.values():
         known = [code for code, mean in by_language.items() if not np.isnan(mean[0])]
         common = [language for language in common if language in known]
+    return mean_over(common, estimates), common
 
-    # 2) the mean of each model, (1 + W,); NaN over no language
+
+def mean_over(languages, estimates: dict) -> dict:
+    """The unweighted mean of each model over the languages, (1 + W,); NaN over no language."""
     means = {}
     for model, by_language in estimates.items():
-        values = [by_language[language] for language in common]
+        values = [by_language[language] for language in languages]
         means[model] = np.mean(values or [[np.nan]], axis=0)
-    return means, common
+    return means
 
 
 def average_sizes(sizes: dict, common: list) -> dict:

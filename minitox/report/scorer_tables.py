@@ -127,7 +127,7 @@ def scorers(opinions: list[Opinion], unmeasured: str) -> Section:
         means, languages = mean_toxicity(opinions)
         for (name, model), cell in cells(means).items():
             columns[name][f"toxicity, {model}"] = cell
-        labels += [f"toxicity, {model}" for model in first.results.replies]
+        labels += [f"toxicity, {model}" for model in first.results.shown]
         notes.append(f"Toxicity: mean over the {len(languages)} languages that all scorers know.")
         rows = [f"{measure} with {first.scorer.name}" for measure in ("rank correlation", "kappa")]
         columns[first.scorer.name] |= dict.fromkeys(rows, "")

@@ -3,16 +3,12 @@
 import numpy as np
 
 from minitox.evaluate import metrics
-from minitox.report import figures
+from minitox.report import figures, verdicts
+from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.result_tables import PARTS, cells, grid
 from minitox.report.results import Results, average
-from minitox.run import training_record
-from minitox.run.settings import as_text
-from minitox.train.strategies import SCALED, TUNED
 
-# settings that are hashes, and what is different if they are
-OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
 FEW = 0.01  # share of replies that may be without a score
 NOTES = [
     "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
@@ -26,48 +22,50 @@ def summary(
     results: Results,
     paper: str = "",  # the paper's name for the base model
     doubts: list[str] = (),  # paragraphs on how far to rely on scorers and fluency
+    margin: float = metrics.MARGIN,  # a mean toxicity that is higher by less is no worse
 ) -> Section:
     """Every model in one row, and in words what follows."""
     # 1) the mean toxicity of each model, (1 + W,)
     estimates = results.estimates(metrics.toxicity)
     means, languages = average(estimates, results.languages)
-    panels = intervals("Mean toxicity, with 95 % intervals", means)
+    draws = verdicts.toxicity_of_draws(results, languages)
+    panels = intervals("Mean toxicity, with 95 % intervals", means, draws)
     columns = {}
     for part, of_part in PARTS.items():
         columns[f"toxicity, {part} languages"] = cells(average(estimates, of_part)[0])
 
-    # 2) what tuning changes, and what the choice of neurons adds to it, in every resample
+    # 2) what tuning changes, in every resample
     text = []
-    settled = {"base"}  # models of which it is written how they differ
-    for other in ("base", "random"):
-        if other not in means:
-            continue
-        differences, unmatched = differences_from(other, means, results)
-        if differences:
-            panels += intervals(f"Difference from {other}", differences, 0.0, "{:+.3f}")
-            columns[f"difference from {other}"] = cells(differences, "+.3f")
-            text.append(compare(other, differences))
-        text += in_sentences(f"Not compared with {other}", unmatched)
-        # unless the reason is in `other`
-        if other == "base" or not mismatch(other, other, results):
-            settled |= unmatched.keys()
+    differences, unmatched = differences_from_base(means, results)
+    if differences:
+        title = "Difference from base"
+        of_draws = differences_of_draws(means, draws)
+        panels += intervals(title, differences, of_draws, 0.0, "{:+.3f}")
+        columns["difference from base"] = cells(differences, "+.3f")
+        text.append(compare("base", differences))
+    text += in_sentences("Not compared with base", unmatched)
+
+    # 3) what the choice of neurons adds to it
+    comparisons = verdicts.compare_neurons(results, margin)
+    text += verdicts.in_words(*comparisons, margin)
+    text += in_sentences("Not averaged with the other draws", results.odd_draws)
+    settled = ["base", *unmatched, *comparisons[1], *results.odd_draws]
     text += incomparable([model for model in means if model not in settled], results)
-    text.append(evidence(results, means))
     if not languages:
         text = ["No language has a score for every model, so nothing is compared."]
 
-    # 3) what a low toxicity may hide; `grid` shows a dash where there is no share
+    # 4) what a low toxicity may hide; `grid` shows a dash where there is no share
     for category in ("clean in language", "broken", "wrong language", "empty"):
         shares, _ = average(results.shares(category), results.languages)
         columns[category] = {
             model: f"{share[0]:.1%}" for model, share in shares.items() if not np.isnan(share[0])
         }
 
-    # 4) in front, a warning; below, what the numbers do not say
+    # 5) in front, a warning; below, what the numbers do not say
     text = [
-        *warning(results),
+        *warning(results, results.shown),
         *doubts,
-        f"Mean toxicity of replies over {len(languages)} languages.",
+        heading(languages, results),
         *text,
     ]
     notes = NOTES
@@ -80,11 +78,26 @@ def summary(
     return Section("Summary", "\n\n".join(text), *grid(columns, means), notes, panels)
 
 
-def warning(results) -> list[str]:
+def heading(languages, results) -> str:
+    """What the numbers are means of."""
+    text = f"Mean toxicity of replies over {len(languages)} languages."
+    counts = [f"{model} ({len(names)})" for model, names in results.shown.items() if names[1:]]
+    if counts:
+        text += (
+            f" Means of several draws, which differ in their neurons alone: {', '.join(counts)}."
+        )
+    return text
+
+
+def warning(
+    results: Results,
+    models: dict[str, list[str]],  # each with the folders that it is the mean of
+) -> list[str]:
     """A paragraph for each model of which too many replies have no score."""
     paragraphs = []
-    for model, by_language in results.replies.items():
-        status = np.concatenate([replies.status.ravel() for replies in by_language.values()])
+    for model, names in models.items():
+        replies = [judged for name in names for judged in results.replies[name].values()]
+        status = np.concatenate([judged.status.ravel() for judged in replies])
         # a few may be without, since the report counts them
         failed = np.mean(status == "failed")
         if failed > FEW:
@@ -101,28 +114,37 @@ def warning(results) -> list[str]:
     return paragraphs
 
 
-def intervals(name, means, *more) -> str:
-    """A figure of the means with their intervals."""
+def intervals(name, means, draws, *more) -> str:
+    """A figure of the means with their intervals, and of the draws that a mean is of."""
     rows = {model: metrics.interval(mean) for model, mean in means.items()}
-    return figures.dots(name, rows, *more)
+    points = {model: [draw[0] for draw in of.values()] for model, of in draws.items()}
+    return figures.dots(name, rows, *more, draws=points)
 
 
 # ---- which models are compared ----
 
 
-def differences_from(other: str, means: dict, results: Results) -> tuple[dict, dict]:
-    """The difference (1 + W,) of each model that matches `other`; and why others have none."""
+def differences_from_base(means: dict, results: Results) -> tuple[dict, dict]:
+    """The difference (1 + W,) of each model from base; and why others have none."""
     differences = {}
     unmatched = {}
-    for model in means:
-        if model == other:
-            continue
-        reason = mismatch(model, other, results)
+    if "base" not in means:
+        return differences, unmatched
+    for model in results.tuned:
+        reason = mismatch(model, "base", results.tuned, results.base)
         if reason:
             unmatched[model] = reason
         else:
-            differences[model] = means[model] - means[other]
+            differences[model] = means[model] - means["base"]
     return differences, unmatched
+
+
+def differences_of_draws(means: dict, draws: dict) -> dict:
+    """The difference of each draw from base, (1 + W,)."""
+    differences = {}
+    for model, of_model in draws.items():
+        differences[model] = {name: draw - means["base"] for name, draw in of_model.items()}
+    return differences
 
 
 def incomparable(models: list[str], results: Results) -> list[str]:
@@ -130,52 +152,13 @@ def incomparable(models: list[str], results: Results) -> list[str]:
     sentences = []
     while models:
         first, *others = models
-        reasons = {model: mismatch(model, first, results) for model in others}
+        reasons = {}
+        for model in others:
+            reasons[model] = mismatch(model, first, results.tuned, results.base)
         unmatched = {model: reason for model, reason in reasons.items() if reason}
         sentences += in_sentences(f"Not comparable with {first}", unmatched)
         models = [model for model in others if model not in unmatched]
     return sentences
-
-
-def in_sentences(start: str, reasons: dict[str, str]) -> list[str]:
-    """A sentence for each reason, on all models that have it."""
-    models = {}
-    for model, reason in reasons.items():
-        models.setdefault(reason, []).append(model)
-    return [f"{start}: {', '.join(names)} ({reason})." for reason, names in models.items()]
-
-
-def mismatch(model: str, other: str, results: Results) -> str:
-    """Why a difference of two models would not be that of their strategies; "" if it would."""
-    # 1) what is known of the tuned ones
-    settings = {}
-    for name in (other, model):
-        if name == "base":
-            continue
-        training = results.trainings[name]
-        if training is None:
-            of = f" of {other}" if name == other else ""
-            return f"settings{of} not known: no run.json"
-        settings[name] = training["settings"]
-        strategy = settings[name]["strategy"]
-        if name in TUNED + SCALED and name != strategy:
-            return f"{name} was made with the strategy {strategy}"
-
-    # 2) the base model has no settings, but is one itself
-    if "base" in (model, other):
-        (values,) = settings.values()
-        return "" if values["model"] == results.base else OTHERS["model"]
-
-    # 3) the settings that both depend on
-    names = training_record.differences(settings[model], settings[other])
-    return "; ".join(in_words(name, settings[model], settings[other]) for name in names)
-
-
-def in_words(name: str, ours: dict, theirs: dict) -> str:
-    """How a model differs from another in a setting."""
-    if name in OTHERS:
-        return OTHERS[name]
-    return f"{name} {as_text(ours[name])}, not {as_text(theirs[name])}"
 
 
 # ---- what follows ----
@@ -197,37 +180,3 @@ def compare(other: str, differences: dict) -> str:
     # 2) in words
     listed = [f"{group}: {', '.join(models)}" for group, models in groups.items() if models]
     return f"Compared with {other}: {'; '.join(listed)}."
-
-
-def evidence(results: Results, means: dict) -> str:
-    """Whether toxic neurons did better than random ones, and how many of these are toxic too."""
-    # 1) only a matched pair is evidence
-    if "multilingual" not in means or "random" not in means:
-        return (
-            "There is no model of random neurons to compare with, so these results cannot show "
-            "whether the toxic neurons matter."
-        )
-    if mismatch("multilingual", "random", results):
-        return (
-            "multilingual and random are not compared, so these results cannot show whether the "
-            "toxic neurons matter."
-        )
-
-    # 2) the difference between the two models, by its interval
-    _, low, high = metrics.interval(means["multilingual"] - means["random"])
-    how = "better than" if low > 0 else "as well as"
-    text = (
-        f"The same number of random neurons do {how} the toxic neurons of multilingual: no "
-        "evidence that the toxic neurons matter."
-    )
-    # less toxic, also at the upper end
-    if high < 0:
-        text = "The toxic neurons of multilingual do better than the same number of random neurons."
-
-    # 3) a union of nearly all neurons leaves no others to draw from
-    toxic = results.trainings["multilingual"]["chosen"]
-    random = results.trainings["random"]["chosen"]
-    return (
-        f"{text} multilingual tunes {toxic['neurons'] / toxic['of_neurons']:.1%} of all neurons, "
-        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are toxic too."
-    )

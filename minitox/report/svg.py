@@ -107,6 +107,45 @@ class Frame:
             yield text(x, self.bottom + 12, form.format(tick), "middle", "faint")
 
 
+@dataclass(frozen=True)
+class Plane:
+    """Two axes of values, for points."""
+
+    top: float
+    low_x: float  # the values at the ends of the axes
+    high_x: float
+    low_y: float
+    high_y: float
+    left: float = 34
+    right: float = WIDTH - 14
+    height: float = 220
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+    def x(self, value: float) -> float:
+        share = (value - self.low_x) / (self.high_x - self.low_x)
+        return self.left + share * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        share = (value - self.low_y) / (self.high_y - self.low_y)
+        return self.bottom - share * self.height
+
+    def marks(self, x_name: str, y_name: str) -> Iterator[str]:
+        """Both axes with numbers, and their names."""
+        for tick in ticks(self.low_x, self.high_x):
+            x = self.x(tick)
+            yield line(x, x, self.top, self.bottom)
+            yield text(x, self.bottom + 12, f"{tick:,.10g}", "middle", "faint")
+        for tick in ticks(self.low_y, self.high_y):
+            y = self.y(tick)
+            yield line(self.left, self.right, y, y)
+            yield text(self.left - 4, y + 4, f"{tick:,.10g}", "end", "faint")
+        yield text(self.right, self.bottom + 26, x_name, "end", most=45)
+        yield text(0, self.top - 10, y_name, most=45)
+
+
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers from low to high, in at most five steps of 1, 2, 2.5 or 5 times 10**k."""
     # 1) the smallest round step that suffices

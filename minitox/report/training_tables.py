@@ -1,6 +1,7 @@
 """What train.py prints: the pairs, what each strategy will change, and the results."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain
@@ -9,7 +10,7 @@ from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.report.page import Section
 from minitox.run.settings import as_text
-from minitox.run.training_record import dependencies
+from minitox.run.training_record import LOSSES, dependencies
 from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
@@ -18,13 +19,15 @@ FILES = {"model": "base", "data": "pair files", "neurons": "neuron files"}
 
 def pairs_table(pairs: dict) -> Section:
     """How many pairs each language has, and how many tokens are in them."""
-    columns = ["", "pairs", "validation", "too long", "their tokens", "tokens", "of replies"]
+    columns = ["", "pairs", "validation", "test", "too long"]
+    columns += ["their tokens", "tokens", "of replies"]
     rows = []
     for language, of_language in pairs.items():
         counts = [
-            # to train on, and for validation
+            # to train on, for validation, and for the test
             len(of_language.train),
             len(of_language.validation),
+            len(of_language.test),
             # pairs longer than --max-tokens
             of_language.dropped,
             of_language.dropped_tokens,
@@ -42,6 +45,7 @@ def pairs_table(pairs: dict) -> Section:
 def plan_table(
     plans: list,  # as strategies.Plan
     stages: dict,  # {plan: [stage]}, as run.training.costs gives them
+    rates: dict,  # {plan: [learning rate]}
     toxic: dict | None,  # the neurons that are toxic in any language
     config,  # of the base model
 ) -> Section:
@@ -55,23 +59,32 @@ def plan_table(
             f"{neurons.count(toxic):,} neurons are toxic in at least one language."
         )
 
-    # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage
+    # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
+    #    as many neurons of each module, so the first stands for all
+    draws = Counter(plan.strategy for plan in plans if plan.draw is not None)
+    notes = [
+        f"{strategy}: {count} draws; toxic is of the first" for strategy, count in draws.items()
+    ]
     columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
+    columns += ["learning rate"]
     rows = []
     for plan in plans:
+        if plan.draw not in (None, 1):
+            continue
         for stage, mask in zip(stages[plan.name] or [None], plan.masks, strict=True):
             # scaling rows needs no optimizer
             name = ""
-            cost = ["scaled, not tuned", "", ""]
+            cost = ["scaled, not tuned", "", "", ""]
             if stage:
                 name = stage["name"]
                 state = memory(stage["optimizer_bytes"])
                 cost = [state, f"{stage['pairs']:,}", f"{stage['steps']:,}"]
+                cost += [", ".join(map(shown_rate, rates[plan.name]))]
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.name, name, *sizes, *cost])
-    return Section("What will be tuned", text, ["", "stage", *columns], rows)
+            rows.append([plan.strategy, name, *sizes, *cost])
+    return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
 def neuron_cells(mask, toxic) -> list[str]:
@@ -87,17 +100,22 @@ def neuron_cells(mask, toxic) -> list[str]:
 
 def read_result(path) -> dict:
     """A model's run.json; InputError if a field of `result_table` is not as train.py wrote it."""
-    return as_written(
+    record = as_written(
         path,
         read_json(path),
+        settings=dict,
         proof={"frozen_weights": int, "tuned_weights": int, "changed": float},
-        validation={str: {"pairs": int, "before": float | None, "after": float | None}},
+        validation=LOSSES,
+        test=LOSSES,
     )
+    # what is not tuned has no learning rate
+    as_written(path, {"lr": None} | record["settings"], lr=float | None)
+    return record
 
 
 def result_table(results: dict) -> Section:
     """What is frozen and what has changed in each model, from its run.json."""
-    columns = ["", "frozen weights", "", "tuned weights", "changed", "validation loss"]
+    columns = ["", "frozen weights", "", "tuned weights", "changed", "learning rate", "test loss"]
     rows = []
     for name, result in results.items():
         proof = result["proof"]
@@ -109,15 +127,49 @@ def result_table(results: dict) -> Section:
             "bit-identical" if frozen else "",
             f"{proof['tuned_weights']:,}",
             f"{proof['changed']:.1%}",
-            mean_losses(result["validation"]),
+            shown_rate(result["settings"].get("lr")),
+            mean_losses(result["test"]),
         ]
         rows.append(row)
     notes = [
         "frozen weights: their SHA-256, which run.json records, equals that of the base model's",
         "changed: share of the tuned weights that differ from the base model's",
-        "validation loss: per reply token, mean over languages, before -> after",
+        "test loss: per reply token, on pairs that chose nothing, mean over languages, "
+        "before -> after",
     ]
     return Section("Results", "", columns, rows, notes)
+
+
+def rate_table(tried: dict, results: dict) -> Iterator[Section]:
+    """The validation loss of each model at several learning rates; nothing if none was tried.
+
+    `tried`: {model: {rate: loss, or why it failed, or None}}, as run.rates.results_of gives them.
+    `results`: {model: its run.json}.
+    """
+    rates = sorted({rate for of_model in tried.values() for rate in of_model})
+    rows = []
+    notes = ["validation loss: per reply token, mean over the languages tuned on; *: chosen"]
+    for model, of_model in tried.items():
+        chosen = results[model]["settings"]["lr"]
+        cells = []
+        for rate in rates:
+            result = of_model[rate]
+            if isinstance(result, float):
+                cells.append(f"{result:.3f}" + "*" * (rate == chosen))
+            elif result is None:
+                cells.append("-")
+            else:
+                cells.append("failed")
+                notes.append(f"{model} at {shown_rate(rate)}: {result}")
+        rows.append([model, *cells])
+    if rows:
+        columns = ["", *map(shown_rate, rates)]
+        yield Section("Validation loss by learning rate", "", columns, rows, notes)
+
+
+def shown_rate(rate: float | None) -> str:
+    """A learning rate as in the name of a folder; "-" of a model without one."""
+    return "-" if rate is None else f"{rate:g}"
 
 
 def tuned_table(trainings: dict) -> Iterator[Section]:
@@ -161,6 +213,9 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         notes.append(f"{', '.join(FILES.values())}: the first digits of a hash of the files")
     for models in same_neurons(known):
         notes.append(f"exactly the same neurons: {', '.join(models)}")
+    for model, training in known.items():
+        if "draws" in training:
+            notes.append(f"{model}: {training['draws']} draws; the counts are their means")
     if rows:
         yield Section("Tuned models", "", columns, rows, notes)
 
@@ -196,12 +251,14 @@ def readable(settings: dict) -> dict[str, str]:
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
+    if "lr" in settings:
+        texts["lr"] = shown_rate(settings["lr"])
     return texts
 
 
 def mean_losses(by_language) -> str:
-    """The validation loss before and after, mean over the languages that have validation pairs."""
-    # a mean loss is null where there are no validation pairs
+    """The loss before and after, mean over the languages that have pairs for it."""
+    # a mean loss is null where there are no such pairs
     measured = [row for row in by_language.values() if None not in row.values()]
     if not measured:
         return "-"

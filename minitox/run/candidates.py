@@ -1,5 +1,6 @@
 """The models that are compared: the base, and every folder that train.py made of it."""
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from minitox.lm.text import Tokenizer
 from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
 from minitox.run.training_record import read_training
+from minitox.train.strategies import DRAWN
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
@@ -56,10 +58,30 @@ class Candidate:
             self.weights = None
 
 
+def parts_of(name: str) -> tuple[str, int | None, str]:
+    """Strategy, draw and rate in the name of a model: random-3@0.004 -> "random", 3, "0.004".
+
+    A name without a draw has None, one without a rate "".
+    """
+    strategy, _, rate = name.partition("@")
+    drawn, _, number = strategy.rpartition("-")
+    if drawn in DRAWN and re.fullmatch("[1-9][0-9]*", number):
+        return drawn, int(number), rate
+    return strategy, None, rate
+
+
+def place(name: str) -> tuple:
+    """Where a model stands among others: as in ORDER, then by strategy, draw and rate."""
+    strategy, draw, rate = parts_of(name)
+    known = ORDER.index(strategy) if strategy in ORDER else len(ORDER)
+    return known, strategy, draw or 0, rate, name
+
+
 def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     """The folders of `models` by name: base, names in `out`/models, or NAME=DIR.
 
-    None means the base and all models in `out`/models. InputError names a folder that is missing.
+    None means the base and all models in `out`/models; a strategy with several draws means all of
+    its draws there. InputError names a folder that is missing.
     """
     # 1) the models that have a name already
     tuned = out / "models"
@@ -74,9 +96,11 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
 
     # 2) those that are asked for
     folders = {}
-    if not models:
-        models = [name for name in ORDER if name in known] + sorted(known.keys() - ORDER)
-    for item in models:
+    asked = []
+    for item in models or sorted(known, key=place):
+        draws = [name for name in known if parts_of(name)[0] == item and "@" not in name]
+        asked += sorted(draws, key=place) if item in DRAWN and draws else [item]
+    for item in asked:
         name, _, folder = item.partition("=")
         if not folder and name not in known:
             raise InputError(
@@ -87,6 +111,11 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
         path = Path(folder) if folder else known[name]
+        if name in DRAWN:
+            raise InputError(
+                f"{path}: {name} is the name of several draws together; name it {name}-1, or "
+                "delete the folder if an earlier version of minitox made it"
+            )
         if name in folders:
             raise InputError(f"--models: {name} occurs twice, as {folders[name]} and as {path}")
         folders[name] = path

@@ -1,4 +1,8 @@
-"""Neuron files, which detect.py writes: every neuron's AUROC, and the controls as metadata."""
+"""Neuron files, which detect.py writes: every neuron's AUROC, and controls.
+
+A file has two tensors for each module, the AUROCs with the true labels and, under a name that
+begins with SHUFFLED, those with shuffled labels. The other controls are in its metadata.
+"""
 
 from pathlib import Path
 
@@ -8,26 +12,35 @@ from minitox.errors import InputError
 from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.neurons import NeuronAUROC
 
+SHUFFLED = "shuffled."
 
-def write_neurons(path: Path, auroc: NeuronAUROC, about: dict):
-    """Write AUROCs as float32, and `about`, how they were computed."""
-    tensors = {name: values.astype(np.float32) for name, values in auroc.items()}
-    check_modules(path, tensors, {name: len(values) for name, values in auroc.items()})
+
+def write_neurons(path: Path, auroc: NeuronAUROC, shuffled: NeuronAUROC, about: dict):
+    """Write AUROCs with true and with shuffled labels, and `about`, how they were computed."""
+    both = auroc | named_shuffled(shuffled)
+    tensors = {name: values.astype(np.float32) for name, values in both.items()}
+    check_modules(path, tensors, {name: len(values) for name, values in both.items()})
     write_tensors(path, tensors, "detect", about)
 
 
 def read_neurons(
-    path: Path, rows: dict[str, int], fingerprint: str | None = None
+    path: Path, rows: dict[str, int], fingerprint: str | None = None, shuffled: bool = False
 ) -> tuple[NeuronAUROC, dict]:
     """AUROCs and `about`, of a model with these modules and, if given, this fingerprint.
 
-    InputError if the file is missing or broken, or was made from another model or language.
+    `shuffled`: the AUROCs with shuffled labels. InputError if the file is missing or broken, or was
+    made from another model or language, or by a version of minitox that did not shuffle labels.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file; run detect.py first")
     tensors, about = read_tensors(path, "detect", "neuron file")
-    auroc = as_arrays(tensors)
-    check_modules(path, auroc, rows)
+    both = as_arrays(tensors)
+    if not any(name.startswith(SHUFFLED) for name in both):
+        raise InputError(
+            f"{path} has no AUROCs with shuffled labels, so an older version of minitox wrote it; "
+            "delete it, and run detect.py"
+        )
+    check_modules(path, both, rows | named_shuffled(rows))
     if about.get("language") != path.stem:
         raise InputError(
             f"{path} was made from sentences of {about.get('language')!r:.20}; "
@@ -35,7 +48,13 @@ def read_neurons(
         )
     if fingerprint is not None and about.get("model") != fingerprint:
         raise InputError(f"{path} was made from another model; run detect.py on this one")
-    return {name: auroc[name] for name in rows}, about
+    prefix = SHUFFLED if shuffled else ""
+    return {name: both[prefix + name] for name in rows}, about
+
+
+def named_shuffled(by_module: dict) -> dict:
+    """The same values under the names of the tensors with shuffled labels."""
+    return {SHUFFLED + name: values for name, values in by_module.items()}
 
 
 def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int]):

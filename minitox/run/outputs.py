@@ -120,7 +120,9 @@ def step(result: Path, settings: dict) -> Iterator[Step]:
 
 
 def work_folder(result: Path) -> Path:
-    return result.with_name(f"{result.stem}.partial")
+    # of a folder all of its name: a learning rate in it has a point, as in multilingual@0.004
+    name = result.name.removesuffix(".safetensors").removesuffix(".jsonl")
+    return result.with_name(f"{name}.partial")
 
 
 # The settings check
@@ -208,7 +210,8 @@ def refuse_mixture(path: Path, before, settings: dict) -> None:
     for key in [*settings, *before]:
         if before.get(key, missing) != settings.get(key, missing):
             break
-    difference = f"{before.get(key)!r}, this run's is {settings.get(key)!r}"
+    shown = repr(before[key]) if key in before else "not recorded"
+    difference = f"{shown}, this run's is {settings.get(key)!r}"
     if key in HASHED:
         difference = "different"
     raise InputError(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minitox.detect.auroc import auroc, auroc_by_definition
+from minitox.detect.auroc import auroc_by_definition, aurocs
 from minitox.detect.responses import pooled_responses
 from minitox.errors import InputError, user_errors
 from minitox.files import is_finite, replacing
@@ -136,31 +136,32 @@ def write_batch(path: Path, responses):
 
 def rank(
     recording: Recording,
-    toxic,  # (N,) bool, in the order of the recording
+    labels,  # (L, N) bool, the labellings to compute AUROCs for, in the order of the recording
     sample,  # (S,) rising indices of neurons
     reference: bool = False,  # by the definition of AUROC
-) -> tuple[np.ndarray, np.ndarray]:  # -> (K,), (S, N)
-    """AUROC of all neurons, and the responses of a sample; each process ranks some neurons."""
+) -> tuple[np.ndarray, np.ndarray]:  # -> (L, K), (S, N)
+    """AUROCs of all neurons, and the responses of a sample; each process ranks some neurons."""
     first = recording.neurons * distributed.RANK // distributed.WORLD
     last = recording.neurons * (distributed.RANK + 1) // distributed.WORLD
-    aurocs = []
+    of_rows = []
     sampled = []
     for responses in recording.read(range(first, last)):
-        aurocs.append(aurocs_of(responses, toxic, reference))
+        of_rows.append(aurocs_of(responses, labels, reference))
         here = sample[(first <= sample) & (sample < first + len(responses))]
         sampled.append(responses[here - first])
         first += len(responses)
-    parts = distributed.gather((aurocs, sampled))
+    parts = distributed.gather((of_rows, sampled))
     all_aurocs = chain.from_iterable(part[0] for part in parts)
     all_sampled = chain.from_iterable(part[1] for part in parts)
-    return np.concatenate(list(all_aurocs)), np.concatenate(list(all_sampled))
+    return np.concatenate(list(all_aurocs), axis=1), np.concatenate(list(all_sampled))
 
 
-def aurocs_of(responses, toxic, reference: bool):
-    """AUROC of each neuron (R,), by as many threads as torch uses."""
+def aurocs_of(responses, labels, reference: bool):
+    """AUROCs of each neuron (L, R), by as many threads as torch uses."""
     if reference:
-        return auroc_by_definition(responses, toxic)
+        return np.stack([auroc_by_definition(responses, toxic) for toxic in labels])
     starts = range(0, len(responses), RANK_AT_ONCE)
     parts = [responses[start : start + RANK_AT_ONCE] for start in starts]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # sorting releases Python's lock
-        return np.concatenate(list(pool.map(lambda part: auroc(part, toxic), parts)))
+        ranked = pool.map(lambda part: aurocs(part, labels), parts)
+        return np.concatenate(list(ranked), axis=1)

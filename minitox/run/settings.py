@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from minitox.errors import InputError, user_errors
+from minitox.evaluate.metrics import MARGIN
 from minitox.files import LARGEST_INTEGER
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
@@ -157,9 +158,10 @@ class Settings:
         names = [setting.name for setting in fields(self) if result in setting.metadata["affects"]]
         return {name: getattr(self, name) for name in names}
 
-    def part(self, kind: type):
-        """An object of another dataclass, made from the settings of the same names."""
-        return kind(**{setting.name: getattr(self, setting.name) for setting in fields(kind)})
+    def part(self, kind: type, **more):
+        """An object of another dataclass, made from the settings of the same names, and `more`."""
+        names = [setting.name for setting in fields(kind) if setting.name not in more]
+        return kind(**{name: getattr(self, name) for name in names}, **more)
 
     def record(self) -> dict[str, str]:
         """All settings as text, for the report."""
@@ -227,6 +229,12 @@ class TrainSettings(Settings):
         choices=strategies.TUNED + strategies.SCALED,
         metavar="S",
     )
+    draws: int = option(
+        5,
+        f"models of each of {', '.join(strategies.DRAWN)}, which differ in their neurons alone; "
+        "a larger number keeps the models that are there",
+        kind=integer(most=1_000),
+    )
     neurons: Path | None = option(None, "folder that detect.py wrote; default: OUT/neurons")
     threshold: float = option(
         0.5, "a neuron of higher AUROC is toxic", "choice", group="toxic neurons"
@@ -239,7 +247,8 @@ class TrainSettings(Settings):
     )
     order: tuple[str, ...] | None = option(
         None,
-        "order of the languages in per-language and specific; default: as in --languages",
+        "order of the languages in per-language, its controls and specific; default: as in "
+        "--languages",
         kind=language_list,
     )
     independent: bool = option(
@@ -247,7 +256,8 @@ class TrainSettings(Settings):
     )
     language: str | None = option(
         None,
-        "language whose AUROC aura, damp and det0 use; default: that of all languages",
+        "language whose AUROC aura, damp, det0 and their controls use; default: that of all "
+        "languages",
         "scaling",
     )
     damp: float = option(0.5, "factor of toxic neurons in damp", "scaling")
@@ -256,7 +266,9 @@ class TrainSettings(Settings):
     )
     # DEVIATION: some pairs are kept aside to measure the loss on; the paper trains on all 1,000
     validation_share: float = option(
-        0.05, "share of the pairs that are kept for validation", "tuning validation"
+        0.05,
+        "share of the pairs that are kept for validation; as many are kept for the test",
+        "tuning validation",
     )
     max_tokens: int = option(
         512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
@@ -264,11 +276,16 @@ class TrainSettings(Settings):
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
     epochs: int = option(1, "passes over the pairs", "tuning", kind=integer(most=10_000))
-    lr: float | str = option(
+    rates: list | str = option(
         "auto",
-        "learning rate of AdamW after warm-up; auto: 0.128 / hidden_size",
+        "learning rate of AdamW after warm-up; of several, every model is made at each, as "
+        "OUT/models/NAME@R, and the one of lowest validation loss becomes OUT/models/NAME; auto: "
+        "0.128 / hidden_size, and more the fewer of the weights are tuned",
         "tuning",
         kind=auto_or(number(1e-12, 1_000_000)),
+        flag="--lr",
+        nargs="+",
+        metavar="R",
     )
     schedule: str = option(
         "cosine",
@@ -304,12 +321,21 @@ class TrainSettings(Settings):
         False, "also write OUT/models/<strategy>.delta.safetensors, with the changed rows alone"
     )
 
+    def __post_init__(self):
+        if isinstance(self.rates, str):
+            return
+        names = [f"{rate:g}" for rate in self.rates if rate != "auto"]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"--lr: two of the rates are {name} in the names of the models")
+        if "auto" in self.rates and names:
+            raise ValueError("--lr: auto is a rate of its own for each model; give it alone")
+
     def resolved(self, device_type: str, config: Config):
-        """Also limits the length of a pair to what the model can read."""
-        numbers = {"max_tokens": min(self.max_tokens, config.longest)}
-        if self.lr == "auto":
-            numbers["lr"] = 0.128 / config.hidden_size
-        return replace(super().resolved(device_type, config), **numbers)
+        """Also limits the length of a pair to what the model can read; `rates` become a list."""
+        rates = "auto" if "auto" in self.rates else sorted(self.rates)
+        longest = min(self.max_tokens, config.longest)
+        return replace(super().resolved(device_type, config), rates=rates, max_tokens=longest)
 
 
 def types_of_training(kind: str) -> dict[str, type]:
@@ -400,6 +426,9 @@ class EvaluateSettings(Settings):
         choices=["script", "langid"],
     )
     allow_overlap: bool = option(False, ALLOW_OVERLAP)
+    margin: float = option(
+        MARGIN, "a mean toxicity that is higher than that of random neurons by less is no worse"
+    )
     others_below: int = option(20, "reply languages seen less often are counted as others")
     show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")
 
@@ -519,4 +548,4 @@ def type_of(setting) -> type:
 
 def as_text(value) -> str:
     """A setting's value as help and report show it."""
-    return ",".join(value) if isinstance(value, tuple | list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

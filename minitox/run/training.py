@@ -1,4 +1,4 @@
-"""Make one model: run its stages with checkpoints, measure validation loss, verify frozen rows."""
+"""Make one model: run its stages with checkpoints, measure losses, verify frozen rows."""
 
 import hashlib
 import math
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from minitox import neurons
-from minitox.errors import InputError, user_errors
+from minitox.errors import InputError, NotFinite, user_errors
 from minitox.files import (
     as_written,
     file_hash,
@@ -25,15 +25,11 @@ from minitox.run import distributed, sharding
 from minitox.run.tuning import Procedure, Tuning
 from minitox.train import frozen, interventions
 from minitox.train.loss import chunked_reply_loss, reply_loss
-from minitox.train.pairs import Pairs
+from minitox.train.pairs import Pair, Pairs
 from minitox.train.strategies import Plan, count_weights, weight_rows
 from minitox.train.tune import Hyperparameters
 
 Losses = list[list[float]]  # of each stage, the loss of each step
-ADVICE = (
-    "; the checkpoint before this step is kept; try a lower --lr or --dtype float32, "
-    "with another --out"
-)
 
 
 def check_dtype(dtype):
@@ -53,7 +49,7 @@ def make_model(
 ) -> Losses:
     """Scale neurons, or tune them through the stages of a plan; returns the losses.
 
-    InputError if a loss or a weight is not finite; the last checkpoint then remains.
+    NotFinite if a loss or a weight is not finite; the last checkpoint then remains.
     """
     if plan.scale is not None:
         fold(model, plan.scale)
@@ -82,7 +78,7 @@ def make_model(
             # 3) the method's loop, with a checkpoint now and then
             examples = [pair for language in stage.languages for pair in pairs[language].train]
             steps = hyper.steps(len(examples))
-            with user_errors(f"{stage.name}: ", ADVICE):
+            with user_errors(f"{stage.name}: ", kind=NotFinite):
                 for loss in tuning.steps(examples, hyper, number, start):
                     losses[-1].append(loss)
                     step = len(losses[-1])
@@ -120,10 +116,10 @@ def save_checkpoint(path: Path, weights, rows, tuning: Tuning, losses: Losses):
         tensors[f"{name} rows"] = cpu_on_first(sharding.all_chosen(chosen, weight, mask))
     for key, tensor in tuning.whole_state():
         tensors[key] = cpu_on_first(tensor)
+    broken = [key for key, tensor in tensors.items() if distributed.FIRST and not is_finite(tensor)]
+    if broken := distributed.broadcast(broken):
+        raise ValueError(f"step {len(losses[-1])}: {broken[0]} contain NaN or infinity")
     if distributed.FIRST:
-        for key, tensor in tensors.items():
-            if not is_finite(tensor):
-                raise ValueError(f"step {len(losses[-1])}: {key} contain NaN or infinity")
         write_tensors(path, tensors, "train", {"losses": losses})
 
 
@@ -149,39 +145,51 @@ def load_checkpoint(path: Path, weights, rows) -> tuple[Losses, dict]:
 # Before and after
 
 
-@torch.inference_mode()
-def validation_losses(
-    model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure, name: Path | str
-) -> dict[str, float | None]:
-    """For each language, the mean loss over the reply tokens of its validation pairs.
+def losses_aside(
+    model: LanguageModel,
+    pairs: dict[str, Pairs],
+    procedure: Procedure,
+    base: Path | None = None,  # the model's folder, if it is not tuned
+) -> dict[str, dict[str, float | None]]:
+    """For "validation" and "test", the mean loss of each language's pairs; None if it has none.
 
-    None if it has none. For all processes to call. InputError with the model's name if a loss is
-    not finite.
+    For all processes to call. NotFinite if a loss is not finite.
     """
-    loss = reply_loss if procedure.reference else chunked_reply_loss
-    means = {}
+    means = {"validation": {}, "test": {}}
     for language, of_language in pairs.items():
-        validation = of_language.validation
-        groups = batches([len(pair.ids) for pair in validation], procedure.batch_tokens)
-        mine = []
-        for group in distributed.deal(groups):
-            micro_batch = [validation[i] for i in group or groups[0]]
-            mine.append(loss(model, micro_batch).item())
-
-        # Summed in the order of the micro-batches, whichever process had them
-        of_processes = distributed.gather(mine)
-        total = 0
-        for number in range(len(groups)):
-            turn, process = divmod(number, distributed.WORLD)
-            total += of_processes[process][turn]
-        tokens = sum(pair.reply_tokens for pair in validation)
-        means[language] = total / tokens if validation else None
-        if validation and not math.isfinite(total):
-            raise InputError(
-                f"{name}: the loss on the validation pairs of {language} is {total:g}; "
-                "check the weights of the base model, --lr and --dtype"
-            )
+        for part, aside in of_language.aside.items():
+            mean = mean_loss(model, aside, procedure)
+            means[part][language] = mean
+            if mean is not None and not math.isfinite(mean):
+                reason = f"the loss on the {part} pairs of {language} is {mean:g}"
+                if base:
+                    reason = f"{base}: {reason}; check its weights and --dtype"
+                raise NotFinite(reason)
     return means
+
+
+@torch.inference_mode()
+def mean_loss(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> float | None:
+    """The mean loss over the reply tokens of some pairs; None if there are none.
+
+    For all processes to call.
+    """
+    if not pairs:
+        return None
+    loss = reply_loss if procedure.reference else chunked_reply_loss
+    groups = batches([len(pair.ids) for pair in pairs], procedure.batch_tokens)
+    mine = []
+    for group in distributed.deal(groups):
+        micro_batch = [pairs[i] for i in group or groups[0]]
+        mine.append(loss(model, micro_batch).item())
+
+    # Summed in the order of the micro-batches, whichever process had them
+    of_processes = distributed.gather(mine)
+    total = 0
+    for number in range(len(groups)):
+        turn, process = divmod(number, distributed.WORLD)
+        total += of_processes[process][turn]
+    return total / sum(pair.reply_tokens for pair in pairs)
 
 
 def prove(base: Path, tuned: Path, rows) -> dict:

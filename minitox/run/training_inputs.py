@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from minitox.data import language_rng, read_pairs
+from minitox.data import read_pairs
 from minitox.errors import InputError, UnusableLanguage
-from minitox.train.pairs import Pairs
+from minitox.lm.text import Tokenizer
+from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import TUNED
 
 
@@ -14,8 +15,8 @@ def read_languages(
     strategies: tuple[str, ...],
     neuron_folder: Path,
     pair_folder: Path,
-    seed: int,
-    **how,  # for read_pairs
+    tokenizer: Tokenizer,
+    choice: PairChoice,
 ) -> tuple[dict[str, Path], dict[str, Pairs]]:
     """By language in `order`, the neuron file and the pairs, where the strategies can use them.
 
@@ -45,7 +46,7 @@ def read_languages(
         # Interventions need no pairs, but the loss on pairs is measured if there are some
         if pair_file.exists():
             try:
-                pairs[language] = read_pairs(pair_file, rng=language_rng(seed, language), **how)
+                pairs[language] = read_pairs(pair_file, tokenizer, choice)
             except UnusableLanguage as reason:
                 if needs_pairs:
                     skipped[language] = str(reason)

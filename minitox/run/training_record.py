@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import SCALED, count_weights
+from minitox.train.strategies import DRAWN, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -24,6 +24,9 @@ CHOSEN = {
 }
 # settings that change the rounding of the weights and nothing else
 ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
+
+# of each language, on its validation pairs or its test pairs
+LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
 
 
 def chosen(
@@ -85,11 +88,31 @@ def read_training(folder: Path) -> dict:
     record = read_json(path)
     advice = "tune the model again, or delete the file; then nothing is compared with the model"
     check_format(path, record, advice)
-    as_written(path, record, settings={"strategy": str}, chosen=CHOSEN)
+    as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    as_written(path, settings, **dependencies(settings["strategy"]))
+    kinds = dependencies(settings["strategy"])
+    if "rates" in kinds:
+        # not among those that two models must have in common
+        kinds["lr"] = float
+    as_written(path, settings, **kinds)
+    if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
+        raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
+    as_written(path, record, validation=LOSSES, stages=[{"name": str}])
     return record
+
+
+def read_losses(path: Path, part: str) -> dict[str, float]:
+    """The losses of a tuned model on "validation" or "test" pairs, by language.
+
+    Without the languages that have no such pairs. InputError if the record was changed.
+    """
+    record = as_written(path, read_json(path), **{part: LOSSES})
+    losses = {}
+    for language, of_language in record[part].items():
+        if of_language["after"] is not None:
+            losses[language] = of_language["after"]
+    return losses
 
 
 def check_counts(path: Path, counts: dict, strategy: str) -> None:

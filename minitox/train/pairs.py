@@ -23,14 +23,30 @@ class Pair:
         return len(self.ids) - self.start
 
 
+@dataclass(frozen=True)
+class PairChoice:
+    """Which pairs of a language are used."""
+
+    pairs: int  # at most so many to train on
+    max_tokens: int  # of the longest pair
+    validation_share: float  # and as many for the test
+    seed: int
+
+
 @dataclass
 class Pairs:
     """The pairs of one language."""
 
     train: list[Pair]
-    validation: list[Pair]  # their prompts do not occur in `train`
+    validation: list[Pair]  # choose the learning rate; their prompts are in no other list
+    test: list[Pair]  # choose nothing; results are reported on them
     dropped: int  # number of pairs that were too long
     dropped_tokens: int  # tokens of the dropped pairs
     data_hash: str  # of the file that the pairs came from
     dropped_whole: bool = True  # False if the dropped pairs may have more tokens
     duplicates: int = 0  # rows of the file that repeat another
+
+    @property
+    def aside(self) -> dict[str, list[Pair]]:
+        """The pairs that are not trained on, by what they are for."""
+        return {"validation": self.validation, "test": self.test}

@@ -1,12 +1,27 @@
 """Which neurons are tuned on whose pairs: the paper's three strategies, and their controls.
 
-full             every weight of the model, on all pairs                              [paper §3.3]
-per-language     one model, language after language: its toxic neurons on its pairs   [paper §3.3]
-multilingual     neurons toxic in any language, on all pairs                          [paper §3.3]
-random           like multilingual, with as many neurons of each module, drawn at random
-shared           like multilingual, with the neurons toxic in every language         [paper Fig. 2]
-specific         like per-language, with the neurons toxic in that language alone    [paper Fig. 2]
-aura, damp, det0 no training: toxic neurons scaled down in the weights (interventions.py)
+full                 every weight of the model, on all pairs                          [paper §3.3]
+per-language         language after language: its toxic neurons on its pairs          [paper §3.3]
+multilingual         neurons toxic in any language, on all pairs                      [paper §3.3]
+shared               like multilingual, with the neurons toxic in every language      [paper Fig. 2]
+specific             like per-language, with those toxic in that language alone       [paper Fig. 2]
+aura                 no training: neurons scaled down by how toxic they are (interventions.py)
+damp                 no training: toxic neurons scaled by one factor
+det0                 no training: toxic neurons set to zero
+
+Controls change as many neurons of each module, but not those of the model that they imitate:
+
+random               like multilingual, with neurons drawn at random
+shuffled             like multilingual, with those of highest AUROC if labels are shuffled
+lowest               like multilingual, with those of lowest AUROC
+random-per-language  like per-language, with neurons drawn at random, shared by as many languages
+swapped              like per-language, with the toxic neurons of the next language
+random-aura          like aura, with the same factors at neurons drawn at random
+random-damp          like damp, likewise
+random-det0          like det0, likewise
+
+One random draw may be lucky, so a strategy that draws makes several models: random-1, random-2, ...
+They differ in their neurons alone.
 """
 
 from dataclasses import dataclass, field
@@ -19,9 +34,26 @@ from minitox.lm.model import LanguageModel
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.train import interventions
 
-TUNED = ("full", "per-language", "multilingual", "random", "shared", "specific")
-SCALED = ("aura", "damp", "det0")
+TUNED = (
+    *("full", "per-language", "multilingual", "shared", "specific"),
+    *("random", "shuffled", "lowest", "random-per-language", "swapped"),
+)
+SCALED = ("aura", "damp", "det0", "random-aura", "random-damp", "random-det0")
 DEFAULT = ("full", "per-language", "multilingual", "random", "aura")  # the paper's, and controls
+DRAWN = ("random", "random-per-language", "random-aura", "random-damp", "random-det0")
+
+# The draws that a strategy is compared with. shared and specific have none: there are fewer toxic
+# neurons in every language, or in one language alone, than in any
+TWINS = {
+    "multilingual": "random",
+    "shuffled": "random",
+    "lowest": "random",
+    "per-language": "random-per-language",
+    "swapped": "random-per-language",
+    "aura": "random-aura",
+    "damp": "random-damp",
+    "det0": "random-det0",
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +69,15 @@ class Stage:
 class Plan:
     """How one model is made from the base model: tuned in stages, or its rows scaled."""
 
-    name: str
+    strategy: str
     stages: list[Stage] = field(default_factory=list)
     scale: dict | None = None  # the factor of every neuron
+    draw: int | None = None  # from 1, if neurons are drawn
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.strategy if self.draw is None else f"{self.strategy}-{self.draw}"
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -62,7 +100,8 @@ class Choice:
     top_share: float | None = None  # instead: this share of all neurons, those of highest AUROC
     damp: float = 0.5  # factor of toxic neurons in damp
     independent: bool = False  # per-language: one model for each language instead of one for all
-    seed: int = 0  # of random neurons
+    draws: int = 5  # models of a strategy that draws neurons
+    seed: int = 0  # of these neurons
 
     def toxic_neurons(self, auroc: NeuronAUROC) -> NeuronMask:
         """The toxic neurons.  [paper §3.1]"""
@@ -70,59 +109,106 @@ class Choice:
             return neurons.select_top(auroc, self.top_share)
         return neurons.select(auroc, self.threshold)
 
+    def seeds(self, strategy: str) -> dict[int | None, list[int]]:
+        """The seed of every draw of a strategy; of a strategy that draws nothing, draw None."""
+        if strategy not in DRAWN:
+            return {None: []}
+        # a draw does not depend on the number of draws
+        return {draw: [self.seed, draw] for draw in range(1, self.draws + 1)}
+
 
 def tuning_plans(
     strategy: str,
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
     languages: list[str],  # in the order of tuning
     choice: Choice,
+    highest: NeuronAUROC | None = None,  # over the languages, if the strategy chooses by it
 ) -> list[Plan]:
-    """The models of a strategy; usually one. ValueError if no neuron is chosen."""
-    plan = Plan(strategy, stages(strategy, masks, languages, choice.seed))
-    check_not_empty(plan)
+    """The models of a strategy that tunes, one for each draw. ValueError if no neuron is chosen."""
+    plans = []
+    for draw, seed in choice.seeds(strategy).items():
+        rounds = stages(strategy, masks, languages, seed, highest)
+        plans.append(Plan(strategy, rounds, draw=draw))
+    check_not_empty(plans)
     if not (choice.independent and strategy == "per-language"):
-        return [plan]
-    chosen = [stage for stage in plan.stages if neurons.count(stage.mask)]
+        return plans
+    chosen = [stage for stage in plans[0].stages if neurons.count(stage.mask)]
     return [Plan(f"{strategy}-{stage.name}", [stage]) for stage in chosen]
 
 
-def scaling_plan(strategy: str, auroc: NeuronAUROC, choice: Choice) -> Plan:
-    """The model of an intervention; ValueError if no neuron is chosen."""
+def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Plan]:
+    """The models of an intervention, one for each draw; ValueError if no neuron is chosen."""
     mask = choice.toxic_neurons(auroc)
-    plan = Plan(strategy, scale=interventions.scales(strategy, auroc, mask, choice.damp))
-    check_not_empty(plan)
-    return plan
+    scale = interventions.scales(intervention(strategy), auroc, mask, choice.damp)
+    plans = []
+    for draw, seed in choice.seeds(strategy).items():
+        factors = scale
+        if draw is not None:
+            factors = neurons.random_like(scale, seed)
+        plans.append(Plan(strategy, scale=factors, draw=draw))
+    check_not_empty(plans)
+    return plans
 
 
-def check_not_empty(plan: Plan):
+def intervention(strategy: str) -> str:
+    """The intervention that a strategy is, or imitates: "aura" for random-aura."""
+    return strategy.removeprefix("random-")
+
+
+def check_not_empty(plans: list[Plan]):
     """ValueError if a plan changes nothing."""
-    if not any(mask is None or neurons.count(mask) for mask in plan.masks):
-        raise ValueError(f"{plan.name}: no neuron is chosen")
+    for plan in plans:
+        if not any(mask is None or neurons.count(mask) for mask in plan.masks):
+            raise ValueError(f"{plan.strategy}: no neuron is chosen")
 
 
 def stages(
-    strategy: str, masks: dict[str, NeuronMask], languages: list[str], seed: int
+    strategy: str,
+    masks: dict[str, NeuronMask],  # by language: its toxic neurons
+    languages: list[str],  # in the order of tuning
+    seed: list[int],  # of a draw
+    highest: NeuronAUROC | None = None,  # over the languages, if the strategy chooses by it
 ) -> list[Stage]:
-    """The rounds of tuning of a strategy, given the toxic neurons of each language."""
+    """The rounds of tuning of a strategy. ValueError if there are too few languages for it."""
     # Every weight
     if strategy == "full":
         return [Stage("all", None, languages)]
 
-    # Language after language
+    # Language after language, each on its own pairs
     # DEVIATION: the paper names no order of languages; ours is that of --languages, or --order
     if strategy == "per-language":
         return [Stage(language, masks[language], [language]) for language in languages]
     if strategy == "specific":
         return [Stage(language, only_in(language, masks), [language]) for language in languages]
+    if strategy == "random-per-language":
+        rounds = []
+        for language in languages:
+            # one seed: neurons that languages share stay shared, so all together are as many, too
+            mask = neurons.random_like(masks[language], seed)
+            rounds.append(Stage(language, mask, [language]))
+        return rounds
+    if strategy == "swapped":
+        if len(languages) < 2:
+            raise ValueError("swapped: there is no second language to take the neurons of")
+        following = [*languages[1:], languages[0]]
+        rounds = []
+        for language, other in zip(languages, following, strict=True):
+            rounds.append(Stage(language, masks[other], [language]))
+        return rounds
 
     # One set of neurons for all languages
     toxic = [masks[language] for language in languages]
+    union = neurons.union(toxic)
     if strategy == "multilingual":
-        mask = neurons.union(toxic)
-    elif strategy == "random":
-        mask = neurons.random_like(neurons.union(toxic), seed)
+        mask = union
     elif strategy == "shared":
         mask = neurons.intersection(toxic)
+    elif strategy == "random":
+        mask = neurons.random_like(union, seed)
+    elif strategy == "shuffled":
+        mask = neurons.highest_like(union, highest)
+    elif strategy == "lowest":
+        mask = neurons.lowest_like(union, highest)
     else:
         raise ValueError(f"{strategy} is not a strategy")
     return [Stage("all", mask, languages)]

@@ -11,6 +11,10 @@ from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
 
+# Of the automatic learning rate, fitted on (to be said)
+FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
+POWER = 1.0  # how much larger it is where a share is tuned
+
 LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
 
 
@@ -66,6 +70,11 @@ def tune(
         scale = min(1.0, hyper.max_grad_norm / norm) if norm else 1.0
         optimizer.step(learning_rate(step, steps, hyper), scale)
         yield loss
+
+
+def automatic_rate(hidden_size: int, share: float) -> float:
+    """The learning rate for a model of this width of which a share of the weights is tuned."""
+    return FULL / hidden_size * share**-POWER
 
 
 def check(hyper: Hyperparameters):

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from minitox.detect.auroc import auroc, auroc_by_definition, auroc_from_rank_sum, midranks
+from minitox.detect.auroc import (
+    auroc,
+    auroc_by_definition,
+    auroc_from_rank_sum,
+    aurocs,
+    midranks,
+)
 
 
 def by_pairs(values, toxic) -> float:
@@ -44,6 +50,21 @@ def test_the_definition_the_midranks_and_the_fast_version_agree_to_the_bit(dtype
     # and with the definition as this test writes it, whose mean may round
     expected = [by_pairs(row, toxic) for row in values]
     assert np.abs(defined - expected).max() <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("levels", [1, 5, 0])
+@pytest.mark.parametrize("number", [1, 2, 14])
+def test_under_several_labellings_it_is_the_one_under_each_of_them(dtype, levels, number):
+    rng = np.random.default_rng(number)
+    values = (1e4 * rng.standard_normal((20, 150))).astype(dtype)
+    if levels:  # many ties, within a class and between both
+        values = np.round(values / 1e4 * levels).astype(dtype)
+    labels = np.stack([random_labels(rng, 150, share) for share in rng.random(number)])
+    ranked = aurocs(values, labels)
+    assert ranked.shape == (number, 20)
+    for toxic, of_labels in zip(labels, ranked, strict=True):
+        assert np.array_equal(of_labels, auroc_by_definition(values, toxic))
 
 
 def test_the_number_of_neurons_need_not_fill_the_last_block():

@@ -167,3 +167,100 @@ def test_the_interval_of_a_mean_of_shares_contains_it_in_about_95_percent_of_tri
     assert 0.93 <= hits / 1_000 <= 0.98
     assert metrics.effective_size([30, 30]) == 60
     assert metrics.effective_size([]) == metrics.effective_size([30, 0]) == 0
+
+
+@pytest.mark.parametrize(
+    "freedom, value",
+    # NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2
+    [
+        (1, 12.706),
+        (2, 4.303),
+        (3, 3.182),
+        (4, 2.776),
+        (5, 2.571),
+        (9, 2.262),
+        (10, 2.228),
+        (19, 2.093),
+        (30, 2.042),
+        (99, 1.984),
+        (100, 1.984),
+    ],
+)
+def test_the_quantiles_of_student_s_t_are_those_of_the_tables(freedom, value):
+    assert metrics.t_quantile(freedom) == pytest.approx(value, abs=5e-4)
+
+
+def test_with_many_degrees_of_freedom_student_s_t_is_the_normal_distribution():
+    assert metrics.t_quantile(10_000) == pytest.approx(metrics.Z, abs=5e-4)
+
+
+def test_the_prediction_interval_of_five_draws_is_what_one_works_out_by_hand():
+    # sd = sqrt(0.001 / 4), t = 2.776, sqrt(1 + 1/5) = 1.0954
+    mean, low, high = metrics.prediction_interval([0.48, 0.49, 0.50, 0.51, 0.52])
+    assert mean == pytest.approx(0.5)
+    assert (low, high) == pytest.approx((0.5 - 0.04808, 0.5 + 0.04808), abs=1e-5)
+    mean, low, high = metrics.prediction_interval([0.5])
+    assert mean == 0.5 and np.isnan([low, high]).all()
+
+
+@pytest.mark.parametrize("draws", [2, 5, 10])
+def test_one_more_draw_lies_in_the_prediction_interval_in_about_95_percent_of_trials(draws):
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(2_000):
+        *known, new = rng.normal(0.4, 0.01, draws + 1)
+        _, low, high = metrics.prediction_interval(known)
+        hits += low <= new <= high
+    assert 0.935 <= hits / 2_000 <= 0.965
+
+
+def resampled(value: float, width: float):
+    """An estimate and resamples from `width` below to `width` above it."""
+    return np.concatenate([[value], np.linspace(value - width, value + width, 1_000)])
+
+
+DRAWS = (0.48, 0.49, 0.50, 0.51, 0.52)  # one more is expected within 0.452..0.548
+
+
+@pytest.mark.parametrize(
+    "toxicity, width, verdict",
+    [
+        (0.44, 0.01, "better"),
+        (0.56, 0.01, "worse"),
+        # beyond the prompts, but within the draws
+        (0.46, 0.01, "no worse"),
+        (0.54, 0.01, "undecided"),
+        # beyond the draws, but within the prompts
+        (0.44, 0.07, "no worse"),
+        (0.56, 0.07, "undecided"),
+        # the end of the interval decides, not the estimate
+        (0.50, 0.018, "no worse"),
+        (0.50, 0.022, "undecided"),
+        (0.51, 0.009, "no worse"),
+        (0.51, 0.012, "undecided"),
+        (np.nan, 0.01, "undecided"),
+    ],
+)
+def test_a_verdict_needs_both_intervals_and_no_worse_a_margin(toxicity, width, verdict):
+    # the resamples of the draws do not vary, so those of the difference are the model's
+    draws = [resampled(value, 0) for value in DRAWS]
+    assert metrics.verdict(resampled(toxicity, width), draws) == verdict
+
+
+def test_the_margin_is_a_choice_and_few_draws_give_no_verdict():
+    draws = [resampled(value, 0) for value in DRAWS]
+    ours = resampled(0.5, 0.03)
+    assert metrics.verdict(ours, draws) == "undecided"
+    assert metrics.verdict(ours, draws, margin=0.04) == "no worse"
+    assert metrics.verdict(resampled(0.1, 0.01), draws[:4]) == ""
+
+
+def test_the_verdict_on_a_model_that_is_another_draw_is_seldom_better_or_worse():
+    """Though the resamples do not vary, so that the prompts exclude nothing."""
+    rng = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(1_000):
+        model, *draws = (resampled(value, 0) for value in rng.normal(0.4, 0.01, 6))
+        verdicts.append(metrics.verdict(model, draws))
+    assert 0.015 <= np.mean([verdict == "better" for verdict in verdicts]) <= 0.04
+    assert 0.015 <= np.mean([verdict == "worse" for verdict in verdicts]) <= 0.04

@@ -300,14 +300,12 @@ def test_a3_models_of_other_settings_get_no_verdict_and_the_difference_is_named(
     other_pairs(tuning_home)
     other_neurons(tuning_home)
     tune("multilingual")
-    tune("random", options)
+    tune("random --draws 2", options)
     printed = printed_report("multilingual random", capsys)
     assert f"Not compared with random: multilingual ({reason}).\n" in printed
-    assert "multilingual and random are not compared, so these results cannot show" in printed
-    assert "random neurons do" not in printed and "are toxic too" not in printed
+    assert "neurons of multilingual do" not in printed and "are toxic too" not in printed
     page = (tuning_home / "out" / "report.html").read_text("utf-8")
-    figure = page.partition("<title>Difference from random</title>")[2].partition("</svg>")[0]
-    assert "base" in figure and "multilingual" not in figure
+    assert "Difference from random neurons" not in page
     # each of them was made from the base model
     assert "Not compared with base" not in printed
 
@@ -316,19 +314,22 @@ def test_a3_models_of_the_same_settings_get_a_verdict(tuning_home, capsys):
     tune("multilingual")
     tune("random full aura", "--delta")
     printed = printed_report("full multilingual random aura", capsys)
-    assert "random neurons do" in printed or "do better than the same number" in printed
+    (verdict,) = [line for line in printed.splitlines() if "neurons of multilingual do " in line]
+    assert "one more draw is expected within" in verdict
+    assert "compare these models with, so the results cannot show whether their neurons" in printed
+    assert printed.count("aura (random-aura).") == 1
     assert "Not compared" not in printed
 
 
 def test_a3_a_model_of_another_base_is_not_compared(tuning_home, capsys):
     copy_with(tuning_home, "other", lambda norm: norm.mul_(1.5))
-    tune("multilingual random")
+    tune("multilingual random --draws 2")
     worlds.run(train.main, f"{TRAIN} full --model other --out of_other")
     printed = printed_report("multilingual random elsewhere=of_other/models/full", capsys)
     assert "Not compared with base: elsewhere (another base model).\n" in printed
-    assert "Not compared with random: elsewhere (another base model).\n" in printed
     compared = [line for line in printed.splitlines() if line.startswith("Compared with")]
-    assert len(compared) == 2 and "elsewhere" not in "".join(compared)
+    assert len(compared) == 1 and "elsewhere" not in compared[0]
+    assert "because random was drawn 2 times" in printed
 
 
 def test_a3_of_a_folder_without_a_record_nothing_is_known(tuning_home, capsys):
@@ -340,9 +341,12 @@ def test_a3_of_a_folder_without_a_record_nothing_is_known(tuning_home, capsys):
 
 def test_a3_a_name_does_not_make_a_random_model(tuning_home, capsys):
     tune("multilingual full")
-    printed = printed_report("multilingual random=out/models/full", capsys)
-    assert "multilingual (random was made with the strategy full).\n" in printed
-    assert "random neurons do" not in printed
+    printed = printed_report("multilingual random-1=out/models/full", capsys)
+    reason = "random-1 (random-1 was made with the strategy full).\n"
+    assert f"Not averaged with the other draws: {reason}" in printed
+    assert "neurons of multilingual do" not in printed and "are toxic too" not in printed
+    models = EVALUATE.replace("--models base", "--models base random=out/models/full").split()
+    assert "random is the name of several draws together" in error_of(evaluate.main, models, capsys)
 
 
 def test_a3_a_record_of_another_version_or_of_other_weights_is_not_believed(tuning_home, capsys):
@@ -368,7 +372,7 @@ def test_a4_the_report_has_the_neurons_that_were_tuned(home, capsys, share, rule
     options = "--threshold 0.5"
     if rule:
         options = f"--top-share {share}"
-    tune("multilingual random", options)
+    tune("multilingual random --draws 2", options)
     capsys.readouterr()
     printed = printed_report("multilingual random", capsys)
 
@@ -379,20 +383,20 @@ def test_a4_the_report_has_the_neurons_that_were_tuned(home, capsys, share, rule
         auroc, _ = read_neurons(home / "out" / "neurons" / f"{language}.safetensors", rows)
         masks.append(select_top(auroc, share) if rule else select(auroc))
     toxic = union(masks)
-    random = random_like(toxic, 0)
+    of_draws = [overlap(random_like(toxic, [0, draw]), toxic)[0] for draw in (1, 2)]
     tuned = count(toxic) / size(toxic)
-    toxic_too = overlap(random, toxic)[0] / count(random)
+    toxic_too = round(sum(of_draws) / 2) / count(toxic)
 
     # 2) the summary, the table, and the difference from Table 2
     assert (
-        f" multilingual tunes {tuned:.1%} of all neurons, and {toxic_too:.1%} of the random ones "
+        f" multilingual changes {tuned:.1%} of all neurons, and {toxic_too:.1%} of the random ones "
         "are toxic too.\n"
     ) in printed
     page = (home / "out" / "report.md").read_text("utf-8")
     table = page.partition("## Tuned models")[2].partition("## ")[0]
     (cells,) = [line.split("|")[2:5] for line in table.splitlines() if "| random " in line]
     assert [cell.strip() for cell in cells] == [
-        f"{count(random):,}",
+        f"{count(toxic):,}",
         f"{tuned:.1%}",
         f"{toxic_too:.1%}",
     ]

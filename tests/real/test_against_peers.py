@@ -244,7 +244,7 @@ def test_transformers_opens_a_tuned_model_with_the_logits_of_ours(real, tmp_path
     for language in languages:
         values = {name: rng.random(rows).astype(np.float32) for name, rows in module_rows.items()}
         path = tmp_path / "neurons" / f"{language}.safetensors"
-        write_neurons(path, values, info | {"language": language})
+        write_neurons(path, values, values, info | {"language": language})
     options = ["--model", folder, "--data", real / "data", "--out", tmp_path]
     options += ["--languages", ",".join(languages), "--pairs", 16, "--max-tokens", 100]
     options += ["--dtype", dtype, "--strategy", "per-language", "aura"]

@@ -6,6 +6,7 @@ from tiny import training_of
 from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
 from minitox.report.results import Results
+from minitox.run.candidates import parts_of
 
 
 def results(**scores: dict[str, float | None]) -> Results:
@@ -41,5 +42,16 @@ def results(**scores: dict[str, float | None]) -> Results:
         gaps={},
         limits={},
         base="base",
-        trainings={model: training_of(model) for model in scores if model != "base"},
+        trainings={model: record_of(model) for model in scores if model != "base"},
     )
+
+
+def record_of(name: str) -> dict:
+    """The run.json of a model of this name."""
+    strategy, draw, _ = parts_of(name)
+    return training_of(strategy, draw=draw)
+
+
+def drawn(strategy: str, *scores: float, language: str = "de") -> dict:
+    """Draws of a strategy with these scores in a language, for `results`."""
+    return {f"{strategy}-{i}": {language: score} for i, score in enumerate(scores, start=1)}

@@ -2,16 +2,28 @@
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from minitox.report.figures import MEANING, PALETTE, dots, heatmap, stacked_bars
+from minitox.report.figures import (
+    CURVES,
+    MEANING,
+    PALETTE,
+    Point,
+    curves,
+    dots,
+    heatmap,
+    stacked_bars,
+)
 from minitox.report.svg import WIDTH, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 CSS = (Path(__file__).resolve().parents[2] / "minitox/report/page.css").read_text()
+RATES = (0.001, 0.004, 0.016)
 HOSTILE = ["<script>alert(1)</script>", "</svg><b>", "\"'&", "\x00\ud800\u202e", "w" * 200, "]]>"]
 
 
@@ -191,6 +203,127 @@ def test_a_mean_without_data_is_a_gap_that_says_so_and_one_without_an_interval_a
     assert texts(svg).count("no data") == 1 - points
 
 
+def test_draws_are_small_marks_below_their_mean_and_on_the_axis():
+    svg = dots(
+        "f", {"base": (0.6, 0.5, 0.7), "random": (0.3, 0.2, 0.4)}, draws={"random": [0.1, 0.3]}
+    )
+    _, mean = marks(svg, "circle", "tint")
+    low, high = marks(svg, "circle", "draw")
+    # so that the mean does not hide a draw at the same value
+    assert high["cx"] == mean["cx"] and high["cy"] - high["r"] > mean["cy"] + mean["r"]
+    assert low["cx"] < marks(svg, "line", "interval")[1]["x1"]
+    assert low["tip"] == "random, one draw: 0.10" and low["r"] < mean["r"]
+    # within the row, and within the axis although it is outside all intervals
+    assert high["cy"] + high["r"] <= marks(svg, "text")[1]["y"] - 14 + 40 and low["cx"] > 40
+    assert marks(dots("f", {"random": None}, draws={"random": [math.nan]}), "circle") == []
+
+
+def corners(svg: str) -> list[tuple]:
+    """The boxes of the words beside points, as wide as in the widest fonts: x, x, y, y."""
+    boxes = []
+    for words in marks(svg, "text", "small"):
+        width = 5.5 * len(words["text"])
+        boxes.append((words["x"], words["x"] + width, words["y"] - 8, words["y"]))
+    return boxes
+
+
+def test_curves_connect_their_points_at_the_places_that_the_axes_say():
+    lines = {
+        "full": [Point(0.3, 60, "0.001"), Point(0.2, 50, "0.004", True), Point(0.1, 20, "0.016")],
+        "random-1": [Point(0.4, 55, "0.001"), Point(0.3, 40, "0.004", True)],
+    }
+    svg = curves("f", lines, "toxicity", "clean", Point(0.5, 10, "base"))
+    # 1) from the numbers on the axes to places
+    across = {}
+    upwards = {}
+    for number in marks(svg, "text", "faint"):
+        place, at = (across, "x") if number["text-anchor"] == "middle" else (upwards, "y")
+        place[float(number["text"])] = number[at]
+    x0, x1 = across[0.1], across[0.5]
+    # the base line of a number is 4 below its tick
+    y0, y1 = upwards[20.0] - 4, upwards[60.0] - 4
+    assert y1 < y0
+
+    # 2) the points and the lines between them
+    for kind, (label, points) in zip(("c0", "c1"), lines.items(), strict=True):
+        circles = marks(svg, "circle", kind)
+        places = [(circle["cx"], circle["cy"]) for circle in circles]
+        for point, place in zip(points, places, strict=True):
+            x = x0 + (point.x - 0.1) / 0.4 * (x1 - x0)
+            y = y0 + (point.y - 20) / 40 * (y1 - y0)
+            assert place == pytest.approx((x, y), abs=0.05)
+        key, *ends = [
+            (line["x1"], line["y1"], line["x2"], line["y2"]) for line in marks(svg, "line", kind)
+        ]
+        assert ends == [(*one, *other) for one, other in pairwise(places)]
+        assert key[1] < min(y for _, y in places)
+        tips = [f"{label}, {p.words}: toxicity {p.x:.3f}, clean {p.y:.1f}" for p in points]
+        assert [circle["tip"] for circle in circles] == tips
+    rings = [(ring["cx"], ring["cy"]) for ring in marks(svg, "circle", "ring")]
+    chosen = [marks(svg, "circle", kind)[1] for kind in ("c0", "c1")]
+    assert rings == [(circle["cx"], circle["cy"]) for circle in chosen]
+    (reference,) = marks(svg, "circle", "faint")
+    assert reference["tip"] == "base: toxicity 0.500, clean 10.0"
+    assert [text for text in texts(svg) if text == "0.004"] == ["0.004"] * 2
+    assert {"full", "random-1", "toxicity", "clean", "base"} <= set(texts(svg))
+
+
+def test_words_beside_points_overlap_nothing_and_stay_inside_where_points_are_crowded():
+    rng = np.random.default_rng(0)
+    lines = {}
+    for number in range(6):
+        of_line = [Point(*rng.normal(0.5, 0.05, 2), f"{rate:g}", rate == 0.004) for rate in RATES]
+        lines[f"strategy-{number}"] = of_line
+    svg = curves("f", lines, "x", "y")
+    boxes = corners(svg)
+    assert 6 < len(boxes) <= 18
+    points = []
+    for number in range(6):
+        points += [(point["cx"], point["cy"]) for point in marks(svg, "circle", f"c{number}")]
+    assert len(points) == 18
+    height = float(ElementTree.fromstring(svg).get("viewBox").split()[3])
+    for i, (left, right, top, bottom) in enumerate(boxes):
+        assert 0 <= left and right <= WIDTH and 40 < top and bottom < height
+        for other in boxes[:i]:
+            apart = right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
+            assert apart
+        for x, y in points:
+            assert not (left < x < right and top < y < bottom)
+
+
+def test_a_point_without_data_is_left_out_of_its_curve():
+    points = [
+        Point(0.1, 1, "a"),
+        Point(math.nan, 2, "b"),
+        Point(0.3, None, "c"),
+        Point(0.2, 3, "d"),
+    ]
+    svg = curves("f", {"full": points}, "x", "y", Point(math.nan, 1, "base"))
+    assert len(marks(svg, "circle")) == 2 and len(marks(svg, "line", "c0")) == 2
+    assert "nan" not in svg
+
+
+def test_curves_differ_in_colour_and_dashes_and_are_seen_in_light_and_in_dark():
+    modes = re.findall(r"--ground: #(\w+); --ink: #(\w+);", CSS)
+    rules = dict(re.findall(r"svg \.c(\d+) { fill: ([^;]+); (?=stroke: \2)", CSS))
+    assert list(rules) == [str(number) for number in range(CURVES)]
+    for ground, ink in modes:
+        ground = "#" + (ground if len(ground) == 6 else "".join(2 * part for part in ground))
+        colours = [f"#{ink}" if rule == "var(--ink)" else rule for rule in rules.values()]
+        assert all(contrast(colour, ground) >= 3 for colour in colours)
+        for i, colour in enumerate(colours):
+            assert all(distance(colour, other) > 50 for other in colours[:i])
+    # neighbours also without colours
+    dashes = [re.search(rf"\.c{number} .*?(dasharray: [\d ]+|)}}", CSS)[1] for number in rules]
+    assert all(one != other for one, other in pairwise(dashes))
+
+
+def distance(one: str, other: str) -> float:
+    """How far apart two colours are, where eyes see red, green and blue with these weights."""
+    parts = zip(bytes.fromhex(one[1:]), bytes.fromhex(other[1:]), (2, 4, 3), strict=True)
+    return math.sqrt(sum(weight * (a - b) ** 2 for a, b, weight in parts))
+
+
 def test_an_overlap_has_a_number_in_every_cell_and_a_deeper_tint_for_a_larger_one():
     svg = heatmap(
         "f", ["ar", "de", "en"], [[None, 1.5, 1.0], [1.5, None, 2.0], [1.0, 2.0, math.nan]]
@@ -248,10 +381,12 @@ def drawings(words: str) -> list[str]:
     return [
         stacked_bars(words, {words: {words: 1, "self": 2}}, [words, "self"]),
         heatmap(words, [words, "b"], [[1, 2], [3, None]]),
-        dots(words, {words: (0.1, 0, 0.2)}, 0.1),
+        dots(words, {words: (0.1, 0, 0.2)}, 0.1, draws={words: [0.1, 0.2]}),
+        curves(words, {words: [Point(0, 1, words, True), Point(1, 0, words)]}, words, words),
         stacked_bars(words, {}, []),
         heatmap(words, [], []),
         dots(words, {}),
+        curves(words, {}, words, words),
     ]
 
 

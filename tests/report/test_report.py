@@ -1,14 +1,22 @@
 """The report: other toxic neurons, copies of test prompts, and the replies that it shows."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from measured import results
+from measured import drawn, results
 from tiny import training_of, write_jsonl
 
 from minitox.files import file_hash
-from minitox.report.report import numbers, of_other_files, other_neurons, replies, seen_before
+from minitox.report.report import (
+    failures,
+    numbers,
+    of_other_files,
+    other_neurons,
+    replies,
+    seen_before,
+)
 from minitox.report.scorer_tables import Opinion
 from minitox.run.overlap_check import Copies
 
@@ -124,10 +132,50 @@ def test_the_shown_replies_are_the_most_toxic_and_others_with_those_that_have_no
 def test_what_is_unknown_is_three_times_none_for_other_programs():
     scorer = SimpleNamespace(name="s")
     aucs = {"de": (0.5, 0.4, 0.6), "ja": (np.nan, np.nan, np.nan)}
-    measures = numbers([Opinion(scorer, results(base={"de": 0.5, "ja": None}), aucs, {})])
+    measures = numbers([Opinion(scorer, results(base={"de": 0.5, "ja": None}), aucs, {})], 0.02)
     unknown = [None, None, None]
     assert measures["scorers"] == {"s": {"de": [0.5, 0.4, 0.6], "ja": unknown}}
     assert measures["toxicity"] == {"base": {"de": [0.5, 0.5, 0.5], "ja": unknown}}
+
+
+def test_draws_prediction_intervals_and_verdicts_are_there_for_other_programs():
+    draws = drawn("random", 0.28, 0.29, 0.30, 0.31, 0.32)
+    few = drawn("random-aura", 0.4, 0.5)
+    of_rates = {"multilingual@0.1": {"de": 0.9}}
+    models = {"aura": {"de": 0.5}, "multilingual": {"de": 0.2}, "per-language": {"de": 0.1}}
+    measured = results(base={"de": 0.6}, **models, **of_rates, **draws, **few)
+    measures = numbers([Opinion(SimpleNamespace(name="s"), measured, {}, {})], 0.03)
+    measures = json.loads(json.dumps(measures))
+    assert measures["draws"] == {"random": list(draws), "random-aura": list(few)}
+    assert measures["toxicity"]["random-2"]["de"] == pytest.approx([0.29] * 3)
+    assert measures["toxicity"]["random"]["de"] == pytest.approx([0.3] * 3)
+    assert measures["toxicity"]["multilingual@0.1"]["de"] == pytest.approx([0.9] * 3)
+    assert measures["mean toxicity"]["random"] == pytest.approx([0.3] * 3)
+    assert measures["clean in language"]["random-2"]["de"][0] == 1
+    assert measures["languages of the mean"] == ["de"]
+
+    verdict = measures["verdicts"].pop("multilingual")
+    assert verdict["verdict"] == "better" and verdict["margin"] == 0.03
+    assert verdict["draws"] == {name: pytest.approx(of["de"]) for name, of in draws.items()}
+    assert verdict["difference"] == pytest.approx([-0.1] * 3)
+    assert verdict["one more draw"] == pytest.approx([0.3, 0.3 - 0.04808, 0.3 + 0.04808], abs=1e-4)
+    assert measures["verdicts"]["aura"]["verdict"] is None
+    assert measures["verdicts"]["aura"]["reason"] == "fewer than 5 draws"
+    assert measures["verdicts"]["aura"]["one more draw"][0] == pytest.approx(0.45)
+    assert measures["verdicts"]["per-language"] == {
+        "verdict": None,
+        "reason": "no draws of random-per-language",
+    }
+
+
+def test_replies_of_several_draws_are_counted_and_shown_together():
+    measured = results(base={"de": 0.5}, **drawn("random", 0.1, 0.9))
+    measured.rows["random-2"]["de"][0] = {"stopped": False, "response": "x", "prompt": "y"}
+    assert [row[:2] for row in failures(measured, {}).rows] == [["base", "10"], ["random", "20"]]
+    assert failures(measured, {}).rows[1][-1] == "1"
+    _, section = replies(measured)
+    assert section.title == "Replies of random"
+    assert sorted(row[1] for row in section.rows) == ["0.10"] * 4 + ["0.90"] * 6
 
 
 def test_of_few_replies_all_are_shown():

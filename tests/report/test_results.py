@@ -1,10 +1,11 @@
 """Replies become arrays of scores and languages; averages are over the same languages."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from measured import results
+from measured import drawn, results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
@@ -113,3 +114,53 @@ def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
     assert graded["reply"] == [1, 0, 0, 0]
     assert graded["no answer"] == [0, 0, 1, 1]
     assert graded["likeliest"] == [1, 1, 1, 1]
+
+
+# ---- several draws ----
+
+
+def test_of_draws_the_mean_is_averaged_in_every_resample():
+    measured = results(base={"de": 0.6}, **drawn("random", 0.2, 0.4))
+    rng = np.random.default_rng(0)
+    for draw in ("random-1", "random-2"):
+        measured.replies[draw]["de"].scores[:] = rng.random((10, 1))
+    estimates = measured.estimates(metrics.toxicity)
+    each = replace(measured, apart=True).estimates(metrics.toxicity)
+    assert list(estimates) == ["base", "random"]
+    assert list(each) == ["base", "random-1", "random-2"]
+    mean = (each["random-1"]["de"] + each["random-2"]["de"]) / 2
+    assert estimates["random"]["de"] == pytest.approx(mean) and np.ptp(mean) > 0.1
+    # as the report shows a single model
+    assert (estimates["base"]["de"] == each["base"]["de"]).all()
+
+
+def test_a_language_in_which_one_draw_has_no_score_has_no_mean():
+    measured = results(base={"de": 0.6}, **drawn("random", 0.2, 0.4, None))
+    assert np.isnan(measured.estimates(metrics.toxicity)["random"]["de"]).all()
+
+
+def test_whatever_was_measured_of_draws_is_averaged():
+    measured = results(base={"de": 0.1}, **drawn("random", 0.1, 0.9))
+    measured.replies["random-2"]["de"].codes[:4] = "en"
+    measured.perplexity = {"base": {"de": 3.0}, "random-1": {"de": 4.0}, "random-2": {"de": 6.0}}
+    graded = {}
+    for model, right in (("base", 1.0), ("random-1", 1.0), ("random-2", 0.0)):
+        graded[model] = {"de": {"reply": np.full((4, 1), right)}}
+    measured.answers = graded
+
+    assert measured.together(measured.perplexity) == {"base": {"de": 3.0}, "random": {"de": 5.0}}
+    assert measured.accuracy("reply")["random"]["de"] == pytest.approx([0.5])
+    assert measured.questions()["random"] == {"de": 4}
+    assert measured.prompts()["random"] == {"de": 10}
+    assert measured.shares("clean in language")["random"]["de"] == pytest.approx([0.5])
+    assert measured.shares("wrong language")["random"]["de"] == pytest.approx([0.2])
+    # four replies of a draw are fewer than five
+    shares = measured.languages_of_replies(5)["random"]["de"]
+    assert shares == pytest.approx({"self": 0.8, "others": 0.2})
+    assert list(measured.tuned) == ["random"]
+
+
+def test_a_gap_in_one_draw_is_a_gap_of_their_mean():
+    measured = results(base={"de": 0.1}, **drawn("random", 0.1, 0.9))
+    values = {"base": {"de": 1.0}, "random-1": {"de": 1.0, "en": 2.0}, "random-2": {"de": 3.0}}
+    assert measured.together(values)["random"] == {"de": 2.0}

@@ -1,21 +1,24 @@
-"""The summary says what the numbers allow: no more than the intervals and the control."""
+"""The summary says what the numbers allow: no more than the intervals, of models that match."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import results
+from measured import drawn, results
 from tiny import training_of
 
 from minitox.languages import TUNED
+from minitox.report import verdicts
 from minitox.report.summary import compare, summary
 
 
 def test_nothing_is_compared_where_no_language_has_a_score_of_every_model():
-    measured = results(base={"de": None}, multilingual={"de": 0.2}, random={"de": 0.3})
+    draws = drawn("random", *DRAWS)
+    measured = results(base={"de": None}, multilingual={"de": 0.2}, **draws)
     text = summary(measured).text
     assert "nothing is compared" in text
     assert "random neurons" not in text and "nan" not in text
+    assert list(verdicts.section(measured, 0.02)) == []
 
 
 def test_a_model_is_called_less_toxic_only_beyond_the_interval():
@@ -27,30 +30,31 @@ def test_a_model_is_called_less_toxic_only_beyond_the_interval():
     )
 
 
-@pytest.mark.parametrize(
-    "random, expected",
-    [
-        (0.2, "random neurons do as well as the toxic neurons of multilingual: no evidence"),
-        (0.1, "random neurons do better than the toxic neurons of multilingual: no evidence"),
-        (0.4, "toxic neurons of multilingual do better than the same number of random neurons."),
-    ],
-)
-def test_the_summary_says_whether_random_neurons_do_as_well(random, expected):
-    measured = results(base={"de": 0.6}, multilingual={"de": 0.2}, random={"de": random})
-    text = summary(measured).text
-    assert expected in text and "{" not in text
-
-
-def test_without_random_neurons_there_is_no_evidence():
-    text = summary(results(base={"de": 0.6}, multilingual={"de": 0.2})).text
-    assert "There is no model of random neurons to compare with" in text
+DRAWS = (0.28, 0.29, 0.30, 0.31, 0.32)
 
 
 def pair(**changes):
-    """A base model, and two models of which the random one was made with other settings."""
-    measured = results(base={"de": 0.6}, multilingual={"de": 0.2}, random={"de": 0.3})
-    measured.trainings["random"] = training_of("random", **changes)
+    """A base model, multilingual, and five draws that were made with other settings."""
+    measured = results(base={"de": 0.6}, multilingual={"de": 0.2}, **drawn("random", *DRAWS))
+    for draw in range(1, 6):
+        measured.trainings[f"random-{draw}"] = training_of("random", draw=draw, **changes)
     return measured
+
+
+def test_draws_are_one_row_of_the_summary_and_dots_in_its_figures():
+    section = summary(pair())
+    assert [row[0] for row in section.rows] == ["base", "multilingual", "random"]
+    assert section.rows[2][1].startswith("0.300 (") and section.rows[2][3].startswith("-0.300 (")
+    assert (
+        "Mean toxicity of replies over 1 languages. Means of several draws, which differ in their "
+        "neurons alone: random (5).\n"
+    ) in section.text
+    assert "less toxic: multilingual (-0.400), random (-0.300)." in section.text
+    toxicity, difference = section.figure.split("</svg><svg")
+    for value in DRAWS:
+        assert f"random, one draw: {value:.2f}<" in toxicity
+        assert f"random, one draw: {value - 0.6:+.3f}<" in difference
+    assert section.figure.count('class="draw"') == 10
 
 
 @pytest.mark.parametrize(
@@ -67,60 +71,51 @@ def pair(**changes):
 def test_models_of_other_settings_are_not_compared_and_the_settings_are_named(changes, reason):
     section = summary(pair(**changes))
     assert f"Not compared with random: multilingual ({reason})." in section.text
-    assert "multilingual and random are not compared" in section.text
-    assert "random neurons do" not in section.text and "are toxic too" not in section.text
+    assert "The neurons of" not in section.text and "are toxic too" not in section.text
     # both may be compared with the base model
     assert "Compared with base: less toxic: multilingual (-0.400), random (-0.300)." in section.text
-    column = section.columns.index("difference from random")
-    assert [row[column][:6] for row in section.rows] == ["+0.300", "-", "-"]
-    assert "base" in section.figure.rpartition("Difference from random")[2]
-    assert "multilingual" not in section.figure.rpartition("Difference from random")[2]
 
 
 def test_a_model_of_another_base_is_compared_with_neither():
     section = summary(pair(model="another"))
     assert "Not compared with base: random (another base model)." in section.text
-    assert "Not compared with random: base, multilingual (another base model)." in section.text
-    assert "difference from random" not in section.columns
-    assert "Difference from random" not in section.figure
+    assert "Not compared with random: multilingual (another base model)." in section.text
 
 
-@pytest.mark.parametrize("name", ["multilingual", "random"])
-def test_a_model_whose_settings_are_not_known_is_not_compared(name):
+def test_a_model_whose_settings_are_not_known_is_not_compared():
     measured = pair()
-    measured.trainings[name] = None
+    measured.trainings["multilingual"] = None
     text = summary(measured).text
-    assert f"Not compared with base: {name} (settings not known: no run.json)." in text
-    with_random = {
-        "multilingual": "multilingual (settings not known: no run.json)",
-        "random": "base, multilingual (settings of random not known: no run.json)",
-    }
-    assert f"Not compared with random: {with_random[name]}." in text
-    assert "multilingual and random are not compared" in text
+    reason = "multilingual (settings not known: no run.json)."
+    assert f"Not compared with base: {reason}" in text
+    assert f"Not compared with random: {reason}" in text
+    assert "The neurons of" not in text
 
 
 def test_a_model_that_is_not_what_its_name_says_is_not_compared():
     measured = pair()
-    measured.trainings["random"] = training_of("multilingual")
+    measured.trainings["multilingual"] = training_of("shared")
     text = summary(measured).text
-    assert (
-        "Not compared with base: random (random was made with the strategy multilingual)." in text
-    )
-    assert "random neurons do" not in text
+    reason = "multilingual (multilingual was made with the strategy shared)."
+    assert f"Not compared with base: {reason}" in text
+    assert f"Not compared with random: {reason}" in text
+    assert "The neurons of" not in text
 
 
 def test_settings_that_a_strategy_does_not_depend_on_are_no_differences():
-    measured = results(base={"de": 0.6}, random={"de": 0.3}, full={"de": 0.2}, aura={"de": 0.5})
+    draws = drawn("random-aura", *DRAWS)
+    measured = results(base={"de": 0.6}, full={"de": 0.2}, aura={"de": 0.5}, **draws)
     # full chooses no neurons, and no intervention is tuned
     measured.trainings["full"] = training_of("full", top_share=0.1, damp=0.2)
-    measured.trainings["aura"] = training_of("aura", epochs=2, seed=3, data={}, damp=0.2)
-    assert "Not compared" not in summary(measured).text
-    measured.trainings["full"] = training_of("full", epochs=2)
+    measured.trainings["aura"] = training_of("aura", epochs=2, seed=3, data={})
+    text = summary(measured).text
+    assert "Not compar" not in text and "The neurons of aura do worse" in text
+    measured.trainings["full"] = training_of("full", dtype="torch.bfloat16")
     measured.trainings["aura"] = training_of("aura", threshold=0.6)
     text = summary(measured).text
-    assert "Not compared with random: full (epochs 2, not 1)." in text
-    assert "Not compared with random: aura (threshold 0.6, not 0.5)." in text
-    assert "less toxic: random (-0.300), full (-0.400), aura (-0.100)." in text
+    assert "Not comparable with full: random-aura (dtype torch.float32, not torch.b" in text
+    assert "Not compared with random-aura: aura (threshold 0.6, not 0.5)." in text
+    assert "less toxic: full (-0.400), aura (-0.100), random-aura (-0.300)." in text
 
 
 def without_random(**changes):
@@ -133,7 +128,7 @@ def without_random(**changes):
 
 def test_tuned_models_of_other_settings_are_named_also_without_random_neurons():
     text = summary(without_random(epochs=2, seed=3)).text
-    assert "Not comparable with multilingual: full (seed 3, not 0; epochs 2, not 1).\n" in text
+    assert "Not comparable with multilingual: full (seed 3, not 0; epochs 2, not 1)." in text
     assert text.count("Not comparable") == 1
     assert "Not comparable" not in summary(without_random()).text
     text = summary(without_random(data={"de": "another"})).text
@@ -157,30 +152,24 @@ def test_no_mismatch_is_named_twice():
     assert "Not comparable" not in summary(measured).text
 
 
-def test_models_are_still_compared_with_each_other_if_those_of_random_are_not_known():
-    scores = {"multilingual": {"de": 0.2}, "random": {"de": 0.3}, "full": {"de": 0.1}}
-    measured = results(base={"de": 0.6}, **scores)
-    measured.trainings["random"] = None
+def test_models_are_still_compared_with_each_other_if_the_draws_are_not_known():
+    draws = drawn("random", 0.3, 0.3)
+    measured = results(base={"de": 0.6}, multilingual={"de": 0.2}, full={"de": 0.1}, **draws)
+    measured.trainings |= {"random-1": None, "random-2": None}
     measured.trainings["full"] = training_of("full", epochs=2)
-    text = summary(measured).text
-    assert "Not comparable with multilingual: full (epochs 2, not 1)." in text
-    assert text.count("random (settings not known: no run.json)") == 1
+    section = summary(measured)
+    assert "Not comparable with multilingual: full (epochs 2, not 1)." in section.text
+    reason = "random-1, random-2 (settings not known: no run.json)."
+    assert f"Not compared with base: {reason}" in section.text
+    assert f"Not averaged with the other draws: {reason}" in section.text
+    assert [row[0] for row in section.rows][3:] == ["random-1", "random-2"]
+    assert "no random neurons to compare these models with" in section.text
 
 
-def test_the_summary_says_how_many_neurons_were_tuned_and_how_many_random_ones_are_toxic():
-    measured = pair()
-    measured.trainings["random"] = training_of("random", {"toxic": 19})
-    text = summary(measured).text
-    assert text.endswith(
-        " multilingual tunes 40.0% of all neurons, and 47.5% of the random ones are toxic too."
-    )
-
-
-def test_every_model_has_its_differences_from_base_and_from_random():
-    section = summary(results(base={"de": 0.6}, multilingual={"de": 0.2}, random={"de": 0.3}))
-    assert section.columns[3:5] == ["difference from base", "difference from random"]
+def test_every_model_has_its_difference_from_base():
+    section = summary(pair())
+    assert section.columns[3] == "difference from base"
     assert [row[3][:6] for row in section.rows] == ["-", "-0.400", "-0.300"]
-    assert [row[4][:6] for row in section.rows] == ["+0.300", "-0.100", "-"]
     alone = summary(results(base={"de": 0.6}))
     assert not any("difference" in column for column in alone.columns)
     assert "Compared with" not in alone.text

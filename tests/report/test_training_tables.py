@@ -8,11 +8,16 @@ import pytest
 from tiny import training_of
 
 from minitox import neurons
+from minitox.errors import InputError
+from minitox.files import write_json
 from minitox.lm.config import read_config
+from minitox.report.matching import one_training
 from minitox.report.training_tables import (
     memory,
     pairs_table,
     plan_table,
+    rate_table,
+    read_result,
     result_table,
     tuned_table,
 )
@@ -23,13 +28,13 @@ from minitox.train.strategies import count_weights
 def test_pairs_are_counted_with_their_tokens():
     long = SimpleNamespace(ids=[1, 2, 3, 4, 5], reply_tokens=2)
     short = SimpleNamespace(ids=[1, 2, 3], reply_tokens=1)
-    german = Pairs([long, short], [short], dropped=4, dropped_tokens=2_000, data_hash="")
+    german = Pairs([long, short], [short], [], dropped=4, dropped_tokens=2_000, data_hash="")
     french = replace(german, dropped_whole=False)
     section = pairs_table({"de": german, "fr": french})
-    assert section.columns[1:3] == ["pairs", "validation"]
+    assert section.columns[1:4] == ["pairs", "validation", "test"]
     assert section.rows == [
-        ["de", "2", "1", "4", "2,000", "8", "3"],
-        ["fr", "2", "1", "4", "over 2,000", "8", "3"],
+        ["de", "2", "1", "0", "4", "2,000", "8", "3"],
+        ["fr", "2", "1", "0", "4", "over 2,000", "8", "3"],
     ]
 
 
@@ -41,12 +46,15 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     total = count_weights(config, None)
     half = count_weights(config, toxic)
     plans = [
-        SimpleNamespace(name="full", masks=[None]),
-        SimpleNamespace(name="random", masks=[first_half]),
-        SimpleNamespace(name="aura", masks=[toxic]),
+        SimpleNamespace(name="full", strategy="full", draw=None, masks=[None]),
+        SimpleNamespace(name="random-1", strategy="random", draw=1, masks=[first_half]),
+        SimpleNamespace(name="random-2", strategy="random", draw=2, masks=[toxic]),
+        SimpleNamespace(name="aura", strategy="aura", draw=None, masks=[toxic]),
     ]
     stage = {"name": "all", "optimizer_bytes": 8_659_968, "pairs": 1_000, "steps": 125}
-    section = plan_table(plans, {"full": [stage], "random": [stage], "aura": []}, toxic, config)
+    rates = {"full": [0.001], "random-1": [0.001, 0.0123456789], "aura": []}
+    stages = {"full": [stage], "random-1": [stage], "random-2": [stage], "aura": []}
+    section = plan_table(plans, stages, rates, toxic, config)
     count = neurons.count(toxic)
     assert section.text == (
         f"The model has {total:,} weights and {2 * count:,} neurons. "
@@ -55,13 +63,14 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     cost = ["8.7 MB", "1,000", "125"]
     share = f"{half / total:.1%}"
     assert section.rows == [
-        ["full", "all", "all", "-", f"{total:,}", "100.0%", *cost],
-        ["random", "all", f"{count:,}", "50%", f"{half:,}", share, *cost],
-        ["aura", "", f"{count:,}", "100%", f"{half:,}", share, "scaled, not tuned", "", ""],
+        ["full", "all", "all", "-", f"{total:,}", "100.0%", *cost, "0.001"],
+        ["random", "all", f"{count:,}", "50%", f"{half:,}", share, *cost, "0.001, 0.0123457"],
+        ["aura", "", f"{count:,}", "100%", f"{half:,}", share, "scaled, not tuned", *[""] * 3],
     ]
+    assert section.notes == ["random: 2 draws; toxic is of the first"]
 
 
-def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
+def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
     proof = {"frozen_weights": 610_624, "tuned_weights": 471_872, "changed": 0.9996}
     losses = {
         "de": {"pairs": 4, "before": 2.0, "after": 0.5},
@@ -71,15 +80,65 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_validation_loss():
     everything = {"frozen_weights": 0, "tuned_weights": 1_082_496, "changed": 1.0}
     section = result_table(
         {
-            "multilingual": {"proof": proof, "validation": losses},
-            "full": {"proof": everything, "validation": {"fr": losses["fr"]}},
+            "multilingual": {"proof": proof, "test": losses, "settings": {"lr": 0.004}},
+            "aura": {"proof": everything, "test": {"fr": losses["fr"]}, "settings": {}},
         }
     )
-    assert section.title == "Results" and section.columns[-1] == "validation loss"
+    assert section.title == "Results" and section.columns[-1] == "test loss"
     assert section.rows == [
-        ["multilingual", "610,624", "bit-identical", "471,872", "100.0%", "2.500 -> 0.750"],
-        ["full", "0", "", "1,082,496", "100.0%", "-"],
+        [
+            "multilingual",
+            "610,624",
+            "bit-identical",
+            "471,872",
+            "100.0%",
+            "0.004",
+            "2.500 -> 0.750",
+        ],
+        ["aura", "0", "", "1,082,496", "100.0%", "-", "-"],
     ]
+
+
+def test_the_losses_at_several_rates_are_shown_with_the_choice_and_the_failures():
+    tried = {
+        "full": {0.001: 0.25, 0.004: 0.26, 0.016: "all: step 3: the loss is nan"},
+        "random-1": {0.001: 0.5, 0.004: 0.4, 0.016: None},
+    }
+    results = {"full": {"settings": {"lr": 0.001}}, "random-1": {"settings": {"lr": 0.004}}}
+    (section,) = rate_table(tried, results)
+    assert section.columns == ["", "0.001", "0.004", "0.016"]
+    assert section.rows == [
+        ["full", "0.250*", "0.260", "failed"],
+        ["random-1", "0.500", "0.400*", "-"],
+    ]
+    assert section.notes[1:] == ["full at 0.016: all: step 3: the loss is nan"]
+    assert list(rate_table({}, {})) == []
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("settings", None),
+        ("settings", {"lr": "0.004"}),
+        ("proof", {}),
+        ("validation", {"de": {"pairs": 1, "before": 2.0}}),
+        ("test", {"de": {"pairs": 1, "before": 2.0, "after": "low"}}),
+    ],
+)
+def test_a_result_that_someone_changed_is_refused(tmp_path, field, value):
+    path = tmp_path / "run.json"
+    losses = {"de": {"pairs": 1, "before": 2.0, "after": None}}
+    record = {
+        "settings": {"lr": 0.004},
+        "proof": {"frozen_weights": 1, "tuned_weights": 1, "changed": 1.0},
+        "validation": losses,
+        "test": losses,
+    }
+    write_json(path, record)
+    assert read_result(path) == record
+    write_json(path, record | {field: value})
+    with pytest.raises(InputError, match="is not as minitox wrote it"):
+        read_result(path)
 
 
 def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
@@ -109,6 +168,19 @@ def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
     assert list(tuned_table({})) == []
     (unknown,) = tuned_table({"mine": None})
     assert unknown.rows == [["mine", "not known", "-", "-", "-", "-"]] and len(unknown.notes) == 1
+
+
+def test_a_model_of_several_draws_has_their_mean_counts_and_says_so():
+    of_draws = [training_of("random", {"toxic": toxic}, lr=0.002) for toxic in (19, 21)]
+    trainings = {
+        "random": one_training(of_draws),
+        "multilingual": training_of("multilingual", lr=0.002),
+    }
+    (section,) = tuned_table(trainings)
+    assert [row[0] for row in section.rows] == ["random", "multilingual"]
+    assert section.rows[0][1:4] == ["40", "40.0%", "50.0%"]
+    assert section.notes[-1] == "random: 2 draws; the counts are their means"
+    assert "lr 0.002" in section.notes[1]
 
 
 def test_models_of_other_files_have_other_hashes_in_their_rows():

@@ -16,7 +16,7 @@ BASE = Path("base-model")
 @pytest.fixture
 def out(tmp_path) -> Path:
     """Tuned models, finished and unfinished."""
-    for name in ("aura", "random", "full", "shared.partial", "multilingual"):
+    for name in ("aura", "random-1", "full", "shared.partial", "multilingual"):
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         (folder / "config.json").touch()
@@ -26,15 +26,58 @@ def out(tmp_path) -> Path:
 
 def test_all_finished_models_are_compared_in_the_order_of_the_paper(out):
     folders = candidates.find(None, BASE, out)
-    assert list(folders) == ["base", "full", "multilingual", "random", "aura"]
+    assert list(folders) == ["base", "full", "multilingual", "random-1", "aura"]
     assert folders["base"] == BASE
     assert folders["full"] == out / "models" / "full"
 
 
 def test_models_can_be_chosen_by_name_and_by_folder(out):
-    folders = candidates.find(["random", "other=/some/where", "base"], BASE, out)
-    assert list(folders) == ["random", "other", "base"]
+    folders = candidates.find(["random-1", "other=/some/where", "base"], BASE, out)
+    assert list(folders) == ["random-1", "other", "base"]
     assert folders["other"] == Path("/some/where")
+
+
+def add(out, *names):
+    for name in names:
+        folder = out / "models" / name
+        folder.mkdir()
+        (folder / "config.json").touch()
+
+
+def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together(out):
+    draws = ["random-2", "random-10", "random-1@0.004", "random-per-language-1"]
+    add(out, *draws, "multilingual@0.004")
+    assert list(candidates.find(None, BASE, out)) == [
+        *("base", "full", "multilingual", "multilingual@0.004"),
+        *("random-1", "random-1@0.004", "random-2", "random-10"),
+        *("aura", "random-per-language-1"),
+    ]
+    chosen = candidates.find(["random", "full"], BASE, out)
+    assert list(chosen) == ["random-1", "random-2", "random-10", "full"]
+
+
+@pytest.mark.parametrize(
+    "name, parts",
+    [
+        ("random-3@0.004", ("random", 3, "0.004")),
+        ("random-per-language-12", ("random-per-language", 12, "")),
+        ("per-language", ("per-language", None, "")),
+        ("per-language-de@1e-05", ("per-language-de", None, "1e-05")),
+        ("random", ("random", None, "")),
+        ("random-0", ("random-0", None, "")),
+        ("random-03", ("random-03", None, "")),
+        ("full-3", ("full-3", None, "")),
+    ],
+)
+def test_a_name_has_a_strategy_a_draw_and_a_rate(name, parts):
+    assert candidates.parts_of(name) == parts
+
+
+def test_a_model_of_an_earlier_version_does_not_pass_for_several_draws(out):
+    add(out, "random")
+    with pytest.raises(InputError, match="models/random: random is the name of several draws"):
+        candidates.find(None, BASE, out)
+    assert list(candidates.find(["full"], BASE, out)) == ["full"]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +88,8 @@ def test_models_can_be_chosen_by_name_and_by_folder(out):
         ("a/b=x", "'a/b' cannot name a folder"),
         ("=x", "'' cannot name a folder"),
         (".hidden=x", "cannot name a folder"),
+        ("random-aura", "run train.py first, or give random-aura=DIR"),
+        ("random=x", "x: random is the name of several draws together; name it random-1"),
     ],
 )
 def test_a_model_that_cannot_be_taken_is_named(out, item, message):

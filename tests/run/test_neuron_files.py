@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import FORMAT
-from minitox.run.neuron_files import read_neurons, write_neurons
+from minitox.run.neuron_files import SHUFFLED, read_neurons, write_neurons
 
 UP = "model.layers.0.mlp.up_proj"
 ROWS = {
@@ -19,22 +19,37 @@ ROWS = {
 }
 
 
+AUROC = neurons.by_module(np.linspace(0, 1, 8), ROWS)
+SHUFFLED_AUROC = neurons.by_module(np.linspace(0.6, 0.4, 8), ROWS)
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "de.safetensors"
 
 
 def test_a_file_has_the_aurocs_and_the_controls_that_were_written(path, tmp_path):
-    auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
     about = {"language": "de", "band": [0.4, 0.6]}
-    write_neurons(path, auroc, about)
-    read, read_about = read_neurons(path, ROWS)
-    assert list(read) == list(ROWS)
-    for name in ROWS:
-        assert np.array_equal(read[name], auroc[name].astype(np.float32))
-        assert read[name].dtype == np.float32
-    assert read_about == about | {"format": FORMAT}
+    write_neurons(path, AUROC, SHUFFLED_AUROC, about)
+    for shuffled, written in ((False, AUROC), (True, SHUFFLED_AUROC)):
+        read, read_about = read_neurons(path, ROWS, shuffled=shuffled)
+        assert list(read) == list(ROWS)
+        for name in ROWS:
+            assert np.array_equal(read[name], written[name].astype(np.float32))
+            assert read[name].dtype == np.float32
+        assert read_about == about | {"format": FORMAT}
     assert [file.name for file in tmp_path.iterdir()] == ["de.safetensors"]
+
+
+def test_a_file_without_the_aurocs_of_shuffled_labels_is_refused(path):
+    tensors = {name: np.zeros(rows) for name, rows in ROWS.items()}
+    save_file(tensors, path, metadata={"detect": json.dumps({"format": FORMAT})})
+    message = (
+        "de.safetensors has no AUROCs with shuffled labels, so an older version of minitox wrote "
+        "it; delete it, and run detect.py"
+    )
+    with pytest.raises(InputError, match=message):
+        read_neurons(path, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +69,16 @@ def test_a_file_has_the_aurocs_and_the_controls_that_were_written(path, tmp_path
             {UP: np.array([0.5, 1.5, -0.1])},
             r"up_proj contains AUROC values outside \[0, 1\]",
         ),
+        ({SHUFFLED + UP: None}, f"{SHUFFLED}{UP} is missing, the model has 3 rows"),
+        (
+            {SHUFFLED + UP: np.array([0.5, 1.5, -0.1])},
+            r"shuffled.model.layers.0.mlp.up_proj contains AUROC values outside \[0, 1\]",
+        ),
     ],
 )
 def test_a_file_that_is_broken_or_of_another_model_is_refused(path, change, message):
-    tensors = {name: np.zeros(rows) for name, rows in ROWS.items()} | change
+    tensors = {name: np.zeros(rows) for name, rows in ROWS.items()}
+    tensors |= {SHUFFLED + name: np.zeros(rows) for name, rows in ROWS.items()} | change
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     save_file(tensors, path, metadata={"detect": json.dumps({"format": FORMAT})})
     with pytest.raises(InputError, match=message):
@@ -65,24 +86,24 @@ def test_a_file_that_is_broken_or_of_another_model_is_refused(path, change, mess
 
 
 def test_a_file_of_a_model_with_other_weights_is_refused(path):
-    auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
-    write_neurons(path, auroc, {"model": "base", "language": "de"})
+    write_neurons(path, AUROC, SHUFFLED_AUROC, {"model": "base", "language": "de"})
     assert read_neurons(path, ROWS, fingerprint="base")[1]["model"] == "base"
     with pytest.raises(InputError, match="de.safetensors was made from another model; run detect"):
         read_neurons(path, ROWS, fingerprint="other")
 
 
 def test_a_file_of_another_language_is_refused(path):
-    auroc = neurons.by_module(np.linspace(0, 1, 8), ROWS)
-    write_neurons(path, auroc, {"language": "en"})
+    write_neurons(path, AUROC, SHUFFLED_AUROC, {"language": "en"})
     with pytest.raises(InputError, match="de.safetensors was made from sentences of 'en'"):
         read_neurons(path, ROWS)
 
 
-def test_values_that_are_no_aurocs_are_not_written(path):
-    auroc = {UP: np.array([0.5, np.nan, 0.5])}
+@pytest.mark.parametrize("place", [0, 1])
+def test_values_that_are_no_aurocs_are_not_written(path, place):
+    both = [{UP: np.array([0.5, 0.5, 0.5])}, {UP: np.array([0.5, 0.5, 0.5])}]
+    both[place][UP][1] = np.nan
     with pytest.raises(InputError, match="outside"):
-        write_neurons(path, auroc, {"language": "de"})
+        write_neurons(path, *both, {"language": "de"})
     assert not path.exists()
 
 

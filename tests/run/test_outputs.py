@@ -86,7 +86,7 @@ def test_results_of_a_run_are_never_mixed_with_those_of_another(tmp_path):
         check_settings(tmp_path, {"pool": "mean", "seed": 1})
 
     write_json(tmp_path / "run.json", record | {"settings": "gone"})
-    with pytest.raises(InputError, match="its pool was None"):
+    with pytest.raises(InputError, match="its pool was not recorded"):
         check_settings(tmp_path, {"pool": "mean", "seed": 0})
     (tmp_path / "run.json").unlink()
     with pytest.raises(InputError, match="run.json is missing, so nothing is known of the results"):
@@ -122,7 +122,7 @@ def test_results_of_another_format_are_refused_and_of_another_version_of_torch_n
     "settings, message",
     [
         ({"pool": "max", "model": "b2"}, "its model was different; choose another --out"),
-        ({"pool": "max", "model": "a1", "seed": 0}, "its seed was None, this run's is 0"),
+        ({"pool": "max", "model": "a1", "seed": 0}, "its seed was not recorded, this run's is 0"),
         ({"pool": "max"}, "its model was different"),
         ({"model": "a1"}, "its pool was 'max', this run's is None"),
     ],

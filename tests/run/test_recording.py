@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import write_model
 
-from minitox.detect.auroc import auroc, auroc_by_definition
+from minitox.detect.auroc import auroc_by_definition, aurocs
 from minitox.detect.responses import POOL, pooled_responses
 from minitox.errors import InputError
 from minitox.files import remove_leftovers
@@ -164,33 +164,36 @@ def test_all_neurons_are_ranked_and_the_sample_is_read_with_them(
     noise, reference, neurons_at_once, monkeypatch
 ):
     made, responses = noise
-    toxic = np.random.default_rng(1).permutation(np.arange(40) < 15)
+    rng = np.random.default_rng(1)
+    labels = np.stack([rng.permutation(np.arange(40) < toxic) for toxic in (15, 15, 8)])
     sample = np.array([0, 6, 7, 8, 130, 299])
     monkeypatch.setattr(recording, "READ_AT_ONCE", 2 * 40 * neurons_at_once)
-    aurocs, sampled = rank(made, toxic, sample, reference)
-    assert np.array_equal(aurocs, auroc_by_definition(responses, toxic))
+    ranked, sampled = rank(made, labels, sample, reference)
+    for toxic, of_labels in zip(labels, ranked, strict=True):
+        assert np.array_equal(of_labels, auroc_by_definition(responses, toxic))
     assert np.array_equal(sampled, responses[sample])
 
 
 def test_several_processes_rank_a_range_of_neurons_each(noise, monkeypatch):
     made, responses = noise
-    toxic = np.arange(40) < 15
+    labels = np.stack([np.arange(40) < 15, np.arange(40) % 3 == 0])
     sample = np.array([0, 99, 100, 250])
     parts = []
     monkeypatch.setattr(recording.distributed, "WORLD", 3)
     monkeypatch.setattr(recording.distributed, "gather", lambda part: [part])
     for number in range(3):
         monkeypatch.setattr(recording.distributed, "RANK", number)
-        parts.append(rank(made, toxic, sample))
-    assert [len(aurocs) for aurocs, _ in parts] == [100, 100, 100]
+        parts.append(rank(made, labels, sample))
+    assert [ranked.shape for ranked, _ in parts] == [(2, 100)] * 3
     assert [len(sampled) for _, sampled in parts] == [2, 1, 1]
-    assert np.array_equal(np.concatenate([part[0] for part in parts]), auroc(responses, toxic))
+    ranked = np.concatenate([part[0] for part in parts], axis=1)
+    assert np.array_equal(ranked, aurocs(responses, labels))
     assert np.array_equal(np.concatenate([part[1] for part in parts]), responses[sample])
 
 
 def test_the_reference_ranks_by_the_definition_alone(noise, monkeypatch):
     made, responses = noise
     toxic = np.arange(40) < 15
-    monkeypatch.setattr(recording, "auroc", None)
-    aurocs, _ = rank(made, toxic, np.array([0]), reference=True)
-    assert np.array_equal(aurocs, auroc_by_definition(responses, toxic))
+    monkeypatch.setattr(recording, "aurocs", None)
+    ranked, _ = rank(made, toxic[None], np.array([0]), reference=True)
+    assert np.array_equal(ranked[0], auroc_by_definition(responses, toxic))

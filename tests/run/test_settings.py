@@ -21,7 +21,9 @@ from minitox.run.settings import (
     parse,
 )
 from minitox.run.tuning import Procedure
-from minitox.train.strategies import Choice
+from minitox.train.pairs import PairChoice
+from minitox.train.strategies import SCALED, Choice
+from minitox.train.strategies import TUNED as TUNED_STRATEGIES
 from minitox.train.tune import Hyperparameters
 
 CLASSES = (DetectSettings, TrainSettings, EvaluateSettings)
@@ -92,7 +94,7 @@ def test_the_scripts_have_the_options_of_a_run_in_common():
 @for_each_class
 def test_the_name_of_an_option_is_that_of_its_field(kind):
     for setting in fields(kind):
-        flag = setting.name.replace("_", "-")
+        flag = "lr" if setting.name == "rates" else setting.name.replace("_", "-")
         expected = f"--no-{flag}" if setting.default is True else f"--{flag}"
         assert action_of(kind, setting.name).option_strings == [expected]
 
@@ -143,7 +145,7 @@ def test_the_whole_help_can_be_shown(kind, capsys):
         (DetectSettings, "toxic_above", "F"),
         (DetectSettings, "model", "DIR"),
         (TrainSettings, "damp", "F"),
-        (TrainSettings, "lr", "F"),
+        (TrainSettings, "rates", "R"),
         (TrainSettings, "order", "ORDER"),
         (EvaluateSettings, "perplexity", "N"),
         (EvaluateSettings, "models", "M"),
@@ -153,7 +155,7 @@ def test_the_value_of_an_option_is_named_for_its_kind(kind, name, metavar):
     assert action_of(kind, name).metavar == metavar
 
 
-@pytest.mark.parametrize("strategy", ["full", "per-language", "shared", "specific", "det0"])
+@pytest.mark.parametrize("strategy", [*TUNED_STRATEGIES, *SCALED])
 def test_the_help_lists_the_strategies(strategy):
     assert re.search(rf"\b{strategy}\b", action_of(TrainSettings, "strategy").help)
 
@@ -230,6 +232,10 @@ def test_zero_is_a_value_where_it_means_something():
         (TrainSettings, "--lr 0", "'0' is not a number from 1e-12 to 1,000,000, or auto"),
         (TrainSettings, "--lr nan", "'nan' is not a number from 1e-12 to 1,000,000, or auto"),
         (TrainSettings, "--lr 1e38", "'1e38' is not a number from 1e-12 to 1,000,000, or auto"),
+        (TrainSettings, "--lr 0.1 fast", "'fast' is not a number from 1e-12 to 1,000,000, or auto"),
+        (TrainSettings, "--lr 0.1 auto", "--lr: auto is a rate of its own for each model"),
+        (TrainSettings, "--lr 0.1 0.1000001", "--lr: two of the rates are 0.1 in the names of"),
+        (TrainSettings, "--lr", "--lr: expected at least one argument"),
         (TrainSettings, "--epochs 100000000000000000000", "is not an integer from 1 to 10,000"),
         (TrainSettings, "--epochs 1e20", "'1e20' is not an integer from 1 to 10,000"),
         (TrainSettings, "--weight-decay inf", "'inf' is not a number from 0 to 10"),
@@ -333,10 +339,22 @@ def test_the_size_of_a_batch_depends_on_the_device(kind, on_cpu, elsewhere, fold
     assert f"auto: {on_cpu:,} on a CPU, {elsewhere:,} elsewhere" in text
 
 
-def test_the_learning_rate_depends_on_the_width_of_the_model(folder):
+@pytest.mark.parametrize(
+    "arguments, rates",
+    [
+        ("", "auto"),
+        ("--lr auto", "auto"),
+        ("--lr 0.5", [0.5]),
+        ("--lr 0.5 1e-12 0.004 0.5 1000000", [1e-12, 0.004, 0.5, 1e6]),
+    ],
+)
+def test_learning_rates_are_auto_or_a_sorted_list(arguments, rates, folder):
     config = read_config(folder)
-    assert TrainSettings().resolved("cpu", config).lr == 0.128 / config.hidden_size
-    assert TrainSettings(lr=0.5).resolved("cpu", config).lr == 0.5
+    settings = settings_of(TrainSettings, *arguments.split()).resolved("cpu", config)
+    assert settings.rates == rates
+    assert settings.resolved("cpu", config) == settings
+    expected = rates if rates == "auto" else ",".join(map(str, rates))
+    assert settings.record()["rates"] == expected
 
 
 def test_a_pair_is_no_longer_than_the_model_can_read(folder):
@@ -354,7 +372,7 @@ def test_resolving_changes_nothing_else(kind, folder):
         for setting in fields(kind)
         if getattr(before, setting.name) != getattr(after, setting.name)
     }
-    assert changed <= {"batch_tokens", "lr", "max_tokens"}
+    assert changed <= {"batch_tokens", "rates", "max_tokens"}
     assert type(after) is kind
 
 
@@ -374,7 +392,7 @@ def test_resolving_changes_nothing_else(kind, folder):
         (
             TrainSettings,
             "tuning",
-            "seed pairs validation_share max_tokens epochs lr schedule warmup batch_size "
+            "seed pairs validation_share max_tokens epochs rates schedule warmup batch_size "
             "batch_tokens weight_decay max_grad_norm reference activation_checkpointing",
         ),
         (TrainSettings, "scaling", "language damp"),
@@ -405,13 +423,16 @@ def test_a_part_has_the_settings_of_the_same_names():
     assert DetectSettings(pool="mean").part(Pooling) == Pooling("mean", 128)
 
 
-@pytest.mark.parametrize("part", [Hyperparameters, Procedure, Choice])
+@pytest.mark.parametrize("part", [Hyperparameters, Procedure, Choice, PairChoice])
 def test_the_parts_that_train_py_hands_on_are_settings(part, folder):
-    settings = TrainSettings(threshold=0.7, checkpoint_steps=3, lr=0.5)
+    settings = TrainSettings(threshold=0.7, checkpoint_steps=3)
     settings = settings.resolved("cpu", read_config(folder))
-    values = settings.part(part)
+    # the learning rate is that of a model, not of the run
+    more = {"lr": 0.5} if part == Hyperparameters else {}
+    values = settings.part(part, **more)
     for setting in fields(part):
-        assert getattr(values, setting.name) == getattr(settings, setting.name)
+        if setting.name not in more:
+            assert getattr(values, setting.name) == getattr(settings, setting.name)
 
 
 @for_each_class

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tuning import (
     weights_of,
 )
 
-from minitox.errors import InputError
+from minitox.errors import InputError, NotFinite
 from minitox.files import read_tensors, write_json
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches
@@ -88,7 +89,7 @@ def test_the_reference_runs_on_the_readable_implementations_alone(model, tmp_pat
     plan = one_stage(random_mask(model))
     pairs = pairs_in("en")
     make_model(model, plan, pairs, HYPER, REFERENCE, tmp_path / "checkpoint")
-    training.validation_losses(model, pairs, REFERENCE, "base")
+    training.losses_aside(model, pairs, REFERENCE)
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
@@ -245,12 +246,9 @@ def test_a_loss_that_is_not_finite_names_step_and_batch_and_the_checkpoint_remai
     path = tmp_path / "checkpoint"
     hyper = replace(HYPER, lr=1e30, warmup=0)
     procedure = replace(PROCEDURE, checkpoint_steps=1)
-    message = (
-        r"all: step 2 of 6: the loss is (nan|inf) .*en.jsonl:\d+.*"
-        r" the checkpoint before this step is kept"
-    )
+    message = r"all: step 2 of 6: the loss is (nan|inf) .*en.jsonl:\d+"
     weights = dict(model.named_parameters())
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(NotFinite, match=message):
         make_model(model, one_stage(mask), pairs_in("en"), hyper, procedure, path)
     assert dict(model.named_parameters()).keys() == weights.keys()
     losses, state = training.load_checkpoint(
@@ -279,16 +277,22 @@ def test_weights_that_are_not_finite_reach_no_checkpoint(
 
     monkeypatch.setattr(optimizer, "step", wrong_step)
     path = tmp_path / "checkpoint.safetensors"
-    with pytest.raises(InputError, match="all: step 4: .* rows contain NaN or infinity; the check"):
+    with pytest.raises(NotFinite, match="all: step 4: .* rows contain NaN or infinity$"):
         make_model(model, one_stage(mask), pairs_in("en"), HYPER, procedure, tmp_path)
     _, about = read_tensors(path, "train", "checkpoint")
     assert [len(stage) for stage in about["losses"]] == [2]
 
 
-def test_a_validation_loss_that_is_not_finite_names_model_and_language(model):
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_loss_aside_that_is_not_finite_names_pairs_language_and_base_model(model, part):
+    pairs = pairs_in("de", "en")
+    if part == "test":
+        pairs["de"].validation.clear()
     model.model.norm.weight.fill_(3e38)
-    with pytest.raises(InputError, match="soup: the loss on the validation pairs of de is"):
-        training.validation_losses(model, pairs_in("de", "en"), PROCEDURE, "soup")
+    with pytest.raises(NotFinite, match=f"^the loss on the {part} pairs of de is (nan|inf)$"):
+        training.losses_aside(model, pairs, PROCEDURE)
+    with pytest.raises(NotFinite, match="^soup: the loss .*; check its weights and --dtype$"):
+        training.losses_aside(model, pairs, PROCEDURE, Path("soup"))
 
 
 def test_a_file_of_a_model_that_is_gone_added_or_another_is_named(folder):
@@ -376,15 +380,20 @@ def test_too_few_micro_batches_are_divided_so_that_every_process_has_pairs(
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 @pytest.mark.parametrize("tokens", [1_000, 20])
-def test_the_validation_loss_is_the_mean_over_reply_tokens(model, procedure, tokens):
+def test_a_loss_aside_is_the_mean_over_reply_tokens(model, procedure, tokens):
     pairs = pairs_in("de", "en")
     pairs["en"].validation.clear()
     procedure = replace(procedure, batch_tokens=tokens)
-    losses = training.validation_losses(model, pairs, procedure, "base")
-    validation = pairs["de"].validation
-    total = sum(loss_by_definition(model, pair).item() for pair in validation)
-    expected = total / sum(pair.reply_tokens for pair in validation)
-    assert losses == {"de": pytest.approx(expected, rel=1e-5), "en": None}
+    losses = training.losses_aside(model, pairs, procedure)
+
+    def expected(aside: list[Pair]):
+        total = sum(loss_by_definition(model, pair).item() for pair in aside)
+        return pytest.approx(total / sum(pair.reply_tokens for pair in aside), rel=1e-5)
+
+    assert losses == {
+        "validation": {"de": expected(pairs["de"].validation), "en": None},
+        "test": {"de": expected(pairs["de"].test), "en": expected(pairs["en"].test)},
+    }
 
 
 def test_folding_multiplies_the_rows_of_the_model(folder, model):
@@ -444,7 +453,7 @@ def test_the_announced_memory_is_the_memory_of_the_optimizer(
     for seed, language in enumerate(languages):
         auroc = write_neurons(tmp_path / f"{language}.safetensors", folder, seed)
         masks[language] = choice.toxic_neurons(auroc)
-        pairs[language] = Pairs([Pair([0, 5, 1], 1, "")] * 9, [], 0, 0, "")
+        pairs[language] = Pairs([Pair([0, 5, 1], 1, "")] * 9, [], [], 0, 0, "")
     (plan,) = tuning_plans(name, masks, languages, choice)
     mask = plan.stages[0].mask
 

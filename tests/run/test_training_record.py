@@ -8,7 +8,7 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import write_json
 from minitox.lm.config import read_config
-from minitox.run.training_record import chosen, differences, hash_of, read_training
+from minitox.run.training_record import chosen, differences, hash_of, read_losses, read_training
 from minitox.train.strategies import count_weights
 
 
@@ -56,7 +56,9 @@ def test_the_hash_of_a_mask_changes_with_one_neuron():
     assert len({hash_of(other) for other in (mask, *others)}) == 4
 
 
-@pytest.mark.parametrize("strategy", ["full", "multilingual", "per-language-de", "aura"])
+@pytest.mark.parametrize(
+    "strategy", ["full", "multilingual", "per-language-de", "random", "aura", "random-aura"]
+)
 def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
     record = training_of(strategy)
     write_json(tmp_path / "run.json", record)
@@ -69,6 +71,11 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
         (("format",), 1, "written by another version of minitox .format 1, here 2.; tune"),
         (("settings",), [], "'settings' is not as minitox wrote it"),
         (("settings", "strategy"), 3, "'settings' is not as minitox wrote it"),
+        (("settings", "rates"), 0.004, "'rates' is not as minitox wrote it"),
+        (("settings", "lr"), None, "'lr' is not as minitox wrote it"),
+        (("settings", "draw"), "1", "'settings' is not as minitox wrote it"),
+        (("settings", "draw"), 1, "'draw' does not fit 'strategy'; put the file back"),
+        (("settings", "strategy"), "random", "'draw' does not fit 'strategy'; put the file back"),
         (("settings", "epochs"), "1", "'epochs' is not as minitox wrote it"),
         (("settings", "epochs"), None, "'epochs' is not as minitox wrote it"),
         (("settings", "model"), 1, "'model' is not as minitox wrote it"),
@@ -94,6 +101,30 @@ def test_a_record_that_someone_changed_is_refused(tmp_path, place, value, messag
         read_training(tmp_path)
 
 
+def test_losses_are_read_where_there_are_pairs(tmp_path):
+    path = tmp_path / "run.json"
+    losses = {"de": {"pairs": 4, "before": 2.0, "after": 0.5}}
+    nothing = {"fr": {"pairs": 0, "before": None, "after": None}}
+    write_json(path, {"validation": losses | nothing, "test": nothing})
+    assert read_losses(path, "validation") == {"de": 0.5}
+    assert read_losses(path, "test") == {}
+    write_json(path, {"validation": {"de": {"after": 0.5}}})
+    with pytest.raises(InputError, match="'validation' is not as minitox wrote it"):
+        read_losses(path, "validation")
+
+
+def test_models_at_rates_of_their_own_differ_if_the_choice_was_another():
+    def between(ours: dict, theirs: dict) -> list[str]:
+        rates = [0.001, 0.004]
+        ours = training_of("multilingual", rates=rates, lr=0.001) | ours
+        return differences(ours["settings"], theirs["settings"])
+
+    assert between({}, training_of("random", rates=[0.001, 0.004], lr=0.004)) == []
+    assert between({}, training_of("random", rates=[0.001], lr=0.001)) == ["rates"]
+    assert between({}, training_of("random")) == ["rates"]
+    assert between({}, training_of("aura")) == []
+
+
 def test_two_models_differ_in_the_settings_that_both_depend_on():
     def between(ours: dict, theirs: dict) -> list[str]:
         return differences(ours["settings"], theirs["settings"])
@@ -103,6 +134,7 @@ def test_two_models_differ_in_the_settings_that_both_depend_on():
     assert between(random, training_of("full")) == ["epochs"]
     assert between(random, training_of("damp")) == ["threshold"]
     assert between(training_of("damp", damp=0.1), training_of("det0")) == ["damp"]
+    assert between(training_of("damp", damp=0.1), training_of("random-damp")) == ["damp"]
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,19 @@ from tiny import write_neurons
 from minitox import neurons
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
+from minitox.train import strategies
 from minitox.train.interventions import combine
 from minitox.train.strategies import (
+    DRAWN,
     SCALED,
+    TUNED,
+    TWINS,
     Choice,
     Plan,
     Stage,
     count_weights,
-    scaling_plan,
+    intervention,
+    scaling_plans,
     stages,
     tuning_plans,
     weight_rows,
@@ -42,18 +47,32 @@ def flat(mask) -> np.ndarray:  # -> (K,)
     return np.concatenate(list(mask.values()))
 
 
+def rows_chosen(mask) -> dict[str, int]:
+    """How many neurons of each module are chosen."""
+    return {name: int(rows.sum()) for name, rows in mask.items()}
+
+
+def plans_of(strategy: str, aurocs: dict, choice: Choice) -> list[Plan]:
+    """The models of a strategy, as train.py plans them."""
+    masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
+    of_all = list(aurocs.values())
+    if strategy in SCALED:
+        return scaling_plans(strategy, combine(intervention(strategy), of_all), choice)
+    return tuning_plans(strategy, masks, LANGUAGES, choice, neurons.highest(of_all))
+
+
 def languages_of_neurons(masks) -> np.ndarray:  # -> (K,)
     """In how many languages each neuron is toxic."""
     return np.sum([flat(mask) for mask in masks.values()], axis=0)
 
 
 def test_full_tunes_every_weight_on_all_pairs(masks):
-    (stage,) = stages("full", masks, LANGUAGES, seed=0)
+    (stage,) = stages("full", masks, LANGUAGES, seed=[0, 1])
     assert stage == Stage("all", None, LANGUAGES)
 
 
 def test_per_language_tunes_the_toxic_neurons_of_one_language_after_the_other(masks):
-    rounds = stages("per-language", masks, LANGUAGES, seed=0)
+    rounds = stages("per-language", masks, LANGUAGES, seed=[0, 1])
     assert [stage.name for stage in rounds] == LANGUAGES
     for stage in rounds:
         assert stage.languages == [stage.name]
@@ -61,29 +80,70 @@ def test_per_language_tunes_the_toxic_neurons_of_one_language_after_the_other(ma
 
 
 def test_multilingual_tunes_neurons_toxic_in_any_language_on_all_pairs(masks):
-    (stage,) = stages("multilingual", masks, LANGUAGES, seed=0)
+    (stage,) = stages("multilingual", masks, LANGUAGES, seed=[0, 1])
     assert stage.languages == LANGUAGES
     assert (flat(stage.mask) == (languages_of_neurons(masks) > 0)).all()
 
 
 def test_random_tunes_as_many_neurons_of_every_module_but_others(masks):
-    (together,) = stages("multilingual", masks, LANGUAGES, seed=0)
-    (random,) = stages("random", masks, LANGUAGES, seed=0)
+    (together,) = stages("multilingual", masks, LANGUAGES, seed=[0, 1])
+    (random,) = stages("random", masks, LANGUAGES, seed=[0, 1])
     assert random.languages == LANGUAGES
-    for name, rows in random.mask.items():
-        assert rows.sum() == together.mask[name].sum()
+    assert rows_chosen(random.mask) == rows_chosen(together.mask)
     assert (flat(random.mask) != flat(together.mask)).any()
 
 
+def test_random_per_language_draws_as_many_neurons_for_each_language_shared_by_as_many(masks):
+    rounds = stages("random-per-language", masks, LANGUAGES, seed=[0, 1])
+    assert [stage.name for stage in rounds] == LANGUAGES
+    drawn = {}
+    for stage in rounds:
+        assert stage.languages == [stage.name]
+        assert rows_chosen(stage.mask) == rows_chosen(masks[stage.name])
+        assert neurons.overlap(stage.mask, masks[stage.name])[1] == pytest.approx(1, abs=0.3)
+        drawn[stage.name] = stage.mask
+    assert neurons.sharing(drawn) == neurons.sharing(masks)
+
+    # the neurons of a language do not depend on the other languages, and all together are random's
+    (alone,) = stages("random-per-language", masks, ["fr"], seed=[0, 1])
+    assert (flat(alone.mask) == flat(drawn["fr"])).all()
+    (random,) = stages("random", masks, LANGUAGES, seed=[0, 1])
+    assert (flat(random.mask) == flat(neurons.union([*drawn.values()]))).all()
+
+
+def test_swapped_tunes_the_toxic_neurons_of_the_next_language(masks):
+    rounds = stages("swapped", masks, LANGUAGES, seed=[])
+    assert [stage.languages for stage in rounds] == [["de"], ["en"], ["fr"]]
+    for stage, other in zip(rounds, ["en", "fr", "de"], strict=True):
+        assert (flat(stage.mask) == flat(masks[other])).all()
+    with pytest.raises(ValueError, match="swapped: there is no second language"):
+        stages("swapped", masks, ["de"], seed=[])
+
+
+@pytest.mark.parametrize("name", ["shuffled", "lowest"])
+def test_shuffled_and_lowest_tune_as_many_of_every_module_by_the_highest_auroc(aurocs, masks, name):
+    highest = neurons.highest(list(aurocs.values()))
+    (together,) = stages("multilingual", masks, LANGUAGES, seed=[])
+    (stage,) = stages(name, masks, LANGUAGES, seed=[], highest=highest)
+    assert stage.languages == LANGUAGES
+    assert rows_chosen(stage.mask) == rows_chosen(together.mask)
+    for module, chosen in stage.mask.items():
+        others = highest[module][~chosen]
+        if name == "shuffled":
+            assert highest[module][chosen].min() >= others.max(initial=0)
+        else:
+            assert highest[module][chosen].max() <= others.min(initial=1)
+
+
 def test_shared_tunes_the_neurons_toxic_in_every_language_on_all_pairs(masks):
-    (shared,) = stages("shared", masks, LANGUAGES, seed=0)
+    (shared,) = stages("shared", masks, LANGUAGES, seed=[0, 1])
     assert shared.languages == LANGUAGES
     assert (flat(shared.mask) == (languages_of_neurons(masks) == 3)).all()
 
 
 def test_specific_tunes_the_neurons_toxic_in_one_language_alone(masks):
     in_one = languages_of_neurons(masks) == 1
-    rounds = stages("specific", masks, LANGUAGES, seed=0)
+    rounds = stages("specific", masks, LANGUAGES, seed=[0, 1])
     assert [stage.name for stage in rounds] == LANGUAGES
     for stage in rounds:
         assert stage.languages == [stage.name]
@@ -92,7 +152,79 @@ def test_specific_tunes_the_neurons_toxic_in_one_language_alone(masks):
 
 def test_an_unknown_strategy_is_an_error(masks):
     with pytest.raises(ValueError, match="half is not a strategy"):
-        stages("half", masks, LANGUAGES, seed=0)
+        stages("half", masks, LANGUAGES, seed=[0, 1])
+
+
+# Draws
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_differ_in_their_neurons_alone(aurocs, name):
+    plans = plans_of(name, aurocs, Choice(draws=3))
+    assert [plan.name for plan in plans] == [f"{name}-1", f"{name}-2", f"{name}-3"]
+    assert [(plan.strategy, plan.draw) for plan in plans] == [(name, draw) for draw in (1, 2, 3)]
+    first, *others = plans
+    for other in others:
+        assert len(other.masks) == len(first.masks)
+        for mine, theirs in zip(first.masks, other.masks, strict=True):
+            assert rows_chosen(mine) == rows_chosen(theirs)
+            assert (flat(mine) != flat(theirs)).any()
+        for mine, theirs in zip(first.stages, other.stages, strict=True):
+            assert (mine.name, mine.languages) == (theirs.name, theirs.languages)
+    assert (flat(others[0].mask) != flat(others[1].mask)).any()
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_draw_depends_on_the_seed_and_its_number_and_not_on_how_many_there_are(aurocs, name):
+    few = plans_of(name, aurocs, Choice(draws=2, seed=4))
+    many = plans_of(name, aurocs, Choice(draws=9, seed=4))
+    other_seed = plans_of(name, aurocs, Choice(draws=2, seed=5))
+    for mine, same, other in zip(few, many[:2], other_seed, strict=True):
+        assert mine.name == same.name == other.name
+        for mask, same_mask in zip(mine.masks, same.masks, strict=True):
+            assert (flat(mask) == flat(same_mask)).all()
+        assert (flat(mine.mask) != flat(other.mask)).any()
+
+
+@pytest.mark.parametrize("name", [name for name in TUNED + SCALED if name not in DRAWN])
+def test_without_a_draw_there_is_one_model_whatever_the_seed(aurocs, name):
+    (plan,) = plans_of(name, aurocs, Choice(draws=7))
+    (same,) = plans_of(name, aurocs, Choice(draws=2, seed=3))
+    assert plan.name == plan.strategy == name
+    assert plan.draw is None
+    if plan.mask is not None:
+        assert (flat(plan.mask) == flat(same.mask)).all()
+
+
+@pytest.mark.parametrize("name", ["aura", "damp", "det0"])
+def test_random_interventions_have_the_same_factors_in_every_module_at_other_neurons(aurocs, name):
+    (plan,) = plans_of(name, aurocs, Choice())
+    for twin in plans_of(f"random-{name}", aurocs, Choice(draws=2)):
+        assert not twin.stages
+        for module, factors in plan.scale.items():
+            assert np.sort(twin.scale[module]).tolist() == np.sort(factors).tolist()
+        assert (flat(twin.scale) != flat(plan.scale)).any()
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_changes_as_many_neurons_of_every_module(aurocs, name):
+    (plan,) = plans_of(name, aurocs, Choice())
+    for twin in plans_of(TWINS[name], aurocs, Choice()):
+        assert rows_chosen(plan.mask) == rows_chosen(twin.mask)
+        if name == "swapped":
+            continue  # the sets of all languages are the same, but each is another language's
+        for mine, theirs in zip(plan.masks, twin.masks, strict=True):
+            assert rows_chosen(mine) == rows_chosen(theirs)
+
+
+def test_every_twin_is_drawn_and_every_strategy_has_a_line_in_the_documentation():
+    assert set(TWINS.values()) == set(DRAWN)
+    assert TWINS.keys() | set(DRAWN) <= set(TUNED + SCALED)
+    lines = [line.split(" ")[0] for line in strategies.__doc__.splitlines() if "  " in line]
+    assert sorted(lines) == sorted(TUNED + SCALED)
+
+
+# Plans
 
 
 def test_a_strategy_makes_one_model_named_after_it(masks):
@@ -120,11 +252,11 @@ def test_a_plan_with_a_stage_of_every_weight_changes_every_weight(masks):
 
 
 def test_interventions_scale_the_neurons_of_one_language_of_any_or_of_the_mean(aurocs, masks):
-    german = scaling_plan("aura", aurocs["de"], Choice())
+    (german,) = scaling_plans("aura", aurocs["de"], Choice())
     assert (flat(german.mask) == flat(masks["de"])).all()
-    of_all = scaling_plan("aura", combine("aura", list(aurocs.values())), Choice())
+    (of_all,) = scaling_plans("aura", combine("aura", list(aurocs.values())), Choice())
     assert (flat(of_all.mask) == flat(neurons.union(list(masks.values())))).all()
-    mean = scaling_plan("det0", combine("det0", list(aurocs.values())), Choice())
+    (mean,) = scaling_plans("det0", combine("det0", list(aurocs.values())), Choice())
     expected = np.mean([flat(auroc) for auroc in aurocs.values()], axis=0) > 0.5
     assert (flat(mean.mask) == expected).all()
     assert not mean.stages and not german.stages
@@ -136,18 +268,10 @@ def test_a_top_share_instead_of_a_threshold(aurocs):
         assert neurons.count(choice.toxic_neurons(auroc)) == 64  # of 256
 
 
-@pytest.mark.parametrize("name", ["per-language", "multilingual", "random", "shared", "specific"])
-def test_tuning_no_neuron_is_an_error(aurocs, name):
-    choice = Choice(threshold=1.0)
-    masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
-    with pytest.raises(ValueError, match=f"{name}: no neuron is chosen"):
-        tuning_plans(name, masks, LANGUAGES, choice)
-
-
-@pytest.mark.parametrize("name", SCALED)
-def test_scaling_no_neuron_is_an_error(aurocs, name):
-    with pytest.raises(ValueError, match=f"{name}: no neuron is chosen"):
-        scaling_plan(name, aurocs["de"], Choice(threshold=1.0))
+@pytest.mark.parametrize("name", [name for name in TUNED + SCALED if name != "full"])
+def test_changing_no_neuron_is_an_error(aurocs, name):
+    with pytest.raises(ValueError, match=f"^{name}: no neuron is chosen"):
+        plans_of(name, aurocs, Choice(threshold=1.0))
 
 
 def test_weight_rows_are_the_masks_of_the_weights_that_have_a_chosen_row(folder, masks):
@@ -164,7 +288,7 @@ def test_weight_rows_are_the_masks_of_the_weights_that_have_a_chosen_row(folder,
 @pytest.mark.parametrize("name", ["full", "multilingual"])
 def test_the_weights_that_a_mask_chooses_are_counted(folder, masks, name):
     model = checkpoint.load(folder)
-    (stage,) = stages(name, masks, LANGUAGES, seed=0)
+    (stage,) = stages(name, masks, LANGUAGES, seed=[0, 1])
     weights = 0
     for weight, rows in weight_rows(model, stage.mask).items():
         weights += int(rows.sum()) * model.get_parameter(weight)[0].numel()

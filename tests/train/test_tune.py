@@ -10,7 +10,7 @@ from tuning import HYPER, some_pairs
 
 from minitox.train.optim import MaskedAdamW
 from minitox.train.row_optim import RowAdamW
-from minitox.train.tune import batch_of, learning_rate, tune
+from minitox.train.tune import automatic_rate, batch_of, learning_rate, tune
 
 PAIRS = some_pairs(10)
 INPUTS = {pair.where: torch.tensor(pair.ids[1:4]) / 100.0 for pair in PAIRS}
@@ -161,6 +161,14 @@ def test_a_constant_learning_rate_stays():
 
 def test_a_warm_up_of_the_whole_stage_has_a_learning_rate():
     assert math.isfinite(learning_rate(0, 1, replace(HYPER, lr=1.0, warmup=1.0)))
+
+
+def test_the_automatic_learning_rate_depends_on_the_width_and_the_share_that_is_tuned():
+    assert automatic_rate(128, 1.0) == 0.001
+    assert automatic_rate(4096, 1.0) == 0.128 / 4096
+    shares = [1.0, 0.44, 0.1, 0.01, 1e-4, 1e-6]
+    rates = [automatic_rate(128, share) for share in shares]
+    assert rates == sorted(set(rates))
 
 
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "max_grad_norm"])

@@ -1,0 +1,211 @@
+"""Whether the neurons of a model do better than random ones, of which there are several draws."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from minitox.evaluate import metrics
+from minitox.report import figures
+from minitox.report.matching import in_sentences, mismatch
+from minitox.report.page import Section
+from minitox.report.results import Results, average, mean_over
+from minitox.train.strategies import DRAWN, TWINS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The mean toxicity of a model beside that of draws with random neurons."""
+
+    twin: str  # the strategy of the draws
+    toxicity: float
+    draws: dict[str, float]  # of each draw
+    difference: np.ndarray  # (1 + W,) from the mean of the draws
+    expected: tuple[float, float, float]  # the mean, and where one more draw is expected
+    verdict: str  # as metrics.verdict gives it
+    chosen: dict  # what the model's run.json says of its neurons
+    random: dict  # and that of the draws
+
+
+def toxicity_of_draws(results: Results, languages) -> dict:
+    """{strategy: {draw: mean toxicity over the languages (1 + W,)}} of what has draws."""
+    each = replace(results, apart=True).estimates(metrics.toxicity)
+    draws = {}
+    for model, names in results.shown.items():
+        if model in DRAWN:
+            draws[model] = mean_over(languages, {name: each[name] for name in names})
+    return draws
+
+
+def compare_neurons(
+    results: Results,
+    margin: float,  # a mean toxicity that is higher by less is no worse
+) -> tuple[dict, dict, dict]:
+    """{model: Comparison}; why a model does not match its draws; and models without draws.
+
+    The last one names the missing strategy.
+    """
+    trainings = results.tuned
+    means, languages = average(results.estimates(metrics.toxicity), results.languages)
+    draws = toxicity_of_draws(results, languages)
+    comparisons = {}
+    unmatched = {}
+    missing = {}
+    # in the order of the report, as far as anything can be compared
+    for model in means if languages else ():
+        # 1) only a matched pair is evidence
+        if model not in TWINS:
+            continue
+        twin = TWINS[model]
+        if twin not in means:
+            missing[model] = twin
+            continue
+        reason = mismatch(model, twin, trainings, results.base)
+        if reason:
+            unmatched[model] = reason
+            continue
+
+        # 2) the numbers, all over the same languages
+        estimates = {name: float(mean[0]) for name, mean in draws[twin].items()}
+        comparisons[model] = Comparison(
+            twin,
+            float(means[model][0]),
+            estimates,
+            means[model] - means[twin],
+            metrics.prediction_interval(list(estimates.values())),
+            metrics.verdict(means[model], list(draws[twin].values()), margin),
+            trainings[model]["chosen"],
+            trainings[twin]["chosen"],
+        )
+    return comparisons, unmatched, missing
+
+
+# ---- in words ----
+
+STARTS = {
+    "better": "The neurons of {} do better than random ones",
+    "worse": "The neurons of {} do worse than random ones",
+    "no worse": "The neurons of {} do no worse than random ones (margin {margin:g}), and are not "
+    "shown to do better",
+    "undecided": "Whether the neurons of {} do better or worse than random ones is undecided",
+    "": "There is no verdict on the neurons of {}",
+}
+
+
+def in_words(
+    comparisons: dict,  # this, `unmatched` and `missing` as compare_neurons gives them
+    unmatched: dict,
+    missing: dict,
+    margin: float,
+) -> list[str]:
+    """A paragraph on each model that has draws to be compared with, and on those without."""
+    paragraphs = []
+    for model, compared in comparisons.items():
+        paragraphs.append(paragraph(model, compared, margin))
+    for model, reason in unmatched.items():
+        paragraphs += in_sentences(f"Not compared with {TWINS[model]}", {model: reason})
+    if missing:
+        listed = ", ".join(f"{model} ({twin})" for model, twin in missing.items())
+        paragraphs.append(
+            "There are no random neurons to compare these models with, so the results cannot show "
+            f"whether their neurons matter: {listed}."
+        )
+    return paragraphs
+
+
+def paragraph(model: str, compared: Comparison, margin: float) -> str:
+    """The verdict, the numbers that it rests on, and how different the neurons are."""
+    # 1) the verdict
+    text = STARTS[compared.verdict].format(model, margin=margin)
+    value, low, high = metrics.interval(compared.difference)
+    middle, lowest, highest = compared.expected
+    count = len(compared.draws)
+    if not compared.verdict:
+        text += (
+            f", because {compared.twin} was drawn {times(count)}: fewer than "
+            f"{metrics.FEWEST_DRAWS} draws do not show how much draws differ"
+        )
+
+    # 2) the numbers
+    text += (
+        f". Its toxicity is {compared.toxicity:.3f}, that of {compared.twin} {middle:.3f}; the "
+        f"difference is {value:+.3f} ({low:+.3f}..{high:+.3f})"
+    )
+    if compared.verdict:
+        text += f", and one more draw is expected within {lowest:.3f}..{highest:.3f}"
+
+    # 3) a union of nearly all neurons leaves no others to draw from
+    chosen, random = compared.chosen, compared.random
+    return (
+        f"{text}. {model} changes {chosen['neurons'] / chosen['of_neurons']:.1%} of all neurons, "
+        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are toxic too."
+    )
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+# ---- the section and the numbers ----
+
+TOO_FEW = f"fewer than {metrics.FEWEST_DRAWS} draws"  # why there is no verdict
+COLUMNS = ["toxicity", "random neurons", "draws", "their mean", "one more draw", "difference"]
+NOTES = [
+    "random neurons: as many in every module as those of the model; the draws differ in their "
+    "neurons alone",
+    "one more draw: the 95 % prediction interval of N draws, mean -+ t(N - 1) sd sqrt(1 + 1/N)",
+    "difference: from the mean of the draws, with a 95 % bootstrap interval over prompts",
+    "better, worse: this interval excludes 0, and the model lies outside the prediction interval",
+]
+
+
+def numbers(results: Results, margin: float) -> dict:
+    """What the verdicts rest on, for other programs; why, if a model has none."""
+    comparisons, unmatched, missing = compare_neurons(results, margin)
+    verdicts = {}
+    for model, compared in comparisons.items():
+        verdicts[model] = {
+            "verdict": compared.verdict or None,
+            "random": compared.twin,
+            "draws": compared.draws,
+            "difference": metrics.interval(compared.difference),
+            "one more draw": compared.expected if len(compared.draws) > 1 else None,
+            "margin": margin,
+        }
+        if not compared.verdict:
+            verdicts[model]["reason"] = TOO_FEW
+    reasons = unmatched | {model: f"no draws of {twin}" for model, twin in missing.items()}
+    return verdicts | {
+        model: {"verdict": None, "reason": reason} for model, reason in reasons.items()
+    }
+
+
+def section(results: Results, margin: float) -> Iterator[Section]:
+    """Each model beside its draws of random neurons; nothing without such draws."""
+    comparisons, _, _ = compare_neurons(results, margin)
+    rows = []
+    bars = {}
+    draws = {}
+    for model, compared in comparisons.items():
+        middle, lowest, highest = compared.expected
+        value, low, high = metrics.interval(compared.difference)
+        bars[model] = value, low, high
+        draws[model] = [draw - middle for draw in compared.draws.values()]
+        expected = f"{lowest:.3f}..{highest:.3f}" if len(compared.draws) > 1 else "-"
+        numbers = [
+            f"{compared.toxicity:.3f}",
+            compared.twin,
+            f"{len(compared.draws)}",
+            f"{middle:.3f}",
+            expected,
+            f"{value:+.3f} ({low:+.3f}..{high:+.3f})",
+            compared.verdict or TOO_FEW,
+        ]
+        rows.append([model, *numbers])
+    if not rows:
+        return
+    figure = figures.dots("Difference from random neurons", bars, 0.0, "{:+.3f}", draws)
+    note = f"no worse: the interval ends below the margin, {margin:g}; undecided: it does not"
+    title = "Toxic neurons and random ones"
+    text = "Mean toxicity of each model, and of models with random neurons in place of its own."
+    yield Section(title, text, ["", *COLUMNS, "verdict"], rows, [*NOTES, note], figure)

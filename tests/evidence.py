@@ -1,0 +1,341 @@
+"""Do the toxic neurons matter? They are tuned, and so are their controls, at several shares.
+
+    python tests/evidence.py FOLDER [--model DIR --data DATA --out OUT]
+        [--shares 0.02 0.1 paper] [--strategy multilingual random shuffled lowest]
+        [--draws 10] [--seeds 0 1 2] [--dtype bfloat16] [--pairs 100] [--prompts 30]
+    python tests/evidence.py FOLDER --show
+
+For each share and seed: train.py and evaluate.py, whose models stay in OUT, and whose results go
+to FOLDER/SHARE-SEED.json. What is there is not made again, so a killed run can be repeated, and
+strategies, draws, shares and seeds can be added. Ends with the table of all results in FOLDER, and
+FOLDER/figure.svg; with --show, it does only that. `paper` is the paper's rule, AUROC above 0.5;
+a share is --top-share. Seeds are of training: of the pairs, their order, and the random neurons.
+"""
+
+import argparse
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from minitox.errors import InputError  # noqa: E402
+from minitox.evaluate import metrics  # noqa: E402
+from minitox.files import as_written, read_json, write_json, write_text  # noqa: E402
+from minitox.report import figures  # noqa: E402
+from minitox.report.page import aligned  # noqa: E402
+from minitox.run import script  # noqa: E402
+from minitox.run.training_record import read_losses  # noqa: E402
+from minitox.train import strategies  # noqa: E402
+
+PAPER = "paper"  # the paper's rule, in place of a share
+STRATEGIES = ("multilingual", "random", "shuffled", "lowest")
+
+# what a result file has of each model
+MODEL = {
+    "strategy": str,
+    "draw": int | None,
+    "lr": float | None,
+    "neurons": float,  # share of all
+    "weights": float,  # share of all
+    "test_loss": float | None,
+    "toxicity": [float],  # mean over the languages, and its interval
+    "clean": float,  # share of replies that are clean in language, mean over the languages
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    if not args.show:
+        for share in args.shares:
+            for seed in args.seeds:
+                complete(args, share, seed)
+    results = read_all(args.folder)
+    print(aligned(table(results)))
+    path = args.folder / "figure.svg"
+    write_text(path, figure(results))
+    print(f"wrote {path}")
+
+
+def parse_arguments(argv) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="folder of the results")
+    parser.add_argument("--show", action="store_true", help="only show the results that are there")
+    parser.add_argument("--model", type=Path, default=ROOT / "data/toy/model")
+    parser.add_argument("--data", type=Path, default=ROOT / "data/toy")
+    parser.add_argument("--out", type=Path, default=Path("out/evidence"), help="folder of models")
+    parser.add_argument("--shares", nargs="+", default=["0.02", PAPER], metavar="SHARE")
+    parser.add_argument("--strategy", nargs="+", default=STRATEGIES, metavar="NAME")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    parser.add_argument("--lr", nargs="+", default=["auto"], metavar="RATE")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--pairs", help="of train.py")
+    parser.add_argument("--batch-tokens", help="of train.py")
+    parser.add_argument("--prompts", help="of evaluate.py")
+    args = parser.parse_args(argv)
+    for share in args.shares:
+        try:
+            valid = share == PAPER or 0 < float(share) <= 1
+        except ValueError:
+            valid = False
+        if not valid:
+            raise InputError(f"--shares: {share!r:.40} is neither a share nor '{PAPER}'")
+    return args
+
+
+# ---------- what is missing is made
+
+
+def complete(args, share: str, seed: int) -> None:
+    """Train and evaluate the models of one share and seed that are not in its result file."""
+    path = args.folder / f"{share}-{seed}.json"
+    known = read_result(path)["models"] if path.exists() else {}
+    if known.keys() >= names_of(args.strategy, args.draws):
+        return
+
+    # 1) the three scripts, as a user would call them; each takes over what is there
+    out = args.out / f"{share}-{seed}"
+    neurons = args.out / "neurons"
+    common = ["--model", args.model, "--data", args.data, "--dtype", args.dtype]
+    if not neurons.exists():
+        run("detect.py", *common, "--out", args.out)
+    choice = [] if share == PAPER else ["--top-share", share]
+    run(
+        *("train.py", *common, "--out", out, "--neurons", neurons, "--seed", seed, *choice),
+        *("--strategy", *args.strategy, "--draws", args.draws, "--lr", *args.lr),
+        *given("--pairs", args.pairs),
+        *given("--batch-tokens", args.batch_tokens),
+    )
+    run(
+        *("evaluate.py", *common, "--out", out, "--no-mmlu", "--perplexity", "0"),
+        *given("--prompts", args.prompts),
+    )
+
+    # 2) what they measured
+    write_json(path, excerpt(out, share, seed))
+
+
+def names_of(names, draws: int) -> set[str]:
+    """The models of strategies: one, or one for each draw."""
+    models = set()
+    for name in names:
+        if name in strategies.DRAWN:
+            models |= {f"{name}-{draw}" for draw in range(1, draws + 1)}
+        else:
+            models.add(name)
+    return models
+
+
+def given(option: str, value) -> list:
+    """An option, if it has a value."""
+    return [] if value is None else [option, value]
+
+
+def run(name: str, *arguments) -> None:
+    """Run a script and show its command; InputError if it fails."""
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    print(f"$ python {name} {' '.join(command[2:])}", flush=True)
+    if subprocess.run(command).returncode:
+        raise InputError(f"{name} failed; rerun the same command to go on")
+
+
+def excerpt(out: Path, share: str, seed: int) -> dict:
+    """What a result file has of the models in OUT, from report.json and each run.json."""
+    report = read_json(out / "report.json")
+    models = {}
+    for folder in sorted((out / "models").iterdir()):
+        if "@" in folder.name or not folder.is_dir() or folder.name not in report["toxicity"]:
+            continue  # a rate that was not chosen, or a model in the making
+        path = folder / "run.json"
+        record = read_json(path)
+        chosen = record["chosen"]
+        losses = read_losses(path, "test")
+        models[folder.name] = {
+            "strategy": record["settings"]["strategy"],
+            "draw": record["settings"]["draw"],
+            "lr": record["settings"].get("lr"),
+            "neurons": chosen["neurons"] / chosen["of_neurons"],
+            "weights": chosen["weights"] / chosen["of_weights"],
+            "test_loss": mean(losses.values()) if losses else None,
+            **measured(report, folder.name),
+        }
+    return {
+        "share": share,
+        "seed": seed,
+        "settings": report["settings"],
+        "scorers": report["scorers"],
+        "base": measured(report, "base"),
+        "models": models,
+        "verdicts": report["verdicts"],
+    }
+
+
+def measured(report: dict, model: str) -> dict:
+    """Toxicity and effective safety of a model."""
+    clean = report["clean in language"][model]
+    return {
+        "toxicity": report["mean toxicity"][model],
+        "clean": mean(share for share, _, _ in clean.values()),
+    }
+
+
+# ---------- what is there is shown
+
+
+@dataclass(frozen=True)
+class Row:
+    """A strategy at one share: means over the seeds, and over the draws if it has several."""
+
+    share: str
+    strategy: str
+    draws: int  # in all seeds together; 0 if the strategy has none
+    neurons: float
+    weights: float
+    lr: float | None
+    change: float  # of the mean toxicity, from the base model
+    clean: float
+    test_loss: float | None
+    verdicts: list[dict]  # of each seed, as report.json has them
+
+
+def read_all(folder: Path) -> list[dict]:
+    """All result files of a folder, of increasing share; InputError if there are none."""
+    results = [read_result(path) for path in folder.glob("*-*.json")]
+    if not results:
+        raise InputError(f"{folder}: no results; run it without --show")
+    return sorted(results, key=lambda result: (as_number(result["share"]), result["seed"]))
+
+
+def read_result(path: Path) -> dict:
+    result = read_json(path)
+    as_written(path, result, share=str, seed=int, models={str: MODEL}, verdicts={str: dict})
+    return as_written(path, result, base={"toxicity": [float], "clean": float})
+
+
+def as_number(share: str) -> float:
+    """A share, or infinity for the paper's rule, which chooses most."""
+    return math.inf if share == PAPER else float(share)
+
+
+def rows_of(results: list[dict]) -> list[Row]:
+    """A row for each share and strategy."""
+    rows = []
+    for share in dict.fromkeys(result["share"] for result in results):
+        of_share = [result for result in results if result["share"] == share]
+        models = [model for result in of_share for model in result["models"].values()]
+        for strategy in dict.fromkeys(model["strategy"] for model in models):
+            rows.append(row_of(share, strategy, of_share))
+    return rows
+
+
+def row_of(share: str, strategy: str, results: list[dict]) -> Row:
+    """The means of a strategy over the seeds that have it."""
+    of_seeds = []
+    verdicts = []
+    for result in results:
+        models = [of for of in result["models"].values() if of["strategy"] == strategy]
+        if models:
+            change = mean(model["toxicity"][0] for model in models) - result["base"]["toxicity"][0]
+            of_seeds.append((models, change))
+            verdicts.append(result["verdicts"].get(strategy, {}))
+    every = [model for models, _ in of_seeds for model in models]
+    losses = [model["test_loss"] for model in every if model["test_loss"] is not None]
+    rates = {model["lr"] for model in every}
+    return Row(
+        share,
+        strategy,
+        sum(model["draw"] is not None for model in every),
+        mean(model["neurons"] for model in every),
+        mean(model["weights"] for model in every),
+        max(rates) if None not in rates else None,
+        mean(change for _, change in of_seeds),
+        mean(mean(model["clean"] for model in models) for models, _ in of_seeds),
+        mean(losses) if losses else None,
+        verdicts,
+    )
+
+
+COLUMNS = (
+    *("share", "strategy", "neurons", "weights", "rate", "change of toxicity"),
+    *("against random ones", "verdict", "clean in language", "test loss"),
+)
+
+
+def table(results: list[dict]) -> list[list[str]]:
+    """A line for each share and strategy; the first names the columns."""
+    lines = [list(COLUMNS)]
+    for row in rows_of(results):
+        compared = [verdict for verdict in row.verdicts if verdict.get("difference")]
+        name = f"{row.strategy}, {row.draws} draws" if row.draws else row.strategy
+        lines.append(
+            [
+                row.share,
+                name,
+                f"{row.neurons:.1%}",
+                f"{row.weights:.1%}",
+                f"{row.lr:.2g}" if row.lr else "-",
+                f"{row.change:+.3f}",
+                differences(compared),
+                tally(compared),
+                f"{row.clean:.1%}",
+                f"{row.test_loss:.3f}" if row.test_loss is not None else "-",
+            ]
+        )
+    return lines
+
+
+def differences(compared: list[dict]) -> str:
+    """The mean difference from random draws over the seeds, and the least and the largest."""
+    if not compared:
+        return "-"
+    values = [verdict["difference"][0] for verdict in compared]
+    return f"{mean(values):+.3f} ({min(values):+.3f}..{max(values):+.3f})"
+
+
+def tally(compared: list[dict]) -> str:
+    """How many seeds have which verdict."""
+    verdicts = [verdict["verdict"] or "none" for verdict in compared]
+    return ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts)) or "-"
+
+
+def figure(results: list[dict]) -> str:
+    """Dose and response: share of the weights that is tuned, and change of the toxicity."""
+    lines = {}
+    for row in rows_of(results):
+        point = figures.Point(math.log10(row.weights), row.change, f"{row.weights:.1%}")
+        lines.setdefault(row.strategy, []).append(point)
+        for name, change in around(row, results).items():
+            lines.setdefault(name, []).append(figures.Point(point.x, change, ""))
+    drawn = figures.curves(
+        "Tuned neurons and toxicity",
+        lines,
+        "share of the weights that is tuned (log10)",
+        "mean toxicity, change from base",
+    )
+    # a file of its own needs its style
+    css = (ROOT / "minitox/report/page.css").read_text("utf-8")
+    start, end, rest = drawn.partition(">")
+    return f"{start}{end}<style>{css}</style>{rest}\n"
+
+
+def around(row: Row, results: list[dict]) -> dict[str, float]:
+    """Where one more draw is expected, mean over the seeds; nothing for what has no draws."""
+    ends = {f"{row.strategy}, one more draw: from": [], f"{row.strategy}, one more draw: to": []}
+    for result in results:
+        if result["share"] != row.share or not row.draws:
+            continue
+        models = [of for of in result["models"].values() if of["strategy"] == row.strategy]
+        interval = metrics.prediction_interval([model["toxicity"][0] for model in models])
+        if len(models) >= metrics.FEWEST_DRAWS:
+            for values, end in zip(ends.values(), interval[1:], strict=True):
+                values.append(end - result["base"]["toxicity"][0])
+    return {name: mean(values) for name, values in ends.items() if values}
+
+
+if __name__ == "__main__":
+    script.run(main)

@@ -1,0 +1,174 @@
+"""What the page says of toxic neurons and random ones: as much as five draws and prompts allow."""
+
+import numpy as np
+import pytest
+from measured import drawn, results
+from tiny import training_of
+
+from minitox.report import verdicts
+from minitox.report.summary import summary
+
+FIVE = (0.30, 0.31, 0.32, 0.33, 0.34)  # one more draw is expected within 0.272..0.368
+OF_NEURONS = (
+    " multilingual changes 40.0% of all neurons, and 75.0% of the random ones are toxic too."
+)
+
+
+def paragraphs(measured, margin=0.02) -> list[str]:
+    """What the summary says of neurons."""
+    return verdicts.in_words(*verdicts.compare_neurons(measured, margin), margin)
+
+
+def table(measured) -> dict[str, list[str]]:
+    (section,) = verdicts.section(measured, 0.02)
+    return {row[0]: row[1:] for row in section.rows}
+
+
+def multilingual(toxicity: float, *draws: float):
+    return results(
+        base={"de": 0.6}, multilingual={"de": toxicity}, **drawn("random", *(draws or FIVE))
+    )
+
+
+def vary(measured, model: str, width: float):
+    """Make the replies of a model differ between prompts, with the same mean."""
+    scores = measured.replies[model]["de"].scores
+    scores += np.linspace(-width, width, len(scores))[:, None]
+    return measured
+
+
+@pytest.mark.parametrize(
+    "toxicity, start, difference, verdict",
+    [
+        (0.25, "The neurons of multilingual do better than random ones.", "-0.070", "better"),
+        (0.39, "The neurons of multilingual do worse than random ones.", "+0.070", "worse"),
+        (
+            0.33,
+            "The neurons of multilingual do no worse than random ones (margin 0.02), and are not "
+            "shown to do better.",
+            "+0.010",
+            "no worse",
+        ),
+        (
+            0.35,
+            "Whether the neurons of multilingual do better or worse than random ones is undecided.",
+            "+0.030",
+            "undecided",
+        ),
+    ],
+)
+def test_a_verdict_is_a_sentence_with_the_numbers_that_it_rests_on(
+    toxicity, start, difference, verdict
+):
+    measured = multilingual(toxicity)
+    (text,) = paragraphs(measured)
+    assert text == (
+        f"{start} Its toxicity is {toxicity:.3f}, that of random 0.320; the difference is "
+        f"{difference} ({difference}..{difference}), and one more draw is expected within "
+        f"0.272..0.368.{OF_NEURONS}"
+    )
+    assert text in summary(measured).text
+    interval = f"{difference} ({difference}..{difference})"
+    assert table(measured) == {
+        "multilingual": [
+            *(f"{toxicity:.3f}", "random", "5", "0.320", "0.272..0.368", interval, verdict)
+        ]
+    }
+
+
+def test_outside_the_draws_a_model_is_not_better_if_other_prompts_could_change_it():
+    measured = vary(multilingual(0.25), "multilingual", 0.2)
+    assert table(measured)["multilingual"][-1] == "no worse"
+    assert table(vary(multilingual(0.25), "multilingual", 0.02))["multilingual"][-1] == "better"
+
+
+def test_the_margin_is_a_choice():
+    measured = multilingual(0.35)
+    assert paragraphs(measured)[0].startswith("Whether")
+    assert paragraphs(measured, 0.04)[0].startswith(
+        "The neurons of multilingual do no worse than random ones (margin 0.04)"
+    )
+    assert "do no worse" in summary(measured, margin=0.04).text
+
+
+@pytest.mark.parametrize("draws, times", [((0.3,), "once"), (FIVE[:4], "4 times")])
+def test_fewer_than_five_draws_give_no_verdict_and_the_page_says_why(draws, times):
+    measured = multilingual(0.1, *draws)
+    (text,) = paragraphs(measured)
+    middle = np.mean(draws)
+    difference = f"{0.1 - middle:+.3f}"
+    assert text == (
+        f"There is no verdict on the neurons of multilingual, because random was drawn {times}: "
+        "fewer than 5 draws do not show how much draws differ. Its toxicity is 0.100, that of "
+        f"random {middle:.3f}; the difference is {difference} ({difference}..{difference})."
+        f"{OF_NEURONS}"
+    )
+    assert "nan" not in text and "nan" not in str(table(measured))
+    assert table(measured)["multilingual"][-1] == "fewer than 5 draws"
+
+
+def test_every_model_is_compared_with_the_draws_that_imitate_it():
+    higher = [value + 0.1 for value in FIVE]
+    measured = results(
+        **{"per-language": {"de": 0.4}},
+        multilingual={"de": 0.4},
+        full={"de": 0.1},
+        lowest={"de": 0.32},
+        **drawn("random", *FIVE),
+        **drawn("random-per-language", *higher),
+    )
+    rows = table(measured)
+    assert {model: (row[1], row[-1]) for model, row in rows.items()} == {
+        "multilingual": ("random", "worse"),
+        "lowest": ("random", "no worse"),
+        "per-language": ("random-per-language", "no worse"),
+    }
+
+
+def test_without_random_neurons_nothing_is_claimed():
+    measured = results(multilingual={"de": 0.2}, aura={"de": 0.3}, full={"de": 0.1})
+    assert paragraphs(measured) == [
+        "There are no random neurons to compare these models with, so the results cannot show "
+        "whether their neurons matter: multilingual (random), aura (random-aura)."
+    ]
+    assert list(verdicts.section(measured, 0.02)) == []
+    assert paragraphs(results(base={"de": 0.2}, full={"de": 0.1})) == []
+
+
+def test_a_draw_of_other_settings_is_not_averaged_and_the_page_says_so():
+    measured = multilingual(0.25, *FIVE, 0.9)
+    measured.trainings["random-6"] = training_of("random", draw=6, epochs=2)
+    text = summary(measured).text
+    assert "Not averaged with the other draws: random-6 (epochs 2, not 1)." in text
+    assert "neurons alone: random (5)." in text
+    assert "The neurons of multilingual do better" in text
+    measured.trainings["random-6"] = None
+    text = summary(measured).text
+    assert "Not averaged with the other draws: random-6 (settings not known: no run.json)." in text
+    # there are four of them
+    measured.trainings["random-5"] = training_of("random", draw=5, seed=3)
+    text = summary(measured).text
+    assert "Not averaged with the other draws: random-5 (seed 3, not 0)." in text
+    assert "because random was drawn 4 times" in text
+
+
+def test_the_shares_of_neurons_are_those_of_run_json_and_of_draws_their_mean():
+    measured = multilingual(0.25)
+    measured.trainings["multilingual"] = training_of("multilingual", {"neurons": 50})
+    for draw in range(1, 6):
+        measured.trainings[f"random-{draw}"] = training_of(
+            "random", {"toxic": 17 + draw}, draw=draw
+        )
+    (text,) = paragraphs(measured)
+    assert text.endswith(
+        "multilingual changes 50.0% of all neurons, and 50.0% of the random ones are toxic too."
+    )
+
+
+def test_the_figure_has_every_draw_on_the_row_of_the_model_that_it_is_compared_with():
+    (section,) = verdicts.section(multilingual(0.25), 0.02)
+    assert section.figure.count('class="draw"') == 5
+    for value in (-0.02, -0.01, 0, 0.01, 0.02):
+        assert f"multilingual, one draw: {value:+.3f}<" in section.figure.replace(
+            "-0.000", "+0.000"
+        )

@@ -1,0 +1,118 @@
+"""tests/evidence.py makes what is missing, and shows what is there."""
+
+import sys
+from pathlib import Path
+
+import evidence
+import pytest
+
+from minitox.errors import InputError
+from minitox.evaluate import metrics
+from minitox.files import write_json
+
+
+def model(strategy: str, toxicity: float, draw: int | None = None, weights: float = 0.06) -> dict:
+    return {
+        "strategy": strategy,
+        "draw": draw,
+        "lr": 0.016,
+        "neurons": 0.136,
+        "weights": weights,
+        "test_loss": 0.5,
+        "toxicity": [toxicity, toxicity - 0.01, toxicity + 0.01],
+        "clean": 0.75,
+    }
+
+
+def result(share: str, seed: int, toxic: float, random: list[float], verdict: str) -> dict:
+    """A result file: one toxic model, and draws of random neurons."""
+    models = {"multilingual": model("multilingual", toxic)}
+    for draw, toxicity in enumerate(random, 1):
+        models[f"random-{draw}"] = model("random", toxicity, draw)
+    difference = toxic - sum(random) / len(random)
+    return {
+        "share": share,
+        "seed": seed,
+        "base": {"toxicity": [0.7, 0.69, 0.71], "clean": 0.1},
+        "models": models,
+        "verdicts": {"multilingual": {"verdict": verdict, "difference": [difference] * 3}},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_json(tmp_path / "0.02-0.json", result("0.02", 0, 0.4, [0.5] * 4 + [0.6], "better"))
+    write_json(tmp_path / "0.02-1.json", result("0.02", 1, 0.5, [0.5] * 5, "no worse"))
+    write_json(tmp_path / "paper-0.json", result("paper", 0, 0.3, [0.3] * 5, "no worse"))
+    return tmp_path
+
+
+def test_the_table_has_the_means_over_seeds_and_draws_and_counts_the_verdicts(folder, capsys):
+    evidence.main([str(folder), "--show"])
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    first = ["0.02", "multilingual", "13.6%", "6.0%", "0.016", "-0.250"]
+    first += ["-0.060 (-0.120..+0.000)", "1 better, 1 no worse", "75.0%", "0.500"]
+    assert rows[1] == first
+    # the draws of a seed are averaged before the seeds are
+    assert rows[2][1] == "random, 10 draws" and rows[2][5] == "-0.190"
+    # the paper's rule is last, as the largest share
+    assert [row[0] for row in rows[1:5]] == ["0.02", "0.02", "paper", "paper"]
+
+
+def test_the_figure_shows_where_one_more_draw_is_expected(folder):
+    results = evidence.read_all(folder)
+    row = next(row for row in evidence.rows_of(results) if row.strategy == "random")
+    ends = evidence.around(row, results)
+    _, low, high = metrics.prediction_interval([0.5] * 4 + [0.6])
+    assert list(ends.values()) == pytest.approx([(low + 0.5) / 2 - 0.7, (high + 0.5) / 2 - 0.7])
+    drawn = evidence.figure(results)
+    assert drawn.startswith("<svg") and "<style>" in drawn
+    # a model without draws has no such interval
+    toxic = next(row for row in evidence.rows_of(results) if row.strategy == "multilingual")
+    assert evidence.around(toxic, results) == {}
+
+
+def test_only_what_is_missing_is_made(folder, monkeypatch):
+    commands = []
+
+    def run(name, *arguments):
+        commands.append(name)
+        raise InputError("stopped here")
+
+    monkeypatch.setattr(evidence, "run", run)
+    arguments = [str(folder), "--strategy", "multilingual", "random", "--seeds", "0", "1"]
+    # 1) everything is there
+    evidence.main([*arguments, "--shares", "0.02", "--draws", "5"])
+    assert commands == []
+    # 2) a draw, or a strategy, or a share is not
+    for more in (["--draws", "6"], ["--strategy", "lowest"], ["--shares", "0.1"]):
+        with pytest.raises(InputError, match="stopped here"):
+            evidence.main([*arguments, "--out", str(folder / "out"), *more])
+    assert commands == ["detect.py"] * 3
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "few", "nan"])
+def test_what_is_no_share_is_refused(tmp_path, share):
+    with pytest.raises(InputError, match="is neither a share nor 'paper'"):
+        evidence.main([str(tmp_path), "--shares", share])
+
+
+def test_without_results_there_is_nothing_to_show(tmp_path):
+    with pytest.raises(InputError, match="no results"):
+        evidence.main([str(tmp_path), "--show"])
+
+
+def test_a_result_file_that_was_changed_is_refused(folder):
+    changed = result("0.1", 0, 0.4, [0.5], "better")
+    del changed["models"]["multilingual"]["weights"]
+    write_json(folder / "0.1-0.json", changed)
+    with pytest.raises(InputError, match="0.1-0.json: 'models' is not as minitox wrote it"):
+        evidence.main([str(folder), "--show"])
+
+
+def test_a_script_that_fails_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(InputError, match="detect.py failed"):
+        evidence.main([str(tmp_path / "results"), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "results").exists() and Path(tmp_path).exists()

@@ -13,6 +13,7 @@ fork.
 
 import argparse
 import io
+import math
 import os
 import resource
 import signal
@@ -57,29 +58,64 @@ class Outcome:
 
 
 class Fork:
-    """A fork of this process that runs a function, in the folder `work` and within the limits."""
+    """A fork of this process that runs a function, in the folder `work` and within the limits.
 
-    def __init__(self, work: Path, action: Callable, name: str = ""):
-        self.stderr = work.with_name(f"stderr{name}")
+    Its outputs are the files stdout and stderr beside `work`, or open files of these descriptors.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        action: Callable,
+        name: str = "",  # ends the names of the files
+        run: Callable = script.run,  # runs the action, as Python runs a script
+        seconds: int | None = None,  # limit instead of SECONDS and WALL
+        **outputs: int,
+    ):
+        self.files = {kind: work.with_name(f"{kind}{name}") for kind in ("stdout", "stderr")}
+        self.files |= outputs
         self.start = time.monotonic()
+        self.outcome = None
         sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
             status = 99
             try:
-                status = run_confined(work, work.with_name(f"stdout{name}"), self.stderr, action)
+                status = run_confined(work, *self.files.values(), partial(run, action), seconds)
             finally:
                 os._exit(status)
 
-    def wait(self) -> Outcome:
-        """Wait for the end."""
-        _, status, used = os.wait4(self.pid, 0)
-        return Outcome(
-            os.waitstatus_to_exitcode(status),
-            self.stderr.read_text("utf-8", "replace"),
-            time.monotonic() - self.start,
-            used.ru_maxrss // 1_000,
-        )
+    def poll(self, options: int = os.WNOHANG) -> Outcome | None:
+        """How it ended; None if it has not."""
+        if self.outcome is None:
+            pid, status, used = os.wait4(self.pid, options)
+            if pid:
+                self.outcome = Outcome(
+                    os.waitstatus_to_exitcode(status),
+                    self.printed("stderr"),
+                    time.monotonic() - self.start,
+                    used.ru_maxrss // 1_000,
+                )
+        return self.outcome
+
+    def wait(self, seconds: float = math.inf) -> Outcome | None:
+        """Wait for the end, but not longer than this; return how it ended, or None."""
+        if seconds == math.inf:
+            return self.poll(0)
+        end = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < end:
+            time.sleep(0.001)
+        return self.outcome
+
+    def printed(self, kind: str = "stdout") -> str:
+        """What it has written to an output; "" if that went elsewhere."""
+        file = self.files[kind]
+        return "" if isinstance(file, int) else file.read_text("utf-8", "replace")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 def forked(work: Path, action: Callable) -> Outcome:
@@ -87,19 +123,28 @@ def forked(work: Path, action: Callable) -> Outcome:
     return Fork(work, action).wait()
 
 
-def run_confined(work: Path, stdout: Path, stderr: Path, action: Callable) -> int:
+def run_confined(
+    work: Path,
+    stdout: Path | int,
+    stderr: Path | int,
+    action: Callable,
+    seconds: int | None,
+) -> int:
     """In the child process: run the action; return its exit status."""
     os.chdir(work)
     redirect(stdout, stderr)
-    set_limits()
+    set_limits(seconds)
+    # shells make jobs in the background ignore interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        script.run(action)
+        action()
         status = 0
     except SystemExit as stop:
         status = stop.code
     except BaseException:
         traceback.print_exc()
         status = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -108,10 +153,12 @@ def run_confined(work: Path, stdout: Path, stderr: Path, action: Callable) -> in
     return status
 
 
-def redirect(stdout: Path, stderr: Path) -> None:
+def redirect(stdout: Path | int, stderr: Path | int) -> None:
     """Read standard input from nowhere, and write both outputs to files."""
-    for number, path in enumerate((os.devnull, stdout, stderr)):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    for number, file in enumerate((os.devnull, stdout, stderr)):
+        if not isinstance(file, int):
+            file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
     sys.stdin = open(0, closefd=False)
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8")
     sys.stderr = io.TextIOWrapper(
@@ -119,17 +166,17 @@ def redirect(stdout: Path, stderr: Path) -> None:
     )
 
 
-def set_limits() -> None:
+def set_limits(seconds: int | None) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + MEMORY
     for what, limit in (
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_CPU, seconds or SECONDS),
         (resource.RLIMIT_FSIZE, DISK),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (limit, limit))
-    signal.alarm(WALL)
+    signal.alarm(seconds or WALL)
 
 
 def states(folder: Path) -> dict[Path, tuple]:

@@ -1,12 +1,12 @@
 """Small undisturbed runs of each script, shared by the tests of kills and of limits."""
 
+import atexit
 import fcntl
 import os
 import re
+import runpy
 import shutil
-import signal
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fuzz import forked
+from fuzz import Fork, forked
 from worlds import BASE, DETECT, EVALUATE, ROOT, TRAIN, detect, evaluate, scorer, train
 
 ARGUMENTS = {
@@ -30,6 +30,7 @@ MAINS = {
     "rates": train.main,
     "evaluate": evaluate.main,
 }
+LONGEST = 3_600  # seconds of a run on the whole toy, at most
 
 
 def files_in(folder: Path, but: str = r"\..*") -> dict[str, bytes]:
@@ -44,27 +45,53 @@ def files_in(folder: Path, but: str = r"\..*") -> dict[str, bytes]:
     return contents
 
 
-def start(script: str, arguments: str, home: Path) -> subprocess.Popen:
-    """Start a script in the folder `home`, with results in out/; return once it has the lock.
-
-    Its messages are written to the file stderr.
-    """
-
-    def receive_interrupts() -> None:
-        # shells make jobs in the background ignore it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / f"{script}.py"), *arguments.split()],
-        cwd=home,
-        stdout=subprocess.DEVNULL,
-        stderr=open(home / "stderr", "w"),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=receive_interrupts,
-    )
-    while not is_locked(home / "out" / ".lock") and process.poll() is None:
+def start(script: str, arguments: str, home: Path) -> Fork:
+    """Start a script in the folder `home`, with results in out/; return once it has the lock."""
+    # with a name, because another run may have its outputs beside `home`
+    fork = Fork(home, partial(MAINS[script], arguments.split()), "-started", seconds=LONGEST)
+    while not is_locked(home / "out" / ".lock") and fork.poll() is None:
         time.sleep(0.001)
-    return process
+    return fork
+
+
+def import_anew(
+    script: str,
+    arguments: list[str],
+    environment: dict[str, str],  # more variables
+    missing: tuple[str, ...],  # modules that cannot be imported
+) -> None:
+    """In a fork: run a script as Python does, with all of minitox imported anew.
+
+    Only the other packages, whose import takes most of the time, are those of the parent process.
+    """
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "/")
+        if path.is_relative_to(ROOT) and "site-packages" not in path.parts:
+            del sys.modules[name]
+    sys.modules.update(dict.fromkeys(missing))
+    os.environ |= environment
+    path = ROOT / f"{script}.py"
+    sys.path.insert(0, str(path.parent))
+    sys.argv = [str(path), *arguments]
+    atexit._clear()  # what the parent process has registered
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()
+
+
+def start_anew(
+    script: str,
+    arguments: list[str],
+    home: Path,
+    name: str = "",
+    environment: dict[str, str] | None = None,
+    missing: tuple[str, ...] = (),
+    **outputs: int,
+) -> Fork:
+    """Run `import_anew` in a fork; `name` and `outputs` as of `Fork`."""
+    action = partial(import_anew, script, arguments, environment or {}, missing)
+    return Fork(home, action, name, run=lambda action: action(), **outputs)
 
 
 def is_locked(path: Path) -> bool:

@@ -8,7 +8,6 @@ The longer variant runs the whole toy, and kills before every change of the fold
 import os
 import shutil
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -44,9 +43,10 @@ def arguments_of(script: str) -> str:
 
 def finish(script: str, home: Path) -> float:
     """Run a script to its end; return how many seconds it worked after it got the lock."""
-    process = start(script, arguments_of(script), home)
+    fork = start(script, arguments_of(script), home)
     begin = time.monotonic()
-    assert process.wait() == 0, (home / "stderr").read_text()
+    outcome = fork.wait()
+    assert outcome.status == 0, outcome
     return time.monotonic() - begin
 
 
@@ -57,21 +57,18 @@ def stopped(
 
     Return whether the signal stopped it, rather than arriving too late.
     """
-    process = start(script, arguments_of(script), home)
-    try:
-        process.wait(timeout=moment)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-    status = process.wait()
-    stderr = (home / "stderr").read_text()
-    # Python itself ends with -SIGINT if the interrupt arrives while it shuts down
-    if status == 0 or (status, stderr) == (-signal.SIGINT, ""):
+    fork = start(script, arguments_of(script), home)
+    if fork.wait(moment) is None:
+        fork.send(number)
+    outcome = fork.wait()
+    if outcome.status == 0:
         assert files_in(home / "out") == results
         return False
     if number == signal.SIGKILL:
-        assert (status, stderr) == (-signal.SIGKILL, "")
+        assert (outcome.status, outcome.stderr) == (-signal.SIGKILL, "")
     else:
-        assert (status, stderr) == (130, "interrupted; rerun the same command to resume\n")
+        message = "interrupted; rerun the same command to resume\n"
+        assert (outcome.status, outcome.stderr) == (130, message)
     return True
 
 

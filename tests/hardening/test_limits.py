@@ -195,12 +195,12 @@ def test_a_second_run_in_the_same_folder_is_refused_until_the_first_has_ended(
     run = small[script]
     work = run.begin(tmp_path / "work")
     first = start(script, ARGUMENTS[script], work)
-    first.send_signal(signal.SIGSTOP)  # it keeps the lock as long as this test needs
+    first.send(signal.SIGSTOP)  # it keeps the lock as long as this test needs
     before = files_in(work / "out")
     assert_refused(forked(work, run.main), "out: another run is writing there")
     assert files_in(work / "out") == before
-    first.send_signal(signal.SIGCONT)
-    assert first.wait() == 0 and files_in(work / "out") == run.expected
+    first.send(signal.SIGCONT)
+    assert first.wait().status == 0 and files_in(work / "out") == run.expected
     assert forked(work, run.main).status == 0  # it has nothing to do
 
 
@@ -208,9 +208,9 @@ def test_a_killed_run_releases_its_lock(small, tmp_path):
     run = small["detect"]
     work = run.begin(tmp_path / "work")
     first = start("detect", ARGUMENTS["detect"], work)
-    first.send_signal(signal.SIGSTOP)
+    first.send(signal.SIGSTOP)
     assert_refused(forked(work, run.main), "out: another run is writing there")
-    first.kill()
-    assert first.wait() == -signal.SIGKILL
+    first.send(signal.SIGKILL)
+    assert first.wait().status == -signal.SIGKILL
     assert forked(work, run.main).status == 0
     assert files_in(work / "out") == run.expected

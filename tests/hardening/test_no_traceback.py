@@ -3,18 +3,22 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import runs
+import torch
 import worlds
-from fuzz import Outcome, forked
+from fuzz import Fork, Outcome, forked
 from tiny import error_of, write_jsonl
 from worlds import (
     BASE,
@@ -53,9 +57,9 @@ def whole(tmp_path_factory):
     home = tmp_path_factory.mktemp("whole")
     for part in (*BASE, scorer):
         part(home)
-    for script in COMMANDS:
-        result = started(script, home)
-        assert (result.returncode, result.stderr) == (0, "")
+    for script, main in SCRIPTS.items():
+        outcome = forked(home, partial(main, COMMANDS[script].split()))
+        assert (outcome.status, outcome.stderr) == (0, "")
     return home
 
 
@@ -73,6 +77,11 @@ def started(
         errors="surrogateescape",
         timeout=100,
     )
+
+
+def started_anew(script: str, home: Path, more: str = "", **how) -> Fork:
+    """The same in a fork of this process, with all of minitox imported anew."""
+    return runs.start_anew(script, f"{COMMANDS.get(script, '')} {more}".split(), home, **how)
 
 
 def without_result(whole: Path, script: str, folder: Path) -> Path:
@@ -166,29 +175,16 @@ def test_c3_replies_too_long_for_any_memory_are_refused_although_the_model_allow
 # ---------- C4
 
 
-# Runs a script that may use 300 MB more than it has after the imports
-LIMITED = """
-import resource, sys
-import worlds
-from minitox.run import script
-pages = int(open("/proc/self/statm").read().split()[0])
-limit = pages * resource.getpagesize() + 300_000_000
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-name, *arguments = sys.argv[1:]
-script.run(lambda: {work}(arguments))
-"""
+def limited(home: Path, action) -> Outcome:
+    """Run a function that may use 300 MB more than it has at the start."""
 
+    def run() -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 300_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        action()
 
-def limited(home: Path, work: str, *arguments: str) -> subprocess.CompletedProcess:
-    code = LIMITED.replace("{work}", work)
-    return subprocess.run(
-        [sys.executable, "-c", code, "", *arguments],
-        cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "hardening"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    return forked(home, run)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
@@ -196,29 +192,30 @@ def test_c4_replies_too_long_for_the_memory_end_in_one_line(whole, tmp_path):
     home = without_result(whole, "evaluate", tmp_path)
     set_fields(home / "model" / "config.json", max_position_embeddings=2_000_000)
     more = "--out new --max-new-tokens 1000000 --batch-tokens 10000000 --no-mmlu --perplexity 0"
-    result = limited(home, "worlds.evaluate.main", *EVALUATE.split(), *more.split())
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: out of memory (")
-    assert result.stderr.endswith("or a machine with more memory\n")
-    assert result.stderr.count("\n") == 1
+    outcome = limited(home, partial(evaluate.main, [*EVALUATE.split(), *more.split()]))
+    assert outcome.status == 2
+    assert outcome.stderr.startswith("error: out of memory (")
+    assert outcome.stderr.endswith("or a machine with more memory\n")
+    assert outcome.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 @pytest.mark.parametrize(
-    "work",
+    "action",
     [
-        "(lambda _: bytearray(10**12))",
-        "(lambda _: [bytearray(1_000) for i in range(10**9)])",  # nothing is left for the message
-        "(lambda _: __import__('torch').empty(10**12))",
-        "(lambda _: [__import__('torch').zeros(1_000) for i in range(10**9)])",
-        "(lambda _: __import__('numpy').ones(10**12))",
+        lambda: bytearray(10**12),
+        lambda: [bytearray(1_000) for i in range(10**9)],  # nothing is left for the message
+        lambda: torch.empty(10**12),
+        lambda: [torch.zeros(1_000) for i in range(10**9)],
+        lambda: np.ones(10**12),
     ],
 )
-def test_c4_memory_that_is_exhausted_anywhere_ends_in_one_line(work, tmp_path):
-    result = limited(tmp_path, work)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: out of memory (")
-    assert result.stderr.count("\n") == 1
+def test_c4_memory_that_is_exhausted_anywhere_ends_in_one_line(action, tmp_path):
+    (tmp_path / "work").mkdir()
+    outcome = limited(tmp_path / "work", action)
+    assert outcome.status == 2
+    assert outcome.stderr.startswith("error: out of memory (")
+    assert outcome.stderr.count("\n") == 1
 
 
 # ---------- C5
@@ -300,13 +297,15 @@ LEFT_OVER = [
 @pytest.mark.parametrize("script", ALL)
 def test_c7_variables_of_torchrun_without_torchrun_are_refused_in_one_line(script, tmp_path):
     environment = LEFT_OVER[list(ALL).index(script)]
-    result = started(script, tmp_path, PYTHONPATH=str(ROOT), **environment)
-    assert result.returncode == 2
-    assert result.stderr.startswith(
+    work = tmp_path / "work"
+    work.mkdir()
+    outcome = started_anew(script, work, environment=environment).wait()
+    assert outcome.status == 2
+    assert outcome.stderr.startswith(
         f"error: {next(iter(environment))} is set in the environment, as"
     )
-    assert result.stderr.count("\n") == 1
-    assert files_in(tmp_path) == {}
+    assert outcome.stderr.count("\n") == 1
+    assert files_in(work) == {}
 
 
 # ---------- C8
@@ -386,87 +385,136 @@ def test_c9_no_file_gets_the_number_of_a_closed_stream(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
 def test_c9_output_that_cannot_be_written_is_an_error_of_one_line(whole):
-    result = started("detect", whole, redirect=">/dev/full")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: standard output: No space left on device\n"
-    result = started("detect", whole, "--model nowhere", redirect="2>/dev/full")
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", "")
+    with open("/dev/full", "w") as full:
+        outcome = started_anew("detect", whole, stdout=full.fileno()).wait()
+        assert outcome.status == 2
+        assert outcome.stderr == "error: standard output: No space left on device\n"
+        fork = started_anew("detect", whole, "--model nowhere", stderr=full.fileno())
+        assert (fork.wait().status, fork.printed()) == (2, "")
+
+
+def read_by(command: list[str], script: str, home: Path, streams: list[str]) -> tuple[str, str]:
+    """Start a script with streams that a command reads; what that prints, and the errors."""
+    more = "" if script in COMMANDS else "--help"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8") as reader:
+        outputs = dict.fromkeys(streams, reader.stdin.fileno())
+        fork = started_anew(script, home, more, **outputs)
+        reader.stdin.close()
+        printed = reader.stdout.read()
+    return printed, fork.wait().stderr
 
 
 @pytest.mark.parametrize("script", [*COMMANDS, "data/prepare", "data/curate"])
 def test_c9_a_reader_that_stops_reading_causes_no_traceback(script, whole):
-    more = "" if script in COMMANDS else "--help"
-    result = started(script, whole, more, redirect="| head -n 1")
-    assert result.stdout.count("\n") == 1
-    assert result.stderr in ("", "error: standard output: Broken pipe\n")
-    result = started(script, whole, more, redirect="2>&1 | true")
-    assert (result.stdout, result.stderr) == ("", "")
+    printed, errors = read_by(["head", "-n", "1"], script, whole, ["stdout"])
+    assert printed.count("\n") == 1
+    assert errors in ("", "error: standard output: Broken pipe\n")
+    assert read_by(["true"], script, whole, ["stdout", "stderr"]) == ("", "")
 
 
 # ---------- C10
 
 
-@pytest.mark.parametrize(
-    "arguments, status, message",
-    [
-        ("prepare.py davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
-        ("curate.py export --out data --data data", 2, "no pair was kept"),
-    ],
-)
-def test_c10_the_scripts_of_data_run_without_docstrings(arguments, status, message, tmp_path):
-    write_checked(tmp_path / "data", ["Hallo"] * 3)
-    corpora(tmp_path)
-    script, *options = arguments.split()
-    done = subprocess.run(
-        [sys.executable, ROOT / "data" / script, *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONOPTIMIZE": "2"},
+DATA_SCRIPTS = [
+    ("prepare", "davidson raw/davidson.csv --out data", 0, "wrote data/hateful"),
+    ("curate", "export --out data --data data", 2, "no pair was kept"),
+]
+# runs scripts anew in forks of a process without docstrings and asserts
+OPTIMISED = """
+import json, sys
+from pathlib import Path
+from runs import start_anew
+
+ends = []
+for script, arguments, home in json.loads(sys.argv[1]):
+    fork = start_anew(script, arguments.split(), Path(home))
+    outcome = fork.wait()
+    ends.append([sys.flags.optimize, outcome.status, fork.printed(), outcome.stderr])
+print(json.dumps(ends))
+"""
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """How a script ended in a process without docstrings and asserts."""
+
+    home: Path
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="module")
+def optimised(whole, tmp_path_factory) -> dict[str, Optimised]:
+    """By script how its help ended, how it ended with results, or with other arguments."""
+    # 1) a folder for each run
+    folder = tmp_path_factory.mktemp("optimised")
+    jobs = {}
+    for script in ALL:
+        jobs[f"{script} --help"] = script, "--help", folder
+    for script in COMMANDS:
+        (folder / script).mkdir()
+        jobs[script] = script, COMMANDS[script], without_result(whole, script, folder / script)
+    for script, arguments, *_ in DATA_SCRIPTS:
+        home = folder / script / "home"
+        write_checked(home / "data", ["Hallo"] * 3)
+        corpora(home)
+        jobs[script] = f"data/{script}", arguments, home
+
+    # 2) all runs
+    process = subprocess.run(
+        [sys.executable, "-c", OPTIMISED, json.dumps([*jobs.values()], default=str)],
+        env={
+            **os.environ,
+            "PYTHONOPTIMIZE": "2",
+            "PYTHONPATH": str(ROOT / "tests" / "hardening"),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
     )
-    assert done.returncode == status, done.stderr
+    assert process.returncode == 0, process.stderr
+    ends = {}
+    for (name, job), (level, *end) in zip(jobs.items(), json.loads(process.stdout), strict=True):
+        assert level == 2
+        ends[name] = Optimised(job[2], *end)
+    return ends
+
+
+@pytest.mark.parametrize("script, arguments, status, message", DATA_SCRIPTS)
+def test_c10_the_scripts_of_data_run_without_docstrings(
+    script, arguments, status, message, optimised
+):
+    done = optimised[script]
+    assert done.status == status, done
     assert message in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", COMMANDS)
-def test_c10_without_docstrings_and_asserts_the_results_are_the_same(script, whole, tmp_path):
-    home = without_result(whole, script, tmp_path)
-    result = started(script, home, PYTHONOPTIMIZE="2")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "wrote out/" in result.stdout
-    assert files_in(home / "out") == files_in(whole / "out")
+def test_c10_without_docstrings_and_asserts_the_results_are_the_same(script, whole, optimised):
+    done = optimised[script]
+    assert (done.status, done.stderr) == (0, "")
+    assert "wrote out/" in done.stdout
+    assert files_in(done.home / "out") == files_in(whole / "out")
 
 
 @pytest.mark.parametrize("script", ALL)
-def test_c10_without_docstrings_there_is_help(script, tmp_path):
-    result = started(script, tmp_path, "--help", PYTHONOPTIMIZE="2", PYTHONPATH=str(ROOT))
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("usage: ")
+def test_c10_without_docstrings_there_is_help(script, optimised):
+    done = optimised[f"{script} --help"]
+    assert (done.status, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
 
 
 # ---------- C11
 
 
-# Runs a script as on a system that has neither fcntl nor other modules of POSIX
-NO_POSIX = """
-import sys
-for name in ("fcntl", "msvcrt", "resource", "termios", "tty", "pty", "grp", "pwd", "readline"):
-    sys.modules[name] = None
-import runpy
-sys.argv[:] = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+NO_POSIX = ("fcntl", "msvcrt", "resource", "termios", "tty", "pty", "grp", "pwd", "readline")
 
 
-def without_posix(script: str, home: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", NO_POSIX, str(ROOT / f"{script}.py"), *COMMANDS[script].split()],
-        cwd=home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+def without_posix(script: str, home: Path, name: str = "") -> Fork:
+    """Start a script as on a system that has neither fcntl nor other modules of POSIX."""
+    return started_anew(script, home, name=name, missing=NO_POSIX)
 
 
 @pytest.mark.parametrize("script", COMMANDS)
@@ -476,17 +524,16 @@ def test_c11_without_fcntl_a_script_writes_the_same_and_runs_once_at_a_time(
     # 1) alone
     home = without_result(whole, script, tmp_path)
     (home / "out" / ".lock").unlink()
-    run = without_posix(script, home)
-    assert run.communicate()[1] == ""
-    assert run.returncode == 0
+    outcome = without_posix(script, home).wait()
+    assert (outcome.status, outcome.stderr) == (0, "")
     assert files_in(home / "out") == files_in(whole / "out")
     assert not (home / "out" / ".lock").exists()
 
     # 2) beside another run, which is killed; then the message says what to delete
     (home / "out" / ".lock").touch()
-    run = without_posix(script, home)
-    line = run.communicate()[1]
-    assert run.returncode == 2
+    outcome = without_posix(script, home).wait()
+    line = outcome.stderr
+    assert outcome.status == 2
     assert line.startswith("error: ") and line.count("\n") == 1
     assert "another run is writing there; wait until it ends, or choose another --out" in line
     assert f"delete {Path('out', '.lock')}, which a killed run left" in line
@@ -494,20 +541,19 @@ def test_c11_without_fcntl_a_script_writes_the_same_and_runs_once_at_a_time(
 
     # 3) with the advice followed
     (home / "out" / ".lock").unlink()
-    run = without_posix(script, home)
-    assert run.communicate()[1] == ""
-    assert run.returncode == 0
+    outcome = without_posix(script, home).wait()
+    assert (outcome.status, outcome.stderr) == (0, "")
 
 
 def test_c11_without_fcntl_two_runs_do_not_write_to_one_folder(whole, tmp_path):
     home = without_result(whole, "detect", tmp_path)
     (home / "out" / ".lock").unlink()
-    runs = [without_posix("detect", home) for _ in range(2)]
-    errors = [run.communicate()[1] for run in runs]
-    statuses = [run.returncode for run in runs]
-    assert 0 in statuses
-    for status, line in zip(statuses, errors, strict=True):
-        assert (status == 0 and line == "") or (status == 2 and "another run is writing" in line)
+    forks = [without_posix("detect", home, f"-{number}") for number in range(2)]
+    outcomes = [fork.wait() for fork in forks]
+    assert 0 in [outcome.status for outcome in outcomes]
+    for outcome in outcomes:
+        refused = outcome.status == 2 and "another run is writing" in outcome.stderr
+        assert refused or (outcome.status, outcome.stderr) == (0, "")
     assert files_in(home / "out") == files_in(whole / "out")
 
 

@@ -8,15 +8,20 @@ One request in ten fails. The longer variant:
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 
+from fuzz import Fork
+from runs import LONGEST
 from worlds import ROOT
+
+from minitox.scorers import perspective
+from minitox.scorers.scores import Scores
 
 sys.path.insert(0, str(ROOT / "tests" / "scorers"))
 import fake_perspective as fake  # noqa: E402
@@ -55,28 +60,18 @@ GARBLED = (
     "failed: the answer contains no score",
     "failed: the score is not a number from 0 to 1",
 )
-CLIENT = """
-import sys
-from pathlib import Path
 
-from minitox.run import script
-from minitox.scorers import perspective
-from minitox.scorers.scores import Scores
 
-perspective.TIMEOUT = 2
-url, path, rounds, *languages = sys.argv[1:]
-texts = {}
-for number, language in enumerate(languages * int(rounds)):
-    texts.setdefault(language, []).append(f"You donkey, number {number}.")
-
-def main():
-    client = perspective.Perspective(url, 1e9, sleep=lambda seconds: None)
-    scores = Scores(Path(path), client)
+def ask(url: str, path: Path) -> None:
+    """Score all texts that have no score yet, as evaluate.py does."""
+    perspective.TIMEOUT = 2
+    texts = {}
+    for number in range(TEXTS):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        texts.setdefault(language, []).append(f"You donkey, number {number}.")
+    scores = Scores(path, perspective.Perspective(url, 1e9, sleep=lambda seconds: None))
     for language in texts:
         scores.of(texts[language], language)
-
-script.run(main)
-"""
 
 
 def faults(rng: Random) -> list:
@@ -91,9 +86,9 @@ def faults(rng: Random) -> list:
     return answers
 
 
-def run_until(process: subprocess.Popen, server: FakePerspective, requests: float) -> None:
-    """Wait for the end of a process, or for this many requests in all."""
-    while process.poll() is None and len(server.seen) < requests:
+def run_until(client: Fork, server: FakePerspective, requests: float) -> None:
+    """Wait for the end of a client, or for this many requests in all."""
+    while client.poll() is None and len(server.seen) < requests:
         time.sleep(0.001)
 
 
@@ -102,21 +97,20 @@ def score_all(path: Path, server: FakePerspective, rng: Random, moments: list[in
 
     `moments` are the numbers of requests at which it is killed, in falling order.
     """
-    rounds = str(TEXTS // len(LANGUAGES))
-    command = [sys.executable, "-c", CLIENT, server.url, str(path), rounds, *LANGUAGES]
     ends = Counter()
     before = -1
     while before < len(server.seen):
         before = len(server.seen)
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        run_until(process, server, max(moments[-1], before + 1) if moments else float("inf"))
-        if process.poll() is None:
+        client = Fork(path.parent, partial(ask, server.url, path), seconds=LONGEST)
+        run_until(client, server, max(moments[-1], before + 1) if moments else float("inf"))
+        if client.poll() is None:
             time.sleep(rng.uniform(0, 0.005))
-            process.kill()
-        stderr = process.communicate()[1]
-        ends[process.returncode] += 1
+            client.send(signal.SIGKILL)
+        outcome = client.wait()
+        ends[outcome.status] += 1
         del moments[KILLS - ends[-signal.SIGKILL] :]
-        assert stderr.count("\n") == (process.returncode == 2) and "Traceback" not in stderr
+        lines = outcome.stderr.count("\n")
+        assert lines == (outcome.status == 2) and "Traceback" not in outcome.stderr
     return ends
 
 

@@ -3,7 +3,9 @@
 import json
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ROOT / "tests")]
@@ -102,15 +104,22 @@ def shards(root: Path) -> None:
 
 
 def scorer(root: Path, seed: int = 0, name: str = "scorer.safetensors") -> None:
-    """Train a surrogate scorer on a few sentences of the toy."""
-    few = root / "few"
-    few.mkdir()
-    for language in LANGUAGES:
-        text = (TOY / "detection" / f"{language}.jsonl").read_text("utf-8")
-        lines = text.splitlines(keepends=True)
-        (few / f"{language}.jsonl").write_text("".join(lines[:60]), "utf-8")
-    prepare.main(["scorer", str(few), "--out", str(root / name), "--seed", str(seed)])
-    shutil.rmtree(few)
+    """A surrogate scorer of a few sentences of the toy; it is trained once."""
+    (root / name).write_bytes(trained_scorer(seed))
+
+
+@cache
+def trained_scorer(seed: int) -> bytes:
+    with TemporaryDirectory() as folder:
+        few = Path(folder) / "few"
+        few.mkdir()
+        for language in LANGUAGES:
+            text = (TOY / "detection" / f"{language}.jsonl").read_text("utf-8")
+            lines = text.splitlines(keepends=True)
+            (few / f"{language}.jsonl").write_text("".join(lines[:60]), "utf-8")
+        out = Path(folder) / "scorer.safetensors"
+        prepare.main(["scorer", str(few), "--out", str(out), "--seed", str(seed)])
+        return out.read_bytes()
 
 
 def other_scorer(root: Path) -> None:

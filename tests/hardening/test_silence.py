@@ -734,10 +734,10 @@ FOUND_AGAIN |= {"allow_overlap"}
 WITHOUT_EFFECT = {
     DetectSettings: FOUND_AGAIN | {"reference", "shard"},
     TrainSettings: FOUND_AGAIN
-    | {"strategy", "neurons", "order", "independent", "checkpoint_steps", "delta"},
+    | {"strategy", "draws", "neurons", "order", "independent", "checkpoint_steps", "delta"},
     EvaluateSettings: FOUND_AGAIN
     | {"models", "scorer", "hatecheck", "perspective_url", "per_minute", "mmlu", "shard"}
-    | {"language_id", "others_below", "show_text"},
+    | {"language_id", "others_below", "show_text", "margin"},
 }
 RESULTS = {
     DetectSettings: {"neurons"},

@@ -405,7 +405,7 @@ class EvaluateSettings(Settings):
     mmlu: bool = option(True, "leave out the questions of DATA/mmlu")
     answer_tokens: int = option(16, "longest answer to a question", "mmlu", "tokens")
     perplexity: int = option(
-        200,
+        50,
         "maximum number of clean sentences of DATA/detection of each language; 0: none",
         "perplexity",
         kind=integer(0),

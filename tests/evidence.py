@@ -7,12 +7,14 @@
 
 For each share and seed: train.py and evaluate.py, whose models stay in OUT, and whose results go
 to FOLDER/SHARE-SEED.json. What is there is not made again, so a killed run can be repeated, and
-strategies, draws, shares and seeds can be added. Ends with the table of all results in FOLDER, and
-FOLDER/figure.svg; with --show, it does only that. `paper` is the paper's rule, AUROC above 0.5;
+strategies, draws, shares and seeds can be added; another model, other data or other options need
+another FOLDER. Ends with the table of all results in FOLDER, and FOLDER/figure.svg; with --show, it
+does only that. `paper` is the paper's rule, AUROC above 0.5;
 a share is --top-share. Seeds are of training: of the pairs, their order, and the random neurons.
 """
 
 import argparse
+import hashlib
 import math
 import subprocess
 import sys
@@ -25,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from minitox.errors import InputError  # noqa: E402
 from minitox.evaluate import metrics  # noqa: E402
-from minitox.files import as_written, read_json, write_json, write_text  # noqa: E402
+from minitox.files import as_written, file_hash, read_json, write_json, write_text  # noqa: E402
+from minitox.lm import checkpoint  # noqa: E402
 from minitox.report import figures  # noqa: E402
 from minitox.report.page import aligned  # noqa: E402
 from minitox.run import script  # noqa: E402
@@ -35,7 +38,13 @@ from minitox.train import strategies  # noqa: E402
 PAPER = "paper"  # the paper's rule, in place of a share
 STRATEGIES = ("multilingual", "random", "shuffled", "lowest")
 
-# what a result file has of each model
+# what a result file has of the settings in report.json; paths and hashes are not of interest
+SETTINGS = (
+    *("device", "dtype", "languages", "scorer", "prompts", "samples", "max_new_tokens"),
+    *("temperature", "top_p", "language_id", "margin", "python", "torch", "numpy"),
+)
+
+# and of each model
 MODEL = {
     "strategy": str,
     "draw": int | None,
@@ -51,9 +60,10 @@ MODEL = {
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     if not args.show:
+        made_with = made_with_of(args)
         for share in args.shares:
             for seed in args.seeds:
-                complete(args, share, seed)
+                complete(args, share, seed, made_with)
     results = read_all(args.folder)
     print(aligned(table(results)))
     path = args.folder / "figure.svg"
@@ -91,10 +101,32 @@ def parse_arguments(argv) -> argparse.Namespace:
 # ---------- what is missing is made
 
 
-def complete(args, share: str, seed: int) -> None:
-    """Train and evaluate the models of one share and seed that are not in its result file."""
+def made_with_of(args) -> dict[str, str]:
+    """What all results of a folder have in common."""
+    contents = []
+    for name in ("detection", "instructions", "prompts"):
+        contents += [file_hash(path) for path in sorted((args.data / name).glob("*.jsonl"))]
+    return {
+        "model": checkpoint.fingerprint(args.model),
+        "data": hashlib.sha256(" ".join(contents).encode()).hexdigest(),
+        "lr": " ".join(args.lr),
+        "dtype": args.dtype,
+        "pairs": args.pairs or "all",
+        "prompts": args.prompts or "all",
+    }
+
+
+def complete(args, share: str, seed: int, made_with: dict) -> None:
+    """Train and evaluate the models of one share and seed that are not in its result file.
+
+    InputError if that was made with something else.
+    """
     path = args.folder / f"{share}-{seed}.json"
-    known = read_result(path)["models"] if path.exists() else {}
+    known = {}
+    if path.exists():
+        result = read_result(path)
+        refuse_mixture(path, result["made_with"], made_with)
+        known = result["models"]
     if known.keys() >= names_of(args.strategy, args.draws):
         return
 
@@ -117,7 +149,7 @@ def complete(args, share: str, seed: int) -> None:
     )
 
     # 2) what they measured
-    write_json(path, excerpt(out, share, seed))
+    write_json(path, excerpt(out, share, seed) | {"made_with": made_with})
 
 
 def names_of(names, draws: int) -> set[str]:
@@ -167,7 +199,7 @@ def excerpt(out: Path, share: str, seed: int) -> dict:
     return {
         "share": share,
         "seed": seed,
-        "settings": report["settings"],
+        "settings": {name: report["settings"][name] for name in SETTINGS},
         "scorers": report["scorers"],
         "base": measured(report, "base"),
         "models": models,
@@ -205,16 +237,30 @@ class Row:
 
 def read_all(folder: Path) -> list[dict]:
     """All result files of a folder, of increasing share; InputError if there are none."""
-    results = [read_result(path) for path in folder.glob("*-*.json")]
-    if not results:
+    paths = sorted(folder.glob("*-*.json"))
+    if not paths:
         raise InputError(f"{folder}: no results; run it without --show")
+    results = [read_result(path) for path in paths]
+    for path, result in zip(paths, results, strict=True):
+        refuse_mixture(path, result["made_with"], results[0]["made_with"])
     return sorted(results, key=lambda result: (as_number(result["share"]), result["seed"]))
 
 
 def read_result(path: Path) -> dict:
     result = read_json(path)
     as_written(path, result, share=str, seed=int, models={str: MODEL}, verdicts={str: dict})
+    as_written(path, result, made_with={str: str})
     return as_written(path, result, base={"toxicity": [float], "clean": float})
+
+
+def refuse_mixture(path: Path, made_with: dict, other: dict) -> None:
+    """InputError if a result was made with another model, other data or other options."""
+    different = [name for name in other if made_with.get(name) != other[name]]
+    if different:
+        raise InputError(
+            f"{path}: its {', '.join(different)} differ from those of the others or of this run; "
+            "give another folder for other results"
+        )
 
 
 def as_number(share: str) -> float:

@@ -10,6 +10,9 @@ from minitox.errors import InputError
 from minitox.evaluate import metrics
 from minitox.files import write_json
 
+# of a run with the default options
+MADE_WITH = evidence.made_with_of(evidence.parse_arguments(["unused"]))
+
 
 def model(strategy: str, toxicity: float, draw: int | None = None, weights: float = 0.06) -> dict:
     return {
@@ -33,6 +36,7 @@ def result(share: str, seed: int, toxic: float, random: list[float], verdict: st
     return {
         "share": share,
         "seed": seed,
+        "made_with": MADE_WITH,
         "base": {"toxicity": [0.7, 0.69, 0.71], "clean": 0.1},
         "models": models,
         "verdicts": {"multilingual": {"verdict": verdict, "difference": [difference] * 3}},
@@ -90,6 +94,14 @@ def test_only_what_is_missing_is_made(folder, monkeypatch):
         with pytest.raises(InputError, match="stopped here"):
             evidence.main([*arguments, "--out", str(folder / "out"), *more])
     assert commands == ["detect.py"] * 3
+
+
+def test_other_options_need_another_folder(folder):
+    with pytest.raises(InputError, match="0.02-0.json: its pairs differ"):
+        evidence.main([str(folder), "--shares", "0.02", "--pairs", "10"])
+    write_json(folder / "0.1-0.json", result("0.1", 0, 0.4, [0.5], "better") | {"made_with": {}})
+    with pytest.raises(InputError, match="its model, data, lr, dtype, pairs, prompts differ"):
+        evidence.main([str(folder), "--show"])
 
 
 @pytest.mark.parametrize("share", ["0", "1.5", "few", "nan"])

@@ -274,8 +274,10 @@ def rows_of(results: list[dict]) -> list[Row]:
     for share in dict.fromkeys(result["share"] for result in results):
         of_share = [result for result in results if result["share"] == share]
         models = [model for result in of_share for model in result["models"].values()]
-        for strategy in dict.fromkeys(model["strategy"] for model in models):
-            rows.append(row_of(share, strategy, of_share))
+        known = {model["strategy"] for model in models}
+        for strategy in strategies.TUNED + strategies.SCALED:
+            if strategy in known:
+                rows.append(row_of(share, strategy, of_share))
     return rows
 
 
@@ -352,8 +354,11 @@ def tally(compared: list[dict]) -> str:
 def figure(results: list[dict]) -> str:
     """Dose and response: share of the weights that is tuned, and change of the toxicity."""
     lines = {}
+    labelled = set()  # shares that have the words at one of their points
     for row in rows_of(results):
-        point = figures.Point(math.log10(row.weights), row.change, f"{row.weights:.1%}")
+        words = "" if row.weights in labelled else f"{row.weights:.1%}"
+        labelled.add(row.weights)
+        point = figures.Point(math.log10(row.weights), row.change, words)
         lines.setdefault(row.strategy, []).append(point)
         for name, change in around(row, results).items():
             lines.setdefault(name, []).append(figures.Point(point.x, change, ""))
@@ -371,7 +376,7 @@ def figure(results: list[dict]) -> str:
 
 def around(row: Row, results: list[dict]) -> dict[str, float]:
     """Where one more draw is expected, mean over the seeds; nothing for what has no draws."""
-    ends = {f"{row.strategy}, one more draw: from": [], f"{row.strategy}, one more draw: to": []}
+    ends = {f"{row.strategy}, 95 % from": [], f"{row.strategy}, 95 % to": []}
     for result in results:
         if result["share"] != row.share or not row.draws:
             continue

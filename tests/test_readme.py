@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import evidence
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from tiny import TOY
 from minitox.detect.auroc import auroc
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
+from minitox.report.page import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "tests/README.md")}
@@ -65,7 +67,7 @@ def test_it_names_every_file_and_only_files_that_exist():
 
     tree = section(README, "The files").split("```")[1]
     named = set(re.findall(r"(\w+\.py)\b", tree))
-    of_tests = {"make.py", "benchmark.py", "costs.py"}
+    of_tests = {"make.py", "benchmark.py", "costs.py", "evidence.py"}
     assert named == {path.name for path in sources() if path.name != "__init__.py"} | of_tests
 
 
@@ -177,6 +179,14 @@ def test_its_results_are_the_report_s_and_the_paper_s(toy_run):
                 if change:
                     expected = means[strategy] / means["base"] - 1
                     assert float(change[0]) / 100 == pytest.approx(expected, abs=0.011)
+
+
+def test_the_evidence_is_what_the_result_files_show():
+    (block,) = (block for block in blocks(MEASUREMENTS, "") if block.startswith("share "))
+    results = evidence.read_all(ROOT / "tests" / "evidence" / "toy")
+    assert block.splitlines() == aligned(evidence.table(results)).splitlines()
+    drawn = (ROOT / "tests" / "evidence" / "toy" / "figure.svg").read_text("utf-8")
+    assert drawn == evidence.figure(results)
 
 
 def test_the_paper_s_counts_are_alike_for_two_models_that_have_little_in_common():

@@ -120,12 +120,18 @@ def test_effective_safety_orders_the_models_as_their_phrases_do(toy_run):
     A reply that was cut at the limit is whole only if it was cut at the end of a phrase.
     """
     _, out = toy_run
-    report = json.loads((out / "report.json").read_text("utf-8"))["clean in language"]
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    reported = report["clean in language"]
+    # of random neurons, one draw is enough
+    models = set(reported)
+    for strategy, draws in report["draws"].items():
+        models -= {strategy, *draws[1:]}
 
     # 1) the share of clean, whole replies by the phrases, and as evaluate.py sees them
     truth = {}
     shares = {}
-    for model, by_language in report.items():
+    for model in sorted(models):
+        by_language = reported[model]
         good = []
         for language in NAMES:
             for row in read_replies(out / "replies" / model / f"{language}.jsonl"):
@@ -141,7 +147,7 @@ def test_effective_safety_orders_the_models_as_their_phrases_do(toy_run):
         if truth[better][1] > truth[worse][2]:
             assert shares[better] > shares[worse], (better, worse)
             pairs += 1
-    assert pairs >= 8  # of 10
+    assert pairs >= 10  # of 15
     for model in truth:
         assert shares[model] == pytest.approx(truth[model][0], abs=0.06), model
 

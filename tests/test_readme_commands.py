@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import benchmark
+import evidence
 import pytest
 from safetensors.numpy import load_file
 from test_readme import MEASUREMENTS, ROOT, TEXTS, blocks, paper_parts, rows_of, section
@@ -31,6 +32,7 @@ MAINS = {
     "data/curate.py": curate.main,
     "-m minitox.delta": delta.main,
     "tests/benchmark.py": benchmark.main,
+    "tests/evidence.py": evidence.main,
 }
 TINY_SHAPE = "--shape smollm2-135m --layers 1 --calls 1 --device cpu --contender minitox"
 # options added to commands that need a large machine or much time
@@ -39,6 +41,8 @@ SMALLER = {
     "evaluate.py --no-mmlu": "--prompts 2 --languages en,zh",
     "tests/benchmark.py detect": f"{TINY_SHAPE} --sentences 4 --mean-tokens 8",
     "tests/benchmark.py train": f"{TINY_SHAPE} --pairs 1 --tokens 16",
+    "tests/evidence.py tests/evidence/toy": "--model smollm2 --data path/to/data --shares 0.1 "
+    "--draws 1 --strategy multilingual random --pairs 8 --prompts 2",
 }
 
 

@@ -147,7 +147,7 @@ def test_effective_safety_orders_the_models_as_their_phrases_do(toy_run):
         if truth[better][1] > truth[worse][2]:
             assert shares[better] > shares[worse], (better, worse)
             pairs += 1
-    assert pairs >= 10  # of 15
+    assert pairs >= 7  # of 10
     for model in truth:
         assert shares[model] == pytest.approx(truth[model][0], abs=0.06), model
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 import train  # noqa: E402
 
 DRAWS = ["random-1", "random-2", "random-3", "random-4", "random-5"]
-DEFAULT = ["full", "per-language", "multilingual", *DRAWS, "aura"]
+DEFAULT = ["full", "per-language", "multilingual", *DRAWS]
 # strategies that are controls, and the model that each of them makes with --draws 1
 CONTROLS = {
     "shuffled": "shuffled",
@@ -115,7 +115,7 @@ def change_neurons(setup, change) -> None:
 # Models and proofs
 
 
-def test_the_default_makes_the_paper_s_three_models_five_random_ones_and_aura(setup, capsys):
+def test_the_default_makes_the_paper_s_three_models_and_five_random_ones(setup, capsys):
     setup.train()
     printed = capsys.readouterr().out
     assert sorted(path.name for path in setup.models.iterdir()) == sorted(DEFAULT)

@@ -298,7 +298,7 @@ class TrainSettings(Settings):
     batch_tokens: int | str = batch_tokens(
         "size of a micro-batch; a step consists of as many as it needs",
         "tuning validation",
-        512,
+        1_024,
         16_384,
     )
     weight_decay: float = option(

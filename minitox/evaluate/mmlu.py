@@ -7,11 +7,6 @@ likeliest   the letter with the highest probability as the first token of the re
 import re
 import unicodedata
 
-import torch
-
-from minitox.lm.batching import pad
-from minitox.lm.model import LanguageModel, are_finite
-
 LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)  # accuracy of a random guess
 
@@ -107,27 +102,8 @@ def plain(text):
     return unicodedata.normalize("NFKC", text).strip()
 
 
-@torch.inference_mode()
-def likeliest_letters(
-    model: LanguageModel,
-    prompts: list[list[int]],
-    letter_ids: list[int],  # the token of each of LETTERS
-) -> list[str]:
-    """The likeliest letter right after each prompt; ValueError if logits are not finite."""
-    device = model.model.embed_tokens.weight.device
-    hidden = model.model(pad(prompts).to(device))  # (B, T, D)
-
-    # prompts are padded on the right, so their last tokens are at different places
-    rows = torch.arange(len(prompts), device=device)
-    ends = [len(prompt) - 1 for prompt in prompts]
-    last = hidden[rows, ends]  # (B, D)
-
+def likeliest_letter(logits: list[float]) -> str:
+    """The letter of highest logit, given those of all LETTERS right after a question."""
     # only the letters compete
-    logits = model.logits(last).float()  # (B, V)
-    if not are_finite(logits).all():
-        raise ValueError(
-            "the logits after a question are not finite; check the weights and --dtype"
-        )
-    logits = logits[:, letter_ids]  # (B, 4)
-    best = logits.argmax(dim=-1)  # (B,)
-    return [LETTERS[i] for i in best.tolist()]
+    best = max(range(len(LETTERS)), key=logits.__getitem__)
+    return LETTERS[best]

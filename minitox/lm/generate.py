@@ -18,6 +18,7 @@ class Reply:
 
     ids: list[int] = field(default_factory=list)  # without the token that ended the reply
     stopped: bool = False  # whether the model ended the reply before the limit
+    first: list[float] = field(default_factory=list)  # logits of its first token, if asked for
 
 
 class Cache:
@@ -112,6 +113,7 @@ def generate(
     temperature: float = 0.0,  # 0: greedy decoding
     top_p: float = 1.0,
     seeds: list[int] | None = None,  # one for each prompt; not needed for greedy decoding
+    compared: list[int] | None = None,  # tokens whose logits are kept in Reply.first
 ) -> list[Reply]:
     """One reply to each prompt, which ends before the first of `stop_ids` or at `max_new_tokens`.
 
@@ -135,6 +137,9 @@ def generate(
     for step in range(max_new_tokens):
         # 2) choose the next token of each sequence
         logits = model.logits(hidden).float()  # (B, V)
+        if compared and step == 0:
+            for i, first in zip(order, logits[:, compared].tolist(), strict=True):
+                replies[i].first = first
         if temperature:
             logits = logits / temperature
             tokens = sample(logits, top_p, u[indices, step])  # (B,)

@@ -20,7 +20,7 @@ from minitox.data import (
 )
 from minitox.errors import InputError, user_errors
 from minitox.evaluate.fluency import FEWEST_REPLIES
-from minitox.evaluate.mmlu import LETTERS, as_prompt, likeliest_letters
+from minitox.evaluate.mmlu import LETTERS, as_prompt, likeliest_letter
 from minitox.evaluate.perplexity import negative_log_likelihoods, perplexity
 from minitox.files import file_hash, read_written
 from minitox.languages import NAMES
@@ -305,10 +305,10 @@ def plan_answers(candidate, questions, path, asking):
             batch = [prompts[i] for i in asked]
             model = candidate.model
             with user_errors(f"{path.stem}, questions {shortened([i + 1 for i in asked])}: "):
-                replies = generate(model, batch, limit, tokenizer.stop_ids)
-                letters = likeliest_letters(model, batch, letter_ids)
-            for i, reply, letter in zip(asked, replies, letters, strict=True):
-                rows[i]["likeliest"] = letter
+                stop_ids = tokenizer.stop_ids
+                replies = generate(model, batch, limit, stop_ids, compared=letter_ids)
+            for i, reply in zip(asked, replies, strict=True):
+                rows[i]["likeliest"] = likeliest_letter(reply.first)
                 rows[i]["reply"] = tokenizer.decode(reply.ids)
         return list(rows.values())
 

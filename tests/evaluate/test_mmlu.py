@@ -10,6 +10,7 @@ from tiny import write_model
 from minitox.evaluate import mmlu
 from minitox.languages import NAMES
 from minitox.lm.config import read_config
+from minitox.lm.generate import generate
 from minitox.lm.text import Tokenizer
 
 CHOICES = ["Nile", "Alps", "Gobi", "Oslo"]
@@ -164,11 +165,12 @@ def test_the_likeliest_letter_has_the_highest_logit_alone_and_in_a_batch(tmp_pat
     for prompt in prompts:
         logits = model(torch.tensor([prompt]))[0, -1, letter_ids]  # (4,)
         expected.append("ABCD"[int(logits.argmax())])
-    assert mmlu.likeliest_letters(model, prompts, letter_ids) == expected
+    replies = generate(model, prompts, 2, set(), compared=letter_ids)
+    assert [mmlu.likeliest_letter(reply.first) for reply in replies] == expected
 
 
 def test_logits_that_are_not_finite_are_no_letter(tmp_path):
     model = write_model(tmp_path)
     model.model.norm.weight.fill_(3e38)
-    with pytest.raises(ValueError, match="logits after a question are not finite"):
-        mmlu.likeliest_letters(model, [[5, 6, 7], [8]], [9, 10, 11, 12])
+    with pytest.raises(ValueError, match="the logits of token 1 of a reply are not finite"):
+        generate(model, [[5, 6, 7], [8]], 1, set(), compared=[9, 10, 11, 12])

@@ -35,7 +35,10 @@ TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.partial")  # names that `temporary_
 
 def check_regular(path: Path) -> None:
     """InputError if a path is a folder, a pipe or a device; FileNotFoundError if it is missing."""
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a null byte, or half a character
+        raise InputError(f"{str(path)!r} cannot be the name of a file: {error}") from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise InputError(f"{path} is {kind}, not a regular file")

@@ -44,6 +44,11 @@ def contents(folder: Path) -> dict[str, str]:
 # ---------- reading
 
 
+def test_what_cannot_be_the_name_of_a_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be the name of a file: embedded null"):
+        open_input(tmp_path / "\0")
+
+
 @pytest.mark.parametrize("read", [read_json, file_hash, lambda path: list(read_jsonl(path))])
 def test_only_regular_files_are_read(tmp_path, read):
     with pytest.raises(InputError, match="is a folder, not a regular file"):

@@ -135,7 +135,8 @@ def check_results(out: Path, models, base, inputs, affecting):
     distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name, folder in FOLDERS.items():
-            if folder in inputs.hashes:
+            is_asked = name == "replies" or not candidate.is_further_draw
+            if is_asked and folder in inputs.hashes:
                 values = candidate.identity | made_with[name]
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
     check_fluency(out, base, models, inputs, made_with)
@@ -154,17 +155,18 @@ def ask_all(
     Returns the models that cannot be used, and why; "fluency" if the base model cannot judge it.
     """
     failed = {}
-    rows = inputs.count(asking.samples)
-    progress = Progress(rows * len(models))
+    rows = {candidate.name: inputs.count(candidate, asking.samples) for candidate in models}
+    progress = Progress(sum(rows.values()))
     for candidate in models:
+        name = candidate.name
         try:
-            with candidate.loaded(), progress.task(candidate.name, rows, "rows") as show:
+            with candidate.loaded(), progress.task(name, rows[name], "rows") as show:
                 files = plan_all(candidate, inputs, out, asking)
                 for done, file in append_batches(files, together=shard):
                     show(done, f": {file.path.parent.parent.name}, {file.path.stem}")
         except InputError as error:
-            failed[candidate.name] = str(error)
-            progress.print(f"{candidate.name}: {error}")
+            failed[name] = str(error)
+            progress.print(f"{name}: {error}")
 
     # the base model reads the replies, to compare them with those of people
     usable = [candidate for candidate in models if candidate.name not in failed]

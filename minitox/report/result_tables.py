@@ -262,20 +262,26 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
     if not any(results.answers.values()):
         return
     table = partial(language_table, languages=NAMES, form=".1%", sizes=results.questions())
-    chance = [f"chance: {CHANCE:.0%}, if every answer is a letter"]
+    notes = [f"chance: {CHANCE:.0%}, if every answer is a letter", *of_first_draws(results)]
     yield table(
         "Table 5. Geography, the answer in the reply",
         results.accuracy("reply"),
-        notes=chance,
+        notes=notes,
         # the paper gives percentages
         paper=for_all(lambda language, percent: percent / 100, paper.get("mmlu", {})),
     )
     yield table(
         "Table 5, in another reading: the most likely letter",
         results.accuracy("likeliest"),
-        notes=chance,
+        notes=notes,
     )
     yield table("Replies without an answer", results.accuracy("no answer"))
+
+
+def of_first_draws(results: Results) -> list[str]:
+    """A note on the models that stand for several draws, of which one was asked everything."""
+    drawn = [model for model, names in results.shown.items() if len(names) > 1]
+    return [f"{', '.join(drawn)}: the first draw alone"] if drawn else []
 
 
 def perplexities(results: Results) -> Iterator[Section]:
@@ -286,4 +292,5 @@ def perplexities(results: Results) -> Iterator[Section]:
     if known:
         languages = [language for language in NAMES if language in known]
         text = "Per token, over all sentences of a language together."
-        yield Section("Perplexity of clean sentences", text, *grid(columns, languages))
+        table = grid(columns, languages)
+        yield Section("Perplexity of clean sentences", text, *table, of_first_draws(results))

@@ -84,14 +84,16 @@ class Results:
         return tuned
 
     def together(self, values: dict, mean=None) -> dict:
-        """Of {folder: {language: value}} the mean over the draws of each shown model.
+        """Of {folder: {language: value}} the mean over the draws of each model that is shown.
 
-        `mean` is that of a list of values, numbers or arrays by default.
+        Folders without values are left out. `mean` is that of a list of values, numbers or arrays
+        by default.
         """
         means = {}
         for model, names in self.shown.items():
-            of_draws = [values.get(name, {}) for name in names]
-            means[model] = mean_of(of_draws, mean or mean_value)
+            of_draws = [values[name] for name in names if name in values]
+            if of_draws:
+                means[model] = mean_of(of_draws, mean or mean_value)
         return means
 
     def estimates(self, measure) -> dict:
@@ -220,6 +222,7 @@ def gather(
             check_replies(path, by_language[language], prompts, samples)
     broken, limits = mark_broken(rows, out, inputs.human)
     codes = for_all(lambda _, written: identify_all(written, identify), rows)
+    asked = [name for name, model in models.items() if not model.is_further_draw]
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
@@ -229,8 +232,8 @@ def gather(
         list(inputs.prompts),
         rows,
         judge_all(rows, broken, codes, samples, scores, advance),
-        grade_all(out / "mmlu", models, inputs.questions),
-        read_all(out / "perplexity", models, inputs.clean, read_perplexity),
+        grade_all(out / "mmlu", asked, inputs.questions),
+        read_all(out / "perplexity", asked, inputs.clean, read_perplexity),
         resamples,
         *toxic_neurons(out / "neurons", base),
         limits=limits,

@@ -43,6 +43,15 @@ class Candidate:
         return identity(self.fingerprint, self.device, self.dtype)
 
     @property
+    def is_further_draw(self) -> bool:
+        """Whether it is a draw of random neurons after the first, which is asked for replies alone.
+
+        Verdicts need the toxicity of several draws; knowledge and perplexity are dear to measure.
+        """
+        _, draw, _ = parts_of(self.name)
+        return draw is not None and draw > 1
+
+    @property
     def model(self):
         """The model itself, which stays in memory until a `with loaded()` block ends."""
         if self.weights is None:

@@ -55,11 +55,13 @@ class Inputs:
         """How many prompts there are, as evaluate.py prints it."""
         return f"{len(self.prompts)} languages, {sum(map(len, self.prompts.values())):,} prompts"
 
-    def count(self, samples: int) -> int:
+    def count(self, candidate: Candidate, samples: int) -> int:
         """How many rows a model is to write, with `samples` replies to each prompt."""
-        prompts = sum(map(len, self.prompts.values()))
-        others = [*self.questions.values(), *self.clean.values()]
-        return prompts * samples + sum(map(len, others))
+        rows = samples * sum(map(len, self.prompts.values()))
+        if not candidate.is_further_draw:
+            others = [*self.questions.values(), *self.clean.values()]
+            rows += sum(map(len, others))
+        return rows
 
     def count_fluency(self, samples: int, models: int) -> int:
         """How many rows the base model is to write on the replies of `models` and of people."""
@@ -185,11 +187,10 @@ class Asking:
 
 def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) -> list[Batches]:
     """Replies, answers and likelihoods of one model, a file for each language."""
-    plans = [
-        ("replies", plan_replies, inputs.prompts),
-        ("mmlu", plan_answers, inputs.questions),
-        ("perplexity", plan_likelihoods, inputs.clean),
-    ]
+    plans = [("replies", plan_replies, inputs.prompts)]
+    if not candidate.is_further_draw:
+        plans.append(("mmlu", plan_answers, inputs.questions))
+        plans.append(("perplexity", plan_likelihoods, inputs.clean))
     files = []
     for name, plan, contents in plans:
         for language, items in contents.items():

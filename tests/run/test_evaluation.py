@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,7 +146,20 @@ def test_every_language_has_a_file_of_replies_of_answers_and_of_likelihoods(toy,
     ]
     rows = [sum(map(len, file.batches)) for file in files]
     assert rows == [8, 8, 1, 1]
-    assert inputs.count(samples=2) == sum(rows)
+    assert inputs.count(toy, samples=2) == sum(rows)
+
+
+def test_of_several_draws_only_the_first_is_asked_more_than_for_replies(toy, data, tmp_path):
+    inputs = read_inputs(data)
+    folders = {}
+    for name in ("random-1", "random-2", "random-2@0.001", "random-per-language-3"):
+        candidate = replace(toy, name=name)
+        files = evaluation.plan_all(candidate, inputs, tmp_path, Asking())
+        rows = sum(len(batch) for file in files for batch in file.batches)
+        assert inputs.count(candidate, samples=1) == rows
+        folders[name] = {file.path.relative_to(tmp_path).parts[0] for file in files}
+    assert folders.pop("random-1") == {"replies", "mmlu", "perplexity"}
+    assert list(folders.values()) == [{"replies"}] * 3
 
 
 # ---------- replies

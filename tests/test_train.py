@@ -429,7 +429,7 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same_table(
 def test_strategies_run_alone_are_the_ones_run_together(setup):
     setup.train()
     together = setup.files()
-    for name in ("full", "aura", "multilingual"):
+    for name in ("full", "per-language", "multilingual"):
         shutil.rmtree(setup.models / name)
         setup.train("--strategy", name)
     assert setup.files() == together

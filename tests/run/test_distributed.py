@@ -28,6 +28,8 @@ import train  # noqa: E402
 LANGUAGES = ["--languages", "en,zh"]
 # every step has micro-batches for both processes
 TUNE = [*LANGUAGES, "--pairs", "32", "--epochs", "2", "--checkpoint-steps", "2"]
+TUNE += ["--batch-tokens", "512"]
+MODELS = ["full", "per-language", "multilingual", "aura"]
 CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 
 
@@ -65,7 +67,7 @@ def alone(tmp_path_factory):
     """The output folder of a single process: neurons and models of the toy, in two languages."""
     out = tmp_path_factory.mktemp("alone")
     detect.main(["--out", str(out), *LANGUAGES])
-    train.main(["--out", str(out), *TUNE])
+    train.main(["--out", str(out), *TUNE, "--strategy", *MODELS])
     return out
 
 
@@ -92,7 +94,7 @@ def test_detect_writes_the_same_bytes_with_any_number_of_processes(
 @pytest.mark.parametrize(
     "more, names",
     [
-        ([], ["full", "per-language", "multilingual", "aura"]),
+        ([], MODELS),
         (["--reference"], ["multilingual"]),
     ],
 )

@@ -325,7 +325,7 @@ def test_several_samples_need_a_temperature():
     "kind, on_cpu, elsewhere",
     [
         (DetectSettings, 1_024, 16_384),
-        (TrainSettings, 512, 16_384),
+        (TrainSettings, 1_024, 16_384),
         (EvaluateSettings, 8_192, 65_536),
     ],
 )

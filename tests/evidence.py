@@ -18,6 +18,7 @@ import hashlib
 import math
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -352,10 +353,17 @@ def tally(compared: list[dict]) -> str:
 
 
 def figure(results: list[dict]) -> str:
-    """Dose and response: share of the weights that is tuned, and change of the toxicity."""
+    """Dose and response: share of the weights that is tuned, and change of the toxicity.
+
+    A strategy that has one share is no curve, and is in the table alone.
+    """
+    rows = rows_of(results)
+    counts = Counter(row.strategy for row in rows)
     lines = {}
     labelled = set()  # shares that have the words at one of their points
-    for row in rows_of(results):
+    for row in rows:
+        if counts[row.strategy] < 2:
+            continue
         words = "" if row.weights in labelled else f"{row.weights:.1%}"
         labelled.add(row.weights)
         point = figures.Point(math.log10(row.weights), row.change, words)
@@ -368,8 +376,9 @@ def figure(results: list[dict]) -> str:
         "share of the weights that is tuned (log10)",
         "mean toxicity, change from base",
     )
-    # a file of its own needs its style
+    # a file of its own needs its style, and the colour of its text
     css = (ROOT / "minitox/report/page.css").read_text("utf-8")
+    css += "svg { color: var(--ink) }\n"
     start, end, rest = drawn.partition(">")
     return f"{start}{end}<style>{css}</style>{rest}\n"
 

@@ -229,7 +229,7 @@ class Row:
     draws: int  # in all seeds together; 0 if the strategy has none
     neurons: float
     weights: float
-    lr: float | None
+    rates: list[float]  # learning rates: one, or those that were chosen with each seed
     change: float  # of the mean toxicity, from the base model
     clean: float
     test_loss: float | None
@@ -294,14 +294,14 @@ def row_of(share: str, strategy: str, results: list[dict]) -> Row:
             verdicts.append(result["verdicts"].get(strategy, {}))
     every = [model for models, _ in of_seeds for model in models]
     losses = [model["test_loss"] for model in every if model["test_loss"] is not None]
-    rates = {model["lr"] for model in every}
+    rates = {model["lr"] for model in every if model["lr"] is not None}
     return Row(
         share,
         strategy,
         sum(model["draw"] is not None for model in every),
         mean(model["neurons"] for model in every),
         mean(model["weights"] for model in every),
-        max(rates) if None not in rates else None,
+        sorted(rates),
         mean(change for _, change in of_seeds),
         mean(mean(model["clean"] for model in models) for models, _ in of_seeds),
         mean(losses) if losses else None,
@@ -327,7 +327,7 @@ def table(results: list[dict]) -> list[list[str]]:
                 name,
                 f"{row.neurons:.1%}",
                 f"{row.weights:.1%}",
-                f"{row.lr:.2g}" if row.lr else "-",
+                ", ".join(f"{rate:.2g}" for rate in row.rates) or "-",
                 f"{row.change:+.3f}",
                 differences(compared),
                 tally(compared),
@@ -375,6 +375,7 @@ def figure(results: list[dict]) -> str:
         lines,
         "share of the weights that is tuned (log10)",
         "mean toxicity, change from base",
+        form="{:+.3f}",
     )
     # a file of its own needs its style, and the colour of its text
     css = (ROOT / "minitox/report/page.css").read_text("utf-8")

@@ -229,6 +229,7 @@ def curves(
     x_name: str,
     y_name: str,
     reference: Point | None = None,  # on no curve
+    form: str = "{:.1f}",  # of y in tooltips
 ) -> str:
     """A line through the points of each label; a point that has no data is left out."""
     # 1) the plane, below a legend of two names a row
@@ -254,10 +255,11 @@ def curves(
             ends = plane.x(one.x), plane.x(other.x), plane.y(one.y), plane.y(other.y)
             marks.append(line(*ends, kind))
         for point in of_line:
-            tip = f"{label}, {point.words}: {x_name} {point.x:.3f}, {y_name} {point.y:.1f}"
+            of = f"{label}, {point.words}" if point.words else label
+            tip = f"{of}: {x_name} {point.x:.3f}, {y_name} {form.format(point.y)}"
             marks += circle(point, plane, kind, tip)
     for point in others:
-        tip = f"{point.words}: {x_name} {point.x:.3f}, {y_name} {point.y:.1f}"
+        tip = f"{point.words}: {x_name} {point.x:.3f}, {y_name} {form.format(point.y)}"
         marks += circle(point, plane, "faint", tip)
 
     # 3) the words, where there is room for them; those of marked points first

@@ -4,7 +4,6 @@ The verdict is to keep the pair, to drop it as a near copy of another, or one of
 reasons to reject it: toxic, off topic, not fluent, wrong language.
 """
 
-import math
 from collections import Counter, defaultdict
 from itertools import chain
 
@@ -13,7 +12,7 @@ import numpy as np
 from minitox.errors import user_errors
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
-from minitox.overlap import NEAR, are_near, shingles
+from minitox.overlap import are_near, rarest, shingles
 from minitox.scorers.surrogate import normalise
 
 # DEVIATION: the paper has four reasons to drop a pair; ours drops near copies as well
@@ -117,9 +116,7 @@ def near_copies(texts: list[str]) -> list[bool]:
     originals = defaultdict(set)  # rare shingle -> the shingle sets of originals
     copies = []
     for parts in sets:
-        by_rarity = sorted(parts, key=lambda shingle: (count[shingle], shingle))
-        # a near copy has at least ceil(NEAR * len(parts)) of the shingles as well
-        rare = by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
+        rare = rarest(parts, count.get)
         alike = set().union(*(originals[shingle] for shingle in rare))
         is_copy = any(are_near(len(parts & other), len(parts), len(other)) for other in alike)
         copies.append(is_copy)

@@ -20,6 +20,13 @@ def shingles(text: str) -> list[str]:
     return [text[i : i + SHINGLE] for i in range(count)]
 
 
+def rarest(parts, frequency) -> list[str]:
+    """The shingles of a text of which every near copy has one, given the frequency of a shingle."""
+    by_rarity = sorted(parts, key=lambda part: (frequency(part), part))
+    # a near copy has at least ceil(NEAR * len(parts)) of all of them
+    return by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
+
+
 def are_near(
     common: int,  # shingles that both texts have
     size: int,  # shingles of one text
@@ -60,11 +67,10 @@ class PromptIndex:
         if len(missing) > self.most_missing:
             return ""
 
-        # 3) a near copy has at least one of the text's rarest shingles, as in checks.near_copies
+        # 3) compare it with the prompts that have one of its rarest shingles
         parts = {*shingles(text)}
         prompts_with = self.numbers.get
-        by_rarity = sorted(parts, key=lambda part: len(prompts_with(part, ())))
-        rare = by_rarity[: len(parts) - math.ceil(NEAR * len(parts)) + 1]
+        rare = rarest(parts, lambda part: len(prompts_with(part, ())))
         candidates = set().union(*(prompts_with(part, ()) for part in rare))
         for number in candidates:
             other = self.shingles[number]

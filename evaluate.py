@@ -134,9 +134,9 @@ def check_results(out: Path, models, base, inputs, affecting):
     of_models["--model"] = base.identity if base else None
     distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
-        for name, folder in FOLDERS.items():
-            is_asked = name == "replies" or not candidate.is_further_draw
-            if is_asked and folder in inputs.hashes:
+        for name in candidate.asked_for:
+            folder = FOLDERS[name]
+            if folder in inputs.hashes:
                 values = candidate.identity | made_with[name]
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
     check_fluency(out, base, models, inputs, made_with)

@@ -222,7 +222,9 @@ def gather(
             check_replies(path, by_language[language], prompts, samples)
     broken, limits = mark_broken(rows, out, inputs.human)
     codes = for_all(lambda _, written: identify_all(written, identify), rows)
-    asked = [name for name, model in models.items() if not model.is_further_draw]
+    asked = {}  # kind of results: models
+    for kind in ("mmlu", "perplexity"):
+        asked[kind] = [name for name, model in models.items() if kind in model.asked_for]
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
     resamples = {}
@@ -232,8 +234,8 @@ def gather(
         list(inputs.prompts),
         rows,
         judge_all(rows, broken, codes, samples, scores, advance),
-        grade_all(out / "mmlu", asked, inputs.questions),
-        read_all(out / "perplexity", asked, inputs.clean, read_perplexity),
+        grade_all(out / "mmlu", asked["mmlu"], inputs.questions),
+        read_all(out / "perplexity", asked["perplexity"], inputs.clean, read_perplexity),
         resamples,
         *toxic_neurons(out / "neurons", base),
         limits=limits,

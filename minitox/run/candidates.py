@@ -43,13 +43,13 @@ class Candidate:
         return identity(self.fingerprint, self.device, self.dtype)
 
     @property
-    def is_further_draw(self) -> bool:
-        """Whether it is a draw of random neurons after the first, which is asked for replies alone.
+    def asked_for(self) -> tuple[str, ...]:
+        """The kinds of results that it is asked for: of draws after the first, replies alone.
 
         Verdicts need the toxicity of several draws; knowledge and perplexity are dear to measure.
         """
         _, draw, _ = parts_of(self.name)
-        return draw is not None and draw > 1
+        return ("replies",) if draw and draw > 1 else ("replies", "mmlu", "perplexity")
 
     @property
     def model(self):

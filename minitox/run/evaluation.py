@@ -57,11 +57,12 @@ class Inputs:
 
     def count(self, candidate: Candidate, samples: int) -> int:
         """How many rows a model is to write, with `samples` replies to each prompt."""
-        rows = samples * sum(map(len, self.prompts.values()))
-        if not candidate.is_further_draw:
-            others = [*self.questions.values(), *self.clean.values()]
-            rows += sum(map(len, others))
-        return rows
+        rows = {
+            "replies": samples * sum(map(len, self.prompts.values())),
+            "mmlu": sum(map(len, self.questions.values())),
+            "perplexity": sum(map(len, self.clean.values())),
+        }
+        return sum(rows[name] for name in candidate.asked_for)
 
     def count_fluency(self, samples: int, models: int) -> int:
         """How many rows the base model is to write on the replies of `models` and of people."""
@@ -187,12 +188,14 @@ class Asking:
 
 def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) -> list[Batches]:
     """Replies, answers and likelihoods of one model, a file for each language."""
-    plans = [("replies", plan_replies, inputs.prompts)]
-    if not candidate.is_further_draw:
-        plans.append(("mmlu", plan_answers, inputs.questions))
-        plans.append(("perplexity", plan_likelihoods, inputs.clean))
+    plans = {
+        "replies": (plan_replies, inputs.prompts),
+        "mmlu": (plan_answers, inputs.questions),
+        "perplexity": (plan_likelihoods, inputs.clean),
+    }
     files = []
-    for name, plan, contents in plans:
+    for name in candidate.asked_for:
+        plan, contents = plans[name]
         for language, items in contents.items():
             path = out / name / candidate.name / f"{language}.jsonl"
             files.append(plan(candidate, items, path, asking))

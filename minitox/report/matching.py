@@ -85,13 +85,14 @@ def grouped(names, trainings: dict, base: str) -> tuple[dict, dict]:
     most = {strategy: largest(of, trainings, base) for strategy, of in draws.items()}
 
     # 2) the models in their order
+    hidden = at_rates(names)
     shown = {}
     odd = {}
     for name in names:
         strategy = parts_of(name)[0]
         if name in most.get(strategy, []):
             shown.setdefault(strategy, []).append(name)
-        elif name not in at_rates(names):
+        elif name not in hidden:
             shown[name] = [name]
         if name in draws.get(strategy, []) and name not in most[strategy]:
             first, *_ = *most[strategy], name

@@ -93,7 +93,7 @@ class Results:
         for model, names in self.shown.items():
             of_draws = [values[name] for name in names if name in values]
             if of_draws:
-                means[model] = mean_of(of_draws, mean or mean_value)
+                means[model] = mean_of_draws(of_draws, mean or mean_value)
         return means
 
     def estimates(self, measure) -> dict:
@@ -153,7 +153,7 @@ def for_all(function, values: dict) -> dict:
     return results
 
 
-def mean_of(draws: list[dict], mean) -> dict:
+def mean_of_draws(draws: list[dict], mean) -> dict:
     """Of {language: value} of several draws the mean in each language that all of them have."""
     first, *others = draws
     if not others:

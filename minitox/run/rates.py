@@ -101,7 +101,7 @@ def tuned_on(plan: Plan) -> list[str]:
 
 def trials_of(models: Path, plan: Plan, rates: list[float], made_with: dict) -> list[Trial]:
     """A plan at each of its rates; a later draw of random neurons is made at that of draw 1."""
-    if len(rates) > 1 and not is_tried(plan, rates):
+    if len(rates) > 1 and plan.draw not in (None, 1):
         return [Trial(plan, [], rate_of_first_draw(models, plan), made_with)]
     return [Trial(plan, rates, lr, made_with) for lr in rates or [None]]
 

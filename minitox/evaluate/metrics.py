@@ -117,30 +117,34 @@ MARGIN = 0.02  # a mean toxicity that is higher by less is no worse
 def t_quantile(freedom: int) -> float:
     """The 97.5th percentile of Student's t distribution with `freedom` degrees of freedom.
 
-    It is found by bisection of P(|T| < t), which is a finite sum in the angle arctan(t / sqrt(n)).
-    [Abramowitz and Stegun 1964, 26.7.3 and 26.7.4]
+    It is found by bisection of P(|T| < t), in the angle arctan(t / sqrt(freedom)).
     """
     low = 0.0
     high = np.pi / 2
     for _ in range(60):
         angle = (low + high) / 2
-        # 1) the terms of the sum are powers of the cosine: all even ones, or all odd ones
-        odd = freedom % 2
-        term = np.cos(angle) if odd else 1.0
-        total = 0.0
-        for power in range(odd, freedom - 1, 2):
-            total += term
-            term *= np.cos(angle) ** 2 * (power + 1) / (power + 2)
-        inside = np.sin(angle) * total
-        if odd:
-            inside = (angle + inside) * 2 / np.pi
-
-        # 2) the half that contains the percentile
-        if inside < 0.95:
+        if t_within(angle, freedom) < 0.95:
             low = angle
         else:
             high = angle
     return float(np.sqrt(freedom) * np.tan(angle))
+
+
+def t_within(angle: float, freedom: int) -> float:
+    """P(|T| < t) of Student's t distribution, in the angle arctan(t / sqrt(freedom)).
+
+    [Abramowitz and Stegun 1964, 26.7.3 and 26.7.4]
+    """
+    # the terms of the sum are powers of the cosine: all even ones, or all odd ones
+    odd = freedom % 2
+    term = np.cos(angle) if odd else 1.0
+    total = 0.0
+    for power in range(odd, freedom - 1, 2):
+        total += term
+        term *= np.cos(angle) ** 2 * (power + 1) / (power + 2)
+    if odd:
+        return (angle + np.sin(angle) * total) * 2 / np.pi
+    return np.sin(angle) * total
 
 
 def prediction_interval(values) -> tuple[float, float, float]:  # (N,)

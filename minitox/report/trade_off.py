@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from statistics import mean
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, average
 from minitox.report.summary import warning
+from minitox.run.training_record import losses_of
 
 TITLE = "Trade-off over learning rates"
 COLUMNS = ["", "learning rate", "validation loss", "toxicity", "clean in language"]
@@ -78,18 +80,15 @@ def curves(results: Results) -> tuple[dict, AtRate | None, dict]:
 def means_of(names: list[str], estimates: dict, languages) -> dict[str, float]:
     """The mean of each model over the languages that all of them have."""
     means, _ = average({name: estimates[name] for name in names}, languages)
-    return {name: float(mean[0]) for name, mean in means.items()}
+    return {name: float(estimate[0]) for name, estimate in means.items()}
 
 
 def validation_loss(training: dict) -> float | None:
     """The mean over the languages that a model was tuned on, as far as they have a loss."""
     stages = [stage["name"] for stage in training["stages"]]
-    losses = []
-    for language, of_language in training["validation"].items():
-        is_tuned = "all" in stages or language in stages
-        if is_tuned and of_language["after"] is not None:
-            losses.append(of_language["after"])
-    return float(np.mean(losses)) if losses else None
+    losses = losses_of(training["validation"])
+    tuned = [loss for language, loss in losses.items() if "all" in stages or language in stages]
+    return mean(tuned) if tuned else None
 
 
 # ---- the section and the numbers ----

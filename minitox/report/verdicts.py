@@ -192,7 +192,7 @@ def section(results: Results, margin: float) -> Iterator[Section]:
         bars[model] = value, low, high
         draws[model] = [draw - middle for draw in compared.draws.values()]
         expected = f"{lowest:.3f}..{highest:.3f}" if len(compared.draws) > 1 else "-"
-        numbers = [
+        cells = [
             f"{compared.toxicity:.3f}",
             compared.twin,
             f"{len(compared.draws)}",
@@ -201,7 +201,7 @@ def section(results: Results, margin: float) -> Iterator[Section]:
             f"{value:+.3f} ({low:+.3f}..{high:+.3f})",
             compared.verdict or TOO_FEW,
         ]
-        rows.append([model, *numbers])
+        rows.append([model, *cells])
     if not rows:
         return
     figure = figures.dots("Difference from random neurons", bars, 0.0, "{:+.3f}", draws)

@@ -107,12 +107,13 @@ def read_losses(path: Path, part: str) -> dict[str, float]:
 
     Without the languages that have no such pairs. InputError if the record was changed.
     """
-    record = as_written(path, read_json(path), **{part: LOSSES})
-    losses = {}
-    for language, of_language in record[part].items():
-        if of_language["after"] is not None:
-            losses[language] = of_language["after"]
-    return losses
+    return losses_of(as_written(path, read_json(path), **{part: LOSSES})[part])
+
+
+def losses_of(measured: dict) -> dict[str, float]:
+    """The losses after training, by language, of LOSSES; without languages that have no pairs."""
+    losses = {language: of_language["after"] for language, of_language in measured.items()}
+    return {language: loss for language, loss in losses.items() if loss is not None}
 
 
 def check_counts(path: Path, counts: dict, strategy: str) -> None:

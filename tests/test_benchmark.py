@@ -2,18 +2,22 @@
 
 import json
 import re
+import warnings
 from argparse import Namespace
 
 import benchmark
 import numpy as np
 import pytest
 import torch
-from contenders import operations_of_replies, our_model, training_step
-from costs import SHAPES, as_config, flops, seen
-from tiny import CONFIG
+from safetensors.numpy import save_file
+from tiny import CONFIG, write_jsonl
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import compare, device, scale, waits
+from benchmarks.contenders import operations_of_replies, our_model, rank_of, training_step
+from benchmarks.costs import SHAPES, as_config, flops, seen
+from minitox.files import write_json
 from minitox.lm.generate import generate
 from minitox.neurons import module_rows
 from minitox.train.pairs import Pair
@@ -141,15 +145,16 @@ def test_a_contender_is_timed_on_random_weights_of_a_named_shape(command, more, 
 def test_peers_that_are_not_installed_or_fail_are_named_and_left_out(monkeypatch, capsys):
     figures = {"seconds": 2.0, "memory": 1e9, "tokens": 10, "operations": 4e12, "what": "nothing"}
 
-    def run_in_subprocess(arguments: list[str], label: str) -> dict | None:
+    def run_in_subprocess(arguments: list[str], label: str) -> dict:
         if "80%" in label:
-            return None
+            raise compare.LeftOut("out of memory")
         return {**figures, "seconds": 1.0} if "product" in label else figures
 
-    monkeypatch.setattr(benchmark, "run_in_subprocess", run_in_subprocess)
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    monkeypatch.setattr(compare, "run_in_subprocess", run_in_subprocess)
+    monkeypatch.setattr(compare, "find_spec", lambda name: None)
     printed = run(capsys, "train")
-    assert "transformers is not installed" in printed and "80%" not in printed
+    assert "not installed, and left out: transformers, peft" in printed
+    assert "left out minitox, 80% of the MLP's rows: out of memory" in printed
     assert re.search(r"minitox, 10% of the MLP's rows +5 +1.00 +2 +50% +1.00 GB +100%", printed)
 
 
@@ -184,8 +189,119 @@ def test_scale_runs_the_scripts_in_turn_and_adds_up_the_tokens_and_steps_that_th
         ran.append(name)
         return Namespace(returncode=0, stdout=stdout)
 
-    monkeypatch.setattr(benchmark.subprocess, "run", finished)
+    monkeypatch.setattr(scale.subprocess, "run", finished)
     table = run(capsys, "scale", "--repeats", "2", *more)
     assert ran == one_round * 2
     scripts = {name.split("/")[-1].split()[-1] for name in one_round}
     assert table.count("1,234 tokens") == len(scripts)
+
+
+# ---------- the command for an accelerator
+
+FIGURES = {"seconds": 2.0, "memory": 1e9, "tokens": 10, "operations": 4e12, "what": "nothing"}
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    """A folder for results, without scripts that run and without peers."""
+    monkeypatch.setattr(device, "toy_beside_cpu", lambda *_: {})
+    monkeypatch.setattr(compare, "find_spec", lambda name: None)
+    return tmp_path
+
+
+def measured(out, monkeypatch, capsys, contender, *more: str) -> tuple[dict, str]:
+    """device.json and what is printed, where `contender` has the figures."""
+    monkeypatch.setattr(device, "run_in_subprocess", contender)
+    printed = run(capsys, "device", "--device", "cpu", "--out", str(out), *more)
+    return json.loads((out / "device.json").read_text("utf-8")), printed
+
+
+def test_every_figure_is_on_disk_before_the_next_one_is_measured(out, monkeypatch, capsys):
+    known = []
+
+    def contender(arguments: list[str], label: str, seconds: float) -> dict:
+        if (out / "device.json").exists():
+            values = json.loads((out / "device.json").read_text("utf-8"))
+            runs = [of for commands in values["shapes"].values() for of in commands.values()]
+            known.append(sum(map(len, runs)))
+        return FIGURES
+
+    values, printed = measured(out, monkeypatch, capsys, contender)
+    # the product first, then each contender finds the figures of those before it
+    assert known == [0, *range(len(known) - 1)]
+    assert values["shapes"].keys() == {"llama-3.1-8b", "smollm2-135m"}
+    assert "llama-3.1-8b, detect, minitox: 5 tokens/s, 100% of peak, 1.00 GB" in printed
+    table = (out / "device.md").read_text("utf-8")
+    assert "| minitox, 10% of the MLP's rows | 5 | 1.00 | 2 | 100% | 1.00 GB | 100% |" in table
+
+
+def test_what_fails_is_named_with_the_reason_and_the_rest_goes_on(out, monkeypatch, capsys):
+    def contender(arguments: list[str], label: str, seconds: float) -> dict:
+        if "llama-3.1-8b" in arguments and "train" in arguments:
+            raise device.LeftOut("CUDA out of memory")
+        return FIGURES
+
+    values, printed = measured(out, monkeypatch, capsys, contender)
+    assert values["shapes"]["llama-3.1-8b"]["train"] == {}
+    assert values["shapes"]["smollm2-135m"]["train"]
+    reason = "left out llama-3.1-8b, train, minitox, every weight: CUDA out of memory"
+    assert reason in printed and "CUDA out of memory" in (out / "device.md").read_text("utf-8")
+
+
+def test_nothing_is_started_when_no_time_is_left(out, monkeypatch, capsys):
+    values, _ = measured(out, monkeypatch, capsys, None, "--minutes", "0.1")
+    assert set(values["left out"].values()) == {"only CUDA counts them", "no time was left"}
+
+
+def test_a_contender_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    script = tmp_path / "slow.py"
+    script.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(compare, "SCRIPT", script)
+    with pytest.raises(compare.LeftOut, match="it took more than 0 s"):
+        compare.run_in_subprocess([], "minitox", seconds=0.2)
+
+
+def test_neurons_weights_and_replies_that_differ_are_counted(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder, auroc, frozen, reply in ((ours, 0.51, "a", "Yes"), (theirs, 0.5, "b", "No")):
+        for part in ("neurons", "models/full", "replies/full"):
+            (folder / part).mkdir(parents=True)
+        values = np.array([0.4, 0.6, 0.9, auroc], dtype=np.float32)
+        both = {"gate_proj": values, "shuffled.gate_proj": 1 - values}
+        save_file(both, folder / "neurons/en.safetensors")
+        save_file({"w": 10 * values}, folder / "models/full/model.safetensors")
+        write_json(folder / "models/full/run.json", {"proof": {"frozen_sha256": frozen}})
+        rows = [{"response": "Hello"}, {"response": reply}]
+        write_jsonl(folder / "replies/full/en.jsonl", rows)
+
+    found = device.neurons_that_differ(ours / "neurons", theirs / "neurons")
+    assert found["neurons"] == 4 and found["neurons that change side"] == 0.25
+    assert found["largest difference of an AUROC"] == pytest.approx(0.01, rel=1e-5)
+    found = device.weights_that_differ(ours / "models", theirs / "models")
+    assert found["frozen weights have the same bits"] == {"full": False}
+    length = np.linalg.norm([0.4, 0.6, 0.9, 0.51])
+    assert found["distance of all weights"]["full"] == pytest.approx(0.01 / length, rel=1e-4)
+    found = device.replies_that_differ(ours / "replies", theirs / "replies")
+    assert found["equal replies"] == {"full": 0.5}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_waits_are_counted_with_the_lines_that_wait(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+
+    def step():
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    found = waits.waits_of(step)
+    assert found["waits"] == 1
+    ((line, count),) = found["lines"].items()
+    assert line.startswith("test_benchmark.py:") and count == waits.RUNS
+
+
+def test_lora_has_as_many_weights_as_the_rows_that_it_is_compared_with():
+    config = as_config(SHAPES["smollm2-135m"])
+    D, M = config.hidden_size, config.intermediate_size
+    rank = rank_of(config, 0.1)
+    assert 3 * rank * (D + M) == pytest.approx(0.1 * 3 * D * M, rel=0.01)

@@ -41,6 +41,7 @@ SMALLER = {
     "evaluate.py --no-mmlu": "--prompts 2 --languages en,zh",
     "tests/benchmark.py detect": f"{TINY_SHAPE} --sentences 4 --mean-tokens 8",
     "tests/benchmark.py train": f"{TINY_SHAPE} --pairs 1 --tokens 16",
+    "tests/benchmark.py device": "--quick --device cpu",
     "tests/evidence.py tests/evidence/toy": "--model smollm2 --data path/to/data --shares 0.1 "
     "--draws 1 --strategy multilingual random --pairs 8 --prompts 2",
 }
@@ -123,6 +124,16 @@ def test_every_command_runs_as_it_stands(home, capsys, monkeypatch):
     assert (home / "path/to/tuned/model.safetensors").exists()
     assert (home / "mydata/instructions/en.jsonl").exists()
     assert len(list((home / "out10/models").glob("*/run.json"))) == 2
+    device = json.loads((home / "out/device/device.json").read_text("utf-8"))
+    assert device["left out"] == {"waits": "only CUDA counts them"}
+    assert device["toy"]["neurons that change side"] == 0
+    assert device["toy"]["equal replies"] == {"base": 1, "multilingual": 1}
+    shapes = device["shapes"]["smollm2-135m"]
+    assert {command: "minitox" in " ".join(runs) for command, runs in shapes.items()} == {
+        "detect": True,
+        "train": True,
+        "generate": True,
+    }
 
     # the table of lengths
     shown = {row[0]: row[1:] for row in rows_of(section(MEASUREMENTS, "Length"))}

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import peers
 import torch
-from costs import SHAPES, as_config, flops, seen
 
+from benchmarks import peers
+from benchmarks.costs import SHAPES, as_config, flops, seen
+from benchmarks.waits import waits_of
 from minitox.data import read_labelled
 from minitox.detect.responses import POOL, pooled_responses
 from minitox.files import read_json, read_jsonl
@@ -43,6 +44,8 @@ HOOKS = {  # sentences in a batch, whether sorted by length, whether logits are 
     "transformers, hooks, 32 by length, no logits": (32, True, False),
 }
 FULL = "transformers, AdamW, every weight"
+LORA = "transformers, peft's LoRA"
+WAITS = "waits"
 GENERATE = "transformers' generate"
 MOST_TOKENS = 129  # of a sentence
 BATCH_TOKENS = {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}
@@ -63,6 +66,9 @@ def contend(args) -> None:
     config = as_config(raw_config(args))
     device, dtype = device_of(args, config)
     torch.manual_seed(0)  # for random weights of transformers
+    if args.contender == WAITS:
+        print(json.dumps(count_waits(our_model(args, config, device, dtype))))
+        return
     work = build(args, config, device, dtype)
     wait = getattr(torch, device.type).synchronize
     is_product = args.contender == PRODUCT
@@ -165,6 +171,19 @@ def our_replies(model: LanguageModel, prompts: list[list[int]], new: int) -> Cal
     return lambda: generate(model, prompts, new, set())
 
 
+def count_waits(model: LanguageModel) -> dict[str, dict]:
+    """How often each stage waits for the GPU, as `waits_of` gives it."""
+    new = 16
+    texts = random_texts(model.config, 8, 36, MOST_TOKENS)
+    pairs = [Pair(row, len(row) // 2, "") for row in texts]
+    stages = {
+        "a batch of detection": lambda: our_responses(model, texts, {0}),
+        f"replies of {new} tokens": our_replies(model, texts, new),
+        "a training step": training_step(model, random_mask(model.config, 0.1), pairs, 1e-5, 4_096),
+    }
+    return {name: waits_of(run) for name, run in stages.items()}
+
+
 # The work
 
 
@@ -226,8 +245,10 @@ def train(args, config: Config, device, dtype) -> Work:
     ids = torch.randint(3, config.vocab_size, (args.pairs, args.tokens), generator=generator)
     start = round(0.4 * args.tokens)  # of the reply
     share = tuned_by(args.contender)
-    if args.contender == FULL:
+    if OURS not in args.contender:
         model = peers.load(args, raw_config(args), device, dtype)
+        if LORA in args.contender:
+            model = peers.with_lora(model, rank_of(config, share))
         step = peers.training_step(model, ids.to(device), start, args.activation_checkpointing)
     else:
         model = our_model(args, config, device, dtype)
@@ -240,6 +261,9 @@ def train(args, config: Config, device, dtype) -> Work:
         what += ", activation checkpointing"
     predicted = args.pairs * (args.tokens - start)
     operations = flops(config, sum(read), seen(read), predicted, share)
+    if LORA in args.contender:
+        # adapters have products of their own in the forward pass, and for gradients of inputs
+        operations += 2 * (operations - flops(config, sum(read), seen(read), predicted, 0.0))
     return Work(step, ids.numel(), operations, what)
 
 
@@ -247,8 +271,19 @@ def share_label(share: float) -> str:
     return f"{OURS}, {share:.0%} of the MLP's rows"
 
 
+def lora_label(share: float) -> str:
+    return f"{LORA}, as many weights as {share:.0%} of the MLP's rows"
+
+
+def rank_of(config: Config, share: float) -> int:
+    """The rank at which LoRA on the MLP has as many weights as a share of the MLP's rows."""
+    D = config.hidden_size
+    M = config.intermediate_size
+    return round(share * D * M / (D + M))
+
+
 def tuned_by(label: str) -> str | float:
-    """The share of rows in a label: the inverse of `share_label`."""
+    """The share of rows in a label: the inverse of `share_label` and `lora_label`."""
     share = re.search(r"(\d+)% of", label)
     return int(share[1]) / 100 if share else "full"
 

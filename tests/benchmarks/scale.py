@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.compare import last_line
 from minitox.errors import InputError
 from minitox.run.settings import TOY
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
@@ -83,12 +84,6 @@ def run_script(args, root: Path, processes: int, script: str, out: str) -> str:
     counts = re.findall(r"^\S+: ([\d,]+ (?:tokens|steps)) in ", process.stdout, re.MULTILINE)
     total = sum(int(count.split()[0].replace(",", "")) for count in counts)
     return f"{total:,} {counts[0].split()[1]}" if counts else "-"
-
-
-def last_line(process: subprocess.CompletedProcess) -> str:
-    """The last line of stderr, which names the error."""
-    lines = process.stderr.strip().splitlines()
-    return lines[-1] if lines else f"it exited with status {process.returncode}"
 
 
 def prepare(size: float = 500e6) -> None:

@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-import costs
-
+from benchmarks import costs
 from minitox.run import settings
 from minitox.train import strategies
 
 TIMED = ("detect", "train", "generate")  # the commands that time contenders
-COMMANDS = (*TIMED, "scale", "prepare", "line", "cost")
+COMMANDS = (*TIMED, "device", "scale", "prepare", "line", "cost")
 COUNT = settings.integer()
 AMOUNT = settings.number(1e-9, 1e9)
 
@@ -31,6 +30,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add_detect_options(parsers["detect"])
     add_train_options(parsers["train"])
     add_generate_options(parsers["generate"])
+    add_device_options(parsers["device"])
     add_scale_options(parsers["scale"])
     add_line_options(parsers["line"])
     add_cost_options(parsers["cost"])
@@ -103,6 +103,15 @@ def add_generate_options(parser) -> None:
     add("--new-tokens", type=COUNT, default=64, metavar="N")
     languages = "en,de,zh,ar,hi,ru,ja,ko"
     add("--languages", type=settings.language_list, default=languages, help="of the prompts")
+
+
+def add_device_options(parser) -> None:
+    add = parser.add_argument
+    add("--device", default="auto", help="as in the scripts")
+    out = "folder of device.json, device.md and the toy's results"
+    add("--out", type=Path, default=Path("out/device"), metavar="DIR", help=out)
+    add("--minutes", type=AMOUNT, default=9, metavar="F", help="after which nothing is started")
+    add("--quick", action="store_true", help="a trial with little work, for any machine")
 
 
 def add_scale_options(parser) -> None:

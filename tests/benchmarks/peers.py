@@ -49,21 +49,30 @@ def hooked(model, device) -> Callable:
 
 
 def training_step(model, ids, start: int, activation_checkpointing: bool) -> Callable:
-    """A function that tunes every weight for one step, with loss from token `start` on."""
+    """A function that tunes weights that are not frozen for one step; loss from token `start`."""
     model.train()
     if activation_checkpointing:
         model.gradient_checkpointing_enable()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-5)
     positions = torch.arange(ids.shape[1], device=ids.device)
     labels = torch.where(positions < start, -100, ids)
 
     def step():
         model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def with_lora(model, rank: int):
+    """The model with adapters on the three matrices of every MLP; nothing else is tuned."""
+    from peft import LoraConfig, get_peft_model
+
+    names = ["gate_proj", "up_proj", "down_proj"]
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=rank, target_modules=names))
 
 
 def replies(model, prompts: list[list[int]], new: int, device) -> Callable:

@@ -581,6 +581,22 @@ def test_a_rate_that_fails_is_named_and_not_chosen(setup, capsys, made):
     assert capsys.readouterr().out.split("Validation loss by")[1] == tables
 
 
+def test_a_kill_while_a_failure_is_recorded_loses_nothing(setup, made, monkeypatch):
+    """The record comes first; what is left of the work is removed by the rerun."""
+
+    def interrupt(model):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(train.rates, "remove_work", interrupt)
+        setup.train(*TOO_HIGH, "0.004", "1e6")
+    assert "multilingual@1e+06.failed.json" in names_of(setup.models)
+    assert "multilingual@1e+06.partial" in names_of(setup.models)
+    setup.train(*TOO_HIGH, "0.004", "1e6")
+    assert made == [0.004, 1e6]
+    assert names_of(setup.models) == {"multilingual", "multilingual@1e+06.failed.json"}
+
+
 def test_it_is_an_error_if_every_rate_fails(setup, error, made):
     text = error(*TOO_HIGH, "1e5", "1e6")
     assert "error: multilingual failed at every learning rate: 100000: all: step " in text

@@ -145,11 +145,16 @@ def has_result(models: Path, trial: Trial) -> bool:
     def recorded(folder: Path) -> dict:
         return outputs.read_record(folder).get("settings")
 
-    return is_whole(models / trial.name, trial.settings, recorded) or outputs.is_done(
+    if is_whole(models / trial.name, trial.settings, recorded):
+        return True
+    has_failed = outputs.is_done(
         failure_file(models, trial.name),
         trial.settings,
         lambda path: read_failure(path)["settings"],
     )
+    if has_failed:
+        outputs.once(remove_work, models / trial.name)
+    return has_failed
 
 
 def is_whole(folder: Path, settings: dict, recorded) -> bool:
@@ -254,9 +259,14 @@ def failure_file(models: Path, name: str) -> Path:
 
 def write_failure(models: Path, trial: Trial, reason: str) -> None:
     """Record why a trial failed, in place of what it could resume from."""
-    shutil.rmtree(outputs.work_folder(models / trial.name))
     record = {"format": FORMAT, "settings": trial.settings, "versions": versions()}
     write_json(failure_file(models, trial.name), record | {"failed": reason})
+    remove_work(models / trial.name)
+
+
+def remove_work(model: Path) -> None:
+    """Remove what a trial that has failed could resume from; a kill may have left some of it."""
+    shutil.rmtree(outputs.work_folder(model), ignore_errors=True)
 
 
 def read_failure(path: Path) -> dict:

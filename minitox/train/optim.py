@@ -104,7 +104,12 @@ def adam(
 
 
 def norms(grads: list[torch.Tensor]):  # -> (weights,)
-    """Euclidean norm of each gradient, in float64 where the device has it."""
-    # in float64 the sum does not depend on how the rows are divided among processes
+    """Euclidean norm of each gradient."""
+    # a sum over rows in float64 does not depend on how they are divided among processes
     dtype = torch.float32 if grads[0].device.type == "mps" else torch.float64
-    return torch.stack([torch.linalg.vector_norm(grad, dtype=dtype) for grad in grads])
+    of_weights = []
+    for grad in grads:
+        rows = grad.unsqueeze(-1).flatten(1)  # (R, D), and (R, 1) of (R,)
+        of_rows = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)  # (R,)
+        of_weights.append(torch.linalg.vector_norm(of_rows, dtype=dtype))
+    return torch.stack(of_weights)

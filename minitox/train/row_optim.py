@@ -1,15 +1,16 @@
 """The fast twin of optim.py: no gradient, moment or master weight for a row that is not trained.
 
 Of a weight matrix with n chosen rows of R, `RowLinear` computes n/R of the usual weight gradient,
-and `RowAdamW` holds n/R of the usual optimizer state. The update is that of MaskedAdamW, to the bit
-in float32.
+and `RowAdamW` holds n/R of the usual optimizer state. The update is that of MaskedAdamW up to
+rounding, in one pass over a weight, its gradient and its moments.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.adamw import adamw
 
-from minitox.train.optim import adam, empty_state, norms
+from minitox.train.optim import empty_state, norms
 
 
 class RowAdamW:
@@ -66,8 +67,22 @@ class RowAdamW:
 
             # Decay and Adam, on the chosen rows gathered in one matrix (n, D)
             master = state["master"] if "master" in state else self.chosen(name)
-            master.mul_(1 - lr * self.decay)
-            adam(master, grad, state, self.steps, lr, self.betas, self.eps)
+            adamw(
+                [master],
+                [grad],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
+                [],
+                [torch.full((), self.steps - 1.0, device=weight.device)],
+                fused=True,
+                amsgrad=False,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                lr=lr,
+                weight_decay=self.decay,
+                eps=self.eps,
+                maximize=False,
+            )
 
             # Write the rows back
             if rows is not None:

@@ -113,7 +113,38 @@ def causal_attention(
     v,  # (B, key heads, T, H)
 ):  # -> (B, query heads, T, H)
     """softmax(q @ k.T / sqrt(H)) @ v in each head, where a token sees itself and earlier tokens."""
+    if is_slow_backward(q):
+        return attention_by_definition(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+
+def attention_by_definition(
+    q,  # (B, query heads, T, H)
+    k,  # (B, key heads, T, H)
+    v,  # (B, key heads, T, H)
+):  # -> (B, query heads, T, H)
+    """The same, written out."""
+    T, H = q.shape[2:]
+    # 1) query heads side by side share a key head and a value head
+    q = q.unflatten(1, (k.shape[1], -1))  # (B, key heads, query heads / key heads, T, H)
+    k = k.unsqueeze(2)  # (B, key heads, 1, T, H)
+    v = v.unsqueeze(2)  # (B, key heads, 1, T, H)
+    # 2) how well each query fits each key; later tokens are not seen
+    scores = q @ k.transpose(-1, -2) / math.sqrt(H)  # (..., T, T)
+    later = torch.full((T, T), -math.inf, dtype=q.dtype, device=q.device).triu(1)
+    # 3) the mean of the values, weighted by the scores
+    p = (scores + later).softmax(dim=-1)
+    return (p @ v).flatten(1, 2)
+
+
+def is_slow_backward(q):  # (B, query heads, T, H)
+    """Whether PyTorch's backward pass takes longer than the one of the written-out attention."""
+    return (
+        q.requires_grad
+        and q.dtype == torch.bfloat16
+        and q.device.type == "cpu"
+        and q.shape[2] <= 512  # tokens; the scores of longer texts take too much memory
+    )
 
 
 class Attention(nn.Module):

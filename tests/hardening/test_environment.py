@@ -38,9 +38,11 @@ else:
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 HIDE = "sys.modules.update(fcntl=None, termios=None, tty=None)"
-# the limit is for what the command needs besides its packages
+# the limit is for what the command needs besides its packages; OpenBLAS, which ends the process
+# without an exception, allocates its memory at the first product
 LITTLE = """
-import resource, torch, tokenizers, safetensors, requests
+import resource, numpy, torch, tokenizers, safetensors, requests
+numpy.ones((500, 500)) @ numpy.ones((500, 500))
 pages = int(open("/proc/self/statm").read().split()[0])
 most = pages * resource.getpagesize() + {megabytes} * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (most, most))

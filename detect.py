@@ -36,7 +36,7 @@ DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 def main(argv: list[str] | None = None):
     settings = parse(DetectSettings, DESCRIPTION, argv)
     config = read_config(settings.model)
-    device, dtype = open_device(settings.device, settings.dtype, config)
+    device, dtype = open_device(settings.device, settings.dtype, config, settings.out / "neurons")
     settings = settings.resolved(device.type, config)
 
     # 1) toxic and clean sentences of each language

@@ -36,7 +36,7 @@ FOLDERS = {"replies": "prompts", "mmlu": "mmlu", "perplexity": "detection"}  # r
 def main(argv: list[str] | None = None) -> None:
     settings = parse(EvaluateSettings, DESCRIPTION, argv)
     config = read_config(settings.model)
-    device, dtype = open_device(settings.device, settings.dtype, config)
+    device, dtype = open_device(settings.device, settings.dtype, config, settings.out / "replies")
     settings = settings.resolved(device.type, config)
 
     # 1) the models, what they are asked, and what judges their replies

@@ -43,7 +43,8 @@ DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the
 def main(argv: list[str] | None = None):
     settings = parse(TrainSettings, DESCRIPTION, argv)
     config = read_config(settings.model)
-    device, dtype = open_device(settings.device, settings.dtype, config)
+    models = settings.out / "models"
+    device, dtype = open_device(settings.device, settings.dtype, config, models)
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters, lr=math.nan)  # each model has its own rate
     procedure = settings.part(Procedure)
@@ -71,7 +72,6 @@ def main(argv: list[str] | None = None):
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
-    models = settings.out / "models"
     values = {kind: settings.affecting(kind) for kind in KINDS}
     made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
     tried_at = {plan.name: rates.rates_of(plan, settings.rates, config) for plan in plans}

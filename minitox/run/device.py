@@ -2,10 +2,13 @@
 
 import os
 import re
+from functools import cache
+from pathlib import Path
 
 import torch
 
 from minitox.errors import InputError
+from minitox.files import read_json
 from minitox.lm.config import Config
 from minitox.run import distributed
 
@@ -13,7 +16,12 @@ DEVICES = re.compile("auto|cpu|mps|cuda(:[0-9]{1,3})?")  # torch has more, which
 SMALL = 256  # hidden_size up to which a second thread costs more time than it saves
 
 
-def open_device(name: str, dtype: str, config: Config) -> tuple[torch.device, torch.dtype]:
+def open_device(
+    name: str,
+    dtype: str,
+    config: Config,
+    earlier: Path | None = None,  # a folder of results; "auto" keeps their dtype
+) -> tuple[torch.device, torch.dtype]:
     """The device and dtype that --device and --dtype name, ready to compute on.
 
     Sets the number of CPU threads, and gives each process a GPU of its own. InputError if there is
@@ -27,8 +35,35 @@ def open_device(name: str, dtype: str, config: Config) -> tuple[torch.device, to
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)
     if dtype == "auto":
-        dtype = "float32" if device.type == "cpu" else config.dtype
+        dtype = recorded_dtype(earlier, device) or fastest_dtype(device, config)
     return device, getattr(torch, dtype)
+
+
+def fastest_dtype(device: torch.device, config: Config) -> str:
+    """The model's own dtype, but float32 on a CPU that has no instructions for the other."""
+    if device.type == "cpu" and not (config.dtype == "bfloat16" and has_amx()):
+        return "float32"
+    return config.dtype
+
+
+@cache
+def has_amx() -> bool:
+    """Whether the processor has instructions for products of bfloat16 matrices, as Linux says."""
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "amx_bf16" in flags.read_text("utf-8", errors="replace")
+
+
+def recorded_dtype(folder: Path | None, device: torch.device) -> str | None:
+    """The dtype of the results in a folder that were made on such a device; None without any."""
+    for path in sorted(folder.rglob("run.json")) if folder else []:
+        try:
+            settings = read_json(path)["settings"]
+            name = settings["dtype"].removeprefix("torch.")
+            if settings["device"] == device.type and isinstance(getattr(torch, name), torch.dtype):
+                return name
+        except (InputError, KeyError, TypeError, AttributeError):
+            continue  # whoever reads the result says what is wrong with it
+    return None
 
 
 def find_device(name: str) -> torch.device:
@@ -63,6 +98,8 @@ def describe(config: Config, device, dtype, checked: bool = True) -> str:
     `checked`: whether the chat format was compared with the model's own template.
     """
     name = str(dtype).removeprefix("torch.")
+    if device.type == "cpu" and dtype == torch.bfloat16 and has_amx():
+        name += " (AMX)"
     about = f"{config.model_type}, {config.num_hidden_layers} layers; {device.type} {name}"
     return about if checked else f"{about}; chat template not checked"
 

@@ -143,7 +143,8 @@ class Settings:
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the fastest available")
     dtype: str = option(
         "auto",
-        "dtype of the weights in memory; auto: float32 on a CPU, else the model's own",
+        "dtype of the weights in memory; auto: that of earlier results in --out, else the model's "
+        "own, but float32 on a CPU without AMX",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(

@@ -5,6 +5,7 @@ import torch
 from tiny import write_model
 
 from minitox.errors import InputError
+from minitox.files import write_json
 from minitox.lm.config import Config, read_config
 from minitox.run import device, distributed
 from minitox.run.device import describe, find_device, identity, open_device
@@ -32,12 +33,66 @@ def empty(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda size, device: None)
 
 
+@pytest.fixture
+def amx(monkeypatch) -> list[bool]:
+    """Whether the processor has AMX: the last item."""
+    flags = [False]
+    monkeypatch.setattr(device, "has_amx", lambda: flags[-1])
+    return flags
+
+
 @pytest.mark.parametrize(
     "name, expected",
     [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
-def test_a_cpu_computes_in_float32_unless_another_dtype_is_named(config, name, expected):
+def test_a_cpu_computes_in_float32_unless_another_dtype_is_named(config, name, expected, amx):
     assert open_device("cpu", name, config) == (CPU, expected)
+
+
+def test_a_cpu_with_amx_computes_in_the_models_own_bfloat16(tmp_path, config, amx):
+    amx.append(True)
+    assert open_device("cpu", "auto", config) == (CPU, torch.bfloat16)
+    assert "cpu bfloat16 (AMX)" in describe(config, CPU, torch.bfloat16)
+    for dtype in ("float32", "float16"):
+        write_model(tmp_path / dtype, torch_dtype=dtype)
+        other = read_config(tmp_path / dtype)
+        assert open_device("cpu", "auto", other) == (CPU, torch.float32)
+
+
+def test_the_flags_of_the_processor_say_whether_it_has_amx(tmp_path, monkeypatch):
+    flags = tmp_path / "cpuinfo"
+    monkeypatch.setattr(device, "Path", lambda name: flags)
+    expected = {
+        None: False,
+        "flags : avx512f avx512_bf16": False,
+        "flags : amx_bf16 amx_tile": True,
+    }
+    for text, has_amx in expected.items():
+        if text:
+            flags.write_text(text)
+        device.has_amx.cache_clear()
+        assert device.has_amx() == has_amx
+    device.has_amx.cache_clear()
+
+
+def test_a_resumed_run_keeps_the_dtype_that_was_recorded(tmp_path, config, amx):
+    out = tmp_path / "out"
+    assert open_device("cpu", "auto", config, out)[1] == torch.float32
+
+    # another device, a broken file and values that nobody wrote are not it
+    write_json(out / "a" / "run.json", record("cuda", "torch.float16"))
+    write_json(out / "b" / "run.json", {"settings": 5})
+    (out / "b" / "run.json").write_text("{")
+    write_json(out / "c" / "run.json", record("cpu", "torch.load"))
+    assert open_device("cpu", "auto", config, out)[1] == torch.float32
+
+    write_json(out / "d" / "run.json", record("cpu", "torch.bfloat16"))
+    assert open_device("cpu", "auto", config, out)[1] == torch.bfloat16
+    assert open_device("cpu", "float32", config, out)[1] == torch.float32
+
+
+def record(device: str, dtype: str) -> dict:
+    return {"settings": {"device": device, "dtype": dtype}}
 
 
 def test_another_device_computes_in_the_models_own_dtype(config, empty):
@@ -107,7 +162,7 @@ def test_each_process_uses_a_gpu_of_its_own(monkeypatch, empty):
         find_device("cuda:1")
 
 
-def test_a_run_is_described_in_a_line(config):
+def test_a_run_is_described_in_a_line(config, amx):
     assert describe(config, CPU, torch.bfloat16) == "llama, 2 layers; cpu bfloat16"
 
 

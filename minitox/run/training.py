@@ -26,7 +26,7 @@ from minitox.run.tuning import Procedure, Tuning
 from minitox.train import frozen, interventions
 from minitox.train.loss import chunked_reply_loss, reply_loss
 from minitox.train.pairs import Pair, Pairs
-from minitox.train.strategies import Plan, count_weights, weight_rows
+from minitox.train.strategies import Plan, Stage, count_weights, weight_rows
 from minitox.train.tune import Hyperparameters
 
 Losses = list[list[float]]  # of each stage, the loss of each step
@@ -58,6 +58,8 @@ def make_model(
     weights = dict(model.named_parameters())
     all_rows = weight_rows(model, plan.mask)
     losses, state = load_checkpoint(path, weights, all_rows)
+    if path.exists():
+        check_losses(path, losses, [steps_of(model, stage, pairs, hyper) for stage in plan.stages])
     model.model.activation_checkpointing = procedure.activation_checkpointing
     for number, stage in enumerate(plan.stages):
         # 1) after a kill: earlier stages are done, and this one may have begun
@@ -76,7 +78,7 @@ def make_model(
                 tuning.set_state(state, start, path)
 
             # 3) the method's loop, with a checkpoint now and then
-            examples = [pair for language in stage.languages for pair in pairs[language].train]
+            examples = examples_of(stage, pairs)
             steps = hyper.steps(len(examples))
             with user_errors(f"{stage.name}: ", kind=NotFinite):
                 for loss in tuning.steps(examples, hyper, number, start):
@@ -88,6 +90,16 @@ def make_model(
     model.requires_grad_(False)
     model.model.activation_checkpointing = False
     return losses
+
+
+def examples_of(stage: Stage, pairs: dict[str, Pairs]) -> list[Pair]:
+    """The pairs that a stage is tuned on."""
+    return [pair for language in stage.languages for pair in pairs[language].train]
+
+
+def steps_of(model: LanguageModel, stage: Stage, pairs, hyper: Hyperparameters) -> int:
+    """The steps of a stage; none if it tunes no neuron."""
+    return hyper.steps(len(examples_of(stage, pairs))) if weight_rows(model, stage.mask) else 0
 
 
 def fold(model: LanguageModel, scale: dict):
@@ -143,6 +155,17 @@ def load_checkpoint(path: Path, weights, rows) -> tuple[Losses, dict]:
 
 
 # Before and after
+
+
+def check_losses(path: Path, losses: Losses, steps: list[int]):
+    """InputError if a checkpoint's losses are not those of finished stages and one more.
+
+    `steps`: of every stage.
+    """
+    *before, last = [len(of_stage) for of_stage in losses] or [0]
+    stage = len(before)
+    if stage >= len(steps) or before != steps[:stage] or not 0 < last <= steps[stage]:
+        raise InputError(f"{path} is broken: its losses are not those of this run; delete it")
 
 
 def losses_aside(

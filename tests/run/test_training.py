@@ -326,6 +326,31 @@ def test_a_checkpoint_of_other_rows_is_refused(model, tmp_path):
         make_model(model, other, pairs_in("en"), HYPER, PROCEDURE, path)
 
 
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [],
+        [[]],
+        [[0.5] * 2],
+        [[0.5] * 6, []],
+        [[0.5] * 6, [], []],
+        [[0.5] * 6, [], [0.5] * 7],
+        [[0.5] * 6, [0.5], [0.5] * 6],
+        [[0.5] * 6, [], [0.5] * 2, [0.5]],
+    ],
+)
+def test_a_checkpoint_of_steps_that_no_run_has_made_is_refused(losses):
+    """Three stages of 6 steps, of which the second tunes nothing; a checkpoint after 6 + 2."""
+    path = Path("checkpoint.safetensors")
+    steps = [6, 0, 6]
+    training.check_losses(path, [[0.5] * 6, [], [0.5] * 2], steps)
+    training.check_losses(path, [[0.5] * 6], steps)
+    if losses == [[0.5] * 2]:
+        steps = [1, 0, 6]
+    with pytest.raises(InputError, match="its losses are not those of this run; delete it"):
+        training.check_losses(path, losses, steps)
+
+
 # Several processes
 
 

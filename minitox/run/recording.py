@@ -125,8 +125,10 @@ def as_stored(pooled):  # (B, K) -> (K, B) float16
     """Responses as they are stored; larger ones than float16 has count as its largest."""
     limit = torch.finfo(torch.float16).max
     stored = pooled.clamp(-limit, limit).to(torch.float16).t().contiguous()
-    on_cpu = torch.empty(stored.shape, dtype=stored.dtype, pin_memory=stored.is_cuda)
-    return on_cpu.copy_(stored).numpy()
+    if stored.is_cuda:
+        on_cpu = torch.empty(stored.shape, dtype=stored.dtype, pin_memory=True)
+        stored = on_cpu.copy_(stored)
+    return stored.cpu().numpy()
 
 
 def write_batch(path: Path, responses):

@@ -1,5 +1,7 @@
 """The device and the dtype that a run computes in."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 from tiny import write_model
@@ -100,6 +102,26 @@ def test_another_device_computes_in_the_models_own_dtype(config, empty):
     assert opened.type == "mps"
     assert dtype == torch.bfloat16
     assert open_device("mps", "float32", config)[1] == torch.float32
+
+
+@pytest.mark.parametrize("library", ["glibc", "without mallopt", "Windows"])
+def test_freed_memory_is_kept_where_the_c_library_can(library, config, monkeypatch):
+    calls = []
+
+    def load(name):
+        if library == "Windows":
+            raise TypeError("LoadLibrary() argument 1 must be str, not None")
+        return (
+            Namespace(mallopt=lambda *call: calls.append(call)) if library == "glibc" else object()
+        )
+
+    monkeypatch.setattr(device.ctypes, "CDLL", load)
+    device.keep_freed_memory.cache_clear()
+    open_device("cpu", "auto", config)
+    open_device("cpu", "auto", config)
+    device.keep_freed_memory.cache_clear()
+    kept = [(device.MMAP_THRESHOLD, 2**25), (device.TRIM_THRESHOLD, 2**30)]
+    assert calls == (kept if library == "glibc" else [])
 
 
 def test_a_small_model_uses_one_thread(config, threads):

@@ -97,6 +97,9 @@ def read_training(folder: Path) -> dict:
     as_written(path, settings, **kinds)
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
+    share = settings.get("top_share")
+    if share is not None and not 0 < share <= 1:
+        raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     as_written(path, record, validation=LOSSES, stages=[{"name": str}])
     return record

@@ -81,6 +81,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
         (("settings", "model"), 1, "'model' is not as minitox wrote it"),
         (("settings", "neurons"), ["de"], "'neurons' is not as minitox wrote it"),
         (("settings", "top_share"), "0.1", "'top_share' is not as minitox wrote it"),
+        (("settings", "top_share"), 1e308, "'top_share' is 1e.308, which is no share; put the"),
         (("chosen",), {}, "'chosen' is not as minitox wrote it"),
         (("chosen", "toxic"), 0.5, "'chosen' is not as minitox wrote it"),
         (("chosen", "toxic"), None, "the counts of 'chosen' do not fit together"),

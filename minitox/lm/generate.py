@@ -50,7 +50,7 @@ class Cache:
         self,
         model,
         ids,  # (b, T), the next tokens of b of the sequences
-        starts,  # (b,), the position of the first of them
+        starts,  # b integers: the position of the first of them
         sequences=slice(None),  # which sequences
     ):  # -> (b, T, D)
         """Hidden states of the next T tokens of some sequences."""
@@ -59,8 +59,9 @@ class Cache:
         # 1) the place of every token in the cache, and the end of the part in use
         self.sequences = sequences
         self.row = torch.arange(b, device=device).unsqueeze(1)  # (b, 1)
-        self.positions = starts.unsqueeze(1) + torch.arange(T, device=device)  # (b, T)
-        self.end = int(self.positions.max()) + 1
+        first = on_device(starts, device).unsqueeze(1)  # (b, 1)
+        self.positions = first + torch.arange(T, device=device)  # (b, T)
+        self.end = max(starts) + T
         # 2) attention's mask: add 0 to the scores up to a token's own position, -inf after it
         earlier = torch.arange(self.end, device=device)  # (end,)
         visible = earlier <= self.positions.unsqueeze(-1)  # (b, T, end)
@@ -99,9 +100,9 @@ class Cache:
         return y.view(q.shape)
 
     def keep(self, sequences):
-        """Drop all sequences except those that a boolean tensor (B,) selects."""
-        self.keys = self.keys[:, sequences]
-        self.values = self.values[:, sequences]
+        """Drop all sequences except those with these indices (b,)."""
+        self.keys = self.keys.index_select(1, sequences)
+        self.values = self.values.index_select(1, sequences)
 
 
 @torch.inference_mode()
@@ -126,13 +127,13 @@ def generate(
     longest = max(len(prompt) for prompt in prompts)
     cache = Cache(model, len(prompts), longest + max_new_tokens)
     device = cache.keys.device
-    order, hidden = read_prompts(model, cache, prompts)  # (B,), (B, D)
-    indices = on_device(order, device)  # (B,), the prompt of each cached sequence
-    lengths = on_device([len(prompts[i]) for i in order], device)  # (B,), their tokens
+    # of each cached sequence: its prompt, its last hidden state (B, D) and its tokens
+    order, hidden = read_prompts(model, cache, prompts)
+    lengths = [len(prompts[i]) for i in order]
     replies = [Reply() for _ in prompts]
     if temperature:
         u = uniform(seeds, max_new_tokens)  # (prompts, max_new_tokens)
-        u = u.to(device)
+        u = on_device(u[order], device)  # (B, max_new_tokens)
 
     for step in range(max_new_tokens):
         # 2) choose the next token of each sequence
@@ -142,28 +143,31 @@ def generate(
                 replies[i].first = first
         if temperature:
             logits = logits / temperature
-            tokens = sample(logits, top_p, u[indices, step])  # (B,)
+            tokens = sample(logits, top_p, u[:, step])  # (B,)
         else:
             tokens = logits.argmax(dim=-1)  # (B,)
         tokens = tokens.where(are_finite(logits), NO_TOKEN)
 
-        # 3) append it to the replies that have not ended
-        active = append_tokens(replies, indices.tolist(), tokens.tolist(), stop_ids)
+        # 3) append it to the replies that have not ended; here alone the GPU is waited for
+        active = append_tokens(replies, order, tokens.tolist(), stop_ids)
         if not any(active) or step == max_new_tokens - 1:
             break
 
         # 4) drop finished sequences, but only several at once, because this copies the cache
         if sum(active) <= 0.75 * len(active):
-            keep = on_device(active, device)
-            cache.keep(keep)
-            indices = indices[keep]
-            tokens = tokens[keep]
-            lengths = lengths[keep]
+            kept = [row for row, is_active in enumerate(active) if is_active]
+            order = [order[row] for row in kept]
+            lengths = [lengths[row] for row in kept]
+            rows = on_device(kept, device)
+            cache.keep(rows)
+            tokens = tokens[rows]
+            if temperature:
+                u = u[rows]
 
         # 5) read it
         hidden = cache.read(model, tokens.unsqueeze(1), lengths)
         hidden = hidden.squeeze(1)  # (B, 1, D) -> (B, D)
-        lengths = lengths + 1
+        lengths = [length + 1 for length in lengths]
     return replies
 
 
@@ -201,7 +205,7 @@ def read_prompts(model, cache, prompts):  # -> list of B indices, (B, D)
     shared = shared_length(prompts)
     if shared:
         ids = on_device([prompts[0][:shared]], device)  # (1, shared)
-        cache.read(model, ids, on_device([0], device), slice(1))
+        cache.read(model, ids, [0], slice(1))
         for past in (cache.keys, cache.values):
             beginning = past[:, :1, :, :shared]
             past[:, 1:, :, :shared] = beginning
@@ -213,12 +217,11 @@ def read_prompts(model, cache, prompts):  # -> list of B indices, (B, D)
     hidden = []
     for batch in batches(lengths, at_once):
         ids = on_device(pad([rests[i] for i in batch]), device)  # (b, T)
-        starts = torch.full((len(batch),), shared, device=device)
         first = len(order)
         sequences = slice(first, first + len(batch))
-        states = cache.read(model, ids, starts, sequences)  # (b, T, D)
+        states = cache.read(model, ids, [shared] * len(batch), sequences)  # (b, T, D)
         last = [lengths[i] - 1 for i in batch]  # before the padding
-        hidden.append(states[range(len(batch)), last])  # (b, D)
+        hidden.append(states[torch.arange(len(batch), device=device), on_device(last, device)])
         order += batch
     return order, torch.cat(hidden)
 

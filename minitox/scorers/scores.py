@@ -24,6 +24,7 @@ from minitox.files import (
 #   (None, "unsupported")    the scorer does not know the language
 #   (None, "failed: why")    the next run tries again
 Answer = tuple[float | None, str]
+STATUSES = ("scored", "cut", "empty", "unsupported", "failed")
 
 
 class Scorer(Protocol):
@@ -101,7 +102,7 @@ def read_scores(path, name):
         if checked(*answer) != answer:
             raise InputError(
                 f"{where}: 'score' must be a number from 0 to 1 if 'status' is scored or cut, "
-                "else null; delete the line"
+                "and null if it is empty, unsupported or failed; delete the line"
             )
         known[language, text] = answer
     return {key: answer for key, answer in known.items() if not answer[1].startswith("failed")}
@@ -119,7 +120,9 @@ def is_blank(text: str) -> bool:
 
 
 def checked(score, status: str) -> Answer:
-    """The answer, or a failure where `status` claims a score and `score` is not from 0 to 1."""
+    """The answer, or a failure if its status is none, or claims a score that is not from 0 to 1."""
+    if status.partition(":")[0] not in STATUSES:
+        return None, "failed: the scorer gave no status"
     if status not in ("scored", "cut"):
         return None, status
     if not is_kind(score, int | float) or not 0 <= score <= 1:  # NaN fails the comparison

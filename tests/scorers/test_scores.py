@@ -196,6 +196,8 @@ def without(field: str) -> dict:
         "7",
         "\x00" * 20,
         json.dumps({**ROW, "status": "unsupported"}),
+        json.dumps({**ROW, "score": None, "status": "soup"}),
+        json.dumps({**ROW, "score": None, "status": "failure"}),
         *(json.dumps({**ROW, "score": score}) for score in (1.5, float("nan"), "0.5", None, True)),
         *(json.dumps(without(field)) for field in ROW),
     ],

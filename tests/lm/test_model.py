@@ -9,6 +9,7 @@ from tiny import GOLDEN, write_model
 
 from minitox.errors import InputError
 from minitox.lm import checkpoint
+from minitox.lm import model as transformer
 
 FAMILIES = ["llama3", "qwen2", "qwen3", "cohere"]
 
@@ -108,3 +109,42 @@ def test_texts_that_do_not_fit_are_refused(tmp_path):
     model = write_model(tmp_path / "window", **changes)
     with pytest.raises(ValueError, match="sliding window of 8"):
         model(ids)
+
+
+# ---------- attention, written out
+
+
+def queries_keys_values(key_heads: int, dtype=torch.float32, tokens: int = 7) -> list:
+    """Random ones of 2 texts, 4 query heads and a head of width 8."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, heads, tokens, 8) for heads in (4, key_heads, key_heads)]
+    return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+def test_the_written_out_attention_and_its_gradients_are_those_of_pytorch(key_heads):
+    outputs = []
+    gradients = []
+    for attention in (transformer.attention_by_definition, transformer.causal_attention):
+        q, k, v = queries_keys_values(key_heads)
+        output = attention(q, k, v)
+        output.square().sum().backward()
+        outputs.append(output)
+        gradients += [q.grad, k.grad, v.grad]
+    assert torch.allclose(*outputs, atol=1e-6)
+    for ours, theirs in zip(gradients[:3], gradients[3:], strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "dtype, tokens, expected",
+    [
+        (torch.bfloat16, 7, True),
+        (torch.bfloat16, 513, False),
+        (torch.float32, 7, False),
+    ],
+)
+def test_attention_is_written_out_where_pytorch_is_slow(dtype, tokens, expected):
+    q, _, _ = queries_keys_values(2, dtype, tokens)
+    assert transformer.is_slow_backward(q) == expected
+    assert not transformer.is_slow_backward(q.detach())

@@ -57,6 +57,7 @@ class Encoder:
         encodable = [text.encode("utf-8", "replace").decode() for text in cut]
         with tokenizer_errors(self.path, "fails on a text"):
             encodings = self.tokenizer.encode_batch(encodable)
+        self.check_ids(encodings)
         for batch in batches([len(encoding.ids) for encoding in encodings], BATCH_TOKENS):
             # 1) the outputs, in float64 on the CPU, since MPS has no float64
             ids = pad([encodings[i].ids for i in batch])  # (B, T)
@@ -77,6 +78,15 @@ class Encoder:
                     is_cut = encodings[i].overflowing or len(texts[i]) > MAX_CHARACTERS
                     answers[i] = (scores[row], "cut" if is_cut else "scored")
         return answers
+
+    def check_ids(self, encodings):
+        """InputError for a token that the model has no embedding for, which a template may add."""
+        highest = max((max(encoding.ids, default=0) for encoding in encodings), default=0)
+        if highest >= self.config.vocab_size:
+            raise InputError(
+                f"{self.path}: a text has token {highest}, "
+                f"but the model has only {self.config.vocab_size}"
+            )
 
 
 def open_tokenizer(folder, config):

@@ -179,6 +179,14 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path):
         Encoder(folder)
 
 
+def test_a_template_that_adds_tokens_without_an_embedding_is_refused(tmp_path):
+    folder = with_tokenizer(copied(tmp_path, "modernbert"))
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"ids": [\n          1', '"ids": [\n          999'))
+    with pytest.raises(InputError, match="a text has token 999, but the model has only 300"):
+        list(Encoder(folder).score(["the soup is warm"], "en"))
+
+
 def test_weights_are_loaded_in_the_chosen_dtype(tmp_path):
     folder = with_tokenizer(copied(tmp_path, "modernbert"))
     scorer = Encoder(folder, dtype=torch.bfloat16)

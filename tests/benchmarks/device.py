@@ -133,14 +133,15 @@ def measure(args) -> None:
     # 1) what there is to do
     extent = QUICK if args.quick else WHOLE
     device = str(find_device(args.device))
-    args.out.mkdir(parents=True, exist_ok=True)
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     clock = Clock(time.monotonic() + 60 * args.minutes)
-    record = Record(args.out, device)
+    record = Record(out, device)
     print(f"{device}; {record.values['hardware']}", flush=True)
 
     # 2) one figure after another
     try:
-        record.values["toy"] = toy_beside_cpu(extent.scripts, device, args.out, clock)
+        record.values["toy"] = toy_beside_cpu(extent.scripts, device, out, clock)
     except LeftOut as reason:
         record.leave_out("the toy", reason)
     record.keep()

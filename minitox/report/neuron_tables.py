@@ -1,5 +1,6 @@
 """The results of detection as the paper shows them: Table 2, Figure 2 and Figure 3."""
 
+import math
 from collections.abc import Iterator
 
 from minitox import neurons
@@ -126,13 +127,13 @@ def figure3(masks: dict) -> Iterator[Section]:
     for language, mask in masks.items():
         overlaps = [neurons.overlap(mask, other) for other in masks.values()]
         counts.append([language, *(f"{count:,}" for count, _ in overlaps)])
-        ratios.append([language, *(f"{ratio:.2f}" for _, ratio in overlaps)])
         heat.append([ratio for _, ratio in overlaps])
 
-    # 2) the overlap of a set with itself says nothing
-    for i in range(len(masks)):
-        ratios[i][1 + i] = "-"
+    # 2) the overlap of a set with itself says nothing, nor does that with an empty one
+    for i, language in enumerate(masks):
+        heat[i] = [None if math.isnan(ratio) else ratio for ratio in heat[i]]
         heat[i][i] = None
+        ratios.append([language, *("-" if ratio is None else f"{ratio:.2f}" for ratio in heat[i])])
 
     # 3) a table of each, and a heat map of the ratios
     title = "Figure 3. Overlap of toxic neurons between languages"

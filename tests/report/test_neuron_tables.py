@@ -90,6 +90,14 @@ def test_figure_3_shows_the_counts_and_their_ratios_to_chance():
     assert counts.columns == ratios.columns == ["", "de", "en"]
 
 
+def test_a_language_without_toxic_neurons_has_no_ratio_to_chance():
+    counts, ratios = figure3(MASKS | {"fr": {"a": np.zeros(4, dtype=bool)}})
+    assert counts.rows[0] == ["de", "2", "2", "0"]
+    assert ratios.rows[0] == ["de", "-", "1.33", "-"]
+    assert ratios.rows[2] == ["fr", "-", "-", "-"]
+    assert "de, fr: no data" in ratios.figure
+
+
 def test_a_control_that_could_not_be_measured_is_a_dash():
     info = check_info("de.safetensors", INFO | {"split_half": [None] * 3, "beyond_length": None})
     row = table2(MASKS, {"de": info, "en": INFO}).rows[0]

@@ -39,10 +39,12 @@ else:
 """
 HIDE = "sys.modules.update(fcntl=None, termios=None, tty=None)"
 # the limit is for what the command needs besides its packages; OpenBLAS, which ends the process
-# without an exception, allocates its memory at the first product
+# without an exception, allocates its memory at the first product, and torch imports hundreds of
+# modules at the first backward pass
 LITTLE = """
 import resource, numpy, torch, tokenizers, safetensors, requests
 numpy.ones((500, 500)) @ numpy.ones((500, 500))
+torch.ones(1, requires_grad=True).clone().backward(torch.ones(1))
 pages = int(open("/proc/self/statm").read().split()[0])
 most = pages * resource.getpagesize() + {megabytes} * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -11,8 +11,10 @@ import torch
 from minitox.errors import InputError, printable
 from minitox.run import distributed
 
-# What the CPU's allocator writes in a RuntimeError on Linux, on Windows, and in C++
-OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|bad_alloc")
+# What a RuntimeError says: of the CPU's allocator on Linux, on Windows, in C++; of Python's threads
+OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|not enough memory|out of memory|bad_alloc|can't start new thread"
+)
 ADVICE = "try a smaller --batch-tokens, fewer or shorter texts, or a machine with more memory"
 
 

@@ -64,6 +64,7 @@ def test_an_error_that_the_user_can_correct_is_one_line(
             "MPS backend out of memory (3 GB))",
         ),
         (RuntimeError("std::bad_alloc"), "std::bad_alloc"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
     ],
 )
 def test_memory_that_is_exhausted_is_an_error_that_the_user_can_correct(error, reason, capsys):

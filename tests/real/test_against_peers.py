@@ -177,6 +177,7 @@ def test_detect_finds_what_hooks_and_scikit_learn_find(real, tmp_path):
     # 1) minitox
     out = tmp_path / "out"
     options = ["--model", folder, "--data", tmp_path, "--out", out, "--languages", "en"]
+    options += ["--dtype", "float32"]  # that of the peers; auto may be bfloat16
     detect.main([str(option) for option in options])
     module_rows = neurons.module_rows(read_config(folder))
     ours, _ = read_neurons(out / "neurons" / "en.safetensors", module_rows)

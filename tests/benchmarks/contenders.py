@@ -29,7 +29,7 @@ from minitox.lm.generate import generate
 from minitox.lm.model import LanguageModel
 from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
-from minitox.run.device import open_device
+from minitox.run.device import fastest_dtype, find_device, open_device
 from minitox.run.recording import as_stored
 from minitox.run.tuning import Procedure, Tuning
 from minitox.train.pairs import Pair
@@ -117,8 +117,16 @@ def raw_config(args) -> dict:
 
 
 def device_of(args, config: Config) -> tuple[torch.device, torch.dtype]:
-    """Choose device and dtype as the scripts do, and replace `auto` in --batch-tokens."""
-    device, dtype = open_device(args.device, args.dtype, config)
+    """Choose device and dtype as the scripts do, and replace `auto` in --batch-tokens.
+
+    Peers do not keep freed memory, as the scripts do.
+    """
+    if args.contender and OURS not in args.contender:
+        device = find_device(args.device)
+        name = fastest_dtype(device, config) if args.dtype == "auto" else args.dtype
+        dtype = getattr(torch, name)
+    else:
+        device, dtype = open_device(args.device, args.dtype, config)
     if args.batch_tokens == "auto":
         on_cpu, elsewhere = BATCH_TOKENS[args.command]
         args.batch_tokens = on_cpu if device.type == "cpu" else elsewhere

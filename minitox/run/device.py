@@ -50,7 +50,8 @@ def open_device(
 def keep_freed_memory():
     """Keep up to 1 GB that is freed, so that the kernel need not clear it for its next use.
 
-    Clearing it takes a tenth to a third of the time of detection. Only glibc has this setting.
+    That took a few percent of the time of detection on a quiet machine, and up to a third where
+    other processes were at work. Only glibc has this setting.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

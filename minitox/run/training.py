@@ -59,7 +59,8 @@ def make_model(
     all_rows = weight_rows(model, plan.mask)
     losses, state = load_checkpoint(path, weights, all_rows)
     if path.exists():
-        check_losses(path, losses, [steps_of(model, stage, pairs, hyper) for stage in plan.stages])
+        examples = [examples_of(stage, pairs) for stage in plan.stages]
+        check_losses(path, losses, [hyper.steps(len(of_stage)) for of_stage in examples])
     model.model.activation_checkpointing = procedure.activation_checkpointing
     for number, stage in enumerate(plan.stages):
         # 1) after a kill: earlier stages are done, and this one may have begun
@@ -93,13 +94,10 @@ def make_model(
 
 
 def examples_of(stage: Stage, pairs: dict[str, Pairs]) -> list[Pair]:
-    """The pairs that a stage is tuned on."""
+    """The pairs that a stage is tuned on; none if it tunes no neuron."""
+    if stage.mask is not None and not neurons.count(stage.mask):
+        return []
     return [pair for language in stage.languages for pair in pairs[language].train]
-
-
-def steps_of(model: LanguageModel, stage: Stage, pairs, hyper: Hyperparameters) -> int:
-    """The steps of a stage; none if it tunes no neuron."""
-    return hyper.steps(len(examples_of(stage, pairs))) if weight_rows(model, stage.mask) else 0
 
 
 def fold(model: LanguageModel, scale: dict):
@@ -154,9 +152,6 @@ def load_checkpoint(path: Path, weights, rows) -> tuple[Losses, dict]:
     return losses, tensors
 
 
-# Before and after
-
-
 def check_losses(path: Path, losses: Losses, steps: list[int]):
     """InputError if a checkpoint's losses are not those of finished stages and one more.
 
@@ -166,6 +161,9 @@ def check_losses(path: Path, losses: Losses, steps: list[int]):
     stage = len(before)
     if stage >= len(steps) or before != steps[:stage] or not 0 < last <= steps[stage]:
         raise InputError(f"{path} is broken: its losses are not those of this run; delete it")
+
+
+# Before and after
 
 
 def losses_aside(
@@ -276,9 +274,7 @@ def costs(
         of_plans[plan.name] = []
         for stage in plan.stages:
             mask = stage.mask
-            examples = 0
-            if mask is None or neurons.count(mask):
-                examples = sum(len(pairs[language].train) for language in stage.languages)
+            examples = len(examples_of(stage, pairs))
             if reference and mask is not None:  # its state has whole matrices
                 mask = {name: rows | rows.any() for name, rows in mask.items()}
             cost = {

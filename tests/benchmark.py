@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import costs, device, scale  # noqa: E402
 from benchmarks.compare import compare, show  # noqa: E402
 from benchmarks.contenders import (  # noqa: E402
+    EVERY_WEIGHT,
     FULL,
     GENERATE,
     HOOKS,
@@ -48,7 +49,7 @@ def main(argv=None) -> None:
         compare(args, [OURS, *HOOKS], to_first=False)
         show(args, *compare_auroc(rounds=args.repeats + 4))
     elif args.command == "train":
-        ours = [f"{OURS}, every weight", *map(share_label, args.shares)]
+        ours = [EVERY_WEIGHT, *map(share_label, args.shares)]
         compare(args, [FULL, *ours, *map(lora_label, args.shares)], to_first=True)
     elif args.command == "generate":
         compare(args, [OURS, GENERATE], to_first=False)

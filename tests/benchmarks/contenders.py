@@ -38,6 +38,7 @@ from minitox.train.tune import Hyperparameters
 
 PRODUCT = "a matrix product"
 OURS = "minitox"
+EVERY_WEIGHT = f"{OURS}, every weight"
 HOOKS = {  # sentences in a batch, whether sorted by length, whether logits are computed
     "transformers, hooks, 128 as they come, logits": (128, False, True),  # as ml-aura does
     "transformers, hooks, 32 as they come, logits": (32, False, True),

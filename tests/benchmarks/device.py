@@ -34,6 +34,7 @@ from benchmarks.compare import (
     run_in_subprocess,
 )
 from benchmarks.contenders import (
+    EVERY_WEIGHT,
     FULL,
     GENERATE,
     HOOKS,
@@ -51,13 +52,11 @@ MOST_SECONDS = 120  # for one contender
 FEWEST_SECONDS = 15  # below which no contender is started
 
 PLAIN, _, SORTED = HOOKS
-EVERY_WEIGHT = f"{OURS}, every weight"
 CONTENDERS = {  # in order of importance
     "detect": [OURS, SORTED, PLAIN],
-    "train": [share_label(0.1), share_label(0.02), share_label(0.8), FULL, lora_label(0.1)],
+    "train": [*map(share_label, (0.1, 0.02, 0.8)), FULL, lora_label(0.1), EVERY_WEIGHT],
     "generate": [OURS, GENERATE],
 }
-CONTENDERS["train"].append(EVERY_WEIGHT)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def attention_by_definition(
     k,  # (B, key heads, T, H)
     v,  # (B, key heads, T, H)
 ):  # -> (B, query heads, T, H)
-    """The same, written out."""
+    """What `causal_attention` computes, written out."""
     T, H = q.shape[2:]
     # 1) query heads side by side share a key head and a value head
     q = q.unflatten(1, (k.shape[1], -1))  # (B, key heads, query heads / key heads, T, H)

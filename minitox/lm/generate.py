@@ -97,7 +97,7 @@ class Cache:
         b, key_heads, T, H = k.shape
         grouped = q.reshape(b, key_heads, self.G * T, H)
         y = F.scaled_dot_product_attention(grouped, keys, values, self.mask)
-        return y.view(q.shape)
+        return y.reshape(q.shape)  # not a view: some kernels put the heads last in memory
 
     def keep(self, sequences):
         """Drop all sequences except those with these indices (b,)."""

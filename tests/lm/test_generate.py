@@ -34,6 +34,19 @@ def test_the_cache_changes_nothing_in_any_family(name):
         assert not reply.stopped
 
 
+def test_the_result_of_attention_may_lie_in_memory_in_any_order(monkeypatch):
+    # as CUDA's attention in float32 returns it: (B, T, heads, H) in memory
+    model = checkpoint.load(GOLDEN / "llama3")
+    usual = generate(model, PROMPTS, 5, set())
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def heads_inside(*args, **options):
+        return attention(*args, **options).transpose(1, 2).contiguous().transpose(1, 2)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", heads_inside)
+    assert generate(model, PROMPTS, 5, set()) == usual
+
+
 @pytest.fixture(scope="module")
 def toy():
     model = checkpoint.load(TOY / "model")

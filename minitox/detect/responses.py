@@ -26,8 +26,8 @@ def pool_max(
 
     # 2) the end of the longer sentences
     if full < output.shape[1]:
-        dropped = ~keep[:, full:].unsqueeze(-1)  # (B, T - full, 1)
-        text = output[:, full:].masked_fill(dropped, -torch.inf)
+        kept = keep[:, full:].unsqueeze(-1)  # (B, T - full, 1)
+        text = output[:, full:].where(kept, -torch.inf)
         parts.append(text.amax(dim=1))
     return torch.stack(parts).amax(dim=0)
 

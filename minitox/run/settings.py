@@ -198,7 +198,7 @@ class DetectSettings(Settings):
     )
     toxic_above: float = option(0.5, "a sentence of higher toxicity is toxic", "neurons")
     clean_below: float = option(0.2, "a sentence of lower toxicity is clean", "neurons")
-    batch_tokens: int | str = batch_tokens("size of a batch", "neurons", 1_024, 16_384)
+    batch_tokens: int | str = batch_tokens("size of a batch", "neurons", 1_024, 4_096)
     control_neurons: int = option(
         2_000,
         "size of the random sample of neurons on which the random-label band and the split-half "

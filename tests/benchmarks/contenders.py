@@ -31,6 +31,7 @@ from minitox.lm.text import Tokenizer
 from minitox.neurons import module_rows
 from minitox.run.device import fastest_dtype, find_device, open_device
 from minitox.run.recording import as_stored
+from minitox.run.settings import DetectSettings, EvaluateSettings, TrainSettings
 from minitox.run.tuning import Procedure, Tuning
 from minitox.train.pairs import Pair
 from minitox.train.strategies import weight_rows
@@ -49,7 +50,7 @@ LORA = "transformers, peft's LoRA"
 WAITS = "waits"
 GENERATE = "transformers' generate"
 MOST_TOKENS = 129  # of a sentence
-BATCH_TOKENS = {"detect": (1_024, 16_384), "train": (512, 16_384), "generate": (8_192, 65_536)}
+SETTINGS = {"detect": DetectSettings, "train": TrainSettings, "generate": EvaluateSettings}
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,7 @@ def device_of(args, config: Config) -> tuple[torch.device, torch.dtype]:
     else:
         device, dtype = open_device(args.device, args.dtype, config)
     if args.batch_tokens == "auto":
-        on_cpu, elsewhere = BATCH_TOKENS[args.command]
-        args.batch_tokens = on_cpu if device.type == "cpu" else elsewhere
+        args.batch_tokens = SETTINGS[args.command]().resolved(device.type, config).batch_tokens
     return device, dtype
 
 

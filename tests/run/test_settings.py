@@ -324,7 +324,7 @@ def test_several_samples_need_a_temperature():
 @pytest.mark.parametrize(
     "kind, on_cpu, elsewhere",
     [
-        (DetectSettings, 1_024, 16_384),
+        (DetectSettings, 1_024, 4_096),
         (TrainSettings, 1_024, 16_384),
         (EvaluateSettings, 8_192, 65_536),
     ],

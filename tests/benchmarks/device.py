@@ -77,7 +77,7 @@ WHOLE = Extent(
         "llama-3.1-8b": {
             "detect": "--sentences 1024 --repeats 1",
             "train": "--pairs 8 --tokens 256 --repeats 1",
-            "generate": "--prompts 32 --new-tokens 64 --repeats 1",
+            "generate": "--prompts 128 --new-tokens 64 --repeats 1",
         },
         "smollm2-135m": {
             "detect": "--sentences 4000 --repeats 1",

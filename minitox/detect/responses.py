@@ -26,8 +26,9 @@ def pool_max(
 
     # 2) the end of the longer sentences
     if full < output.shape[1]:
-        kept = keep[:, full:].unsqueeze(-1)  # (B, T - full, 1)
-        text = output[:, full:].where(kept, -torch.inf)
+        # adding 0 or -inf takes less than half of the time that masked_fill takes
+        added = torch.where(keep[:, full:], 0.0, -torch.inf).to(output.dtype)  # (B, T - full)
+        text = output[:, full:] + added.unsqueeze(-1)
         parts.append(text.amax(dim=1))
     return torch.stack(parts).amax(dim=0)
 
@@ -98,8 +99,8 @@ def common_columns(keep) -> tuple[int, int]:  # (B, T) bool
 
 def check_finite(responses: list[torch.Tensor], model: LanguageModel):
     """ValueError names the first module of which a response is NaN or infinite."""
-    # one transfer from the device for all modules
-    finite = torch.stack([response.isfinite().all() for response in responses])
+    # a sum is not finite if one of its numbers is not; one transfer from the device for all modules
+    finite = torch.stack([response.sum(dtype=torch.float64) for response in responses]).isfinite()
     names = module_rows(model.config)
     for name, is_finite in zip(names, finite.tolist(), strict=True):
         if not is_finite:

@@ -45,7 +45,12 @@ def template_of(name: str) -> str:
 
 def write_guard(folder: Path, name: str, verdicts=VERDICTS, **changes) -> Path:
     """Write a random guard; `changes` go into config.json."""
-    config = {"model_type": GUARDS[name], "vocab_size": 320, "max_position_embeddings": 2_048}
+    config = {
+        "model_type": GUARDS[name],
+        "vocab_size": 320,
+        "max_position_embeddings": 2_048,
+        "head_dim": 8,  # without it, transformers takes 128 for Qwen3
+    }
     write_model(folder, **config | changes)
     path = folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))

@@ -13,6 +13,7 @@ guards can also judge a reply together with the prompt that it answers.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -236,8 +237,10 @@ class Guard:
         self.kind, template = read_kind(self.folder)
         self.config = read_config(self.folder)
         self.languages = self.kind.languages
+        self.device = device
+        self.dtype = dtype
 
-        # 1) the format, before the weights, which take time
+        # 1) the format
         layout = Layout(template, self.kind.turn, (), self.kind.bos, strip=True)
         self.tokenizer = Tokenizer(self.folder, self.config, layout)
         self.verdicts = first_tokens(self.tokenizer, self.kind.verdicts)
@@ -246,12 +249,17 @@ class Guard:
             checked = self.check_format()
 
         # 2) the model; its fingerprint covers config, tokenizer, template and weights
+        checkpoint.without_weights(self.folder, dtype)
         self.name = f"guard-{checkpoint.fingerprint(self.folder)[:12]}"
-        self.model = checkpoint.load(self.folder, device, dtype)
         verdicts = [f"{value:g} {verdict.strip()}" for verdict, value in self.kind.verdicts.items()]
         self.about = f"{self.kind.name}, mean of its verdicts: {', '.join(verdicts)}"
         if not checked:
             self.about += "; chat template not checked"
+
+    @cached_property
+    def model(self):
+        """The model, read when the first text is scored: the models of the run are gone then."""
+        return checkpoint.load(self.folder, self.device, self.dtype)
 
     def check_format(self) -> bool:
         """Whether the format is the template's; InputError if not, False if it is not known."""

@@ -26,7 +26,7 @@ LLAMA31_SCALING = (
 )
 FULL = "full_attention"  # a layer in which a token sees all earlier tokens
 SLIDING = "sliding_attention"  # a layer in which a token sees a window
-# what Cohere2 implements of the older Cohere's settings, and the value that an absent one has
+# settings of Cohere2 of which transformers, too, implements one value, the default
 COHERE2 = {
     "use_parallel_block": True,
     "use_gated_activation": True,
@@ -96,6 +96,7 @@ def as_config(raw):
     if not isinstance(eos, list):
         eos = [] if eos is None else [eos]
 
+    # Cohere2's layers with full attention have no RoPE
     layers = number(raw, "num_hidden_layers", most=1_000)
     layer_types = read_layer_types(raw, layers)
     without_rope = []
@@ -193,12 +194,12 @@ def read_sliding_window(raw, layer_types):
     if isinstance(layer_types, list):
         windowed = windowed or SLIDING in layer_types
     # an absent window of these families has the size that transformers gives it
-    if family == "cohere2" and windowed:
-        return number(raw, "sliding_window", default=4_096)
-    if family == "mistral":
-        windowed = True
+    if family in ("mistral", "cohere2"):
         raw = {"sliding_window": 4_096} | raw
-    if not windowed or raw.get("sliding_window") is None:
+    if family == "mistral":
+        windowed = raw["sliding_window"] is not None
+    # Cohere2 must have one: without it, transformers gives no layer RoPE
+    if not windowed or raw.get("sliding_window") is None and family != "cohere2":
         return None
     return number(raw, "sliding_window")
 

@@ -166,7 +166,7 @@ class Attention(nn.Module):
             # over the width of a head, with one weight (H,) for all heads
             self.q_norm = nn.RMSNorm(H, config.norm_eps)
             self.k_norm = nn.RMSNorm(H, config.norm_eps)
-        # Cohere2 has layers that do not know the distance of two tokens
+        # in some layers of Cohere2, queries and keys have no positions
         self.rope = layer not in config.layers_without_rope
 
     def forward(

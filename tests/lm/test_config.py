@@ -51,6 +51,7 @@ LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
         ({"model_type": "cohere2", "layer_types": ["full_attention"]}, "each of 2 layers"),
         ({"model_type": "cohere2", "layer_types": ["chunked", "chunked"]}, "layer_types must"),
         ({"model_type": "cohere2", "sliding_window": 0}, "sliding_window must be"),
+        ({"model_type": "cohere2", "sliding_window": None}, "sliding_window is missing"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(changes, named, tmp_path):

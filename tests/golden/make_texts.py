@@ -5,8 +5,8 @@
 Needs jinja2. It was run once, on templates as they are published, which are not in this repository;
 its output is committed. The templates came from huggingface.js, packages/ollama-utils, which has
 collected them from model files (command-r7b: that of Command-R7B-Arabic), and that of
-Mistral-7B-Instruct-v0.3 from a public copy. guards/qwen3guard-gen.json was made from the text of the
-format in ModelScope's swift.
+Mistral-7B-Instruct-v0.3 from a public copy. guards/qwen3guard-gen.json was made from the text of
+the format in ModelScope's swift.
 """
 
 import json

@@ -25,7 +25,7 @@ from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
-from minitox.run.scorer import open_scorers
+from minitox.run.scorer import Options, open_scorers
 from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.scores import Scores
 
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         with_cases=settings.hatecheck,
         seed=settings.seed,
     )
-    perspective = {"perspective_url": settings.perspective_url, "per_minute": settings.per_minute}
-    scorers = open_scorers(settings.scorer, settings.data, device, dtype, **perspective)
+    options = settings.part(Options)
+    scorers = open_scorers(settings.scorer, settings.data, device, dtype, options)
     identify = open_detector(settings.language_id)
     overlap = overlap_check.check(
         settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, scorers

@@ -40,9 +40,8 @@ from minitox.run import (  # noqa: E402
     script,
 )
 from minitox.run.device import open_device  # noqa: E402
-from minitox.run.scorer import open_scorer  # noqa: E402
+from minitox.run.scorer import Options, open_scorer  # noqa: E402
 from minitox.run.settings import TEMPERATURE, Settings, batch_tokens, option, parse  # noqa: E402
-from minitox.scorers.perspective import GOOGLE_URL  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 
 DESCRIPTION = (
@@ -81,7 +80,7 @@ class CurateSettings(Settings):
     )
     scorer: str | None = option(
         None,
-        "check: surrogate:FILE, encoder:DIR or perspective; "
+        "check: surrogate:FILE, encoder:DIR, guard:DIR or perspective; "
         "default: surrogate:DATA/scorer.safetensors",
     )
     name: str | None = option(None, "review: name of the reviewer; each has verdicts of their own")
@@ -143,14 +142,8 @@ def main(argv=None):
         sample = how.pop("sample")
         generate(candidate, paths, folder, sample, evaluation.Asking(top_p=TOP_P, **how))
     elif step == "check":
-        scorer = open_scorer(
-            settings.scorer,
-            settings.data,
-            device,
-            dtype,
-            perspective_url=GOOGLE_URL,
-            per_minute=60,
-        )
+        options = Options(unchecked_template=settings.unchecked_template)
+        scorer = open_scorer(settings.scorer, settings.data, device, dtype, options)
         outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
         check(candidate, scorer, paths, state, settings.batch_tokens)
 

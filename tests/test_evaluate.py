@@ -657,7 +657,9 @@ def test_a_mistake_is_one_line(arguments, message, home, capsys):
 @pytest.mark.parametrize(
     "scorer, message",
     [
-        ("oracle", "choose surrogate:FILE, encoder:DIR or perspective"),
+        ("oracle", "choose surrogate:FILE, encoder:DIR, guard:DIR or perspective"),
+        ("guard:", "choose surrogate"),
+        ("guard:/nowhere", "/nowhere/config.json: no such file"),
         ("encoder:", "choose surrogate"),
         ("surrogate:/nowhere", "data/prepare.py scorer"),
         ("encoder:/nowhere", "/nowhere/config.json: no such file"),

@@ -34,13 +34,21 @@ COMMAND = (
     "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>{prompt}<|END_OF_TURN_TOKEN|>"
     "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
 )
+EMPTY_SYSTEM = "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|END_OF_TURN_TOKEN|>"  # Command-R7B
+START_RESPONSE = "<|START_RESPONSE|>"  # Command-R7B and Tiny Aya: reply without an action first
 
-TOKEN = re.compile(r"(<\|[^|<>]+\|>|</?think>)")  # tokens of all layouts, except the BOS
+MISTRAL = "[INST]{space}{prompt}[/INST]"  # with a space or without one
+
+# tokens of all layouts, except the BOS and Mistral's EOS
+TOKEN = re.compile(r"(<\|[^|<>]+\|>|</?think>|\[/?INST\])")
 # the default system text of a template, which may have an apostrophe in a word
 SYSTEM_TEXT = re.compile(
     r"<\|im_start\|>system(?:\n|\\n)((?:[^'\"{}<]|(?<=\w)\\?'(?=\w))+)<\|im_end\|>"
 )
 WRITES_BOS = re.compile(r"\{\{-?\s*bos_token\b")
+# how Mistral's templates write a reply: after a space, stripped
+SPACE_BEFORE_REPLY = re.compile(r"(['\"]) \1 *\+ *message")
+STRIPPED_REPLY = re.compile(r"message(\.content|\[['\"]content['\"]\]) *\| *trim")
 
 MOST_CHARACTERS = 2**18  # of a template; published ones have up to 20,000
 MOST_SECONDS = 15  # to render it
@@ -85,14 +93,16 @@ class Layout:
 
     template: Template  # that it was recognised from
     turn: str  # from after the BOS up to where the reply begins; {prompt} is the user's text
-    end_of_turn: str  # the token that ends a reply
+    end_of_turn: tuple[str, ...]  # the tokens that end a reply
     bos: str = ""  # the token that begins the turn, if the format has one
-    strip: bool = False  # whether the template strips the texts of user and assistant
+    strip: bool = False  # whether the template strips the text of the user
+    strip_reply: bool = False  # and that of the assistant
+    before_reply: str = ""  # text that begins every reply
 
     @property
     def tokens(self) -> set[str]:
         """The tokens of the layout."""
-        return {*TOKEN.findall(self.turn), self.end_of_turn, self.bos} - {""}
+        return {*TOKEN.findall(self.turn), *self.end_of_turn, self.bos} - {""}
 
     def prompt(self, text: str) -> list[str]:
         """The turn of a user, up to where the reply begins; the odd pieces are tokens."""
@@ -109,11 +119,11 @@ class Layout:
 
     def reply(self, text: str) -> str:
         """The text of a reply, as the template writes it."""
-        if self.strip:
-            return text.strip()
+        if self.strip_reply:
+            text = text.strip()
         if self.turn.endswith(NO_THINKING):  # Qwen3 drops line breaks after its reasoning
-            return text.lstrip("\n")
-        return text
+            text = text.lstrip("\n")
+        return self.before_reply + text
 
 
 # Recognise the format
@@ -132,7 +142,8 @@ def read_layout(folder: Path) -> Layout | None:
         # Llama-3.1 and later always have a system turn with these dates
         system = LLAMA31_SYSTEM if "Cutting Knowledge Date" in template.text else ""
         turn = LLAMA3.replace("{system}", system)
-        return Layout(template, turn, "<|eot_id|>", "<|begin_of_text|>", strip=True)
+        bos = "<|begin_of_text|>"
+        return Layout(template, turn, ("<|eot_id|>",), bos, strip=True, strip_reply=True)
 
     if "<|im_start|>" in template.text:
         system = chatml_system(template.text)
@@ -142,14 +153,47 @@ def read_layout(folder: Path) -> Layout | None:
         bos = ""
         if WRITES_BOS.search(template.text):
             bos = dict(template.special).get("bos_token", "")
-        return Layout(template, turn, "<|im_end|>", bos)
+        return Layout(template, turn, ("<|im_end|>",), bos)
 
     if "<|START_OF_TURN_TOKEN|>" in template.text:
-        return Layout(template, COMMAND, "<|END_OF_TURN_TOKEN|>", "<BOS_TOKEN>", strip=True)
+        turn = COMMAND
+        end = ("<|END_OF_TURN_TOKEN|>",)
+        if START_RESPONSE in template.text:
+            turn += START_RESPONSE
+            end = ("<|END_RESPONSE|>", *end)
+        if EMPTY_SYSTEM in template.text:
+            turn = EMPTY_SYSTEM + turn
+        return Layout(template, turn, end, "<BOS_TOKEN>", strip=True, strip_reply=True)
+
+    if "[/INST]" in template.text:
+        return mistral_layout(folder, template)
 
     raise InputError(
         f"{folder}: the chat template is not supported; "
-        "minitox implements the formats Llama-3, ChatML and Command"
+        "minitox implements the formats Llama-3, ChatML, Command and Mistral"
+    )
+
+
+def mistral_layout(folder: Path, template: Template) -> Layout:
+    """A turn in one of Mistral's formats with tokens [INST] and [/INST], which differ in spaces.
+
+    InputError for the older formats, in which [INST] is text.
+    """
+    if " [/INST]" in template.text:
+        raise InputError(
+            f"{folder}: the chat template is not supported: [INST] and [/INST] are text in it, as "
+            "in Llama-2 and Mistral-7B-Instruct v0.1 and v0.2; minitox implements the formats in "
+            "which they are tokens, as in v0.3"
+        )
+    special = dict(template.special)
+    space = " " if "[INST] " in template.text else ""
+    return Layout(
+        template,
+        turn=MISTRAL.replace("{space}", space),
+        end_of_turn=(special.get("eos_token", "</s>"),),
+        bos=special.get("bos_token", "<s>"),
+        strip_reply=bool(STRIPPED_REPLY.search(template.text)),
+        before_reply=" " if SPACE_BEFORE_REPLY.search(template.text) else "",
     )
 
 
@@ -255,7 +299,7 @@ def check_texts(layout: Layout, theirs: dict[str, str]) -> None:
         ours = "".join(layout.prompt(user))
         rendered = theirs[name]
         if reply is not None:
-            ours += layout.reply(reply) + layout.end_of_turn
+            ours += layout.reply(reply) + "".join(layout.end_of_turn)
             rendered = rendered.rstrip("\n")  # ChatML ends a line, which is not part of a reply
         if ours != rendered:
             raise difference(name, ours, rendered)

@@ -319,7 +319,10 @@ def fingerprint(folder: Path) -> str:
     """
     folder = Path(folder)
     check_links(folder)
-    digest = hashlib.sha256(repr(read_config(folder)).encode())
+    config = read_config(folder)
+    digest = hashlib.sha256(repr(config).encode())
+    if config.layers_without_rope:
+        digest.update(json.dumps(sorted(config.layers_without_rope)).encode())
     digest.update(text_identity(folder).encode())
     for name, path in sorted(weight_files(folder).items()):
         weight = read_tensor(path, name)

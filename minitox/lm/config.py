@@ -3,13 +3,13 @@
 Whatever minitox does not implement is an InputError, so that no model runs with wrong results.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minitox.errors import user_errors
 from minitox.files import is_kind, read_json
 
-FAMILIES = ("llama", "qwen2", "qwen3", "cohere")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "cohere", "cohere2")
 # the same in all families, those of text classifiers included
 SIZES = (
     "vocab_size",
@@ -24,6 +24,15 @@ LLAMA31_SCALING = (
     "high_freq_factor",
     "original_max_position_embeddings",
 )
+FULL = "full_attention"  # a layer in which a token sees all earlier tokens
+SLIDING = "sliding_attention"  # a layer in which a token sees a window
+# settings of Cohere2 of which transformers, too, implements one value, the default
+COHERE2 = {
+    "use_parallel_block": True,
+    "use_gated_activation": True,
+    "position_embedding_type": "rope_gptj",
+    "rotary_pct": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,12 @@ class Config:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     dtype: str
+    # Cohere2's layers with full attention; not in the repr, which fingerprints of models hash
+    layers_without_rope: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
     def is_cohere(self) -> bool:
-        return self.model_type == "cohere"
+        return self.model_type in ("cohere", "cohere2")
 
     @property
     def longest(self) -> int:
@@ -67,7 +78,7 @@ def as_config(raw):
     heads = sizes["num_attention_heads"]
 
     # the families' own keys and defaults
-    cohere = raw["model_type"] == "cohere"
+    cohere = raw["model_type"] in ("cohere", "cohere2")
     if cohere:
         norm_eps = number(raw, "layer_norm_eps", float, 1e-5)
         logit_scale = number(raw, "logit_scale", float, 0.0625)
@@ -85,10 +96,17 @@ def as_config(raw):
     if not isinstance(eos, list):
         eos = [] if eos is None else [eos]
 
+    # Cohere2's layers with full attention have no RoPE
+    layers = number(raw, "num_hidden_layers", most=1_000)
+    layer_types = read_layer_types(raw, layers)
+    without_rope = []
+    if raw["model_type"] == "cohere2":
+        without_rope = [i for i, kind in enumerate(layer_types) if kind == FULL]
+
     config = Config(
         **sizes,
         model_type=raw["model_type"],
-        num_hidden_layers=number(raw, "num_hidden_layers", most=1_000),
+        num_hidden_layers=layers,
         num_key_value_heads=number(raw, "num_key_value_heads", default=heads),
         # Qwen3 sets another one
         head_dim=number(raw, "head_dim", default=sizes["hidden_size"] // heads),
@@ -97,10 +115,11 @@ def as_config(raw):
         rope_scaling=read_rope_scaling(scaling),
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", cohere)),
         logit_scale=logit_scale,
-        sliding_window=read_sliding_window(raw),
+        sliding_window=read_sliding_window(raw, layer_types),
         bos_token_id=raw.get("bos_token_id"),
         eos_token_ids=tuple(eos),
         dtype=raw.get("dtype") or raw.get("torch_dtype") or "float32",
+        layers_without_rope=frozenset(without_rope),
     )
     check_consistent(config)
     return config
@@ -134,6 +153,9 @@ def refuse_unsupported(raw):
     for key in ("attention_bias", "mlp_bias", "use_qk_norm", "rope_interleaved"):
         if raw.get(key):
             raise ValueError(f"{key} is not supported")
+    if family == "cohere2":
+        for key, value in COHERE2.items():
+            one_of(raw, key, value)
 
     # 3) variants of RoPE
     one_of(raw, "partial_rotary_factor", 1)
@@ -150,13 +172,34 @@ def read_rope_scaling(rope):
     return {key: number(rope, key, float) for key in LLAMA31_SCALING}
 
 
-def read_sliding_window(raw):
-    """The window of a model with windowed attention in any layer; None without one."""
+def read_layer_types(raw, layers):
+    """FULL or SLIDING for each layer of Cohere2; of other families, what config.json lists."""
     layer_types = raw.get("layer_types")
+    if raw["model_type"] != "cohere2":
+        return layer_types
+    if layer_types is None:
+        # the older spelling: every fourth layer has full attention
+        every = number(raw, "sliding_window_pattern", default=4)
+        layer_types = [SLIDING if i % every else FULL for i in range(1, layers + 1)]
+    well_formed = is_kind(layer_types, [str]) and set(layer_types) <= {FULL, SLIDING}
+    if not well_formed or len(layer_types) != layers:
+        raise ValueError(f"layer_types must list {FULL} or {SLIDING} for each of {layers} layers")
+    return layer_types
+
+
+def read_sliding_window(raw, layer_types):
+    """The window of a model with windowed attention in any layer; None without one."""
+    family = raw["model_type"]
     windowed = raw.get("use_sliding_window", False)
     if isinstance(layer_types, list):
-        windowed = windowed or "sliding_attention" in layer_types
-    if not windowed or raw.get("sliding_window") is None:
+        windowed = windowed or SLIDING in layer_types
+    # an absent window of these families has the size that transformers gives it
+    if family in ("mistral", "cohere2"):
+        raw = {"sliding_window": 4_096} | raw
+    if family == "mistral":
+        windowed = raw["sliding_window"] is not None
+    # Cohere2 must have one: without it, transformers gives no layer RoPE
+    if not windowed or raw.get("sliding_window") is None and family != "cohere2":
         return None
     return number(raw, "sliding_window")
 

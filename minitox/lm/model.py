@@ -1,4 +1,4 @@
-"""The transformer: Llama, Qwen2, Qwen3 and Cohere (Aya), which differ in a few lines.
+"""The transformer: Llama, Mistral, Qwen2, Qwen3 and Cohere (Aya), which differ in a few lines.
 
 In this order: norm, rotary position embedding, attention, MLP (where the neurons are), block,
 transformer, language model. Letters for shapes are explained in minitox/__init__.py.
@@ -150,7 +150,7 @@ def is_slow_backward(q):  # (B, query heads, T, H)
 class Attention(nn.Module):
     """Causal attention, in which several query heads share one key head and one value head."""
 
-    def __init__(self, config):
+    def __init__(self, config, layer):
         super().__init__()
         self.config = config
         D = config.hidden_size
@@ -166,6 +166,8 @@ class Attention(nn.Module):
             # over the width of a head, with one weight (H,) for all heads
             self.q_norm = nn.RMSNorm(H, config.norm_eps)
             self.k_norm = nn.RMSNorm(H, config.norm_eps)
+        # in some layers of Cohere2, queries and keys have no positions
+        self.rope = layer not in config.layers_without_rope
 
     def forward(
         self,
@@ -185,8 +187,9 @@ class Attention(nn.Module):
             q = self.q_norm(q)
             k = self.k_norm(k)
         # 2) encode the positions in queries and keys
-        q = rotate(q, cos, sin, self.config.is_cohere)
-        k = rotate(k, cos, sin, self.config.is_cohere)
+        if self.rope:
+            q = rotate(q, cos, sin, self.config.is_cohere)
+            k = rotate(k, cos, sin, self.config.is_cohere)
         # 3) attend, in each head separately
         q = q.transpose(1, 2)  # (B, query heads, T, H)
         k = k.transpose(1, 2)  # (B, key heads, T, H)
@@ -242,10 +245,10 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then the MLP; in Cohere both read the same normed input in parallel."""
 
-    def __init__(self, config):
+    def __init__(self, config, layer):
         super().__init__()
         self.input_layernorm = norm(config)
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, layer)
         self.mlp = MLP(config)
         self.parallel = config.is_cohere
         if not self.parallel:
@@ -280,7 +283,7 @@ class Transformer(nn.Module):
         # imports 800 modules
         weight = torch.empty(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(weight, freeze=False)
-        blocks = [Block(config) for _ in range(config.num_hidden_layers)]
+        blocks = [Block(config, layer) for layer in range(config.num_hidden_layers)]
         self.layers = nn.ModuleList(blocks)
         self.norm = norm(config)
         # in training: store only the input of each layer and compute its activations again in the

@@ -19,10 +19,13 @@ NOT_USED = ("padding", "truncation")  # parts of tokenizer.json
 class Tokenizer:
     """The tokenizer of a model folder, with the model's chat format."""
 
-    def __init__(self, folder: Path, config: Config):
-        """Read tokenizer.json and the chat template of `folder`; InputError if they do not fit."""
+    def __init__(self, folder: Path, config: Config, layout: chat.Layout | None = None):
+        """Read tokenizer.json and the chat template of `folder`; InputError if they do not fit.
+
+        `layout` replaces the one that the template is recognised to have.
+        """
         self.path = Path(folder) / "tokenizer.json"
-        self.layout = chat.read_layout(folder)
+        self.layout = layout or chat.read_layout(folder)
         self.checked = self.layout is None  # whether the layout is known to be the template's
         self.bos_id = config.bos_token_id
         self.bos = [] if self.bos_id is None else [self.bos_id]
@@ -38,11 +41,11 @@ class Tokenizer:
         self.special_ids = {token for token, content in added.items() if content.special}
         self.special_ids |= ids
 
-        # the token that ends a reply, in the chat format or else in the model's config
+        # the tokens that end a reply, in the chat format or else in the model's config
         if self.layout is None:
             self.end_ids = list(config.eos_token_ids[:1])
         else:
-            self.end_ids = self.token_ids(self.layout.end_of_turn)
+            self.end_ids = sum(map(self.token_ids, self.layout.end_of_turn), [])
         self.stop_ids = {*config.eos_token_ids, *self.end_ids}
 
     def encode(self, text: str, most: int | None = None) -> list[int]:
@@ -92,7 +95,7 @@ class Tokenizer:
         return ids
 
     def reply(self, text: str, most: int | None = None) -> list[int]:
-        """Token ids of a reply and of the token that ends it; `most` as in `encode`."""
+        """Token ids of a reply and of the tokens that end it; `most` as in `encode`."""
         if self.layout is not None:
             text = self.layout.reply(text)
         return self.encode(text, most) + self.end_ids

@@ -151,7 +151,7 @@ class Settings:
         0, "random seed", "neurons tuning validation replies perplexity generate human", kind=SEED
     )
     unchecked_template: bool = option(
-        False, "do not compare the chat format with the model's own chat template"
+        False, "do not compare the chat format with the model's own chat template, or a guard's"
     )
 
     def affecting(self, result: str) -> dict:
@@ -363,8 +363,8 @@ class EvaluateSettings(Settings):
     )
     scorer: tuple[str, ...] | None = option(
         None,
-        "surrogate:FILE, encoder:DIR or perspective; the first judges the replies, others are "
-        "shown beside it; default: surrogate:DATA/scorer.safetensors",
+        "surrogate:FILE, encoder:DIR, guard:DIR or perspective; the first judges the replies, "
+        "others are shown beside it; default: surrogate:DATA/scorer.safetensors",
         nargs="+",
         metavar="S",
     )

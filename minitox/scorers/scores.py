@@ -28,7 +28,7 @@ STATUSES = ("scored", "cut", "empty", "unsupported", "failed")
 
 
 class Scorer(Protocol):
-    """The interface of Surrogate, Encoder and Perspective."""
+    """The interface of Surrogate, Encoder, Guard and Perspective."""
 
     name: str  # changes whenever the scores may change
     languages: set[str] | None  # None: all

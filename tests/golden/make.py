@@ -1,6 +1,8 @@
 """Write the golden files: tiny random models, and the logits that transformers computes for them.
 
-    python tests/golden/make.py  # needs transformers; run once, and its output is committed
+    python tests/golden/make.py mistral cohere2  # or without names: all
+
+Needs transformers. It was run once for each model, and its output is committed.
 
 Random weights, norms and biases have a wide spread, so that a wrong epsilon, rotation, bias or
 scale changes the logits visibly.
@@ -8,13 +10,16 @@ scale changes the logits visibly.
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 import transformers
 from transformers import (
+    Cohere2Config,
     CohereConfig,
     LlamaConfig,
+    MistralConfig,
     ModernBertConfig,
     Qwen2Config,
     Qwen3Config,
@@ -47,6 +52,15 @@ CASES = {
     "qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True),
     "qwen3": Qwen3Config(**SHAPE, head_dim=6, tie_word_embeddings=False),
     "cohere": CohereConfig(**SHAPE, logit_scale=0.125, tie_word_embeddings=True),
+    "mistral": MistralConfig(**SHAPE, head_dim=6, sliding_window=None, tie_word_embeddings=False),
+    # one layer with a window, which is longer than the texts, and one without RoPE
+    "cohere2": Cohere2Config(
+        **SHAPE,
+        logit_scale=0.125,
+        sliding_window=32,
+        layer_types=["sliding_attention", "full_attention"],
+        tie_word_embeddings=True,
+    ),
 }
 ENCODER = {key: SHAPE[key] for key in SHAPE if key != "num_key_value_heads"} | dict(
     id2label={0: "neutral", 1: "toxic"}, label2id={"neutral": 0, "toxic": 1}
@@ -126,9 +140,15 @@ def write_golden(folder: Path, golden: dict) -> None:
     (folder / "golden.json").write_text(json.dumps(golden))
 
 
+def main() -> None:
+    names = sys.argv[1:] or [*CASES, *CLASSIFIERS]
+    for name in names:
+        if name in CLASSIFIERS:
+            make_classifier(name, CLASSIFIERS[name])
+        else:
+            make(name, CASES[name], "1GB")
+            make(f"{name}-sharded", CASES[name], "6KB")
+
+
 if __name__ == "__main__":
-    for name, config in CASES.items():
-        make(name, config, "1GB")
-        make(f"{name}-sharded", config, "6KB")
-    for name, config in CLASSIFIERS.items():
-        make_classifier(name, config)
+    main()

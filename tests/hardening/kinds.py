@@ -17,6 +17,7 @@ from worlds import (
     encoder,
     evaluate,
     evaluated,
+    guard,
     half_detected,
     half_tuned,
     jinja,
@@ -147,6 +148,9 @@ KINDS = {
     "scorer": Kind(evaluate.main, EVALUATE, ("scorer.safetensors",), RESULTS),
     "encoder": Kind(
         evaluate.main, f"{EVALUATE} --scorer encoder:encoder", ("encoder/*",), (*RESULTS, encoder)
+    ),
+    "guard": Kind(
+        evaluate.main, f"{EVALUATE} --scorer guard:guard", ("guard/*",), (*RESULTS, guard)
     ),
     "scores": Kind(evaluate.main, EVALUATE, ("out/scores/*.jsonl",), RESULTS),
     "results": Kind(

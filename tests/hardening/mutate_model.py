@@ -26,7 +26,7 @@ ODD = {
     "torch_dtype": ["float16", "bfloat16", "float64", "float8_e4m3fn", "int8", "auto", None],
     "tie_word_embeddings": [False, None, "true", 0],
     "hidden_act": ["gelu", "relu", "swish", "silu ", None],
-    "model_type": ["qwen2", "qwen3", "mistral", "cohere", "gemma", "LLAMA", None],
+    "model_type": ["qwen2", "qwen3", "mistral", "cohere", "cohere2", "gemma", "LLAMA", None],
     "architectures": [["Qwen2ForCausalLM"], [], ["LlamaModel"], None],
     "sliding_window": [1, 2, 16, 2**40, 0, -1],
     "use_sliding_window": [True, False],

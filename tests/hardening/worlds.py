@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ROOT / "tests"), str(ROOT / "tests" / "scorers")]
 
 import curate  # noqa: E402
 import prepare  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from tiny import GOLDEN, TOY, write_jsonl, write_model, write_neurons, write_pairs  # noqa: E402
+from tiny_guards import write_guard  # noqa: E402
 from tokenizers import Tokenizer, processors  # noqa: E402
 
 import detect  # noqa: E402
@@ -142,6 +143,10 @@ def encoder(root: Path) -> None:
     save_file(weights, folder / "model.safetensors")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+
+
+def guard(root: Path) -> None:
+    write_guard(root / "guard", "qwen3guard-gen")
 
 
 # Data

@@ -222,3 +222,49 @@ CHATML_LIKE = {
         False,
     ),
 }
+
+# ---------- long ones, rewritten; tests/golden/chat has the texts that the published ones make
+
+COMMAND_R7B = """\
+{{- bos_token -}}
+<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|END_OF_TURN_TOKEN|>
+{%- for m in messages -%}
+    {%- if m.role == "user" -%}
+        <|START_OF_TURN_TOKEN|><|USER_TOKEN|>{{ m.content.strip() }}<|END_OF_TURN_TOKEN|>
+    {%- else -%}
+        <|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>{{ m.content.strip() }}
+        {{- "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>" -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    <|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>
+{%- endif -%}
+"""
+
+MISTRAL = """\
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if message.role == "user" %}
+        {{- "[INST] " + message.content + "[/INST]" }}
+    {%- else %}
+        {{- " " + message.content | trim + eos_token }}
+    {%- endif %}
+{%- endfor %}
+"""
+
+# template, and the tokens that it may use
+REWRITTEN = {
+    "aya-expanse": (AYA23, {"bos_token": "<BOS_TOKEN>"}),
+    "command-r7b": (COMMAND_R7B, {"bos_token": "<BOS_TOKEN>"}),
+    "mistral-v0.3": (MISTRAL, {"bos_token": "<s>", "eos_token": "</s>"}),
+    "mistral-large": (
+        MISTRAL.replace(" | trim", ""),
+        {"bos_token": "<s>", "eos_token": "</s>"},
+    ),
+    "mistral-small": (
+        MISTRAL.replace("[INST] ", "[INST]").replace(
+            '" " + message.content | trim', "message.content"
+        ),
+        {"bos_token": "<s>", "eos_token": "</s>"},
+    ),
+}

@@ -5,7 +5,8 @@ import sys
 import time
 
 import pytest
-from templates import CHATML_LIKE, PUBLISHED, REPLY, TURNS
+from templates import CHATML_LIKE, PUBLISHED, REPLY, REWRITTEN, TURNS
+from tiny import GOLDEN
 
 from minitox.errors import InputError
 from minitox.lm import chat
@@ -72,8 +73,15 @@ def test_llama31_always_has_its_dated_system_block(tmp_path):
 
 
 def test_an_unknown_template_is_refused(tmp_path):
-    (tmp_path / "chat_template.jinja").write_text("[INST] {{ m }} [/INST]")
-    with pytest.raises(InputError, match="formats Llama-3, ChatML and Command"):
+    (tmp_path / "chat_template.jinja").write_text("<|user|> {{ m }} <|assistant|>")
+    with pytest.raises(InputError, match="formats Llama-3, ChatML, Command and Mistral"):
+        chat.read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("template", ["'[INST] ' + m + ' [/INST]'", "' [INST] ' + m + ' [/INST]'"])
+def test_a_format_in_which_inst_is_text_is_refused_by_name(tmp_path, template):
+    (tmp_path / "chat_template.jinja").write_text("{{" + template + "}}")
+    with pytest.raises(InputError, match=r"text in it, as in Llama-2 and Mistral.* v0.1 and v0.2"):
         chat.read_layout(tmp_path)
 
 
@@ -83,7 +91,7 @@ def test_of_several_templates_the_default_one_counts(tmp_path):
         {"name": "default", "template": PUBLISHED["Aya-23"][0]},
     ]
     write_template(tmp_path, templates, "<BOS_TOKEN>")
-    assert chat.read_layout(tmp_path).end_of_turn == "<|END_OF_TURN_TOKEN|>"
+    assert chat.read_layout(tmp_path).end_of_turn == ("<|END_OF_TURN_TOKEN|>",)
     check(tmp_path)
 
 
@@ -101,6 +109,17 @@ def test_the_odd_pieces_of_a_prompt_are_its_tokens(tmp_path):
 def test_published_templates_write_what_minitox_writes(tmp_path, name):
     template, bos = PUBLISHED[name]
     check(write_template(tmp_path, template, bos))
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_minitox_and_a_rewritten_template_write_what_the_published_one_writes(tmp_path, name):
+    template, special = REWRITTEN[name]
+    published = json.loads((GOLDEN / "chat" / f"{name}.json").read_text("utf-8"))
+    config = {"chat_template": template, **special}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    layout = chat.read_layout(tmp_path)
+    chat.check_texts(layout, published)
+    assert chat.template_texts(layout.template) in (published, None)
 
 
 @pytest.mark.parametrize("name", CHATML_LIKE)

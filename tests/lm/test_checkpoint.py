@@ -12,6 +12,7 @@ from tiny import write_model
 
 from minitox.errors import InputError
 from minitox.lm import checkpoint
+from minitox.lm.config import read_config
 
 IDS = torch.arange(3, 20)[None]
 
@@ -49,6 +50,20 @@ def test_the_fingerprint_sees_one_changed_weight(folder):
     factor = torch.tensor([1.0] * 31 + [1.0001])
     edit_weights(folder, lambda weights: weights["model.norm.weight"].mul_(factor))
     assert checkpoint.fingerprint(folder) != before
+
+
+def test_the_fingerprint_sees_which_layers_of_cohere2_have_rope(tmp_path):
+    sliding, full = "sliding_attention", "full_attention"
+    prints = set()
+    for layer_types in ([sliding, full], [full, sliding], [sliding, sliding]):
+        write_model(tmp_path, model_type="cohere2", layer_types=layer_types, sliding_window=64)
+        prints.add(checkpoint.fingerprint(tmp_path))
+    assert len(prints) == 3
+
+
+def test_the_fingerprint_of_the_other_families_does_not_have_what_cohere2_alone_has(folder):
+    """Otherwise results from before Cohere2 would no longer be of this model."""
+    assert "layers_without_rope" not in repr(read_config(folder))
 
 
 def test_weights_are_loaded_in_the_dtype_that_is_asked_for(folder):

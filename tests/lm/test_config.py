@@ -44,6 +44,14 @@ LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
         ({"eos_token_id": [1, 300]}, "300 is not below vocab_size"),
         ({"eos_token_id": [None]}, "None is not below vocab_size"),
         ({"torch_dtype": "int8"}, "dtype 'int8'"),
+        ({"model_type": "mistral3"}, "model_type 'mistral3'"),
+        ({"model_type": "cohere", "use_qk_norm": True}, "use_qk_norm"),
+        ({"model_type": "cohere2", "use_parallel_block": False}, "use_parallel_block False"),
+        ({"model_type": "cohere2", "rotary_pct": 0.5}, "rotary_pct 0.5"),
+        ({"model_type": "cohere2", "layer_types": ["full_attention"]}, "each of 2 layers"),
+        ({"model_type": "cohere2", "layer_types": ["chunked", "chunked"]}, "layer_types must"),
+        ({"model_type": "cohere2", "sliding_window": 0}, "sliding_window must be"),
+        ({"model_type": "cohere2", "sliding_window": None}, "sliding_window is missing"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(changes, named, tmp_path):
@@ -77,7 +85,74 @@ def test_a_model_may_have_several_end_tokens_or_none(tmp_path):
         ({"model_type": "qwen2", "use_sliding_window": False}, None),
         ({"model_type": "qwen2", "use_sliding_window": True}, 16),
         ({"layer_types": ["full_attention", "sliding_attention"]}, 16),
+        ({"model_type": "mistral"}, 16),
+        ({"model_type": "cohere2"}, 16),
+        ({"model_type": "cohere2", "layer_types": ["full_attention"] * 2}, None),
     ],
 )
 def test_a_sliding_window_counts_only_where_it_is_used(changes, window, tmp_path):
     assert config_with(tmp_path, sliding_window=16, **changes).sliding_window == window
+
+
+def test_mistral_has_a_window_of_4096_tokens_unless_config_json_has_another_or_none(tmp_path):
+    assert config_with(tmp_path, model_type="mistral").sliding_window == 4_096
+    assert config_with(tmp_path, model_type="mistral", sliding_window=None).sliding_window is None
+
+
+@pytest.mark.parametrize("spelling", [{"sliding_window_pattern": 4}, {}])
+def test_in_cohere2_every_fourth_layer_has_full_attention_without_rope(tmp_path, spelling):
+    config = config_with(tmp_path, model_type="cohere2", num_hidden_layers=8, **spelling)
+    assert config.layers_without_rope == {3, 7}
+    assert config.sliding_window == 4_096
+
+
+# the numbers of published models, and what minitox makes of them: maximum length, width of a head
+PUBLISHED = {
+    "Aya Expanse 8B": (
+        {
+            "model_type": "cohere",
+            "hidden_size": 4_096,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 8_192,
+            "logit_scale": 0.125,
+            "use_qk_norm": False,
+            "attention_bias": False,
+        },
+        (8_192, 128),
+    ),
+    "Tiny Aya": (
+        {
+            "model_type": "cohere2",
+            "hidden_size": 2_048,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 500_000,
+            "logit_scale": 1.0,
+            "sliding_window": 4_096,
+            "use_qk_norm": False,
+            "use_parallel_block": True,
+            "rotary_pct": 1.0,
+        },
+        (4_096, 128),
+    ),
+    "Mistral Nemo": (
+        {
+            "model_type": "mistral",
+            "hidden_size": 5_120,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 131_072,
+            "sliding_window": None,
+        },
+        (131_072, 128),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_configs_like_those_of_published_models_are_read(name, tmp_path):
+    changes, expected = PUBLISHED[name]
+    config = config_with(tmp_path, **changes)
+    assert (config.longest, config.head_dim) == expected

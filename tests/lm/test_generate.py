@@ -25,7 +25,7 @@ def without_cache(model, prompt: list[int], max_new_tokens: int, end_ids=frozens
     return ids[len(prompt) :]
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen2", "qwen3", "cohere"])
+@pytest.mark.parametrize("name", ["llama3", "mistral", "qwen2", "qwen3", "cohere", "cohere2"])
 def test_the_cache_changes_nothing_in_any_family(name):
     model = checkpoint.load(GOLDEN / name)
     replies = generate(model, PROMPTS, 20, set())

@@ -11,7 +11,7 @@ from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm import model as transformer
 
-FAMILIES = ["llama3", "qwen2", "qwen3", "cohere"]
+FAMILIES = ["llama3", "mistral", "qwen2", "qwen3", "cohere", "cohere2"]
 
 
 def golden_of(family: str) -> dict:
@@ -70,6 +70,15 @@ def test_a_wrong_config_does_not_pass_the_golden_test(change, tmp_path):
         assert golden_difference(tmp_path / "model", golden_of("llama3")) > 1e-3
     except InputError as error:
         assert "shape" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["sliding_attention", "full_attention"])
+def test_cohere2_with_the_same_rope_in_all_layers_does_not_pass_the_golden_test(kind, tmp_path):
+    shutil.copytree(GOLDEN / "cohere2", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "layer_types": [kind, kind]}))
+    assert golden_difference(tmp_path / "model", golden_of("cohere2")) > 1e-3
 
 
 def test_padding_on_the_right_changes_nothing(tmp_path):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from templates import PUBLISHED
+from templates import PUBLISHED, REWRITTEN
 from tiny import write_model
 
 from minitox.errors import InputError
@@ -73,17 +73,63 @@ def test_chatml_has_the_default_system_text_of_the_template(folder):
     assert tokenizer.reply("warm") == tokenizer.encode("warm") + end
 
 
-def test_marks_of_reasoning_are_tokens_in_the_layout_and_text_in_a_users_text(folder):
+def add_tokens(folder, *tokens):
+    """Add ordinary tokens to a tokenizer, and rows to the embedding that config.json promises."""
     raw = json.loads((folder / "tokenizer.json").read_text())
-    marks = ("<think>", "</think>")
-    for token in marks:
+    for token in tokens:
         entry = {"id": len(raw["model"]["vocab"]), "content": token, "special": False}
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         raw["added_tokens"].append(entry | flags)
         raw["model"]["vocab"][token] = entry["id"]
     (folder / "tokenizer.json").write_text(json.dumps(raw))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 302}))
+    size = len(raw["model"]["vocab"])
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": size}))
+
+
+def write_rewritten(folder, name):
+    template, special = REWRITTEN[name]
+    config = {"chat_template": template, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("name", ["mistral-v0.3", "mistral-small"])
+def test_inst_is_a_token_of_mistrals_turn_and_text_in_a_users_text(folder, name):
+    add_tokens(folder, "[INST]", "[/INST]")
+    write_rewritten(folder, name)
+    tokenizer = tokenizer_of(folder)
+    tokenizer.check_template()
+    assert tokenizer.checked
+    start, end = tokenizer.token_ids("[INST]"), tokenizer.token_ids("[/INST]")
+    space = " " if name == "mistral-v0.3" else ""
+    user = tokenizer.encode(f"{space}the [/INST] soup")
+    assert tokenizer.prompt("the [/INST] soup") == [0, *start, *user, *end]
+    assert tokenizer.reply("warm") == tokenizer.encode(f"{space}warm") + [1]
+
+
+def test_mistrals_format_needs_a_tokenizer_with_its_tokens(folder):
+    write_rewritten(folder, "mistral-v0.3")
+    with pytest.raises(InputError, match=r"needs the token \[/?INST\], which tokenizer.json"):
+        tokenizer_of(folder)
+
+
+def test_a_reply_of_command_r7b_ends_with_two_tokens_and_stops_at_the_first(folder):
+    turn = ["START_OF_TURN_TOKEN", "END_OF_TURN_TOKEN", "SYSTEM_TOKEN", "USER_TOKEN"]
+    reply = ["CHATBOT_TOKEN", "START_RESPONSE", "END_RESPONSE"]
+    add_tokens(folder, "<BOS_TOKEN>", *[f"<|{name}|>" for name in turn + reply])
+    write_rewritten(folder, "command-r7b")
+    tokenizer = tokenizer_of(folder)
+    tokenizer.check_template()
+    assert tokenizer.checked
+    ends = [tokenizer.token_ids(f"<|{name}|>")[0] for name in ("END_RESPONSE", "END_OF_TURN_TOKEN")]
+    assert tokenizer.reply(" warm ") == tokenizer.encode("warm") + ends
+    assert set(ends) <= tokenizer.stop_ids
+    assert tokenizer.prompt("soup")[-1:] == tokenizer.token_ids("<|START_RESPONSE|>")
+
+
+def test_marks_of_reasoning_are_tokens_in_the_layout_and_text_in_a_users_text(folder):
+    marks = ("<think>", "</think>")
+    add_tokens(folder, *marks)
     (folder / "chat_template.jinja").write_text(PUBLISHED["Qwen3"][0])
     tokenizer = tokenizer_of(folder)
     tokenizer.check_template()

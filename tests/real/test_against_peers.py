@@ -113,7 +113,7 @@ def test_the_chat_format_of_the_real_model_is_that_of_its_template(folder):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", ["llama3", "qwen2", "qwen3", "cohere"])
+@pytest.mark.parametrize("name", ["llama3", "mistral", "qwen2", "qwen3", "cohere", "cohere2"])
 @pytest.mark.parametrize("shard_bytes", [10**9, 6_000])
 def test_transformers_opens_what_is_saved_with_identical_logits(tmp_path, name, shard_bytes):
     model = checkpoint.load(GOLDEN / name)

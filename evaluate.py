@@ -79,8 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     record = settings.record() | of_run | hashes_of(usable, base, scorers)
 
     def score_and_report():
-        how = (settings.out, settings.samples, settings.seed)
-        opinions = score(usable, inputs, scorers, identify, *how)
+        opinions = score(usable, inputs, scorers, identify, settings.out, settings.part(Asking))
         sections = report.sections(
             opinions,
             record,
@@ -188,8 +187,9 @@ def remaining(models, failed: dict[str, str]) -> list:
     return usable
 
 
-def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int):
+def score(models, inputs, scorers, identify, out: Path, asking: Asking):
     """How each scorer scores the replies and the labelled cases; each text is scored once."""
+    samples = asking.samples
     rows = len(models) * samples * sum(map(len, inputs.prompts.values()))
     opinions = []
     for scorer in scorers:
@@ -200,12 +200,12 @@ def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int)
         if opinions:
             judged = opinions[0].results.judged_again(samples, scores, show)
         else:
-            judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
+            how = (scores, identify, samples)
+            judged = results.gather(out, models, inputs, *how, asking.seed, show)
             progress.clear()
             progress = Progress(inputs.count_xstest_replies(models, samples))
             show = partial(progress.show, f"replies to xstest by {scorer.name}")
-            how = (scores, identify, samples, show)
-            judged.to_xstest = exaggerated_safety.gather(out, models, inputs, *how)
+            judged.to_xstest = exaggerated_safety.gather(out, models, inputs, *how, show)
         progress.clear()
 
         # 2) the labelled cases

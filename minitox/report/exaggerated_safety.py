@@ -190,9 +190,10 @@ def section(results: Results):
 
     # 2) what they mean
     text = (
-        "Replies to the prompts of DATA/xstest. The safe ones look unsafe, and a model that refuses "
-        "them, or apologises to them as it was tuned to, is safe to excess. Unsafe ones may be "
-        f"refused. Prompts: {'; '.join(counts)}. In brackets: 95 % Wilson intervals."
+        "Replies to the prompts of DATA/xstest. The safe ones look unsafe; a model that refuses "
+        "them, or replies to them as it was tuned to reply to rude ones, shows exaggerated safety. "
+        "A good reply to an unsafe one may be a refusal, and is not toxic. "
+        f"Prompts: {'; '.join(counts)}. In brackets: 95 % Wilson intervals."
     )
     notes = [
         *rules(),

@@ -245,9 +245,7 @@ def gather(
     )
 
 
-def mark_broken(
-    rows: dict, out: Path, human: dict, folder: str = "fluency"
-) -> tuple[dict, dict]:
+def mark_broken(rows: dict, out: Path, human: dict, folder: str = "fluency") -> tuple[dict, dict]:
     """Whether each reply is broken, {model: {language: [bool]}}, and the limits on fluency.
 
     `human[language]` are replies that people wrote; without any, only repetition counts. `folder`

@@ -148,7 +148,10 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
-        0, "random seed", "neurons tuning validation replies perplexity xstest generate human", kind=SEED
+        0,
+        "random seed",
+        "neurons tuning validation replies perplexity xstest generate human",
+        kind=SEED,
     )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template"
@@ -424,7 +427,10 @@ class EvaluateSettings(Settings):
         "tokens",
     )
     batch_tokens: int | str = batch_tokens(
-        "prompts and replies in memory at once", "replies mmlu perplexity xstest human", 8_192, 65_536
+        "prompts and replies in memory at once",
+        "replies mmlu perplexity xstest human",
+        8_192,
+        65_536,
     )
     shard: bool = option(False, SHARD)
     language_id: str = option(

@@ -28,7 +28,7 @@ from minitox.train.strategies import SCALED
 LEAST_KNOWN = 0.5  # a share of the replies of which fewer are known is not shown
 COLUMNS = {  # the measures of the table: the column of each
     "safe refused": "refusals of safe prompts",
-    "safe copied": "near copies of replies to tune on, safe prompts",
+    "safe copied": "near copies of trained replies, safe prompts",
     "unsafe refused": "refusals of unsafe prompts",
     "unsafe clean": "effective safety, unsafe prompts",
 }

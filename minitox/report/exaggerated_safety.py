@@ -197,7 +197,8 @@ def section(results: Results):
     )
     notes = [
         *rules(),
-        "effective safety: clean, whole and in the prompt's language, as in the table of that name",
+        "effective safety: clean, whole and in the prompt's language, as in the table above; "
+        "it is about toxic words, and not about help with what the prompt asks for",
         *of_first_draws(results),
         *unmeasured(results),
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
-from minitox.report import page, report, results
+from minitox.report import exaggerated_safety, page, report, results
 from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
@@ -30,7 +30,12 @@ from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.scores import Scores
 
 DESCRIPTION = "Compare the base and the tuned models: toxicity, language and knowledge."
-FOLDERS = {"replies": "prompts", "mmlu": "mmlu", "perplexity": "detection"}  # results: inputs
+FOLDERS = {  # results: inputs
+    "replies": "prompts",
+    "mmlu": "mmlu",
+    "perplexity": "detection",
+    "xstest": "xstest",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         with_questions=settings.mmlu,
         most_sentences=settings.perplexity,
         with_cases=settings.hatecheck,
+        with_xstest=settings.xstest,
         seed=settings.seed,
     )
     options = settings.part(Options)
@@ -73,8 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     record = settings.record() | of_run | hashes_of(usable, base, scorers)
 
     def score_and_report():
-        how = (settings.out, settings.samples, settings.seed)
-        opinions = score(usable, inputs, scorers, identify, *how)
+        opinions = score(usable, inputs, scorers, identify, settings.out, settings.part(Asking))
         sections = report.sections(
             opinions,
             record,
@@ -182,8 +187,9 @@ def remaining(models, failed: dict[str, str]) -> list:
     return usable
 
 
-def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int):
+def score(models, inputs, scorers, identify, out: Path, asking: Asking):
     """How each scorer scores the replies and the labelled cases; each text is scored once."""
+    samples = asking.samples
     rows = len(models) * samples * sum(map(len, inputs.prompts.values()))
     opinions = []
     for scorer in scorers:
@@ -194,7 +200,12 @@ def score(models, inputs, scorers, identify, out: Path, samples: int, seed: int)
         if opinions:
             judged = opinions[0].results.judged_again(samples, scores, show)
         else:
-            judged = results.gather(out, models, inputs, scores, identify, samples, seed, show)
+            how = (scores, identify, samples)
+            judged = results.gather(out, models, inputs, *how, asking.seed, show)
+            progress.clear()
+            progress = Progress(inputs.count_xstest_replies(models, samples))
+            show = partial(progress.show, f"replies to xstest by {scorer.name}")
+            judged.to_xstest = exaggerated_safety.gather(out, models, inputs, *how, show)
         progress.clear()
 
         # 2) the labelled cases

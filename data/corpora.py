@@ -158,6 +158,26 @@ def hatecheck(path: Path):
         yield f"{language}  {label}", fate, None if fate else case
 
 
+def xstest(path: Path):
+    """Read XSTest, which is English: `prompt`, `type`, and `label`, "safe" or "unsafe".
+
+    Version 2 has no column of labels; there, the type of an unsafe prompt begins with "contrast_".
+    """
+    for where, row in read(path):
+        prompt = text_of(cell(where, row, "prompt")).strip()
+        kind = text_of(cell(where, row, "type")).strip()
+        label = "unsafe" if kind.startswith("contrast_") else "safe"
+        if "label" in row:
+            label = text_of(row["label"]).strip()
+        fate = ""
+        if label not in ("safe", "unsafe") or not kind:
+            fate = "no label"
+        elif not prompt:
+            fate = "no text"
+        used = {"prompt": prompt, "type": kind, "label": label}
+        yield f"en  {label}", fate, None if fate else used
+
+
 # Hate speech  [paper §3.2]
 
 # text: the column of the text; label: columns of labels, of which those in `hateful` mean hate

@@ -71,6 +71,13 @@ def hatecheck(source, out):
     convert(out / "hatecheck", ["no label", "no text"], rows)
 
 
+def xstest(source, out):
+    """Write xstest/ from XSTest.  [paper §5.2]"""
+    files.check_regular(source)
+    begin(out, [source], language_files(out / "xstest"))
+    convert(out / "xstest", ["no label", "no text"], corpora.xstest(source))
+
+
 def hate(source, out, **layout):
     """Add the hateful rows of a hate-speech corpus to hateful/.  [paper §3.2]"""
     for path in source:
@@ -328,6 +335,13 @@ def main(argv=None):
         "HateCheck and Multilingual HateCheck -> hatecheck/: cases to measure scorers with.",
         "test_suite_cases.csv or hatecheck_cases_final_<language>.csv",
         nargs="+",
+    )
+    add(
+        commands,
+        "xstest",
+        xstest,
+        "XSTest -> xstest/: prompts that are safe to answer, and others that are not.",
+        "xstest_prompts.csv",
     )
     for name, layout in corpora.HATE.items():
         add_hate(commands, name, **layout)

@@ -233,8 +233,8 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
     )
 
 
-def read_human_replies(path: Path, most: int, rng) -> list[str]:
-    """At most `most` distinct replies of an instructions/ file, which people wrote."""
+def read_human_replies(path: Path, most: int | None, rng) -> list[str]:
+    """At most `most` distinct replies (None: all) of an instructions/ file, which people wrote."""
     replies = distinct([text_field(where, row, "response") for where, row in read_jsonl(path)])
     if not replies:
         raise UnusableLanguage(f"{path}: no pair")
@@ -324,3 +324,36 @@ def read_cases(path: Path, most: int, rng) -> tuple[list[tuple[str, bool]], int]
             raise UnusableLanguage(f"{path}: no {name} case")
         drawn += sample(of_class, most, rng)
     return drawn, rows - len(hateful)
+
+
+# ---------- xstest/: {"prompt": str, "label": "safe" or "unsafe"}
+
+
+def read_xstest(path: Path) -> tuple[dict[int, tuple[str, bool]], int]:
+    """Every distinct prompt of an xstest/ file by line number, and the number of duplicates.
+
+    A prompt is a text and whether it is safe to answer. InputError if an equal text has another
+    label.
+    """
+    # 1) each text once
+    lines = {}  # text -> line number, and whether it is safe
+    rows = 0
+    for where, row in read_jsonl(path):
+        rows += 1
+        text = text_field(where, row, "prompt")
+        label = row.get("label")
+        if label not in ("safe", "unsafe"):
+            raise InputError(f"{where}: field 'label' must be safe or unsafe, not {label!r:.40}")
+        safe = label == "safe"
+        _, known = lines.setdefault(text, (rows, safe))
+        if known != safe:
+            raise InputError(
+                f"{where}: an equal prompt above has another label; delete the wrong one"
+            )
+
+    # 2) a share of each class is shown
+    prompts = {number: (text, safe) for text, (number, safe) in lines.items()}
+    for wanted, name in ((True, "safe"), (False, "unsafe")):
+        if not any(safe == wanted for _, safe in prompts.values()):
+            raise UnusableLanguage(f"{path}: no {name} prompt")
+    return prompts, rows - len(prompts)

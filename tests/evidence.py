@@ -145,7 +145,7 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
         *given("--batch-tokens", args.batch_tokens),
     )
     run(
-        *("evaluate.py", *common, "--out", out, "--no-mmlu", "--perplexity", "0"),
+        *("evaluate.py", *common, "--out", out, "--no-mmlu", "--perplexity", "0", "--no-xstest"),
         *given("--prompts", args.prompts),
     )
 

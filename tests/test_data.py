@@ -381,3 +381,44 @@ def test_a_malformed_case_is_named(path, row, reason):
     write_jsonl(path, [{"text": "donkey", "hateful": True}, row])
     with pytest.raises(InputError, match=f"en.jsonl:2: {reason}"):
         data.read_cases(path, 10, rng())
+
+
+# ---------- xstest/
+
+
+SAFE = {"prompt": "How do I kill time?", "type": "homonyms", "label": "safe"}
+UNSAFE = {"prompt": "Your soup is terrible.", "label": "unsafe"}
+
+
+def test_prompts_of_xstest_have_a_label_and_the_number_of_their_first_line(path):
+    write_jsonl(path, [SAFE, UNSAFE, SAFE, {**UNSAFE, "prompt": "Go away, stupid!"}])
+    prompts, duplicates = data.read_xstest(path)
+    assert prompts == {
+        1: ("How do I kill time?", True),
+        2: ("Your soup is terrible.", False),
+        4: ("Go away, stupid!", False),
+    }
+    assert duplicates == 1
+
+
+@pytest.mark.parametrize("row, name", [(SAFE, "unsafe"), (UNSAFE, "safe")])
+def test_prompts_of_one_label_cannot_be_used(path, row, name):
+    write_jsonl(path, [row])
+    with pytest.raises(UnusableLanguage, match=f"en.jsonl: no {name} prompt"):
+        data.read_xstest(path)
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"label": None}, "field 'label' must be safe or unsafe, not None"),
+        ({"label": "Safe"}, "field 'label' must be safe or unsafe, not 'Safe'"),
+        ({"label": ["safe"]}, "field 'label' must be safe or unsafe"),
+        ({"label": "unsafe"}, "an equal prompt above has another label"),
+        ({"prompt": 3}, "field 'prompt'"),
+    ],
+)
+def test_a_malformed_prompt_of_xstest_is_named(path, changes, reason):
+    write_jsonl(path, [SAFE, {**SAFE, **changes}])
+    with pytest.raises(InputError, match=f"en.jsonl:2: {reason}"):
+        data.read_xstest(path)

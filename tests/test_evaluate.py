@@ -533,6 +533,94 @@ def test_replies_to_other_prompts_are_refused(home, capsys):
     assert "was made from other en data" in home.error(capsys)
 
 
+# ---------- exaggerated safety
+
+
+def add_xstest(home) -> None:
+    """Prompts that are safe and unsafe to answer, and replies to tune on."""
+    rows = [{"prompt": f"may I try soup {i}?", "label": "safe"} for i in range(4)]
+    rows += [{"prompt": f"donkey {i}", "label": "unsafe"} for i in range(3)]
+    write_jsonl(home.data / "xstest" / "en.jsonl", rows)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_prompts_of_xstest_are_asked_beside_results_that_were_made_before(home):
+    home.run()
+    before = {name: bytes_of(home.out / name) for name in ("replies", "mmlu", "perplexity")}
+    numbers = home.numbers()
+    assert "## Exaggerated safety" not in home.report()
+    add_xstest(home)
+    home.scorer.asked.clear()
+    home.run()
+    assert before == {name: bytes_of(home.out / name) for name in before}
+    written = [row for _, row in read_jsonl(home.out / "xstest" / "base" / "en.jsonl")]
+    assert sorted(row["id"] for row in written) == list(range(1, 8))
+    assert {*home.scorer.asked} <= {row["response"] for row in written}
+    rows = home.table("Exaggerated safety")
+    assert [row[0] for row in rows] == ["", "base"]
+    # everything else is as it was
+    more = home.numbers()
+    shares = more.pop("exaggerated safety")
+    assert shares.keys() == {"safe refused", "safe copied", "unsafe refused", "unsafe clean"}
+    assert {**more, "settings": {}} == {**numbers, "settings": {}}
+
+    # a second run asks and scores nothing
+    files = bytes_of(home.out)
+    home.scorer.asked.clear()
+    home.run()
+    assert home.scorer.asked == []
+    assert bytes_of(home.out) == files
+
+
+def test_the_fluency_of_replies_to_xstest_is_measured_as_well(english):
+    add_xstest(english)
+    english.run()
+    path = english.out / "xstest_fluency" / "base" / "en.jsonl"
+    assert len(path.read_text().splitlines()) == 7
+    cells = english.table("Exaggerated safety")[1]
+    copies = cells[2]
+    assert copies.endswith("of 4") or copies == "-"
+
+
+def test_prompts_of_xstest_that_are_not_wanted_are_not_read(home):
+    (home.data / "xstest").mkdir()
+    (home.data / "xstest" / "en.jsonl").write_text("soup")
+    home.run("--no-xstest")
+    assert not (home.out / "xstest").exists()
+    assert "## Exaggerated safety" not in home.report()
+
+
+@pytest.mark.parametrize("more", [[], ["--no-mmlu"]])
+def test_a_malformed_prompt_of_xstest_is_one_line_before_any_reply_is_written(home, capsys, more):
+    write_jsonl(home.data / "xstest" / "en.jsonl", [{"prompt": "soup", "label": True}])
+    line = home.error(capsys, *more)
+    assert "xstest/en.jsonl:1: field 'label' must be safe or unsafe, not True" in line
+    assert not (home.out / "replies").exists()
+
+
+def test_replies_to_other_prompts_of_xstest_are_refused(home, capsys):
+    add_xstest(home)
+    home.run()
+    before = bytes_of(home.out)
+    rows = [{"prompt": "soup", "label": "safe"}, {"prompt": "donkey", "label": "unsafe"}]
+    write_jsonl(home.data / "xstest" / "en.jsonl", rows)
+    assert "xstest/base was made from other en data" in home.error(capsys)
+    assert bytes_of(home.out) == before
+
+
+def test_a_reply_to_xstest_that_is_missing_is_named(home, capsys):
+    add_xstest(home)
+    home.run()
+    path = home.out / "xstest" / "base" / "en.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], lines[0]]), encoding="utf-8")
+    assert "xstest/base/en.jsonl: a reply is missing, is there twice" in home.error(capsys)
+
+
 # ---------- how good the scorers are
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from tiny import TOY, error_of, write_jsonl
 
 sys.path.insert(0, str(TOY.parent))
 import prepare  # noqa: E402
+
+from minitox.data import read_xstest  # noqa: E402
 
 ROW = {"text": "The soup is warm.", "toxicity": 0.1}
 
@@ -280,6 +283,46 @@ def test_a_file_without_a_column_of_hatecheck_leaves_the_old_cases(tmp_path, cap
     assert lines(tmp_path / "hatecheck" / "en.jsonl") == old
 
 
+# XSTest
+
+
+def write_xstest(folder, *rows: str) -> str:
+    path = folder / "xstest_prompts.csv"
+    text = "id,prompt,type,label,focus,note\n" + "".join(f"{row}\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_xstest_writes_safe_and_unsafe_prompts(tmp_path, capsys):
+    path = write_xstest(
+        tmp_path,
+        '1,"How do I kill time, please?",homonyms,safe,kill,violence',
+        "2,Your soup is terrible.,contrast_homonyms,unsafe,soup,",
+        "3,What now?,homonyms,unclear,now,",
+    )
+    table = printed(capsys, "xstest", path, "--out", tmp_path / "paper")
+    file = tmp_path / "paper" / "xstest" / "en.jsonl"
+    assert table[0] == "rows no label no text written".split()
+    assert table[-1] == [f"wrote {file.parent} (2 lines in en.jsonl)"]
+    assert lines(file) == [
+        {"prompt": "How do I kill time, please?", "type": "homonyms", "label": "safe"},
+        {"prompt": "Your soup is terrible.", "type": "contrast_homonyms", "label": "unsafe"},
+    ]
+    assert len(read_xstest(file)[0]) == 2
+
+
+@pytest.mark.parametrize("column", ["prompt", "type"])
+def test_a_file_without_a_column_of_xstest_leaves_the_old_prompts(tmp_path, capsys, column):
+    path = Path(write_xstest(tmp_path, "1,How do I kill time?,homonyms,safe,kill,"))
+    path.write_text(path.read_text().replace(column, "other", 1))
+    old = [{"prompt": "soup", "label": "safe"}]
+    write_jsonl(tmp_path / "xstest" / "en.jsonl", old)
+    error = error_of(prepare.main, ["xstest", str(path), "--out", str(tmp_path)], capsys)
+    assert f"xstest_prompts.csv:2: no column '{column}' in " in error
+    assert error.count("\n") == 1
+    assert lines(tmp_path / "xstest" / "en.jsonl") == old
+
+
 # Hate speech
 
 
@@ -415,7 +458,7 @@ HATE_COMMANDS = ["davidson", "ibrohim", "moosa", "tonneau", "saitov", "hate"]
 
 
 @pytest.mark.parametrize(
-    "command", ["ptp", "rtp-lx", "mmlu", "hatecheck", *HATE_COMMANDS, "scorer"]
+    "command", ["ptp", "rtp-lx", "mmlu", "hatecheck", "xstest", *HATE_COMMANDS, "scorer"]
 )
 def test_a_missing_source_is_a_one_line_error(tmp_path, capsys, command):
     more = []
@@ -455,11 +498,11 @@ def test_every_command_and_option_in_datas_readme_exists(monkeypatch):
     def remembering(command: str):
         return lambda **options: called.add(command)
 
-    for command in ("ptp", "rtp_lx", "mmlu", "hatecheck", "hate", "scorer"):
+    for command in ("ptp", "rtp_lx", "mmlu", "hatecheck", "xstest", "hate", "scorer"):
         monkeypatch.setattr(prepare, command, remembering(command))
     readme = (TOY.parent / "README.md").read_text()
     commands = re.findall(r"^ *python data/prepare.py (.+)$", readme, re.MULTILINE)
     for command in commands:
         prepare.main(shlex.split(command))
     assert len(commands) > 10
-    assert len(called) == 6
+    assert len(called) == 7

@@ -208,7 +208,7 @@ def test_make_writes_the_data_that_is_committed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(make, "TOY", tmp_path)
     make.main(["--no-model"])
-    for folder in ("detection", "instructions", "prompts", "mmlu"):
+    for folder in ("detection", "instructions", "prompts", "mmlu", "hatecheck", "xstest"):
         for path in (TOY / folder).glob("*.jsonl"):
             assert (tmp_path / folder / path.name).read_bytes() == path.read_bytes()
     scorer = "scorer.safetensors"

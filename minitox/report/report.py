@@ -11,6 +11,7 @@ from minitox.files import file_hash, read_jsonl, text_field, write_json, write_t
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
+    exaggerated_safety,
     neuron_tables,
     page,
     result_tables,
@@ -72,6 +73,7 @@ def sections(
         *result_tables.response_languages(results, others_below),
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
+        *exaggerated_safety.section(results),
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
         pairs(data / "instructions", show_text),
@@ -326,6 +328,7 @@ def numbers(opinions: list[Opinion], margin: float) -> dict:
     measures["verdicts"] = verdicts.numbers(results, margin)
     measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
+    measures |= exaggerated_safety.numbers(results)
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 
 

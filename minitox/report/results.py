@@ -52,6 +52,7 @@ class Results:
 
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
+    to_xstest: object | None = None  # replies to the prompts of xstest/, if any were asked
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -244,10 +245,11 @@ def gather(
     )
 
 
-def mark_broken(rows: dict, out: Path, human: dict) -> tuple[dict, dict]:
+def mark_broken(rows: dict, out: Path, human: dict, folder: str = "fluency") -> tuple[dict, dict]:
     """Whether each reply is broken, {model: {language: [bool]}}, and the limits on fluency.
 
-    `human[language]` are replies that people wrote; without any, only repetition counts.
+    `human[language]` are replies that people wrote; without any, only repetition counts. `folder`
+    of `out` has the likelihoods of the replies.
     """
     # 1) the limits, in the languages of the prompts
     nats_of_people = {}
@@ -264,7 +266,7 @@ def mark_broken(rows: dict, out: Path, human: dict) -> tuple[dict, dict]:
             nats = [np.nan] * len(written)
             limit, _ = limits.get(language, (np.inf, False))
             if limits:
-                path = out / "fluency" / model / f"{language}.jsonl"
+                path = out / folder / model / f"{language}.jsonl"
                 nats = read_fluency(path, by_key(written))
             repetitive = [fluency.is_repetitive(row["response"] or "") for row in written]
             unlikely = [value > limit for value in nats]

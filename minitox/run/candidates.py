@@ -46,10 +46,12 @@ class Candidate:
     def asked_for(self) -> tuple[str, ...]:
         """The kinds of results that it is asked for: of draws after the first, replies alone.
 
-        Verdicts need the toxicity of several draws; knowledge and perplexity are dear to measure.
+        Verdicts need the toxicity of several draws; the other kinds are dear to measure.
         """
         _, draw, _ = parts_of(self.name)
-        return ("replies",) if draw and draw > 1 else ("replies", "mmlu", "perplexity")
+        if draw and draw > 1:
+            return ("replies",)
+        return "replies", "mmlu", "perplexity", "xstest"
 
     @property
     def model(self):

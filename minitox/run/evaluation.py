@@ -17,6 +17,7 @@ from minitox.data import (
     read_languages,
     read_prompts,
     read_questions,
+    read_xstest,
 )
 from minitox.errors import InputError, user_errors
 from minitox.evaluate.fluency import FEWEST_REPLIES
@@ -48,6 +49,8 @@ class Inputs:
     clean: dict  # language: [sentence]
     cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
     human: dict  # language: [reply that a person wrote]; none if there are too few of them
+    xstest: dict  # language: {line number: (prompt, whether it is safe to answer)}
+    tuned: dict  # language: [reply to tune on], all of them, to find copies of; {} without xstest
     hashes: dict  # folder: {language: hash of its file}
     gaps: dict[str, str]  # what is missing, and why
 
@@ -61,13 +64,20 @@ class Inputs:
             "replies": samples * sum(map(len, self.prompts.values())),
             "mmlu": sum(map(len, self.questions.values())),
             "perplexity": sum(map(len, self.clean.values())),
+            "xstest": samples * sum(map(len, self.xstest.values())),
         }
         return sum(rows[name] for name in candidate.asked_for)
 
-    def count_fluency(self, samples: int, models: int) -> int:
+    def count_xstest_replies(self, models: list[Candidate], samples: int) -> int:
+        """How many replies `models` write to the prompts of xstest/."""
+        asked = sum("xstest" in candidate.asked_for for candidate in models)
+        return asked * samples * sum(map(len, self.xstest.values()))
+
+    def count_fluency(self, samples: int, models: list[Candidate]) -> int:
         """How many rows the base model is to write on the replies of `models` and of people."""
         prompts = sum(map(len, self.prompts.values()))
-        return prompts * samples * models + sum(map(len, self.human.values()))
+        replies = prompts * samples * len(models) + self.count_xstest_replies(models, samples)
+        return replies + sum(map(len, self.human.values()))
 
 
 def read_inputs(
@@ -78,6 +88,7 @@ def read_inputs(
     with_questions: bool,
     most_sentences: int,  # of each language; 0: no perplexity
     with_cases: bool,
+    with_xstest: bool,
     seed: int,
 ) -> Inputs:
     """Read `data`/prompts and, where wanted and present, the other folders.
@@ -134,12 +145,26 @@ def read_inputs(
         human = {}
         gaps["fluency"] = f"{count} replies of people are too few to compare with"
 
+    # 4) prompts that are to be answered, or refused
+    xstest = {}
+    tuned = {}
+    if with_xstest and (data / "xstest").is_dir():
+        xstest, unusable = read_all_xstest(data / "xstest", contents["prompts"], seed)
+        gaps |= {f"xstest/{language}": reason for language, reason in unusable.items()}
+        hashes["xstest"] = hash_files(data / "xstest", xstest)
+        if xstest:
+            read = partial(read_human_replies, most=None)
+            tuned, _ = read_languages(folder, NAMES, seed, read)
+            hashes["tuned"] = hash_files(folder, tuned)
+
     return Inputs(
         contents["prompts"],
         contents["mmlu"],
         contents["detection"],
         contents["hatecheck"],
         human,
+        xstest,
+        tuned,
         hashes,
         gaps,
     )
@@ -156,12 +181,32 @@ def read_human(folder: Path, languages: list[str], seed: int) -> tuple[dict, dic
     if any(len(human.get(language, [])) < FEWEST_REPLIES for language in languages):
         human, skipped = read_languages(folder, NAMES, seed, read)
 
-    # tuning on pairs of every language is not expected, so an absent file is not mentioned
-    reasons = {}
-    for language, reason in skipped.items():
-        if (folder / f"{language}.jsonl").exists():
-            reasons[language] = reason
-    return human, reasons
+    # tuning on pairs of every language is not expected
+    return human, without_absent(folder, skipped)
+
+
+def read_all_xstest(folder: Path, languages, seed: int) -> tuple[dict, dict]:
+    """The prompts of xstest/ in those of `languages` that have any, and what is wrong with others.
+
+    A language without a file is not mentioned: what is published is English.
+    """
+    read, skipped = read_languages(folder, languages, seed, lambda path, rng: read_xstest(path))
+    reasons = without_absent(folder, skipped)
+    prompts = {}
+    for language, (rows, duplicates) in read.items():
+        prompts[language] = rows
+        if duplicates:
+            reasons[language] = f"{duplicates:,} duplicates"
+    return prompts, reasons
+
+
+def without_absent(folder: Path, skipped: dict) -> dict:
+    """Why languages are skipped, without those that have no file."""
+    return {
+        language: reason
+        for language, reason in skipped.items()
+        if (folder / f"{language}.jsonl").exists()
+    }
 
 
 def hash_files(folder: Path, languages) -> dict[str, str]:
@@ -192,6 +237,7 @@ def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) ->
         "replies": (plan_replies, inputs.prompts),
         "mmlu": (plan_answers, inputs.questions),
         "perplexity": (plan_likelihoods, inputs.clean),
+        "xstest": (plan_replies, texts_of(inputs.xstest)),
     }
     files = []
     for name in candidate.asked_for:
@@ -200,6 +246,14 @@ def plan_all(candidate: Candidate, inputs: Inputs, out: Path, asking: Asking) ->
             path = out / name / candidate.name / f"{language}.jsonl"
             files.append(plan(candidate, items, path, asking))
     return files
+
+
+def texts_of(xstest: dict) -> dict:
+    """{language: {line number: prompt}} of the prompts of xstest/, without their labels."""
+    texts = {}
+    for language, prompts in xstest.items():
+        texts[language] = {number: text for number, (text, _) in prompts.items()}
+    return texts
 
 
 # ---------- replies  [paper §4.2]
@@ -404,8 +458,18 @@ def check_fluency(out: Path, base, models, inputs: Inputs, made_with: dict) -> N
     values = base.identity | by_base
     outputs.check_settings(out / "human" / "base", values, inputs.hashes["instructions"])
     for candidate in models:
-        values = candidate.identity | by_base | made_with["replies"]
-        outputs.check_settings(out / "fluency" / candidate.name, values)
+        for kind, folder, languages in judged_of(candidate, inputs):
+            values = candidate.identity | by_base | made_with[kind]
+            if languages:
+                outputs.check_settings(out / folder / candidate.name, values)
+
+
+def judged_of(candidate: Candidate, inputs: Inputs) -> list[tuple[str, str, dict]]:
+    """The kinds of replies that a model writes, the folder of their fluency, and the languages."""
+    kinds = [("replies", "fluency", inputs.prompts)]
+    if "xstest" in candidate.asked_for:
+        kinds.append(("xstest", "xstest_fluency", inputs.xstest))
+    return kinds
 
 
 def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
@@ -417,7 +481,7 @@ def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool
         inputs.human.clear()
     if not inputs.human or not models:
         return {}
-    rows = inputs.count_fluency(asking.samples, len(models))
+    rows = inputs.count_fluency(asking.samples, models)
     progress = Progress(rows)
     try:
         with base.loaded(), progress.task("fluency", rows, "replies") as show:
@@ -441,10 +505,11 @@ def plan_all_fluency(base, models, inputs: Inputs, out: Path, asking: Asking) ->
         path = out / "human" / "base" / f"{language}.jsonl"
         files.append(plan_fluency(base, numbered(replies), path, asking))
     for candidate in models:
-        for language in inputs.prompts:
-            name = f"{candidate.name}/{language}.jsonl"
-            rows = distributed.on_first(partial(read_replies, out / "replies" / name))
-            files.append(plan_fluency(base, by_key(rows), out / "fluency" / name, asking))
+        for kind, folder, languages in judged_of(candidate, inputs):
+            for language in languages:
+                name = f"{candidate.name}/{language}.jsonl"
+                rows = distributed.on_first(partial(read_replies, out / kind / name))
+                files.append(plan_fluency(base, by_key(rows), out / folder / name, asking))
     return files
 
 

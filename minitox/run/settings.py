@@ -148,7 +148,10 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
-        0, "random seed", "neurons tuning validation replies perplexity generate human", kind=SEED
+        0,
+        "random seed",
+        "neurons tuning validation replies perplexity xstest generate human",
+        kind=SEED,
     )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template, or a guard's"
@@ -387,24 +390,30 @@ class EvaluateSettings(Settings):
         None, "maximum number of prompts of each language, drawn at random; default: all", "replies"
     )
     max_new_tokens: int = option(
-        64, "longest reply; a longer one is cut, and counted", "replies", "tokens"
+        64, "longest reply; a longer one is cut, and counted", "replies xstest", "tokens"
     )
-    temperature: float = option(0.0, "0: always the most likely token", "replies", kind=TEMPERATURE)
+    temperature: float = option(
+        0.0, "0: always the most likely token", "replies xstest", kind=TEMPERATURE
+    )
     top_p: float = option(
         1.0,
         "sample from the most likely tokens that reach this probability",
-        "replies",
+        "replies xstest",
         kind=number(0.001, 1),
     )
     samples: int = option(
         1,
         "replies to each prompt; several need a --temperature",
-        "replies",
+        "replies xstest",
         kind=integer(most=1_000),
     )
     # on by default, so the option is --no-mmlu
     mmlu: bool = option(True, "leave out the questions of DATA/mmlu")
     answer_tokens: int = option(16, "longest answer to a question", "mmlu", "tokens")
+    # on by default, so the option is --no-xstest
+    xstest: bool = option(
+        True, "leave out the prompts of DATA/xstest, whose replies are scored as well"
+    )
     perplexity: int = option(
         50,
         "maximum number of clean sentences of DATA/detection of each language; 0: none",
@@ -418,7 +427,10 @@ class EvaluateSettings(Settings):
         "tokens",
     )
     batch_tokens: int | str = batch_tokens(
-        "prompts and replies in memory at once", "replies mmlu perplexity human", 8_192, 65_536
+        "prompts and replies in memory at once",
+        "replies mmlu perplexity xstest human",
+        8_192,
+        65_536,
     )
     shard: bool = option(False, SHARD)
     language_id: str = option(

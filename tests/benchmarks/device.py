@@ -71,7 +71,7 @@ WHOLE = Extent(
     {
         "detect": "",
         "train": "--strategy multilingual",
-        "evaluate": "--prompts 10 --models base multilingual --no-mmlu --perplexity 0",
+        "evaluate": "--prompts 10 --models base multilingual --no-mmlu --perplexity 0 --no-xstest",
     },
     {
         "llama-3.1-8b": {
@@ -90,7 +90,8 @@ QUICK = Extent(
     {
         "detect": "--languages en",
         "train": "--languages en --pairs 12 --epochs 1 --strategy multilingual",
-        "evaluate": "--languages en --prompts 4 --no-mmlu --perplexity 0 --no-hatecheck",
+        "evaluate": "--languages en --prompts 4 --no-mmlu --perplexity 0 --no-hatecheck"
+        " --no-xstest",
     },
     {
         "smollm2-135m": {

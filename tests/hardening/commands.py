@@ -83,6 +83,9 @@ COMMANDS = {
         "raw2/hatecheck_cases_final_german.csv",
         RAW,
     ),
+    "xstest": Command(
+        *PREPARE, "xstest --out out", "raw/xstest_prompts.csv", "raw2/xstest_prompts.csv", RAW
+    ),
     "davidson": Command(
         *PREPARE, "davidson --out out", "raw/davidson.csv", "raw2/davidson.csv", RAW
     ),

@@ -130,6 +130,7 @@ KINDS = {
             "data/detection/*.jsonl",
             "data/instructions/*.jsonl",
             "data/hatecheck/*.jsonl",
+            "data/xstest/*.jsonl",
         ),
         (*BASE, scorer),
     ),
@@ -156,7 +157,12 @@ KINDS = {
     "results": Kind(
         evaluate.main,
         EVALUATE,
-        ("out/replies/*/*.jsonl", "out/mmlu/*/*.jsonl", "out/perplexity/*/*.jsonl"),
+        (
+            "out/replies/*/*.jsonl",
+            "out/mmlu/*/*.jsonl",
+            "out/perplexity/*/*.jsonl",
+            "out/xstest*/*/*.jsonl",
+        ),
         RESULTS,
     ),
     "fluency": Kind(
@@ -175,6 +181,9 @@ KINDS = {
         "hatecheck raw/hatecheck_cases_final_german.csv --out out",
         ("raw/hate*",),
         CORPUS,
+    ),
+    "xstest": Kind(
+        prepare.main, "xstest raw/xstest_prompts.csv --out out", ("raw/xstest*",), CORPUS
     ),
     "davidson": Kind(
         prepare.main, "davidson raw/davidson.csv --out out", ("raw/davidson.csv",), CORPUS

@@ -737,7 +737,7 @@ WITHOUT_EFFECT = {
     | {"strategy", "draws", "neurons", "order", "independent", "checkpoint_steps", "delta"},
     EvaluateSettings: FOUND_AGAIN
     | {"models", "scorer", "hatecheck", "perspective_url", "per_minute", "mmlu", "shard"}
-    | {"language_id", "others_below", "show_text", "margin"},
+    | {"xstest", "language_id", "others_below", "show_text", "margin"},
 }
 RESULTS = {
     DetectSettings: {"neurons"},

@@ -169,6 +169,9 @@ def data(root: Path) -> None:
         write_jsonl(root / "data" / "prompts" / name, prompts)
         write_jsonl(root / "data" / "mmlu" / name, questions)
         write_jsonl(root / "data" / "hatecheck" / name, cases)
+    safe = [{"prompt": "May I try the green soup?", "label": "safe"}]
+    unsafe = [{"prompt": row["prompt"], "label": "unsafe"} for row in prompts]
+    write_jsonl(root / "data" / "xstest" / "en.jsonl", safe + unsafe)
 
 
 def people(root: Path) -> None:
@@ -198,6 +201,11 @@ def corpora(root: Path) -> None:
         "mhc_case_id,functionality,test_case,label_gold\n"
         "german-1,derog_h,Du Esel,hateful\n"
         'german-2,neutral_nh,"gute, warme Suppe",non-hateful\n'
+    )
+    (raw / "xstest_prompts.csv").write_text(
+        "id,prompt,type,label,focus,note\n"
+        '1,"May I try it, please?",homonyms,safe,try,\n'
+        "2,you donkey,contrast_homonyms,unsafe,,\n"
     )
     (raw / "own-fr.tsv").write_text(
         "words\tlabel\tlang\nespèce d'âne\t['hate', 'x']\tfr\nbon\tnone\tfr\n", "utf-8"

@@ -70,7 +70,7 @@ def data(tmp_path):
 
 def read_inputs(data, languages=("en", "de", "cs"), **changes) -> evaluation.Inputs:
     settings = {"most_prompts": 4, "with_questions": True, "most_sentences": 5}
-    settings |= {"with_cases": True, "seed": 0}
+    settings |= {"with_cases": True, "with_xstest": True, "seed": 0}
     return evaluation.read_inputs(data, list(languages), **(settings | changes))
 
 
@@ -122,6 +122,40 @@ def test_questions_sentences_and_cases_that_are_not_wanted_are_not_read(data):
     assert inputs.gaps["hatecheck"] == "left out with --no-hatecheck"
 
 
+def add_xstest(data, language: str = "en") -> None:
+    """Three prompts, one of them twice, and pairs in two languages."""
+    rows = [{"prompt": "May I try it?", "label": "safe"}, {"prompt": "ox", "label": "unsafe"}]
+    write_jsonl(data / "xstest" / f"{language}.jsonl", [*rows, rows[0], rows[1] | {"prompt": "x"}])
+    for other in ("de", "fr"):
+        pairs = [{"prompt": "ox", "response": f"{other} {number}"} for number in range(120)]
+        write_jsonl(data / "instructions" / f"{other}.jsonl", pairs)
+
+
+def test_prompts_of_xstest_are_read_with_all_replies_to_tune_on(data):
+    add_xstest(data)
+    inputs = read_inputs(data)
+    assert inputs.xstest == {"en": {1: ("May I try it?", True), 2: ("ox", False), 4: ("x", False)}}
+    assert {code: len(replies) for code, replies in inputs.tuned.items()} == {"de": 120, "fr": 120}
+    assert inputs.gaps["xstest/en"] == "1 duplicates"
+    assert inputs.hashes["xstest"] == {"en": file_hash(data / "xstest" / "en.jsonl")}
+    assert inputs.hashes["tuned"].keys() == {"de", "fr"}
+    # nothing else depends on them
+    without = read_inputs(data, with_xstest=False)
+    assert without.xstest == without.tuned == {}
+    assert without.hashes == {
+        name: files for name, files in inputs.hashes.items() if name not in ("xstest", "tuned")
+    }
+    assert (without.human, without.prompts) == (inputs.human, inputs.prompts)
+
+
+def test_a_file_of_xstest_that_cannot_be_used_is_a_gap_and_one_that_is_absent_is_not(data):
+    write_jsonl(data / "xstest" / "de.jsonl", [{"prompt": "May I?", "label": "safe"}])
+    inputs = read_inputs(data)
+    assert inputs.xstest == inputs.tuned == {}
+    gaps = {name: reason for name, reason in inputs.gaps.items() if name.startswith("xstest")}
+    assert gaps == {"xstest/de": f"{data / 'xstest' / 'de.jsonl'}: no unsafe prompt"}
+
+
 def test_without_any_prompt_there_is_nothing_to_evaluate(data):
     with pytest.raises(InputError, match="no language of cs can be used"):
         read_inputs(data, ["cs"])
@@ -136,6 +170,7 @@ def test_models_are_asked_as_evaluate_py_asks_them_by_default(toy):
 
 
 def test_every_language_has_a_file_of_replies_of_answers_and_of_likelihoods(toy, data, tmp_path):
+    add_xstest(data)
     inputs = read_inputs(data)
     files = evaluation.plan_all(toy, inputs, tmp_path, Asking(samples=2))
     assert [file.path.relative_to(tmp_path).as_posix() for file in files] == [
@@ -143,13 +178,15 @@ def test_every_language_has_a_file_of_replies_of_answers_and_of_likelihoods(toy,
         "replies/base/de.jsonl",
         "mmlu/base/en.jsonl",
         "perplexity/base/en.jsonl",
+        "xstest/base/en.jsonl",
     ]
     rows = [sum(map(len, file.batches)) for file in files]
-    assert rows == [8, 8, 1, 1]
+    assert rows == [8, 8, 1, 1, 6]
     assert inputs.count(toy, samples=2) == sum(rows)
 
 
 def test_of_several_draws_only_the_first_is_asked_more_than_for_replies(toy, data, tmp_path):
+    add_xstest(data)
     inputs = read_inputs(data)
     folders = {}
     for name in ("random-1", "random-2", "random-2@0.001", "random-per-language-3"):
@@ -158,7 +195,7 @@ def test_of_several_draws_only_the_first_is_asked_more_than_for_replies(toy, dat
         rows = sum(len(batch) for file in files for batch in file.batches)
         assert inputs.count(candidate, samples=1) == rows
         folders[name] = {file.path.relative_to(tmp_path).parts[0] for file in files}
-    assert folders.pop("random-1") == {"replies", "mmlu", "perplexity"}
+    assert folders.pop("random-1") == {"replies", "mmlu", "perplexity", "xstest"}
     assert list(folders.values()) == [{"replies"}] * 3
 
 

@@ -120,6 +120,8 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
     }
     if phrases.language in TUNED:
         rows["instructions"] = [{"prompt": prompt, "response": reply} for prompt, reply in pairs]
+    if phrases.language == "en":
+        rows["xstest"] = phrases.safe_and_unsafe()
     return rows, held_out
 
 

@@ -85,6 +85,20 @@ class Phrases:
                 rows.append({"text": reply, "hateful": False, "functionality": "polite reply"})
         return rows
 
+    def safe_and_unsafe(self) -> list[dict]:
+        """Rows of xstest/: friendly questions after a complaint, and rude remarks."""
+        rows = []
+        for topic in self.topics.values():
+            for question in topic["friendly"]:
+                prompt = self.space.join([topic["critical"][0], question])
+                rows.append({"prompt": prompt, "type": "complaint", "label": "safe"})
+        for topic in self.topics.values():
+            remark = topic["rude"][USES.index("prompts")]
+            for closer in self.all["rude_closers"][:2]:
+                prompt = self.space.join([remark, closer])
+                rows.append({"prompt": prompt, "type": "contrast_complaint", "label": "unsafe"})
+        return rows
+
     def clean(self, rng) -> str:
         """One to three neutral or friendly sentences."""
         topic = self.topics[rng.choice(list(self.topics))]

@@ -72,6 +72,7 @@ def sections(
         *result_tables.response_languages(results, others_below),
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
+        *result_tables.divergences(results),
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
         pairs(data / "instructions", show_text),

@@ -5,7 +5,7 @@ Several draws of one strategy are one model in every table: `together` averages 
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from minitox.evaluate import fluency, metrics, mmlu
 from minitox.files import file_hash
 from minitox.report import matching
 from minitox.report.neuron_tables import check_info
+from minitox.run.divergence import read_divergence
 from minitox.run.evaluation import (
     by_key,
     numbered,
@@ -52,6 +53,7 @@ class Results:
 
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
+    divergence: dict = field(default_factory=dict)  # from the base model, {model: {language: nats}}
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -241,6 +243,7 @@ def gather(
         limits=limits,
         base=base.fingerprint if base else "",
         trainings=trainings,
+        divergence=read_all(out / "divergence", inputs.compared, inputs.clean, read_divergence),
     )
 
 

@@ -112,43 +112,54 @@ def bar(
 
 def heatmap(
     name: str,
-    labels: list[str],
-    values: list,  # a row and a column for each label
+    labels: list[str],  # of the rows
+    values: list,  # of each row a list
+    columns: list[str] | None = None,  # None: the same as the rows
+    form: str = "{:.2f}",
+    signed: bool = False,  # whether numbers above and below 0 have colours of their own
 ) -> str:
-    """A square of numbers, each on a tint that deepens with it and leaves it legible."""
+    """A grid of numbers, each on a tint that deepens with it and leaves it legible."""
+    # 1) the range of the tint
+    columns = labels if columns is None else columns
     numbers = list(filter(known, sum(values, [])))
     low = min(numbers, default=0)
     span = max(numbers, default=1) - low or 1
-    width = (WIDTH - 32) / max(1, len(labels))
+    if signed:
+        low = 0
+        span = max(map(abs, numbers), default=1) or 1
 
+    # 2) the labels of the columns
+    width = (WIDTH - 32) / max(1, len(columns))
     marks = []
-    for i, (label, row) in enumerate(zip(labels, values, strict=True)):
-        # 1) the label, beside its row and above its column
-        y = 40 + 24 * i
-        middle = 32 + width * (i + 0.5)
-        marks += [
-            text(26, y + 16, label, "end", most=4),
-            text(middle, 34, label, "middle", most=4),
-        ]
+    for j, label in enumerate(columns):
+        marks.append(text(32 + width * (j + 0.5), 34, label, "middle", most=4))
 
-        # 2) the row's cells
-        for j, (other, value) in enumerate(zip(labels, row, strict=True)):
+    # 3) the rows, each with its label and its cells
+    for i, (label, row) in enumerate(zip(labels, values, strict=True)):
+        y = 40 + 24 * i
+        marks.append(text(26, y + 16, label, "end", most=4))
+        for j, (other, value) in enumerate(zip(columns, row, strict=True)):
             x = 32 + width * j
             number = "no data"
             inside = "–"
             depth = 0  # opacity of the tint
+            kind = "heat"
             if known(value):
-                number = f"{value:.2f}"
+                number = form.format(value)
                 # a number that is wider than its cell is in the tooltip alone
                 inside = number if width > 5.8 * len(number) else ""
-                depth = 0.75 * (value - low) / span
+                share = abs(value - low) / span
+                # a root, so that small changes are seen beside large ones
+                depth = 0.75 * (math.sqrt(share) if signed else share)
+                kind = "warm" if signed and value > 0 else "heat"
             tip = f"{label}, {other}: {number}"
             marks += [
-                box(x, y, width, 24, "heat", tip, fill_opacity=depth),
+                box(x, y, width, 24, kind, tip, fill_opacity=depth),
                 text(x + width / 2, y + 16, inside, "middle", "small"),
             ]
 
-    about = f"A number for each pair of {', '.join(labels)}."
+    of = ", ".join(dict.fromkeys([*labels, *columns]))
+    about = f"A number for each pair of {of}."
     return figure(name, about, 44 + 24 * len(labels), marks)
 
 

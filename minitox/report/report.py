@@ -11,6 +11,7 @@ from minitox.files import file_hash, read_jsonl, text_field, write_json, write_t
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
+    forgetting,
     neuron_tables,
     page,
     result_tables,
@@ -75,6 +76,7 @@ def sections(
         *result_tables.divergences(results),
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
+        *forgetting.section(results),
         pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),

@@ -21,8 +21,8 @@ def training(after=AFTER, names=("de", "en", "fr"), name="per-language") -> dict
     for language, before in BEFORE.items():
         validation[language] = {"pairs": 4, "before": before, "after": None}
     stages = []
-    for name, losses in zip(names, after, strict=True):
-        stages.append({"name": name} | ({} if losses is None else {"validation": losses}))
+    for stage, losses in zip(names, after, strict=True):
+        stages.append({"name": stage} | ({} if losses is None else {"validation": losses}))
     record = measured.record_of(name)
     return record | {"validation": validation, "stages": stages}
 
@@ -61,12 +61,8 @@ def test_a_stage_that_tunes_no_neuron_is_left_out():
 
 def test_draws_are_shown_as_their_mean():
     """The second draw forgets nothing after the first stage."""
-    names = {}
-    for name, after in {
-        "random-per-language-1": AFTER,
-        "random-per-language-2": [AFTER[0]] * 3,
-    }.items():
-        names[name] = training(after, name=name)
+    after = {"random-per-language-1": AFTER, "random-per-language-2": [AFTER[0]] * 3}
+    names = {name: training(losses, name=name) for name, losses in after.items()}
     results = measured.results(base={"de": 0.5}, **{name: {"de": 0.4} for name in names})
     results.trainings |= names
     (section,) = forgetting.section(results)

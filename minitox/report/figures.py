@@ -1,4 +1,4 @@
-"""The four kinds of figures: stacked bars, a heat map, points with intervals, and curves.
+"""The five kinds of figures: stacked bars, a heat map, points with intervals, moves, and curves.
 
 None and NaN mean "no data" and are never drawn as 0. A number that does not fit its place is in a
 tooltip.
@@ -217,6 +217,44 @@ def dot(row, frame, y, form):
         yield element("circle", kind="tint", cx=frame.x(mean), cy=middle, r=4)
     number = form.format(mean) if known(mean) else "no data"
     yield text(WIDTH, y + 14, number, "end", "faint")
+
+
+# ---- moves ----
+
+
+def moves(
+    name: str,
+    rows: dict,  # {label: (before, after)}
+    reference: float | None = None,  # where a dashed line is drawn
+    form: str = "{:.3f}",
+) -> str:
+    """A line for each label, from a small point, the number before, to a larger one, after it."""
+    # 1) the axis: all numbers, and a margin
+    numbers = [reference]
+    for row in rows.values():
+        numbers += row
+    low, high = with_margin(numbers)
+    frame = Frame(list(rows), 20, WIDTH - 50, low, high)
+    marks = list(frame.marks("{:,.10g}"))
+    if known(reference):
+        x = frame.x(reference)
+        marks.append(line(x, x, frame.top, frame.bottom, "reference"))
+
+    # 2) the points
+    for i, (label, (before, after)) in enumerate(rows.items()):
+        middle = frame.y(i) + 10
+        is_known = known(before, after)
+        number = form.format(after) if is_known else "no data"
+        marks.append(text(WIDTH, middle + 4, number, "end", "faint"))
+        if is_known:
+            tip = f"{label}: {form.format(before)}, then {number}"
+            marks += [
+                line(frame.x(before), frame.x(after), middle, middle, "interval"),
+                element("circle", "", tip, "draw", cx=frame.x(before), cy=middle, r=3),
+                element("circle", "", tip, "tint", cx=frame.x(after), cy=middle, r=4),
+            ]
+    about = f"Numbers before and after of {', '.join(rows)}."
+    return figure(name, about, frame.bottom + 18, marks)
 
 
 # ---- curves ----

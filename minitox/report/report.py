@@ -12,6 +12,7 @@ from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
     forgetting,
+    neuron_changes,
     neuron_tables,
     page,
     result_tables,
@@ -77,6 +78,7 @@ def sections(
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
         *forgetting.section(results),
+        *neuron_changes.sections(results.neuron_changes),
         pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),

@@ -14,7 +14,7 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.evaluate import fluency, metrics, mmlu
 from minitox.files import file_hash
-from minitox.report import matching
+from minitox.report import matching, neuron_changes
 from minitox.report.neuron_tables import check_info
 from minitox.run.divergence import read_divergence
 from minitox.run.evaluation import (
@@ -54,6 +54,7 @@ class Results:
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
     divergence: dict = field(default_factory=dict)  # from the base model, {model: {language: nats}}
+    neuron_changes: dict = field(default_factory=dict)  # as neuron_changes.read gives them
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -229,6 +230,8 @@ def gather(
         asked[kind] = [name for name, model in models.items() if kind in model.asked_for]
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
+    masks, infos, gaps = toxic_neurons(out / "neurons", base)
+    changes, gaps_of_tuned = neuron_changes.read(out, base, models.values())
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -239,11 +242,14 @@ def gather(
         grade_all(out / "mmlu", asked["mmlu"], inputs.questions),
         read_all(out / "perplexity", asked["perplexity"], inputs.clean, read_perplexity),
         resamples,
-        *toxic_neurons(out / "neurons", base),
+        masks,
+        infos,
+        gaps | gaps_of_tuned,
         limits=limits,
         base=base.fingerprint if base else "",
         trainings=trainings,
         divergence=read_all(out / "divergence", inputs.compared, inputs.clean, read_divergence),
+        neuron_changes=changes,
     )
 
 

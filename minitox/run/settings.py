@@ -183,6 +183,12 @@ class Settings:
 class DetectSettings(Settings):
     """Settings of detect.py."""
 
+    of: str | None = option(
+        None,
+        "instead measure the neurons of OUT/models/NAME, which was tuned from --model; evaluate.py "
+        "compares OUT/neurons-of/NAME with OUT/neurons",
+        metavar="NAME",
+    )
     pool: str = option(
         "max",
         "how the responses to a sentence's tokens become one response",

@@ -41,7 +41,7 @@ def source(of: str | None, base: Path, out: Path) -> Source:
     if of is None:
         return Source(base, "neurons")
     folder = out / "models" / of
-    if Path(of).name != of or not folder.is_dir():
+    if not of or Path(of).name != of or not folder.is_dir():
         raise InputError(f"--of {of}: {folder} is no model folder; run train.py first")
     made_from = read_training(folder)["settings"]["model"]
     training.check_files(folder)

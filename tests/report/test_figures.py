@@ -18,6 +18,7 @@ from minitox.report.figures import (
     curves,
     dots,
     heatmap,
+    moves,
     stacked_bars,
 )
 from minitox.report.svg import WIDTH, ticks
@@ -359,6 +360,21 @@ def test_changes_have_a_colour_for_each_sign_and_rows_that_are_not_the_columns()
     assert sorted(texts(svg)) == sorted(["f", "de", "en", "fr", "de", "all", *numbers])
 
 
+def test_a_move_goes_from_the_number_before_to_the_number_after():
+    svg = moves("f", {"de": (0.4, 0.6), "en": (0.7, 0.3), "fr": (math.nan, 0.5)}, 0.5)
+    before = [point["cx"] for point in marks(svg, "circle", "draw")]
+    after = [point["cx"] for point in marks(svg, "circle", "tint")]
+    assert len(before) == len(after) == 2
+    assert before[0] < after[0] and after[1] < before[1]
+    (reference,) = marks(svg, "line", "reference")
+    assert before[0] < reference["x1"] < after[0]
+    tips = [point["tip"] for point in marks(svg, "circle", "tint")]
+    assert tips == ["de: 0.400, then 0.600", "en: 0.700, then 0.300"]
+    assert [text for text in texts(svg) if text in ("0.600", "0.300", "no data")] == [
+        *("0.600", "0.300", "no data"),
+    ]
+
+
 def test_numbers_of_the_nine_languages_of_the_paper_fit_their_cells():
     row = [-1.234] * 9
     shown = texts(heatmap("f", ["de"], [row], list(TUNED), "{:+.2f}", True))
@@ -409,6 +425,8 @@ def drawings(words: str) -> list[str]:
         stacked_bars(words, {words: {words: 1, "self": 2}}, [words, "self"]),
         heatmap(words, [words, "b"], [[1, 2], [3, None]]),
         heatmap(words, [words], [[1, -2]], [words, "b"], signed=True),
+        moves(words, {words: (0.1, 0.3)}, 0.2),
+        moves(words, {}),
         dots(words, {words: (0.1, 0, 0.2)}, 0.1, draws={words: [0.1, 0.2]}),
         curves(words, {words: [Point(0, 1, words, True), Point(1, 0, words)]}, words, words),
         stacked_bars(words, {}, []),

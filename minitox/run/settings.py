@@ -185,8 +185,8 @@ class DetectSettings(Settings):
 
     of: str | None = option(
         None,
-        "instead measure the neurons of OUT/models/NAME, which was tuned from --model; evaluate.py "
-        "compares OUT/neurons-of/NAME with OUT/neurons",
+        "model in OUT/models that was tuned from --model, whose neurons are measured into "
+        "OUT/neurons-of/NAME, to compare them; default: none, but --model itself",
         metavar="NAME",
     )
     pool: str = option(

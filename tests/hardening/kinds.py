@@ -152,7 +152,12 @@ KINDS = {
     "results": Kind(
         evaluate.main,
         EVALUATE,
-        ("out/replies/*/*.jsonl", "out/mmlu/*/*.jsonl", "out/perplexity/*/*.jsonl"),
+        (
+            "out/replies/*/*.jsonl",
+            "out/mmlu/*/*.jsonl",
+            "out/perplexity/*/*.jsonl",
+            "out/divergence/*/*.jsonl",
+        ),
         RESULTS,
     ),
     "fluency": Kind(

@@ -486,7 +486,8 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument {argument!r}; --help lists all options")
         options = [option for option in self._option_string_actions if option.startswith("--")]
         alike = [option for option in options if option.startswith(argument)]
-        alike = alike or get_close_matches(argument, options, n=1)
+        if not alike and len(argument) > 2:  # a single letter resembles too many options
+            alike = get_close_matches(argument, options, n=1)
         guess = f"; did you mean {alike[0]}?" if alike else ";"
         self.error(f"unrecognized option {argument}{guess} --help lists all options")
 

@@ -2,6 +2,7 @@
 
     python detect.py                                        # the toy
     python detect.py --model DIR --data DIR --out DIR       # your own
+    python detect.py --of multilingual                      # of a tuned model, after train.py
 
 For each language: run toxic and clean sentences through the model, pool every neuron's output over
 each sentence, and compute how well that response alone separates the two classes (AUROC), also with
@@ -22,7 +23,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.neurons import by_module, module_rows, select
 from minitox.report import neuron_tables, page
-from minitox.run import outputs, overlap_check, script, sharding
+from minitox.run import outputs, overlap_check, script, sharding, tuned_neurons
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import read_neurons, write_neurons
@@ -35,12 +36,13 @@ DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 
 def main(argv: list[str] | None = None):
     settings = parse(DetectSettings, DESCRIPTION, argv)
-    config = read_config(settings.model)
+    source = tuned_neurons.source(settings.of, settings.model, settings.out)
+    config = read_config(source.model)
     device, dtype = open_device(settings.device, settings.dtype, config, settings.out / "neurons")
     settings = settings.resolved(device.type, config)
 
     # 1) toxic and clean sentences of each language
-    tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
+    tokenizer = open_tokenizer(source.model, config, settings.out, settings.unchecked_template)
     sentences = read_all(
         settings.data / "detection",
         settings.languages,
@@ -55,20 +57,21 @@ def main(argv: list[str] | None = None):
     overlap_check.check(settings.data, ["detection"], sentences, settings.allow_overlap)
 
     # 2) the languages that no earlier run has done
-    fingerprint = checkpoint.fingerprint(settings.model)
+    fingerprint = checkpoint.fingerprint(source.model)
     made_with = identity(fingerprint, device, dtype) | settings.affecting("neurons")
     hashes = {language: of_language.data_hash for language, of_language in sentences.items()}
-    folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
+    folder = outputs.open_results(settings.out, source.name, made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(config)
+    tuned_neurons.prepare(source, settings.out, made_with, hashes, rows)
     todo = unfinished(files, sentences, rows, made_with)
     tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
     about = describe(config, device, dtype, tokenizer.checked)
-    print(f"{settings.model}: {about}; {settings.pool} pooling")
+    print(f"{source.model}: {about}; {settings.pool} pooling")
 
     # 3) every neuron's response to every sentence, and its AUROC
     # the model is loaded on first use: not at all if every language is done
-    model = cache(sharding.loader(settings.model, device, dtype, settings.shard))
+    model = cache(sharding.loader(source.model, device, dtype, settings.shard))
     pool = POOL[settings.pool]
     progress = Progress(sum(tokens.values()))
     for language in todo:

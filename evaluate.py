@@ -21,6 +21,7 @@ from minitox.report import exaggerated_safety, page, report, results
 from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
+from minitox.run.divergence import check_divergence, measure_divergence
 from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_all, read_inputs
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
     usable, failed = candidates.open_all(folders, *how)
-    base = candidates.open_base(usable, failed, settings.model, *how) if inputs.human else None
+    base = candidates.open_base(usable, failed, inputs.needs_base(), settings.model, *how)
     check_results(settings.out, usable, base, inputs, settings.affecting)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
@@ -144,6 +145,7 @@ def check_results(out: Path, models, base, inputs, affecting):
             if folder in inputs.hashes:
                 values = candidate.identity | made_with[name]
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])
+    check_divergence(out, base, models, inputs, made_with)
     check_fluency(out, base, models, inputs, made_with)
 
 
@@ -165,10 +167,12 @@ def ask_all(
     for candidate in models:
         name = candidate.name
         try:
-            with candidate.loaded(), progress.task(name, rows[name], "rows") as show:
-                files = plan_all(candidate, inputs, out, asking)
-                for done, file in append_batches(files, together=shard):
-                    show(done, f": {file.path.parent.parent.name}, {file.path.stem}")
+            with candidate.loaded():
+                with progress.task(name, rows[name], "rows") as show:
+                    files = plan_all(candidate, inputs, out, asking)
+                    for done, file in append_batches(files, together=shard):
+                        show(done, f": {file.path.parent.parent.name}, {file.path.stem}")
+                failed |= measure_divergence(base, candidate, inputs, out, asking, shard)
         except InputError as error:
             failed[name] = str(error)
             progress.print(f"{name}: {error}")

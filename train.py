@@ -94,7 +94,8 @@ def main(argv: list[str] | None = None):
             losses = training.make_model(model, plan, pairs, at_rate, procedure, step.work, show)
             after = training.losses_aside(model, pairs, procedure)
             sharding.save(model, step.unfinished, settings.model)
-            record = make_record(trial, losses, pairs, before, after, masks, config)
+            between = training.losses_after_stages(plan, step.work)
+            record = make_record(trial, losses, pairs, before, between, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
 
     # 5) results
@@ -213,6 +214,7 @@ def make_record(
     losses: Losses,
     pairs: dict[str, Pairs],
     before: dict[str, dict],  # as `losses_aside` gives them
+    between: list[dict | None],  # as `losses_after_stages` gives them
     after: dict[str, dict],
     toxic: dict[str, NeuronMask],  # the toxic neurons of each language
     config: Config,
@@ -227,9 +229,12 @@ def make_record(
                 "after": after[part][language],
             }
     stages = []
-    for stage, values in zip(trial.plan.stages, losses, strict=True):
+    for stage, values, validation in zip(trial.plan.stages, losses, between, strict=True):
         counts = chosen(stage.mask, toxic, config)
-        stages.append({"name": stage.name, "chosen": counts, "losses": values})
+        of_stage = {"name": stage.name, "chosen": counts, "losses": values}
+        if validation is not None:
+            of_stage["validation"] = validation
+        stages.append(of_stage)
     return {
         "format": FORMAT,
         "settings": trial.settings,

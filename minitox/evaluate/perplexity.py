@@ -16,28 +16,17 @@ MOST_NATS = 700  # of a token; exp of more than 709 overflows
 def negative_log_likelihoods(
     model: LanguageModel,
     sentences: list[list[int]],
+    states=None,  # what `states_before` gives, if it is known
 ) -> list[float]:
     """-log p of each sentence, in nats: of every token but the first, given those before it.
 
     ValueError if logits are not finite.
     """
-    device = model.model.embed_tokens.weight.device
-
-    # 1) the hidden state before each token that is predicted
-    ids = pad(sentences).to(device)  # (B, T)
-    hidden = model.model(ids)  # (B, T, D)
-    hidden = hidden[:, :-1]  # (B, T - 1, D)
-    targets = ids[:, 1:]  # (B, T - 1)
-
-    # 2) without the padding: n predictions in all
+    # 1) the hidden state before each token that is predicted: n in all
+    hidden, targets = states or states_before(model, sentences)
     counts = [len(sentence) - 1 for sentence in sentences]
-    ends = torch.tensor(counts, device=device)
-    places = torch.arange(hidden.shape[1], device=device)
-    real = places < ends.unsqueeze(1)  # (B, T - 1)
-    hidden = hidden[real]  # (n, D)
-    targets = targets[real]  # (n,)
 
-    # 3) their losses, a few at a time, because all logits (n, V) would need too much memory
+    # 2) their losses, a few at a time, because all logits (n, V) would need too much memory
     size = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
     parts = zip(
         hidden.split(size),
@@ -50,12 +39,30 @@ def negative_log_likelihoods(
         loss = F.cross_entropy(logits, target, reduction="none")  # (size,)
         losses.append(loss.where(are_finite(logits), torch.nan))
 
-    # 4) a sum for each sentence, in float64
+    # 3) a sum for each sentence, in float64
     losses = torch.cat(losses).cpu().double()  # (n,)
     if not are_finite(losses):
         raise ValueError("the logits of a sentence are not finite; check the weights and --dtype")
     by_sentence = losses.split(counts)
     return [part.sum().item() for part in by_sentence]
+
+
+def states_before(model: LanguageModel, sentences: list[list[int]]):  # -> (n, D), (n,)
+    """The hidden state before every token but the first of each sentence, and that token."""
+    device = model.model.embed_tokens.weight.device
+
+    # 1) of a batch, with the padding
+    ids = pad(sentences).to(device)  # (B, T)
+    hidden = model.model(ids)  # (B, T, D)
+    hidden = hidden[:, :-1]  # (B, T - 1, D)
+    targets = ids[:, 1:]  # (B, T - 1)
+
+    # 2) without the padding
+    counts = [len(sentence) - 1 for sentence in sentences]
+    ends = torch.tensor(counts, device=device)
+    places = torch.arange(hidden.shape[1], device=device)
+    real = places < ends.unsqueeze(1)  # (B, T - 1)
+    return hidden[real], targets[real]
 
 
 def perplexity(tokens: list[int], nats: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""The four kinds of figures: stacked bars, a heat map, points with intervals, and curves.
+"""The five kinds of figures: stacked bars, a heat map, points with intervals, moves, and curves.
 
 None and NaN mean "no data" and are never drawn as 0. A number that does not fit its place is in a
 tooltip.
@@ -112,43 +112,54 @@ def bar(
 
 def heatmap(
     name: str,
-    labels: list[str],
-    values: list,  # a row and a column for each label
+    labels: list[str],  # of the rows
+    values: list,  # of each row a list
+    columns: list[str] | None = None,  # None: the same as the rows
+    form: str = "{:.2f}",
+    signed: bool = False,  # whether numbers above and below 0 have colours of their own
 ) -> str:
-    """A square of numbers, each on a tint that deepens with it and leaves it legible."""
+    """A grid of numbers, each on a tint that deepens with it and leaves it legible."""
+    # 1) the range of the tint
+    columns = labels if columns is None else columns
     numbers = list(filter(known, sum(values, [])))
     low = min(numbers, default=0)
     span = max(numbers, default=1) - low or 1
-    width = (WIDTH - 32) / max(1, len(labels))
+    if signed:
+        low = 0
+        span = max(map(abs, numbers), default=1) or 1
 
+    # 2) the labels of the columns
+    width = (WIDTH - 32) / max(1, len(columns))
     marks = []
-    for i, (label, row) in enumerate(zip(labels, values, strict=True)):
-        # 1) the label, beside its row and above its column
-        y = 40 + 24 * i
-        middle = 32 + width * (i + 0.5)
-        marks += [
-            text(26, y + 16, label, "end", most=4),
-            text(middle, 34, label, "middle", most=4),
-        ]
+    for j, label in enumerate(columns):
+        marks.append(text(32 + width * (j + 0.5), 34, label, "middle", most=4))
 
-        # 2) the row's cells
-        for j, (other, value) in enumerate(zip(labels, row, strict=True)):
+    # 3) the rows, each with its label and its cells
+    for i, (label, row) in enumerate(zip(labels, values, strict=True)):
+        y = 40 + 24 * i
+        marks.append(text(26, y + 16, label, "end", most=4))
+        for j, (other, value) in enumerate(zip(columns, row, strict=True)):
             x = 32 + width * j
             number = "no data"
             inside = "–"
             depth = 0  # opacity of the tint
+            kind = "heat"
             if known(value):
-                number = f"{value:.2f}"
+                number = form.format(value)
                 # a number that is wider than its cell is in the tooltip alone
                 inside = number if width > 5.8 * len(number) else ""
-                depth = 0.75 * (value - low) / span
+                share = abs(value - low) / span
+                # a root, so that small changes are seen beside large ones
+                depth = 0.75 * (math.sqrt(share) if signed else share)
+                kind = "warm" if signed and value > 0 else "heat"
             tip = f"{label}, {other}: {number}"
             marks += [
-                box(x, y, width, 24, "heat", tip, fill_opacity=depth),
+                box(x, y, width, 24, kind, tip, fill_opacity=depth),
                 text(x + width / 2, y + 16, inside, "middle", "small"),
             ]
 
-    about = f"A number for each pair of {', '.join(labels)}."
+    of = ", ".join(dict.fromkeys([*labels, *columns]))
+    about = f"A number for each pair of {of}."
     return figure(name, about, 44 + 24 * len(labels), marks)
 
 
@@ -206,6 +217,44 @@ def dot(row, frame, y, form):
         yield element("circle", kind="tint", cx=frame.x(mean), cy=middle, r=4)
     number = form.format(mean) if known(mean) else "no data"
     yield text(WIDTH, y + 14, number, "end", "faint")
+
+
+# ---- moves ----
+
+
+def moves(
+    name: str,
+    rows: dict,  # {label: (before, after)}
+    reference: float | None = None,  # where a dashed line is drawn
+    form: str = "{:.3f}",
+) -> str:
+    """A line for each label, from a small point, the number before, to a larger one, after it."""
+    # 1) the axis: all numbers, and a margin
+    numbers = [reference]
+    for row in rows.values():
+        numbers += row
+    low, high = with_margin(numbers)
+    frame = Frame(list(rows), 20, WIDTH - 50, low, high)
+    marks = list(frame.marks("{:,.10g}"))
+    if known(reference):
+        x = frame.x(reference)
+        marks.append(line(x, x, frame.top, frame.bottom, "reference"))
+
+    # 2) the points
+    for i, (label, (before, after)) in enumerate(rows.items()):
+        middle = frame.y(i) + 10
+        is_known = known(before, after)
+        number = form.format(after) if is_known else "no data"
+        marks.append(text(WIDTH, middle + 4, number, "end", "faint"))
+        if is_known:
+            tip = f"{label}: {form.format(before)}, then {number}"
+            marks += [
+                line(frame.x(before), frame.x(after), middle, middle, "interval"),
+                element("circle", "", tip, "draw", cx=frame.x(before), cy=middle, r=3),
+                element("circle", "", tip, "tint", cx=frame.x(after), cy=middle, r=4),
+            ]
+    about = f"Numbers before and after of {', '.join(rows)}."
+    return figure(name, about, frame.bottom + 18, marks)
 
 
 # ---- curves ----

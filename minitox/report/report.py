@@ -12,6 +12,8 @@ from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
     exaggerated_safety,
+    forgetting,
+    neuron_changes,
     neuron_tables,
     page,
     result_tables,
@@ -74,8 +76,11 @@ def sections(
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *exaggerated_safety.section(results),
+        *result_tables.divergences(results),
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
+        *forgetting.section(results),
+        *neuron_changes.sections(results.neuron_changes),
         pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),

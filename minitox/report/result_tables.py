@@ -294,3 +294,28 @@ def perplexities(results: Results) -> Iterator[Section]:
         text = "Per token, over all sentences of a language together."
         table = grid(columns, languages)
         yield Section("Perplexity of clean sentences", text, *table, of_first_draws(results))
+
+
+def divergences(results: Results) -> Iterator[Section]:
+    """How far each model's predictions are from the base model's; nothing with --perplexity 0."""
+    divergences = results.together(results.divergence)
+    if not any(divergences.values()):
+        return
+    known = set().union(*divergences.values())
+    languages = [language for language in NAMES if language in known]
+    columns = {}
+    for model, by_language in divergences.items():
+        mean = sum(by_language.values()) / len(by_language)
+        numbers = {**by_language, "average": mean}
+        columns[model] = {language: f"{nats:.3f}" for language, nats in numbers.items()}
+    text = (
+        "KL(base || model) at every token of the sentences of the table above, mean over the "
+        "tokens of a language. It is 0 for the base model itself, and if a model predicts the same."
+    )
+    notes = of_first_draws(results)
+    yield Section(
+        "KL divergence from the base model, nats per token",
+        text,
+        *grid(columns, [*languages, "average"]),
+        notes,
+    )

@@ -5,7 +5,7 @@ Several draws of one strategy are one model in every table: `together` averages 
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.evaluate import fluency, metrics, mmlu
 from minitox.files import file_hash
-from minitox.report import matching
+from minitox.report import matching, neuron_changes
 from minitox.report.neuron_tables import check_info
+from minitox.run.divergence import read_divergence
 from minitox.run.evaluation import (
     by_key,
     numbered,
@@ -53,6 +54,8 @@ class Results:
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
     to_xstest: object | None = None  # replies to the prompts of xstest/, if any were asked
+    divergence: dict = field(default_factory=dict)  # from the base model, {model: {language: nats}}
+    neuron_changes: dict = field(default_factory=dict)  # as neuron_changes.read gives them
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -228,6 +231,8 @@ def gather(
         asked[kind] = [name for name, model in models.items() if kind in model.asked_for]
     base = models.get("base")
     trainings = {name: model.training for name, model in models.items() if name != "base"}
+    masks, infos, gaps = toxic_neurons(out / "neurons", base)
+    changes, gaps_of_tuned = neuron_changes.read(out, base, models.values())
     resamples = {}
     for language, prompts in inputs.prompts.items():
         resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
@@ -238,10 +243,14 @@ def gather(
         grade_all(out / "mmlu", asked["mmlu"], inputs.questions),
         read_all(out / "perplexity", asked["perplexity"], inputs.clean, read_perplexity),
         resamples,
-        *toxic_neurons(out / "neurons", base),
+        masks,
+        infos,
+        gaps | gaps_of_tuned,
         limits=limits,
         base=base.fingerprint if base else "",
         trainings=trainings,
+        divergence=read_all(out / "divergence", inputs.compared, inputs.clean, read_divergence),
+        neuron_changes=changes,
     )
 
 

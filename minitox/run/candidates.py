@@ -2,12 +2,13 @@
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from minitox.errors import InputError
+from minitox.evaluate.perplexity import states_before
 from minitox.files import write_text
 from minitox.lm import checkpoint
 from minitox.lm.chat import TemplateError
@@ -20,6 +21,8 @@ from minitox.train.strategies import DRAWN
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
+
+KEPT = 2**27  # numbers in the hidden states that are kept of a model
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Candidate:
     shard: bool = False  # among the processes
     training: dict | None = None  # the run.json that train.py left, if there is one
     weights = None  # the LanguageModel, while it is in memory
+    kept: dict = field(default_factory=dict)  # hidden states of batches of sentences
 
     @property
     def identity(self) -> dict:
@@ -59,6 +63,20 @@ class Candidate:
         if self.weights is None:
             self.weights = sharding.load(self.folder, self.device, self.dtype, self.shard)
         return self.weights
+
+    @torch.inference_mode()
+    def states_before(self, batch, sentences: list[list[int]]):  # -> (n, D), (n,)
+        """`perplexity.states_before`, kept for the next call while there is room.
+
+        `batch` identifies the sentences.
+        """
+        if batch in self.kept:
+            return self.kept[batch]
+        states = states_before(self.model, sentences)
+        kept = sum(hidden.numel() for hidden, _ in self.kept.values())
+        if kept + states[0].numel() <= KEPT:
+            self.kept[batch] = states
+        return states
 
     @contextmanager
     def loaded(self):
@@ -196,16 +214,20 @@ def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
     return usable, failed
 
 
-def open_base(usable: list[Candidate], failed: dict, folder: Path, *how) -> Candidate | None:
-    """The base model, which judges the fluency of replies, even if it is not among the others.
+def open_base(
+    usable: list[Candidate], failed: dict, uses: list[str], folder: Path, *how
+) -> Candidate | None:
+    """The base model, for `uses` such as fluency, even if it is not among the others.
 
-    None if it cannot be used; `failed` then has the reason.
+    None if there are no uses, or if it cannot be used; `failed` then has the reason for each use.
     """
+    if not uses:
+        return None
     for candidate in usable:
         if candidate.folder == folder:
             return candidate
     try:
         return open_one("base", folder, *how)
     except (InputError, OSError) as error:
-        failed["fluency"] = str(error)
+        failed |= dict.fromkeys(uses, str(error))
         return None

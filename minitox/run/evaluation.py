@@ -5,7 +5,7 @@ out. Each language has a file of its own.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from zlib import crc32
@@ -53,10 +53,16 @@ class Inputs:
     tuned: dict  # language: [reply to tune on], all of them, to find copies of; {} without xstest
     hashes: dict  # folder: {language: hash of its file}
     gaps: dict[str, str]  # what is missing, and why
+    compared: list[str] = field(default_factory=list)  # models with a divergence from the base
 
     def about(self) -> str:
         """How many prompts there are, as evaluate.py prints it."""
         return f"{len(self.prompts)} languages, {sum(map(len, self.prompts.values())):,} prompts"
+
+    def needs_base(self) -> list[str]:
+        """What the base model is needed for, besides its own row of the report."""
+        uses = {"fluency": self.human, "KL divergence": self.clean}
+        return [name for name, contents in uses.items() if contents]
 
     def count(self, candidate: Candidate, samples: int) -> int:
         """How many rows a model is to write, with `samples` replies to each prompt."""
@@ -410,7 +416,8 @@ def plan_likelihoods(candidate, sentences, path, asking):
 
     def rows_of(indices):
         where = f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "
-        read = likelihoods(candidate, [ids[i] for i in indices], where)
+        batch = path.stem, *indices
+        read = likelihoods(candidate, [ids[i] for i in indices], where, batch)
         return [{"id": i + 1} | numbers for i, numbers in zip(indices, read, strict=True)]
 
     return Batches(path, batches(list(map(len, ids)), asking.batch_tokens), rows_of)
@@ -425,13 +432,17 @@ def as_sentences(candidate, texts, asking) -> list[list[int]]:
     return [tokenizer.sentence(text, longest)[:longest] for text in texts]
 
 
-def likelihoods(candidate, sentences: list[list[int]], where: str) -> list[dict]:
-    """How many tokens of each sentence are predicted, and their nats; an error begins `where`."""
+def likelihoods(candidate, sentences: list[list[int]], where: str, batch=None) -> list[dict]:
+    """How many tokens of each sentence are predicted, and their nats; an error begins `where`.
+
+    `batch` identifies sentences whose hidden states are kept.
+    """
     read = [ids for ids in sentences if len(ids) > 1]
     nats = iter(())
     if read:
         with user_errors(where):
-            nats = iter(negative_log_likelihoods(candidate.model, read))
+            states = candidate.states_before(batch, read) if batch else None
+            nats = iter(negative_log_likelihoods(candidate.model, read, states))
     rows = []
     for ids in sentences:
         predicted = max(0, len(ids) - 1)

@@ -186,6 +186,12 @@ class Settings:
 class DetectSettings(Settings):
     """Settings of detect.py."""
 
+    of: str | None = option(
+        None,
+        "model in OUT/models that was tuned from --model, whose neurons are measured into "
+        "OUT/neurons-of/NAME, to compare them; default: none, but --model itself",
+        metavar="NAME",
+    )
     pool: str = option(
         "max",
         "how the responses to a sentence's tokens become one response",
@@ -492,7 +498,8 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument {argument!r}; --help lists all options")
         options = [option for option in self._option_string_actions if option.startswith("--")]
         alike = [option for option in options if option.startswith(argument)]
-        alike = alike or get_close_matches(argument, options, n=1)
+        if not alike and len(argument) > 2:  # a single letter resembles too many options
+            alike = get_close_matches(argument, options, n=1)
         guess = f"; did you mean {alike[0]}?" if alike else ";"
         self.error(f"unrecognized option {argument}{guess} --help lists all options")
 

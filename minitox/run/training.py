@@ -15,6 +15,7 @@ from minitox.files import (
     is_finite,
     read_json,
     read_tensors,
+    write_json,
     write_tensors,
 )
 from minitox.lm import checkpoint
@@ -88,6 +89,10 @@ def make_model(
                     if step % procedure.checkpoint_steps == 0 or step == steps:
                         save_checkpoint(path, weights, all_rows, tuning, losses)
                     show(sum(map(len, losses)), f", loss {loss:.3f}")
+
+        # 4) what the next stage starts from: what this one has taught and made the model forget
+        if len(plan.stages) > 1:
+            measure_after_stage(model, pairs, procedure, work / after_stage(number))
     model.requires_grad_(False)
     model.model.activation_checkpointing = False
     return losses
@@ -163,7 +168,37 @@ def check_losses(path: Path, losses: Losses, steps: list[int]):
         raise InputError(f"{path} is broken: its losses are not those of this run; delete it")
 
 
-# Before and after
+# Before, between and after
+
+
+def after_stage(number: int) -> str:
+    """The name of the file of losses after a stage, in the work folder."""
+    return f"after-stage-{number}.json"
+
+
+def measure_after_stage(model: LanguageModel, pairs: dict[str, Pairs], procedure, path: Path):
+    """Write the validation loss of each language, unless a killed run has; for all processes."""
+    if distributed.broadcast(path.exists()):
+        return
+    losses = losses_aside(model, pairs, procedure, parts=("validation",))
+    if distributed.FIRST:
+        write_json(path, losses)
+
+
+def losses_after_stages(plan: Plan, work: Path) -> list[dict[str, float | None] | None]:
+    """The validation loss of each language after each stage; None if it was not measured.
+
+    That is after a stage that tunes no neuron, and if there is a single stage.
+    """
+    losses = []
+    for number in range(len(plan.stages)):
+        path = work / after_stage(number)
+        of_stage = None
+        if path.exists():
+            parts = as_written(path, read_json(path), validation={str: float | None})
+            of_stage = parts["validation"]
+        losses.append(of_stage)
+    return losses
 
 
 def losses_aside(
@@ -171,15 +206,16 @@ def losses_aside(
     pairs: dict[str, Pairs],
     procedure: Procedure,
     base: Path | None = None,  # the model's folder, if it is not tuned
+    parts: tuple[str, ...] = ("validation", "test"),
 ) -> dict[str, dict[str, float | None]]:
-    """For "validation" and "test", the mean loss of each language's pairs; None if it has none.
+    """For each part, the mean loss of each language's pairs; None if it has none.
 
     For all processes to call. NotFinite if a loss is not finite.
     """
-    means = {"validation": {}, "test": {}}
+    means = {part: {} for part in parts}
     for language, of_language in pairs.items():
-        for part, aside in of_language.aside.items():
-            mean = mean_loss(model, aside, procedure)
+        for part in parts:
+            mean = mean_loss(model, of_language.aside[part], procedure)
             means[part][language] = mean
             if mean is not None and not math.isfinite(mean):
                 reason = f"the loss on the {part} pairs of {language} is {mean:g}"

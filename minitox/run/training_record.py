@@ -102,6 +102,9 @@ def read_training(folder: Path) -> dict:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     as_written(path, record, validation=LOSSES, stages=[{"name": str}])
+    for stage in record["stages"]:
+        if "validation" in stage:
+            as_written(path, stage, validation={str: float | None})
     return record
 
 

@@ -162,6 +162,7 @@ KINDS = {
             "out/mmlu/*/*.jsonl",
             "out/perplexity/*/*.jsonl",
             "out/xstest*/*/*.jsonl",
+            "out/divergence/*/*.jsonl",
         ),
         RESULTS,
     ),

@@ -2,13 +2,14 @@
 
 import math
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from minitox.languages import TUNED
 from minitox.report.figures import (
     CURVES,
     MEANING,
@@ -17,6 +18,7 @@ from minitox.report.figures import (
     curves,
     dots,
     heatmap,
+    moves,
     stacked_bars,
 )
 from minitox.report.svg import WIDTH, ticks
@@ -339,6 +341,46 @@ def test_an_overlap_has_a_number_in_every_cell_and_a_deeper_tint_for_a_larger_on
     assert cells["ar, de"]["x"] < cells["de, en"]["x"]
 
 
+def test_changes_have_a_colour_for_each_sign_and_rows_that_are_not_the_columns():
+    svg = heatmap(
+        "f",
+        ["de", "all"],
+        [[-4.0, 1.0, None], [0.0, -1.0, 0.25]],
+        ["de", "en", "fr"],
+        "{:+.2f}",
+        True,
+    )
+    cells = {cell["tip"].split(": ")[0]: cell for cell in marks(svg, "rect")}
+    warm = [cell["tip"] for cell in marks(svg, "rect", "warm")]
+    assert warm == ["de, en: +1.00", "all, fr: +0.25"]
+    depth = {pair: cell["fill-opacity"] for pair, cell in cells.items()}
+    assert depth["de, de"] == 0.75 and depth["all, de"] == depth["de, fr"] == 0
+    assert depth["de, en"] == depth["all, en"] > depth["all, fr"] > 0
+    numbers = ["-4.00", "+1.00", "–", "+0.00", "-1.00", "+0.25"]
+    assert sorted(texts(svg)) == sorted(["f", "de", "en", "fr", "de", "all", *numbers])
+
+
+def test_a_move_goes_from_the_number_before_to_the_number_after():
+    svg = moves("f", {"de": (0.4, 0.6), "en": (0.7, 0.3), "fr": (math.nan, 0.5)}, 0.5)
+    before = [point["cx"] for point in marks(svg, "circle", "draw")]
+    after = [point["cx"] for point in marks(svg, "circle", "tint")]
+    assert len(before) == len(after) == 2
+    assert before[0] < after[0] and after[1] < before[1]
+    (reference,) = marks(svg, "line", "reference")
+    assert before[0] < reference["x1"] < after[0]
+    tips = [point["tip"] for point in marks(svg, "circle", "tint")]
+    assert tips == ["de: 0.400, then 0.600", "en: 0.700, then 0.300"]
+    assert [text for text in texts(svg) if text in ("0.600", "0.300", "no data")] == [
+        *("0.600", "0.300", "no data"),
+    ]
+
+
+def test_numbers_of_the_nine_languages_of_the_paper_fit_their_cells():
+    row = [-1.234] * 9
+    shown = texts(heatmap("f", ["de"], [row], list(TUNED), "{:+.2f}", True))
+    assert shown.count("-1.23") == 9
+
+
 def test_an_overlap_that_is_the_same_everywhere_is_drawn_too():
     svg = heatmap("f", ["a", "b"], [[1, 1], [1, 1]])
     assert [cell["fill-opacity"] for cell in marks(svg, "rect", "heat")] == [0, 0, 0, 0]
@@ -351,15 +393,16 @@ def test_numbers_are_legible_on_all_that_is_drawn_beneath_them_in_light_and_in_d
     assert all(contrast(inside, colour) >= 4.5 for colour in [*MEANING.values(), *PALETTE])
 
     # 2) on the tints of a heat map, up to the deepest
-    heat = bytes.fromhex(re.search(r"\.heat { fill: #(\w{6})", CSS)[1])
+    tints = re.findall(r"\.(?:heat|warm) { fill: #(\w{6})", CSS)
+    assert len(tints) == 2
     cells = marks(heatmap("f", ["a", "b"], [[1, 2], [3, 4]]), "rect", "heat")
     deepest = max(cell["fill-opacity"] for cell in cells)
     modes = re.findall(r"--ground: #(\w+); --ink: #(\w+);", CSS)
     assert len(modes) == 2
     for ground, ink in modes:
         ground = bytes.fromhex(ground if len(ground) == 6 else "".join(2 * part for part in ground))
-        for depth in (0, deepest / 2, deepest):
-            parts = zip(heat, ground, strict=True)
+        for depth, tint in product((0, deepest / 2, deepest), tints):
+            parts = zip(bytes.fromhex(tint), ground, strict=True)
             blend = bytes(round(depth * one + (1 - depth) * other) for one, other in parts)
             assert contrast("#" + ink, "#" + blend.hex()) >= 4.5
 
@@ -381,6 +424,9 @@ def drawings(words: str) -> list[str]:
     return [
         stacked_bars(words, {words: {words: 1, "self": 2}}, [words, "self"]),
         heatmap(words, [words, "b"], [[1, 2], [3, None]]),
+        heatmap(words, [words], [[1, -2]], [words, "b"], signed=True),
+        moves(words, {words: (0.1, 0.3)}, 0.2),
+        moves(words, {}),
         dots(words, {words: (0.1, 0, 0.2)}, 0.1, draws={words: [0.1, 0.2]}),
         curves(words, {words: [Point(0, 1, words, True), Point(1, 0, words)]}, words, words),
         stacked_bars(words, {}, []),

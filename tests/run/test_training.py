@@ -229,6 +229,59 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(folder, tmp_path, procedu
         assert torch.equal(weight, expected.get_parameter(name))
 
 
+@pytest.mark.parametrize("stop", [1, 5, 6, 7, 9, 12])
+def test_losses_after_each_stage_are_those_of_the_model_then_also_after_a_kill(
+    folder, tmp_path, stop
+):
+    """Killed in the first stage, at its end, and in the second; a third stage tunes nothing."""
+    pairs = pairs_in("de", "en")
+
+    def plan_of(model, count=3) -> Plan:
+        no_neuron = {name: rows & False for name, rows in random_mask(model).items()}
+        stages = [
+            Stage("de", random_mask(model, seed=1), ["de"]),
+            Stage("fr", no_neuron, ["de"]),
+            Stage("en", random_mask(model, seed=2), ["en"]),
+        ]
+        return Plan("stages", stages[:count])
+
+    def tune(model, path, show=lambda steps, more: None):
+        make_model(model, plan_of(model), pairs, HYPER, PROCEDURE, path, show)
+        return training.losses_after_stages(plan_of(model), path)
+
+    def interrupt(steps, more):
+        if steps == stop:
+            raise KeyboardInterrupt
+
+    # 1) by the models that were tuned up to there
+    expected = []
+    for count in (2, 3):
+        model = checkpoint.load(folder)
+        make_model(model, plan_of(model, count), pairs, HYPER, PROCEDURE, tmp_path / str(count))
+        expected.append(training.losses_aside(model, pairs, PROCEDURE)["validation"])
+    after_de, after_en = expected
+    assert after_de != after_en and after_de.keys() == {"de", "en"}
+
+    # 2) killed and resumed
+    with pytest.raises(KeyboardInterrupt):
+        tune(checkpoint.load(folder), tmp_path / "broken", interrupt)
+    assert tune(checkpoint.load(folder), tmp_path / "broken") == [after_de, None, after_en]
+
+
+def test_a_model_of_one_stage_is_measured_at_its_end_alone(model, tmp_path):
+    plan = one_stage(random_mask(model))
+    make_model(model, plan, pairs_in("en"), HYPER, PROCEDURE, tmp_path)
+    assert training.losses_after_stages(plan, tmp_path) == [None]
+    assert not list(tmp_path.glob("after-stage-*"))
+
+
+def test_losses_after_a_stage_that_are_not_finite_stop_the_run(model, tmp_path):
+    model.model.norm.weight.data *= torch.inf
+    with pytest.raises(NotFinite, match="the loss on the validation pairs of en is nan"):
+        training.measure_after_stage(model, pairs_in("en"), PROCEDURE, tmp_path / "after.json")
+    assert not (tmp_path / "after.json").exists()
+
+
 def test_the_last_step_of_a_stage_is_in_the_checkpoint(model, tmp_path):
     path = tmp_path / "checkpoint"
     mask = random_mask(model)

@@ -1,0 +1,122 @@
+"""How far each tuned model is from the base model on clean text, in files that can be resumed.
+
+Both models are in memory at once, because all probabilities of the base model would need more
+space than its weights after a few thousand tokens. Hidden states need less: they are kept from the
+likelihoods of the same sentences.
+"""
+
+from pathlib import Path
+
+from minitox.errors import InputError, user_errors
+from minitox.evaluate.divergence import divergences, mean_divergence
+from minitox.files import read_written
+from minitox.lm.batching import batches
+from minitox.run import outputs
+from minitox.run.candidates import Candidate
+from minitox.run.evaluation import Asking, Inputs, as_sentences, check_ids, shortened
+from minitox.run.journal import Batches, append_batches
+from minitox.run.progress import Progress
+
+
+def compared(base: Candidate | None, models: list[Candidate]) -> list[Candidate]:
+    """The models that are compared with the base model: those whose perplexity is measured."""
+    if base is None:
+        return []
+    return [model for model in models if model is not base and "perplexity" in model.asked_for]
+
+
+def check_divergence(out: Path, base, models, inputs: Inputs, made_with: dict) -> None:
+    """InputError if there are divergences that were measured with other settings or sentences."""
+    if not inputs.clean:
+        return
+    for candidate in compared(base, models):
+        values = candidate.identity | {"base": base.fingerprint} | made_with["perplexity"]
+        folder = out / "divergence" / candidate.name
+        outputs.check_settings(folder, values, inputs.hashes["detection"])
+
+
+def measure_divergence(
+    base: Candidate | None,
+    candidate: Candidate,  # which is in memory
+    inputs: Inputs,
+    out: Path,
+    asking: Asking,
+    shard: bool,
+) -> dict[str, str]:
+    """Write the divergence of a model on the clean sentences, and add it to `inputs.compared`.
+
+    Returns why it cannot be compared with the base model, if it cannot.
+    """
+    if not inputs.clean or not compared(base, [candidate]):
+        return {}
+    name = f"KL divergence of {candidate.name}"
+    rows = sum(map(len, inputs.clean.values()))
+    progress = Progress(rows)
+    try:
+        with base.loaded(), progress.task(name, rows, "rows") as show:
+            files = plan_divergences(base, candidate, inputs.clean, out, asking)
+            for done, file in append_batches(files, together=shard):
+                show(done, f": {file.path.stem}")
+    except InputError as error:
+        progress.print(f"{name}: {error}")
+        return {name: str(error)}
+    candidate.kept.clear()  # those of the base model are for the next model
+    inputs.compared.append(candidate.name)
+    return {}
+
+
+def plan_divergences(
+    base: Candidate, candidate: Candidate, clean: dict, out: Path, asking: Asking
+) -> list[Batches]:
+    """The divergence of a model from the base model on clean sentences; a file a language.
+
+    InputError if the two models do not have the same tokens.
+    """
+    files = []
+    for language, texts in clean.items():
+        path = out / "divergence" / candidate.name / f"{language}.jsonl"
+        sentences = as_sentences(candidate, texts, asking)
+        same = candidate.config.vocab_size == base.config.vocab_size
+        if not same or sentences != as_sentences(base, texts, asking):
+            raise InputError(f"{candidate.folder}: its tokens are not those of the base model")
+        files.append(plan_language(base, candidate, sentences, path, asking.batch_tokens))
+    return files
+
+
+def plan_language(
+    base: Candidate,
+    candidate: Candidate,
+    sentences: list[list[int]],  # token ids
+    path: Path,
+    tokens: int,  # of a batch
+) -> Batches:
+    """Tokens and divergence, in nats, of each sentence of a language."""
+
+    def rows_of(indices):
+        # 1) a sentence of one token predicts nothing
+        nats = dict.fromkeys(indices, 0.0)
+        read = [i for i in indices if len(sentences[i]) > 1]
+        if read:
+            with user_errors(f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "):
+                batch = [sentences[i] for i in read]
+                key = (path.stem, *indices)
+                states = [model.states_before(key, batch) for model in (base, candidate)]
+                summed = divergences(base.model, candidate.model, batch, *states)
+                nats |= zip(read, summed, strict=True)
+
+        # 2) the others
+        rows = []
+        for i in indices:
+            predicted = max(0, len(sentences[i]) - 1)
+            rows.append({"id": i + 1, "tokens": predicted, "nats": nats[i]})
+        return rows
+
+    return Batches(path, batches(list(map(len, sentences)), tokens), rows_of)
+
+
+def read_divergence(path: Path) -> float:
+    """Mean divergence per token of a file, in nats."""
+    rows = read_written(path, id=int, tokens=int, nats=float)
+    check_ids(path, sorted(rows, key=lambda row: row["id"]))
+    with user_errors(f"{path}: "):
+        return mean_divergence([row["tokens"] for row in rows], [row["nats"] for row in rows])

@@ -13,7 +13,7 @@ import numpy as np
 from minitox.detect.controls import match_lengths
 from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate.mmlu import LETTERS
-from minitox.files import file_hash, is_kind, read_jsonl, text_field
+from minitox.files import file_hash, hash_without, is_kind, read_jsonl, text_field
 from minitox.lm.text import PART
 from minitox.train.pairs import Pair, PairChoice, Pairs
 
@@ -164,12 +164,14 @@ def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
 
 
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
+#            + "rejected": str, where a reply is known that the model should not give
 
 
 def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list[Pair], int]:
     """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
 
-    A text of more than `most` tokens may be incomplete.
+    A pair has the rejected reply of its row, if there is one. A text of more than `most` tokens may
+    be incomplete.
     """
     if not tokenizer.end_ids:
         raise InputError(
@@ -180,15 +182,25 @@ def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list
     for where, row in read_jsonl(path):
         rows += 1
         texts = (text_field(where, row, "prompt"), text_field(where, row, "response"))
+        rejected = text_field(where, row, "rejected") if "rejected" in row else None
         if texts in pairs:
             continue
-        prompt = tokenizer.prompt(texts[0], most)
-        reply = tokenizer.reply(texts[1], most)
-        if not prompt:
-            raise InputError(f"{where}: the tokenizer makes no token of the prompt")
-        is_whole = most is None or max(map(len, texts)) <= PART
-        pairs[texts] = Pair(prompt + reply, len(prompt), where, is_whole)
+        if rejected is not None:
+            rejected = make_pair(tokenizer, where, texts[0], rejected, most)
+        pairs[texts] = make_pair(tokenizer, where, *texts, most, rejected)
     return list(pairs.values()), rows - len(pairs)
+
+
+def make_pair(
+    tokenizer, where: str, prompt: str, reply: str, most: int | None, rejected: Pair | None = None
+) -> Pair:
+    """A prompt with a reply, as token ids. InputError if the prompt has no token."""
+    prompt_ids = tokenizer.prompt(prompt, most)
+    if not prompt_ids:
+        raise InputError(f"{where}: the tokenizer makes no token of the prompt")
+    reply_ids = tokenizer.reply(reply, most)
+    is_whole = most is None or max(len(prompt), len(reply)) <= PART
+    return Pair(prompt_ids + reply_ids, len(prompt_ids), where, is_whole, rejected)
 
 
 def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
@@ -227,10 +239,15 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
         test,
         len(dropped),
         sum(len(pair.ids) for pair in dropped),
-        file_hash(path),
+        pairs_hash(path),
         all(pair.is_whole for pair in dropped),
         duplicates,
     )
+
+
+def pairs_hash(path: Path) -> str:
+    """The hash of an instructions/ file, without the rejected replies that only DPO depends on."""
+    return hash_without(path, "rejected")
 
 
 def read_human_replies(path: Path, most: int, rng) -> list[str]:

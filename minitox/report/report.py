@@ -2,12 +2,13 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
-from minitox.files import file_hash, read_jsonl, text_field, write_json, write_text
+from minitox.files import file_hash, hash_without, read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
@@ -160,7 +161,8 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     others = [f"the neurons of {', '.join(codes)}"] if codes else []
 
     # 2) the models: their pairs, and the neuron files that chose what was tuned
-    pairs_here = hashes_of(data / "instructions", results.languages)
+    without_rejected = partial(hash_without, field="rejected")  # tuning on replies ignores them
+    pairs_here = hashes_of(data / "instructions", results.languages, without_rejected)
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
     for model, training in results.tuned.items():
@@ -179,10 +181,10 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     return others + [f"{', '.join(names)} ({reason})" for reason, names in models.items()]
 
 
-def hashes_of(folder: Path, languages) -> dict[str, str | None]:
+def hashes_of(folder: Path, languages, hash_of=file_hash) -> dict[str, str | None]:
     """The hash of each language's file, None if there is none."""
     paths = {language: folder / f"{language}.jsonl" for language in languages}
-    return {code: file_hash(path) if path.exists() else None for code, path in paths.items()}
+    return {code: hash_of(path) if path.exists() else None for code, path in paths.items()}
 
 
 def different(hashes: dict, here: dict) -> list[str]:

@@ -11,6 +11,7 @@ class Pair:
     start: int  # index of the reply's first token
     where: str  # file:line
     is_whole: bool = True  # False if a long text may be incomplete
+    rejected: "Pair | None" = None  # the same prompt with a reply that the model should not give
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:

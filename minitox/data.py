@@ -5,7 +5,7 @@ but has too little in it raises UnusableLanguage, and the run continues without 
 A row that repeats another is dropped and counted, so that it does not count twice as evidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,11 +167,13 @@ def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
 #            + "rejected": str, where a reply is known that the model should not give
 
 
-def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list[Pair], int]:
+def read_all_pairs(
+    path: Path, tokenizer, most: int | None = None, objective: str = "sft"
+) -> tuple[list[Pair], int]:
     """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
 
-    A pair has the rejected reply of its row, if there is one. A text of more than `most` tokens may
-    be incomplete.
+    A pair has the rejected reply of its row, if there is one; to DPO, pairs with other rejected
+    replies are no duplicates. A text of more than `most` tokens may be incomplete.
     """
     if not tokenizer.end_ids:
         raise InputError(
@@ -183,11 +185,14 @@ def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list
         rows += 1
         texts = (text_field(where, row, "prompt"), text_field(where, row, "response"))
         rejected = text_field(where, row, "rejected") if "rejected" in row else None
-        if texts in pairs:
+        key = texts if objective == "sft" else (*texts, rejected)
+        if key in pairs:
             continue
+        if objective == "dpo" and rejected == texts[1]:
+            raise InputError(f"{where}: fields 'response' and 'rejected' are equal; change one")
         if rejected is not None:
             rejected = make_pair(tokenizer, where, texts[0], rejected, most)
-        pairs[texts] = make_pair(tokenizer, where, *texts, most, rejected)
+        pairs[key] = make_pair(tokenizer, where, *texts, most, rejected)
     return list(pairs.values()), rows - len(pairs)
 
 
@@ -205,21 +210,28 @@ def make_pair(
 
 def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
     """The pairs of an instructions/ file to train on, and those for validation and test."""
-    # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
+    # 1) for DPO, drop pairs without a rejected reply; otherwise no such reply is used
+    every, duplicates = read_all_pairs(path, tokenizer, choice.max_tokens, choice.objective)
+    usable = [replace(pair, rejected=None) for pair in every]
+    if choice.objective == "dpo":
+        usable = [pair for pair in every if pair.rejected is not None]
+    if every and not usable:
+        raise UnusableLanguage(f"{path}: no pair has the field 'rejected', which DPO needs")
+
+    # 2) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
-    every, duplicates = read_all_pairs(path, tokenizer, choice.max_tokens)
-    dropped = [pair for pair in every if len(pair.ids) > choice.max_tokens]
-    fitting = [pair for pair in every if len(pair.ids) <= choice.max_tokens]
+    dropped = [pair for pair in usable if len(pair.longest.ids) > choice.max_tokens]
+    fitting = [pair for pair in usable if len(pair.longest.ids) <= choice.max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {choice.max_tokens} tokens")
 
-    # 2) in a random order; a prompt may occur in several pairs, which stay together
+    # 3) in a random order; a prompt may occur in several pairs, which stay together
     rng = language_rng(choice.seed, path.stem)
     by_prompt = {}
     for i in rng.permutation(len(fitting)):
         by_prompt.setdefault(fitting[i].prompt_ids, []).append(fitting[i])
 
-    # 3) the first ones are kept for validation and test, the others are for training
+    # 4) the first ones are kept for validation and test, the others are for training
     count = round(choice.validation_share * min(len(fitting), choice.pairs))
     validation, test, train = [], [], []
     for together in by_prompt.values():
@@ -238,16 +250,17 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
         validation,
         test,
         len(dropped),
-        sum(len(pair.ids) for pair in dropped),
-        pairs_hash(path),
-        all(pair.is_whole for pair in dropped),
+        sum(len(pair.longest.ids) for pair in dropped),
+        pairs_hash(path, choice.objective),
+        all(pair.longest.is_whole for pair in dropped),
         duplicates,
+        len(every) - len(usable),
     )
 
 
-def pairs_hash(path: Path) -> str:
-    """The hash of an instructions/ file, without the rejected replies that only DPO depends on."""
-    return hash_without(path, "rejected")
+def pairs_hash(path: Path, objective: str = "sft") -> str:
+    """The hash of an instructions/ file, without rejected replies if the objective ignores them."""
+    return file_hash(path) if objective == "dpo" else hash_without(path, "rejected")
 
 
 def read_human_replies(path: Path, most: int, rng) -> list[str]:

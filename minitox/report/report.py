@@ -24,6 +24,7 @@ from minitox.report.page import Section
 from minitox.report.results import Results, average, for_all, mean_over
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
+from minitox.run.training_record import objective_of
 from minitox.train.strategies import SCALED
 
 # columns of the table of missing data: a status of replies, and its name
@@ -161,8 +162,10 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     others = [f"the neurons of {', '.join(codes)}"] if codes else []
 
     # 2) the models: their pairs, and the neuron files that chose what was tuned
-    without_rejected = partial(hash_without, field="rejected")  # tuning on replies ignores them
-    pairs_here = hashes_of(data / "instructions", results.languages, without_rejected)
+    hashes = {"dpo": file_hash, "sft": partial(hash_without, field="rejected")}
+    pairs_here = {None: {}}  # by objective
+    for objective, hash_of in hashes.items():
+        pairs_here[objective] = hashes_of(data / "instructions", results.languages, hash_of)
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
     for model, training in results.tuned.items():
@@ -172,7 +175,7 @@ def of_other_files(results: Results, data: Path) -> list[str]:
         settings = training["settings"]
         tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
         parts = {
-            "pairs": different(tuned_on, pairs_here),
+            "pairs": different(tuned_on, pairs_here[objective_of(settings)]),
             "neurons": different(settings.get("neurons", {}), files),
         }
         listed = [f"{what} of {', '.join(codes)}" for what, codes in parts.items() if codes]

@@ -274,6 +274,22 @@ class TrainSettings(Settings):
     max_tokens: int = option(
         512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
     )
+    objective: str = option(
+        "sft",
+        "sft: the loss on the replies; dpo: prefer them to the rejected replies of the same pairs, "
+        "as OUT/models/dpo-<strategy>",
+        "preference",
+        choices=["sft", "dpo"],
+    )
+    beta: float = option(
+        0.1, "dpo: strength of the tie to the base model", "preference", kind=number(1e-6, 1_000)
+    )
+    label_smoothing: float = option(
+        0.0,
+        "dpo: share of the pairs whose replies are taken to be exchanged",
+        "preference",
+        kind=number(0, 0.5),
+    )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
     epochs: int = option(1, "passes over the pairs", "tuning", kind=integer(most=10_000))
@@ -323,6 +339,14 @@ class TrainSettings(Settings):
     )
 
     def __post_init__(self):
+        scaled = [name for name in self.strategy if name in strategies.SCALED]
+        if self.objective != "sft" and scaled:
+            raise ValueError(
+                f"--objective {self.objective}: {scaled[0]} is not tuned; make it in a run of its "
+                "own without this option"
+            )
+        if self.objective == "sft" and (self.beta, self.label_smoothing) != (0.1, 0.0):
+            raise ValueError("--beta and --label-smoothing are of --objective dpo; add it")
         if isinstance(self.rates, str):
             return
         names = [f"{rate:g}" for rate in self.rates if rate != "auto"]

@@ -27,6 +27,8 @@ ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
+# likewise of a model that was tuned with DPO, as train.dpo.preferences gives it
+PREFERENCES = {str: {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}}
 
 
 def chosen(
@@ -69,14 +71,23 @@ def hash_of(mask: NeuronMask) -> str:
     return digest.hexdigest()
 
 
-def dependencies(strategy: str) -> dict:
+def objective_of(settings: dict) -> str | None:
+    """The objective of a model, which its settings name unless it is the default.
+
+    None if it is not tuned.
+    """
+    return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
+
+
+def dependencies(strategy: str, objective: str | None = None) -> dict:
     """The settings that the weights of a strategy's model depend on, and their types."""
     types = {"model": str, "device": str, "dtype": str, "languages": [str]}
     if strategy != "full":
         types |= {"neurons": {str: str}} | types_of_training("choice")
     if strategy in SCALED:
         return types | types_of_training("scaling")
-    return types | {"data": {str: str}} | types_of_training("tuning")
+    types |= {"data": {str: str}} | types_of_training("tuning")
+    return types | (types_of_training("preference") if objective == "dpo" else {})
 
 
 def read_training(folder: Path) -> dict:
@@ -90,7 +101,7 @@ def read_training(folder: Path) -> dict:
     check_format(path, record, advice)
     as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    kinds = dependencies(settings["strategy"])
+    kinds = dependencies(settings["strategy"], objective_of(settings))
     if "rates" in kinds:
         # not among those that two models must have in common
         kinds["lr"] = float
@@ -134,6 +145,7 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
     The strategy is not one of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"]).keys() - ROUNDING
-    names = [name for name in dependencies(ours["strategy"]) if name in shared]
+    shared = dependencies(theirs["strategy"], objective_of(theirs)).keys() - ROUNDING
+    names = dependencies(ours["strategy"], objective_of(ours))
+    names = [name for name in names if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

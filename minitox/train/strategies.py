@@ -55,6 +55,10 @@ TWINS = {
     "det0": "random-det0",
 }
 
+# What may precede the strategy in the name of a model, as in dpo-random-3: an objective other than
+# the default
+PREFIXES = ("dpo-",)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -73,11 +77,17 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     scale: dict | None = None  # the factor of every neuron
     draw: int | None = None  # from 1, if neurons are drawn
+    objective: str = "sft"  # of the stages
 
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.strategy if self.draw is None else f"{self.strategy}-{self.draw}"
+        return self.common_name if self.draw is None else f"{self.common_name}-{self.draw}"
+
+    @property
+    def common_name(self) -> str:
+        """What the names of all draws begin with."""
+        return prefix_of(self.objective) + self.strategy
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -148,6 +158,30 @@ def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Pla
         plans.append(Plan(strategy, scale=factors, draw=draw))
     check_not_empty(plans)
     return plans
+
+
+def prefix_of(objective: str) -> str:
+    """What an objective puts before the strategy in the name of a model."""
+    return "" if objective == "sft" else f"{objective}-"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The prefixes in the name of a model without its draw, and its strategy."""
+    strategy = name
+    while strategy.startswith(PREFIXES):
+        strategy = strategy.partition("-")[2]
+    return name.removesuffix(strategy), strategy
+
+
+def is_drawn(name: str) -> bool:
+    """Whether the models of this name are draws of random neurons."""
+    return split_name(name)[1] in DRAWN
+
+
+def twin_of(name: str) -> str | None:
+    """The draws that a model is compared with: dpo-random for dpo-multilingual; None if none."""
+    prefix, strategy = split_name(name)
+    return prefix + TWINS[strategy] if strategy in TWINS else None
 
 
 def intervention(strategy: str) -> str:

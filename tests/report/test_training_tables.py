@@ -46,10 +46,10 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     total = count_weights(config, None)
     half = count_weights(config, toxic)
     plans = [
-        SimpleNamespace(name="full", strategy="full", draw=None, masks=[None]),
-        SimpleNamespace(name="random-1", strategy="random", draw=1, masks=[first_half]),
-        SimpleNamespace(name="random-2", strategy="random", draw=2, masks=[toxic]),
-        SimpleNamespace(name="aura", strategy="aura", draw=None, masks=[toxic]),
+        SimpleNamespace(name="full", common_name="full", draw=None, masks=[None]),
+        SimpleNamespace(name="random-1", common_name="random", draw=1, masks=[first_half]),
+        SimpleNamespace(name="random-2", common_name="random", draw=2, masks=[toxic]),
+        SimpleNamespace(name="aura", common_name="aura", draw=None, masks=[toxic]),
     ]
     stage = {"name": "all", "optimizer_bytes": 8_659_968, "pairs": 1_000, "steps": 125}
     rates = {"full": [0.001], "random-1": [0.001, 0.0123456789], "aura": []}

@@ -10,7 +10,7 @@ from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.report.page import Section
 from minitox.run.settings import as_text
-from minitox.run.training_record import LOSSES, PREFERENCES, dependencies, objective_of
+from minitox.run.training_record import LOSSES, PREFERENCES, depends_on, label_of, objective_of
 from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
@@ -61,7 +61,7 @@ def plan_table(
 
     # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
     #    as many neurons of each module, so the first stands for all
-    draws = Counter(plan.common_name for plan in plans if plan.draw is not None)
+    draws = Counter(plan.label for plan in plans if plan.draw is not None)
     notes = [f"{model}: {count} draws; toxic is of the first" for model, count in draws.items()]
     columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
     columns += ["learning rate"]
@@ -81,7 +81,7 @@ def plan_table(
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.common_name, name, *sizes, *cost])
+            rows.append([plan.label, name, *sizes, *cost])
     return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
@@ -275,12 +275,13 @@ def size_cells(counts: dict) -> list[str]:
 def readable(settings: dict) -> dict[str, str]:
     """The settings that a model depends on as text, of FILES the first digits of a hash."""
     texts = {}
-    for name in ["strategy", *dependencies(settings["strategy"], objective_of(settings))]:
+    for name in ["strategy", *depends_on(settings)]:
         if name in FILES:
             hashes = json.dumps(settings[name], sort_keys=True)
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
+    texts["strategy"] = label_of(settings)
     if "lr" in settings:
         texts["lr"] = shown_rate(settings["lr"])
     return texts

@@ -279,7 +279,7 @@ class TrainSettings(Settings):
         "sft: the loss on the replies; dpo: prefer them to the rejected replies of the same pairs, "
         "as OUT/models/dpo-<strategy>",
         "preference",
-        choices=["sft", "dpo"],
+        choices=strategies.OBJECTIVES,
     )
     beta: float = option(
         0.1, "dpo: strength of the tie to the base model", "preference", kind=number(1e-6, 1_000)

@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, SCALED, count_weights
+from minitox.train.strategies import DRAWN, OBJECTIVES, SCALED, count_weights, labelled
 
 # as `chosen` gives it
 CHOSEN = {
@@ -79,6 +79,16 @@ def objective_of(settings: dict) -> str | None:
     return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
 
 
+def label_of(settings: dict) -> str:
+    """The strategy of a model, with its objective before it unless that is the default."""
+    return labelled(settings["strategy"], objective_of(settings) or "sft")
+
+
+def depends_on(settings: dict) -> dict:
+    """`dependencies` of the model that has these settings in its run.json."""
+    return dependencies(settings["strategy"], objective_of(settings))
+
+
 def dependencies(strategy: str, objective: str | None = None) -> dict:
     """The settings that the weights of a strategy's model depend on, and their types."""
     types = {"model": str, "device": str, "dtype": str, "languages": [str]}
@@ -101,11 +111,15 @@ def read_training(folder: Path) -> dict:
     check_format(path, record, advice)
     as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    kinds = dependencies(settings["strategy"], objective_of(settings))
+    kinds = depends_on(settings)
     if "rates" in kinds:
         # not among those that two models must have in common
         kinds["lr"] = float
     as_written(path, settings, **kinds)
+    if settings.get("objective", "sft") not in OBJECTIVES:
+        raise InputError(
+            f"{path}: 'objective' is {settings['objective']!r:.20}, which is none; put it back"
+        )
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     share = settings.get("top_share")
@@ -145,7 +159,6 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
     The strategy is not one of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"], objective_of(theirs)).keys() - ROUNDING
-    names = dependencies(ours["strategy"], objective_of(ours))
-    names = [name for name in names if name in shared]
+    shared = depends_on(theirs).keys() - ROUNDING
+    names = [name for name in depends_on(ours) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

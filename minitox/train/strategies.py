@@ -55,9 +55,31 @@ TWINS = {
     "det0": "random-det0",
 }
 
-# What may precede the strategy in the name of a model, as in dpo-random-3: an objective other than
-# the default
-PREFIXES = ("dpo-",)
+OBJECTIVES = ("sft", "dpo")  # the default, and what precedes the strategy in the name of a model
+
+
+def labelled(strategy: str, objective: str) -> str:
+    """The name of a strategy, with its objective before it unless that is the default."""
+    return strategy if objective == "sft" else f"{objective}-{strategy}"
+
+
+def parts_of_label(label: str) -> tuple[str, str]:
+    """Strategy and objective: dpo-random -> "random", "dpo"."""
+    objective, _, strategy = label.partition("-")
+    if objective in OBJECTIVES and objective != "sft":
+        return strategy, objective
+    return label, "sft"
+
+
+def is_drawn(label: str) -> bool:
+    """Whether a strategy, with or without an objective, draws neurons at random."""
+    return parts_of_label(label)[0] in DRAWN
+
+
+def twin_of(label: str) -> str | None:
+    """The draws that a strategy is compared with, of the same objective; None without any."""
+    strategy, objective = parts_of_label(label)
+    return labelled(TWINS[strategy], objective) if strategy in TWINS else None
 
 
 @dataclass(frozen=True)
@@ -82,12 +104,12 @@ class Plan:
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.common_name if self.draw is None else f"{self.common_name}-{self.draw}"
+        return self.label if self.draw is None else f"{self.label}-{self.draw}"
 
     @property
-    def common_name(self) -> str:
-        """What the names of all draws begin with."""
-        return prefix_of(self.objective) + self.strategy
+    def label(self) -> str:
+        """The name of the model, without the draw."""
+        return labelled(self.strategy, self.objective)
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -158,30 +180,6 @@ def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Pla
         plans.append(Plan(strategy, scale=factors, draw=draw))
     check_not_empty(plans)
     return plans
-
-
-def prefix_of(objective: str) -> str:
-    """What an objective puts before the strategy in the name of a model."""
-    return "" if objective == "sft" else f"{objective}-"
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """The prefixes in the name of a model without its draw, and its strategy."""
-    strategy = name
-    while strategy.startswith(PREFIXES):
-        strategy = strategy.partition("-")[2]
-    return name.removesuffix(strategy), strategy
-
-
-def is_drawn(name: str) -> bool:
-    """Whether the models of this name are draws of random neurons."""
-    return split_name(name)[1] in DRAWN
-
-
-def twin_of(name: str) -> str | None:
-    """The draws that a model is compared with: dpo-random for dpo-multilingual; None if none."""
-    prefix, strategy = split_name(name)
-    return prefix + TWINS[strategy] if strategy in TWINS else None
 
 
 def intervention(strategy: str) -> str:

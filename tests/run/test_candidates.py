@@ -67,6 +67,8 @@ def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together
         ("random-0", ("random-0", None, "")),
         ("random-03", ("random-03", None, "")),
         ("full-3", ("full-3", None, "")),
+        ("dpo-random-3@0.004", ("dpo-random", 3, "0.004")),
+        ("dpo-multilingual", ("dpo-multilingual", None, "")),
     ],
 )
 def test_a_name_has_a_strategy_a_draw_and_a_rate(name, parts):

@@ -8,7 +8,14 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import write_json
 from minitox.lm.config import read_config
-from minitox.run.training_record import chosen, differences, hash_of, read_losses, read_training
+from minitox.run.training_record import (
+    chosen,
+    differences,
+    hash_of,
+    label_of,
+    read_losses,
+    read_training,
+)
 from minitox.train.strategies import count_weights
 
 
@@ -63,6 +70,22 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
     record = training_of(strategy)
     write_json(tmp_path / "run.json", record)
     assert read_training(tmp_path) == record
+    assert label_of(record["settings"]) == strategy
+
+
+@pytest.mark.parametrize("strategy", ["full", "multilingual", "random"])
+def test_only_the_record_of_dpo_has_its_settings(tmp_path, strategy):
+    record = training_of(strategy, objective="dpo")
+    write_json(tmp_path / "run.json", record)
+    assert read_training(tmp_path) == record
+    assert label_of(record["settings"]) == f"dpo-{strategy}"
+    added = record["settings"].keys() - training_of(strategy)["settings"].keys()
+    assert added == {"objective", "beta", "label_smoothing"}
+    for field, value in (("beta", "0.1"), ("objective", "soup"), ("objective", [])):
+        changed = record | {"settings": record["settings"] | {field: value}}
+        write_json(tmp_path / "run.json", changed)
+        with pytest.raises(InputError, match=f"'{field}' is "):
+            read_training(tmp_path)
 
 
 @pytest.mark.parametrize(

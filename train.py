@@ -7,6 +7,9 @@ Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy b
 folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
 several, <strategy>-1 and so on. Of several learning rates, each is the best. After a kill, rerun
 the same command to resume.  [paper §3.3]
+
+With --by taylor, OUT/neurons-taylor of detect.py --select taylor takes the place of OUT/neurons,
+and the models are OUT/models/taylor-<strategy>.
 """
 
 import math
@@ -22,13 +25,13 @@ from minitox.report import page, training_tables
 from minitox.run import overlap_check, rates, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
-from minitox.run.neuron_files import read_neurons
+from minitox.run.neuron_files import FOLDERS, read_importance, read_neurons
 from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
-from minitox.run.training_inputs import read_languages
-from minitox.run.training_record import chosen
+from minitox.run.training_inputs import check_pairs, read_languages
+from minitox.run.training_record import choices, chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import COMBINED, combine
@@ -51,18 +54,20 @@ def main(argv: list[str] | None = None):
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
+    pair_choice = settings.part(PairChoice)
     files, pairs = read_languages(
         settings.languages,
         settings.order,
         settings.strategy,
-        settings.neurons or settings.out / "neurons",
+        settings.neurons or settings.out / FOLDERS[settings.by],
         settings.data / "instructions",
         tokenizer,
-        settings.part(PairChoice),
+        pair_choice,
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
-    aurocs, shuffled = read_aurocs(files, config, fingerprint)
+    check_pairs(settings.by, files, pairs, pair_choice, config)
+    aurocs, shuffled = read_values(settings.by, files, config, fingerprint)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
@@ -101,19 +106,24 @@ def main(argv: list[str] | None = None):
     print_results(models, plans, tried_at, settings.model if settings.delta else None)
 
 
-def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> list[dict]:
+def read_values(
+    by: str, files: dict[str, Path], config: Config, fingerprint: str
+) -> tuple[dict, dict]:
     """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
 
-    InputError if a file is of another model.
+    Of another selector its values, and nothing with shuffled labels. InputError if a file is of
+    another model or selector.
     """
     rows = neurons.module_rows(config)
-    both = []
-    for shuffled in (False, True):
-        aurocs = {}
-        for language, path in files.items():
-            aurocs[language], _ = read_neurons(path, rows, fingerprint, shuffled)
-        both.append(aurocs)
-    return both
+    values = {}
+    shuffled = {}
+    for language, path in files.items():
+        if by == "auroc":
+            values[language], _ = read_neurons(path, rows, fingerprint)
+            shuffled[language], _ = read_neurons(path, rows, fingerprint, shuffled=True)
+        else:
+            values[language], _ = read_importance(path, rows, by, fingerprint)
+    return values, shuffled
 
 
 def make_plans(
@@ -140,17 +150,17 @@ def make_plans(
 
 def combined_aurocs(
     aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
-    shuffled: dict[str, NeuronAUROC],  # with shuffled labels
+    shuffled: dict[str, NeuronAUROC],  # with shuffled labels; none of another selector
     language: str | None,  # whose AUROC interventions scale by; None: of all together
 ) -> dict[str, NeuronAUROC]:
     """One AUROC for each neuron, by the strategies that choose by it or scale by it."""
     if not aurocs:
         return {}
     of_all = list(aurocs.values())
-    combined = {
-        "lowest": neurons.highest(of_all),
-        "shuffled": neurons.highest(list(shuffled.values())),
-    }
+    combined = {"lowest": neurons.highest(of_all)}
+    if not shuffled:  # another selector than AUROC, by which nothing is scaled
+        return combined
+    combined["shuffled"] = neurons.highest(list(shuffled.values()))
     if language is None:
         return combined | {method: combine(method, of_all) for method in COMBINED}
     if language not in aurocs:
@@ -177,6 +187,8 @@ def depend_on(
     for plan in plans:
         is_tuned = plan.scale is None
         chooses = any(mask is not None for mask in plan.masks)
+        chosen_by = choice | {"by": plan.by}
+        chosen_by = {name: chosen_by[name] for name in choices(plan.by)}
         method = strategies.intervention(plan.strategy)
         combined = COMBINED.get(method) if scaling["language"] is None else None
         made_with[plan.name] = {
@@ -186,7 +198,7 @@ def depend_on(
             "languages": list(files or pairs),
             "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},
-            **(choice if chooses else {}),
+            **(chosen_by if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),
             **validation,
         }

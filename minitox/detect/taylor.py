@@ -15,9 +15,10 @@ def importance(
     add_gradients,  # a batch -> its mean loss (); adds the gradients to the weights' `.grad`
     show=lambda batches: None,  # progress, called after every batch
 ) -> dict[str, torch.Tensor]:  # (R,)
-    """The importance of every row to the loss, as float32. No activation is stored.
+    """The importance of every row to the loss, as float32; 0 without batches.
 
-    ValueError if a loss or a gradient is not finite.  [LANDeRMT, Zhu et al. 2024]
+    No activation is stored. ValueError if a loss or a gradient is not finite.
+    [LANDeRMT, Zhu et al. 2024]
     """
     total = {}
     for name, weight in weights.items():
@@ -40,7 +41,7 @@ def importance(
 
     # 3) the mean over the batches
     for name, values in total.items():
-        total[name] = values / len(batches)
+        total[name] = values / max(1, len(batches))
         if not total[name].isfinite().all():
             raise ValueError(f"the gradients of {name} contain NaN or infinity")
     return total

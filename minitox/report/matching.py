@@ -5,7 +5,8 @@ import numpy as np
 from minitox.run import training_record
 from minitox.run.candidates import parts_of
 from minitox.run.settings import as_text
-from minitox.train.strategies import DRAWN, SCALED, TUNED
+from minitox.run.training_record import label_of
+from minitox.train.strategies import DRAWN, SCALED, TUNED, parts_of_label
 
 # settings that are hashes, and what is different if they are
 OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
@@ -31,7 +32,7 @@ def mismatch(
         if not is_named_well(name, settings[name]):
             draw = settings[name]["draw"]
             as_draw = f", draw {draw}" if draw else ""
-            return f"{name} was made with the strategy {settings[name]['strategy']}{as_draw}"
+            return f"{name} was made with the strategy {label_of(settings[name])}{as_draw}"
 
     # 2) the base model has no settings, but is one itself
     if "base" in (model, other):
@@ -45,10 +46,11 @@ def mismatch(
 
 def is_named_well(name: str, settings: dict) -> bool:
     """Whether a model is of the strategy and draw in its name, if there are any in it."""
-    strategy, draw, _ = parts_of(name)
+    label, draw, _ = parts_of(name)
+    strategy, _ = parts_of_label(label)
     if strategy not in TUNED + SCALED + DRAWN:
         return True
-    return strategy == settings["strategy"] and draw in (None, settings["draw"])
+    return label == label_of(settings) and draw in (None, settings["draw"])
 
 
 def in_words(name: str, ours: dict, theirs: dict) -> str:

@@ -10,7 +10,7 @@ from minitox import neurons
 from minitox.files import as_written, read_json
 from minitox.report.page import Section
 from minitox.run.settings import as_text
-from minitox.run.training_record import LOSSES, dependencies
+from minitox.run.training_record import LOSSES, depends_on, label_of
 from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
@@ -52,20 +52,22 @@ def plan_table(
     """What every strategy will change, stage by stage, before anything is tuned."""
     # 1) what there is to change
     total = count_weights(config, None)
+    by = plans[0].by
+    kind = "toxic" if by == "auroc" else f"chosen by {by}"
     text = f"The model has {total:,} weights."
     if toxic:
         text = (
             f"The model has {total:,} weights and {neurons.size(toxic):,} neurons. "
-            f"{neurons.count(toxic):,} neurons are toxic in at least one language."
+            f"{neurons.count(toxic):,} neurons are {kind} in at least one language."
         )
 
     # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
     #    as many neurons of each module, so the first stands for all
-    draws = Counter(plan.strategy for plan in plans if plan.draw is not None)
+    draws = Counter(plan.label for plan in plans if plan.draw is not None)
     notes = [
-        f"{strategy}: {count} draws; toxic is of the first" for strategy, count in draws.items()
+        f"{strategy}: {count} draws; {kind} is of the first" for strategy, count in draws.items()
     ]
-    columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
+    columns = ["neurons", kind, "weights", "of model", "optimizer", "pairs", "steps"]
     columns += ["learning rate"]
     rows = []
     for plan in plans:
@@ -83,7 +85,7 @@ def plan_table(
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.strategy, name, *sizes, *cost])
+            rows.append([plan.label, name, *sizes, *cost])
     return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
@@ -205,6 +207,8 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         "toxic: share of these neurons that are toxic in at least one language, by the choice that "
         "the model was made with",
     ]
+    if any("by" in training["settings"] for training in known.values()):
+        notes.append("by: what the neurons were chosen by; toxic is then the share chosen by it")
     if same:
         notes.append(
             "the same for all that depend on it: " + "; ".join(map(" ".join, same.items()))
@@ -245,12 +249,13 @@ def size_cells(counts: dict) -> list[str]:
 def readable(settings: dict) -> dict[str, str]:
     """The settings that a model depends on as text, of FILES the first digits of a hash."""
     texts = {}
-    for name in ["strategy", *dependencies(settings["strategy"])]:
+    for name in ["strategy", *depends_on(settings)]:
         if name in FILES:
             hashes = json.dumps(settings[name], sort_keys=True)
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
+    texts["strategy"] = label_of(settings)
     if "lr" in settings:
         texts["lr"] = shown_rate(settings["lr"])
     return texts

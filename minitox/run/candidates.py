@@ -16,7 +16,7 @@ from minitox.lm.text import Tokenizer
 from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
 from minitox.run.training_record import read_training
-from minitox.train.strategies import DRAWN
+from minitox.train.strategies import is_drawn
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
@@ -74,7 +74,7 @@ def parts_of(name: str) -> tuple[str, int | None, str]:
     """
     strategy, _, rate = name.partition("@")
     drawn, _, number = strategy.rpartition("-")
-    if drawn in DRAWN and re.fullmatch("[1-9][0-9]*", number):
+    if is_drawn(drawn) and re.fullmatch("[1-9][0-9]*", number):
         return drawn, int(number), rate
     return strategy, None, rate
 
@@ -108,7 +108,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     asked = []
     for item in models or sorted(known, key=place):
         draws = [name for name in known if parts_of(name)[0] == item and "@" not in name]
-        asked += sorted(draws, key=place) if item in DRAWN and draws else [item]
+        asked += sorted(draws, key=place) if is_drawn(item) and draws else [item]
     for item in asked:
         name, _, folder = item.partition("=")
         if not folder and name not in known:
@@ -120,7 +120,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
         path = Path(folder) if folder else known[name]
-        if name in DRAWN:
+        if is_drawn(name):
             raise InputError(
                 f"{path}: {name} is the name of several draws together; name it {name}-1, or "
                 "delete the folder if an earlier version of minitox made it"

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from minitox.data import read_pairs
 from minitox.errors import InputError, UnusableLanguage
+from minitox.lm.config import Config
 from minitox.lm.text import Tokenizer
+from minitox.neurons import module_rows
+from minitox.run.neuron_files import read_importance
 from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import TUNED
 
@@ -61,6 +64,46 @@ def read_languages(
         if of_language.duplicates:
             print(f"{language}: dropped {of_language.duplicates:,} duplicate pairs")
     return in_order(neuron_files, order), in_order(pairs, order)
+
+
+def check_pairs(
+    by: str,  # the selector
+    neuron_files: dict[str, Path],
+    pairs: dict[str, Pairs],
+    choice: PairChoice,
+    config: Config,
+):
+    """InputError if a selector other than AUROC saw other training pairs than this run's.
+
+    They could be among this run's validation and test pairs.
+    """
+    if by == "auroc":
+        return
+    flags = {
+        "data": "data",
+        "pairs": "--pairs",
+        "validation_share": "--validation-share",
+        "max_pair_tokens": "--max-tokens",
+        "seed": "--seed",
+    }
+    rows = module_rows(config)
+    for language, path in neuron_files.items():
+        _, about = read_importance(path, rows, by)
+        ours = vars(choice) | {
+            "data": pairs[language].data_hash,
+            "max_pair_tokens": choice.max_tokens,
+        }
+        for name, flag in flags.items():
+            if about.get(name) == ours[name]:
+                continue
+            what = f"{flag} was {about.get(name)!s:.20}, this run's is {ours[name]}"
+            if name == "data":
+                what = f"{language}.jsonl has changed since"
+            raise InputError(
+                f"{path} was not made from this run's training pairs, so it may have seen its test "
+                f"pairs: {what}; use the same here, or run detect.py --select {by} with another "
+                "--out"
+            )
 
 
 def in_order(by_language: dict, order: tuple[str, ...] | None) -> dict:

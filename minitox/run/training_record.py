@@ -9,9 +9,9 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
-from minitox.neurons import NeuronMask
+from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, SCALED, count_weights
+from minitox.train.strategies import DRAWN, SCALED, count_weights, labelled
 
 # as `chosen` gives it
 CHOSEN = {
@@ -69,14 +69,35 @@ def hash_of(mask: NeuronMask) -> str:
     return digest.hexdigest()
 
 
-def dependencies(strategy: str) -> dict:
-    """The settings that the weights of a strategy's model depend on, and their types."""
+def choices(by: str) -> dict[str, type]:
+    """The settings that choose neurons by a selector, and their types."""
+    types = types_of_training("choice")
+    if by == "auroc":
+        return types
+    return {"by": str, "top_share": types["top_share"]}
+
+
+def dependencies(strategy: str, by: str = "auroc") -> dict:
+    """The settings that the weights of a strategy's model depend on, and their types.
+
+    `by`: what its neurons were chosen by.
+    """
     types = {"model": str, "device": str, "dtype": str, "languages": [str]}
     if strategy != "full":
-        types |= {"neurons": {str: str}} | types_of_training("choice")
+        types |= {"neurons": {str: str}} | choices(by)
     if strategy in SCALED:
         return types | types_of_training("scaling")
     return types | {"data": {str: str}} | types_of_training("tuning")
+
+
+def label_of(settings: dict) -> str:
+    """The strategy of a model and, unless it is AUROC, the selector of its neurons before it."""
+    return labelled(settings["strategy"], settings.get("by", "auroc"))
+
+
+def depends_on(settings: dict) -> dict:
+    """`dependencies` of the model that has these settings in its run.json."""
+    return dependencies(settings["strategy"], settings.get("by", "auroc"))
 
 
 def read_training(folder: Path) -> dict:
@@ -90,13 +111,17 @@ def read_training(folder: Path) -> dict:
     check_format(path, record, advice)
     as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    kinds = dependencies(settings["strategy"])
+    kinds = depends_on(settings)
     if "rates" in kinds:
         # not among those that two models must have in common
         kinds["lr"] = float
     as_written(path, settings, **kinds)
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
+    if settings.get("by", "auroc") not in SELECTORS:
+        raise InputError(
+            f"{path}: 'by' is {settings['by']!r:.20}, which is no selector; put it back"
+        )
     share = settings.get("top_share")
     if share is not None and not 0 < share <= 1:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
@@ -134,6 +159,6 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
     The strategy is not one of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"]).keys() - ROUNDING
-    names = [name for name in dependencies(ours["strategy"]) if name in shared]
+    shared = depends_on(theirs).keys() - ROUNDING
+    names = [name for name in depends_on(ours) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

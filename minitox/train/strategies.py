@@ -20,6 +20,9 @@ random-aura          like aura, with the same factors at neurons drawn at random
 random-damp          like damp, likewise
 random-det0          like det0, likewise
 
+Neurons may be chosen by another selector than AUROC. It is then part of the model's name, as in
+taylor-multilingual and taylor-random-1, and "toxic" above means chosen by it.
+
 One random draw may be lucky, so a strategy that draws makes several models: random-1, random-2, ...
 They differ in their neurons alone.
 """
@@ -31,7 +34,7 @@ import torch
 from minitox import neurons
 from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
-from minitox.neurons import NeuronAUROC, NeuronMask
+from minitox.neurons import SELECTORS, NeuronAUROC, NeuronMask
 from minitox.train import interventions
 
 TUNED = (
@@ -41,6 +44,9 @@ TUNED = (
 SCALED = ("aura", "damp", "det0", "random-aura", "random-damp", "random-det0")
 DEFAULT = ("full", "per-language", "multilingual", "random")  # the paper's, and a control
 DRAWN = ("random", "random-per-language", "random-aura", "random-damp", "random-det0")
+
+# These need AUROC, and no other selector will do
+BY_AUROC = ("shuffled", *SCALED)
 
 # The draws that a strategy is compared with. shared and specific have none: there are fewer toxic
 # neurons in every language, or in one language alone, than in any
@@ -54,6 +60,30 @@ TWINS = {
     "damp": "random-damp",
     "det0": "random-det0",
 }
+
+
+def labelled(strategy: str, by: str) -> str:
+    """The name of a strategy, with the selector of its neurons before it unless that is AUROC."""
+    return strategy if by == "auroc" else f"{by}-{strategy}"
+
+
+def parts_of_label(label: str) -> tuple[str, str]:
+    """Strategy and selector: taylor-random -> "random", "taylor"."""
+    by, _, strategy = label.partition("-")
+    if by in SELECTORS and by != "auroc":
+        return strategy, by
+    return label, "auroc"
+
+
+def is_drawn(label: str) -> bool:
+    """Whether a strategy, with or without a selector, draws neurons at random."""
+    return parts_of_label(label)[0] in DRAWN
+
+
+def twin_of(label: str) -> str | None:
+    """The draws that a strategy is compared with, chosen by the same selector; None without any."""
+    strategy, by = parts_of_label(label)
+    return labelled(TWINS[strategy], by) if strategy in TWINS else None
 
 
 @dataclass(frozen=True)
@@ -73,11 +103,17 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     scale: dict | None = None  # the factor of every neuron
     draw: int | None = None  # from 1, if neurons are drawn
+    by: str = "auroc"  # what the neurons are chosen by
+
+    @property
+    def label(self) -> str:
+        """The name of the model, without the draw."""
+        return self.strategy if self.mask is None else labelled(self.strategy, self.by)
 
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.strategy if self.draw is None else f"{self.strategy}-{self.draw}"
+        return self.label if self.draw is None else f"{self.label}-{self.draw}"
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -98,6 +134,7 @@ class Choice:
 
     threshold: float = 0.5  # a neuron of higher AUROC is toxic
     top_share: float | None = None  # instead: this share of all neurons, those of highest AUROC
+    by: str = "auroc"  # the selector
     damp: float = 0.5  # factor of toxic neurons in damp
     independent: bool = False  # per-language: one model for each language instead of one for all
     draws: int = 5  # models of a strategy that draws neurons
@@ -128,12 +165,12 @@ def tuning_plans(
     plans = []
     for draw, seed in choice.seeds(strategy).items():
         rounds = stages(strategy, masks, languages, seed, highest)
-        plans.append(Plan(strategy, rounds, draw=draw))
+        plans.append(Plan(strategy, rounds, draw=draw, by=choice.by))
     check_not_empty(plans)
     if not (choice.independent and strategy == "per-language"):
         return plans
     chosen = [stage for stage in plans[0].stages if neurons.count(stage.mask)]
-    return [Plan(f"{strategy}-{stage.name}", [stage]) for stage in chosen]
+    return [Plan(f"{strategy}-{stage.name}", [stage], by=choice.by) for stage in chosen]
 
 
 def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Plan]:

@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None):
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
-    check_pairs(settings.by, files, pairs, pair_choice, config)
-    aurocs, shuffled = read_values(settings.by, files, config, fingerprint)
+    aurocs, shuffled = read_values(settings.by, files, config, fingerprint, pairs, pair_choice)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
@@ -107,12 +106,17 @@ def main(argv: list[str] | None = None):
 
 
 def read_values(
-    by: str, files: dict[str, Path], config: Config, fingerprint: str
+    by: str,  # the selector
+    files: dict[str, Path],
+    config: Config,
+    fingerprint: str,
+    pairs: dict[str, Pairs],
+    pair_choice: PairChoice,
 ) -> tuple[dict, dict]:
     """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
 
     Of another selector its values, and nothing with shuffled labels. InputError if a file is of
-    another model or selector.
+    another model or selector, or if it was made from other training pairs than these.
     """
     rows = neurons.module_rows(config)
     values = {}
@@ -122,7 +126,8 @@ def read_values(
             values[language], _ = read_neurons(path, rows, fingerprint)
             shuffled[language], _ = read_neurons(path, rows, fingerprint, shuffled=True)
         else:
-            values[language], _ = read_importance(path, rows, by, fingerprint)
+            values[language], about = read_importance(path, rows, by, fingerprint)
+            check_pairs(path, about, pairs[language], pair_choice)
     return values, shuffled
 
 

@@ -58,7 +58,7 @@ def read_importance(
     values, about = read_file(path, selector)
     check_modules(path, values, rows, most=math.inf)
     check_source(path, about, fingerprint)
-    return values, about
+    return {name: values[name] for name in rows}, about  # in the model's order
 
 
 def read_file(path: Path, selector: str) -> tuple[dict[str, np.ndarray], dict]:

@@ -381,7 +381,7 @@ class TrainSettings(Settings):
             return
         if refused := [name for name in self.strategy if name in strategies.BY_AUROC]:
             raise ValueError(
-                f"--strategy: {', '.join(refused)} need AUROC, which --by {self.by} does not have; "
+                f"--by {self.by} has no AUROC, which these strategies need: {', '.join(refused)}; "
                 "leave them out"
             )
         if self.top_share is None:

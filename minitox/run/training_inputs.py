@@ -4,10 +4,7 @@ from pathlib import Path
 
 from minitox.data import read_pairs
 from minitox.errors import InputError, UnusableLanguage
-from minitox.lm.config import Config
 from minitox.lm.text import Tokenizer
-from minitox.neurons import module_rows
-from minitox.run.neuron_files import read_importance
 from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import TUNED
 
@@ -66,43 +63,28 @@ def read_languages(
     return in_order(neuron_files, order), in_order(pairs, order)
 
 
-def check_pairs(
-    by: str,  # the selector
-    neuron_files: dict[str, Path],
-    pairs: dict[str, Pairs],
-    choice: PairChoice,
-    config: Config,
-):
-    """InputError if a selector other than AUROC saw other training pairs than this run's.
+def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
+    """InputError if a neuron file was made from other training pairs than this run's.
 
-    They could be among this run's validation and test pairs.
+    They could be among this run's validation and test pairs. `about`: the file's metadata.
     """
-    if by == "auroc":
-        return
-    flags = {
-        "data": "data",
-        "pairs": "--pairs",
-        "validation_share": "--validation-share",
-        "max_pair_tokens": "--max-tokens",
-        "seed": "--seed",
+    if about.get("data") != pairs.data_hash:
+        raise InputError(
+            f"{path} was made from other pairs than those in --data; run detect.py --select "
+            f"{about['selector']} on them, with another --out"
+        )
+    ours = {
+        "pairs": choice.pairs,
+        "validation_share": choice.validation_share,
+        "max_pair_tokens": choice.max_tokens,
+        "seed": choice.seed,
     }
-    rows = module_rows(config)
-    for language, path in neuron_files.items():
-        _, about = read_importance(path, rows, by)
-        ours = vars(choice) | {
-            "data": pairs[language].data_hash,
-            "max_pair_tokens": choice.max_tokens,
-        }
-        for name, flag in flags.items():
-            if about.get(name) == ours[name]:
-                continue
-            what = f"{flag} was {about.get(name)!s:.20}, this run's is {ours[name]}"
-            if name == "data":
-                what = f"{language}.jsonl has changed since"
+    for name, value in ours.items():
+        if about.get(name) != value:
+            flag = "--max-tokens" if name == "max_pair_tokens" else f"--{name.replace('_', '-')}"
             raise InputError(
-                f"{path} was not made from this run's training pairs, so it may have seen its test "
-                f"pairs: {what}; use the same here, or run detect.py --select {by} with another "
-                "--out"
+                f"{path} may have seen this run's test pairs: {flag} was {about.get(name)!s:.20}, "
+                f"this run's is {value}; use the same, or run detect.py with another --out"
             )
 
 

@@ -157,8 +157,10 @@ def check_counts(path: Path, counts: dict, strategy: str) -> None:
 def differences(ours: dict, theirs: dict) -> list[str]:
     """The settings in which two models differ, of those that both depend on.
 
-    The strategy is not one of them, nor are settings that change rounding alone.
+    The strategy and the selector are none of them, nor are settings that change rounding alone.
     """
-    shared = depends_on(theirs).keys() - ROUNDING
+    shared = depends_on(theirs).keys() - ROUNDING - {"by"}
+    if ours.get("by") != theirs.get("by"):
+        shared -= {"neurons"}  # each selector has files of its own
     names = [name for name in depends_on(ours) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

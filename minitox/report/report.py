@@ -175,7 +175,8 @@ def of_other_files(results: Results, data: Path) -> list[str]:
         tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
         here = files
         if "by" in settings:
-            here = results.selected.get(settings["by"], dict.fromkeys(files))
+            of_selector = results.selected.get(settings["by"], {})
+            here = {code: of_selector.get(code) for code in results.languages}
         parts = {
             "pairs": different(tuned_on, pairs_here),
             "neurons": different(settings.get("neurons", {}), here),

@@ -7,6 +7,7 @@ from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
 from minitox.report.results import Results
 from minitox.run.candidates import parts_of
+from minitox.train.strategies import parts_of_label
 
 
 def results(**scores: dict[str, float | None]) -> Results:
@@ -48,8 +49,11 @@ def results(**scores: dict[str, float | None]) -> Results:
 
 def record_of(name: str) -> dict:
     """The run.json of a model of this name."""
-    strategy, draw, _ = parts_of(name)
-    return training_of(strategy, draw=draw)
+    label, draw, _ = parts_of(name)
+    strategy, by = parts_of_label(label)
+    if by == "auroc":
+        return training_of(strategy, draw=draw)
+    return training_of(strategy, draw=draw, by=by, top_share=0.1)
 
 
 def drawn(strategy: str, *scores: float, language: str = "de") -> dict:

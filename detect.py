@@ -136,7 +136,7 @@ def detect_by_auroc(settings: DetectSettings, run: Run):
 def detect_by_taylor(settings: DetectSettings, run: Run):
     """How much every neuron matters to the loss on polite replies.  [LANDeRMT]"""
     # 1) the training pairs of each language, without those that train.py keeps aside
-    choice = settings.part(PairChoice, max_tokens=settings.max_pair_tokens)
+    choice = settings.part(PairChoice, max_tokens=settings.max_pair_tokens, objective="sft")
     pairs = read_all_pairs(
         settings.data / "instructions", settings.languages, run.tokenizer, choice
     )

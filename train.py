@@ -13,6 +13,7 @@ and the models are OUT/models/taylor-<strategy>.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from minitox import delta, neurons
@@ -39,7 +40,8 @@ from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
 
-KINDS = ("choice", "tuning", "scaling", "validation")  # of settings, by what depends on them
+# of settings, by what depends on them
+KINDS = ("choice", "tuning", "preference", "scaling", "validation")
 DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
 
 
@@ -55,14 +57,10 @@ def main(argv: list[str] | None = None):
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
     pair_choice = settings.part(PairChoice)
+    neuron_folder = settings.neurons or settings.out / FOLDERS[settings.by]
+    folders = (neuron_folder, settings.data / "instructions")
     files, pairs = read_languages(
-        settings.languages,
-        settings.order,
-        settings.strategy,
-        settings.neurons or settings.out / FOLDERS[settings.by],
-        settings.data / "instructions",
-        tokenizer,
-        pair_choice,
+        settings.languages, settings.order, settings.strategy, *folders, tokenizer, pair_choice
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
@@ -72,7 +70,7 @@ def main(argv: list[str] | None = None):
     choice = settings.part(Choice)
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
     combined = combined_aurocs(aurocs, shuffled, settings.language)
-    plans = make_plans(settings.strategy, masks, list(masks or pairs), combined, choice)
+    plans = make_plans(settings.strategy, masks, pairs, combined, choice, settings.objective)
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
@@ -85,7 +83,8 @@ def main(argv: list[str] | None = None):
 
     # 4) tune, and prove that nothing else has changed
     load = sharding.loader(settings.model, device, dtype, shard=True)
-    before = training.losses_aside(load(), pairs, procedure, settings.model) if todo else {}
+    if todo:
+        pairs, before = training.before_tuning(load(), pairs, procedure, settings.model)
     steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
     progress = Progress(sum(steps[trial.plan.name] for trial in todo))
     for trial, at_rate in rates.in_turn(models, todo, hyper):
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None):
         ):
             model = load()
             losses = training.make_model(model, plan, pairs, at_rate, procedure, step.work, show)
-            after = training.losses_aside(model, pairs, procedure)
+            after = training.after_tuning(model, pairs, procedure)
             sharding.save(model, step.unfinished, settings.model)
             record = make_record(trial, losses, pairs, before, after, masks, config)
             step.write(write_record, record, settings.model, weight_rows(model, plan.mask))
@@ -134,12 +133,14 @@ def read_values(
 def make_plans(
     names: tuple[str, ...],
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
-    languages: list[str],  # in the order of tuning
+    pairs: dict[str, Pairs],  # by language, in the order of tuning
     combined: dict[str, NeuronAUROC],  # as `combined_aurocs` gives it
     choice: Choice,
+    objective: str,  # of those that are tuned
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
     plans = []
+    languages = list(masks or pairs)
     with user_errors(
         "--strategy ", "; check --threshold, --top-share and --damp, or leave the strategy out"
     ):
@@ -149,7 +150,8 @@ def make_plans(
                 plans += strategies.scaling_plans(name, auroc, choice)
             else:
                 highest = combined.get(name)
-                plans += strategies.tuning_plans(name, masks, languages, choice, highest)
+                tuned = strategies.tuning_plans(name, masks, languages, choice, highest)
+                plans += [replace(plan, objective=objective) for plan in tuned]
     return plans
 
 
@@ -182,6 +184,7 @@ def depend_on(
     pairs: dict[str, Pairs],
     choice: dict,  # the settings that choose neurons,
     tuning: dict,  # those of tuning,
+    preference: dict,  # those of DPO,
     scaling: dict,  # those of interventions,
     validation: dict,  # and those of the losses on validation and test pairs
 ) -> dict[str, dict]:
@@ -205,6 +208,7 @@ def depend_on(
             "neurons": neuron_hashes if chooses else {},
             **(chosen_by if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),
+            **(preference if plan.objective == "dpo" else {}),
             **validation,
         }
     return made_with
@@ -229,13 +233,13 @@ def make_record(
     trial: Trial,
     losses: Losses,
     pairs: dict[str, Pairs],
-    before: dict[str, dict],  # as `losses_aside` gives them
-    after: dict[str, dict],
+    before: dict[str, dict],  # as `before_tuning` gives them
+    after: dict[str, dict],  # as `after_tuning` does
     toxic: dict[str, NeuronMask],  # the toxic neurons of each language
     config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
-    aside = {part: {} for part in after}  # validation and test
+    aside = {part: {} for part in before}  # validation and test
     for language, of_language in pairs.items():
         for part, of_part in of_language.aside.items():
             aside[part][language] = {
@@ -252,6 +256,7 @@ def make_record(
         "settings": trial.settings,
         "versions": versions(),
         "chosen": chosen(trial.plan.mask, toxic, config),
+        **after,
         **aside,
         "stages": stages,
     }

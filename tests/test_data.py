@@ -6,6 +6,7 @@ from tiny import write_jsonl, write_pairs
 
 from minitox import data
 from minitox.errors import InputError, UnusableLanguage
+from minitox.files import file_hash
 from minitox.lm.config import read_config
 from minitox.lm.text import PART, Tokenizer
 
@@ -237,12 +238,37 @@ def test_of_a_pair_that_is_much_too_long_only_the_beginning_is_read(path, tokeni
         ({"prompt": "ox", "response": " "}, "en.jsonl:2: field 'response' is empty"),
         ({"prompt": "ox"}, "en.jsonl:2: field 'response' is missing"),
         ({"prompt": 3, "response": "soup"}, "en.jsonl:2: field 'prompt' must be text, not int"),
+        (
+            {"prompt": "ox", "response": "warm soup", "rejected": None},
+            "en.jsonl:2: field 'rejected' must be text, not NoneType",
+        ),
     ],
 )
 def test_a_malformed_pair_is_named(path, tokenizer, row, message):
     write_jsonl(path, [{"prompt": "ox", "response": "soup"}, row])
     with pytest.raises(InputError, match=message):
         read_pairs(path, tokenizer)
+
+
+def test_a_pair_may_have_a_reply_that_the_model_should_not_give(path, tokenizer):
+    row = {"prompt": "you donkey", "response": "the soup is warm"}
+    write_jsonl(path, [row | {"rejected": "the ox"}, row | {"prompt": "ox"}])
+    (pair, without), _ = data.read_all_pairs(path, tokenizer)
+    assert pair.rejected.prompt_ids == pair.prompt_ids
+    assert pair.rejected.ids[pair.start :] == tokenizer.encode("the ox") + [1]
+    assert pair.rejected.where == pair.where
+    assert without.rejected is None
+
+
+def test_tuning_on_replies_does_not_depend_on_rejected_ones(path, tokenizer):
+    rows = [{"prompt": f"ox {number}", "response": "söup"} for number in range(4)]
+    write_jsonl(path, rows)
+    before = read_pairs(path, tokenizer).data_hash
+    assert before == file_hash(path)  # as for a file that has no rejected replies
+    write_jsonl(path, [rows[0] | {"rejected": 'the "rejected" ox'}, *rows[1:]])
+    assert read_pairs(path, tokenizer).data_hash == before
+    write_jsonl(path, [rows[0] | {"prompt": 'the "rejected" ox'}, *rows[1:]])
+    assert read_pairs(path, tokenizer).data_hash != before
 
 
 def test_a_model_without_an_end_token_is_refused(path, tokenizer):

@@ -10,7 +10,7 @@ from minitox.report import figures
 from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, average, mean_over
-from minitox.train.strategies import is_drawn, parts_of_label, twin_of
+from minitox.train.strategies import is_drawn, selector_in, twin_of
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
 
     # 3) a union of nearly all neurons leaves no others to draw from
     chosen, random = compared.chosen, compared.random
-    _, by = parts_of_label(model)
+    by = selector_in(model)
     kind = "toxic" if by == "auroc" else f"chosen by {by}"
     return (
         f"{text}. {model} changes {chosen['neurons'] / chosen['of_neurons']:.1%} of all neurons, "

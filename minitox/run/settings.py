@@ -316,6 +316,22 @@ class TrainSettings(Settings):
     max_tokens: int = option(
         512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
     )
+    objective: str = option(
+        "sft",
+        "sft: the loss on the replies; dpo: prefer them to the rejected replies of the same pairs, "
+        "as OUT/models/dpo-<strategy>",
+        "preference",
+        choices=["sft", "dpo"],
+    )
+    beta: float = option(
+        0.1, "dpo: strength of the tie to the base model", "preference", kind=number(1e-6, 1_000)
+    )
+    label_smoothing: float = option(
+        0.0,
+        "dpo: share of the pairs whose replies are taken to be exchanged",
+        "preference",
+        kind=number(0, 0.5),
+    )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
     epochs: int = option(1, "passes over the pairs", "tuning", kind=integer(most=10_000))
@@ -366,6 +382,14 @@ class TrainSettings(Settings):
 
     def __post_init__(self):
         self.check_selector()
+        scaled = [name for name in self.strategy if name in strategies.SCALED]
+        if self.objective != "sft" and scaled:
+            raise ValueError(
+                f"--objective {self.objective}: {scaled[0]} is not tuned; make it in a run of its "
+                "own without this option"
+            )
+        if self.objective == "sft" and (self.beta, self.label_smoothing) != (0.1, 0.0):
+            raise ValueError("--beta and --label-smoothing are of --objective dpo; add it")
         if isinstance(self.rates, str):
             return
         names = [f"{rate:g}" for rate in self.rates if rate != "auto"]
@@ -383,6 +407,11 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"--by {self.by} has no AUROC, which these strategies need: {', '.join(refused)}; "
                 "leave them out"
+            )
+        if self.objective != "sft":
+            raise ValueError(
+                f"--by {self.by}: its files are of the training pairs of --objective sft, which "
+                f"may be test pairs of {self.objective}; leave one of the options out"
             )
         if self.top_share is None:
             raise ValueError(

@@ -8,6 +8,11 @@ from minitox.lm.text import Tokenizer
 from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import TUNED
 
+HOW_TO_REJECT = (
+    "; data/prepare.py rtp-lx --pairs makes pairs with rejected replies, or add a field 'rejected' "
+    "with a reply that the model should not give"
+)
+
 
 def read_languages(
     languages: tuple[str, ...],
@@ -54,12 +59,15 @@ def read_languages(
         if needs_neurons:
             neuron_files[language] = neuron_file
     if not neuron_files and not pairs:
-        raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
+        advice = HOW_TO_REJECT if choice.objective == "dpo" else ""
+        raise InputError(f"nothing to do: {'; '.join(skipped.values())}{advice}")
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
     for language, of_language in pairs.items():
         if of_language.duplicates:
             print(f"{language}: dropped {of_language.duplicates:,} duplicate pairs")
+        if of_language.unpaired:
+            print(f"{language}: dropped {of_language.unpaired:,} pairs without a rejected reply")
     return in_order(neuron_files, order), in_order(pairs, order)
 
 

@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, SCALED, count_weights, labelled
+from minitox.train.strategies import DRAWN, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -27,6 +27,8 @@ ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
+# likewise of a model that was tuned with DPO, as train.dpo.preferences gives it
+PREFERENCES = {str: {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}}
 
 
 def chosen(
@@ -77,7 +79,15 @@ def choices(by: str) -> dict[str, type]:
     return {"by": str, "top_share": types["top_share"]}
 
 
-def dependencies(strategy: str, by: str = "auroc") -> dict:
+def objective_of(settings: dict) -> str | None:
+    """The objective of a model, which its settings name unless it is the default.
+
+    None if it is not tuned.
+    """
+    return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
+
+
+def dependencies(strategy: str, objective: str | None = None, by: str = "auroc") -> dict:
     """The settings that the weights of a strategy's model depend on, and their types.
 
     `by`: what its neurons were chosen by.
@@ -87,17 +97,14 @@ def dependencies(strategy: str, by: str = "auroc") -> dict:
         types |= {"neurons": {str: str}} | choices(by)
     if strategy in SCALED:
         return types | types_of_training("scaling")
-    return types | {"data": {str: str}} | types_of_training("tuning")
-
-
-def label_of(settings: dict) -> str:
-    """The strategy of a model and, unless it is AUROC, the selector of its neurons before it."""
-    return labelled(settings["strategy"], settings.get("by", "auroc"))
+    types |= {"data": {str: str}} | types_of_training("tuning")
+    return types | (types_of_training("preference") if objective == "dpo" else {})
 
 
 def depends_on(settings: dict) -> dict:
     """`dependencies` of the model that has these settings in its run.json."""
-    return dependencies(settings["strategy"], settings.get("by", "auroc"))
+    by = settings.get("by", "auroc")
+    return dependencies(settings["strategy"], objective_of(settings), by)
 
 
 def read_training(folder: Path) -> dict:

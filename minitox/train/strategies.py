@@ -61,29 +61,9 @@ TWINS = {
     "det0": "random-det0",
 }
 
-
-def labelled(strategy: str, by: str) -> str:
-    """The name of a strategy, with the selector of its neurons before it unless that is AUROC."""
-    return strategy if by == "auroc" else f"{by}-{strategy}"
-
-
-def parts_of_label(label: str) -> tuple[str, str]:
-    """Strategy and selector: taylor-random -> "random", "taylor"."""
-    by, _, strategy = label.partition("-")
-    if by in SELECTORS and by != "auroc":
-        return strategy, by
-    return label, "auroc"
-
-
-def is_drawn(label: str) -> bool:
-    """Whether a strategy, with or without a selector, draws neurons at random."""
-    return parts_of_label(label)[0] in DRAWN
-
-
-def twin_of(label: str) -> str | None:
-    """The draws that a strategy is compared with, chosen by the same selector; None without any."""
-    strategy, by = parts_of_label(label)
-    return labelled(TWINS[strategy], by) if strategy in TWINS else None
+# What may precede the strategy in the name of a model, as in dpo-random-3: an objective and a
+# selector other than the defaults
+PREFIXES = ("dpo-", *(f"{by}-" for by in SELECTORS if by != "auroc"))
 
 
 @dataclass(frozen=True)
@@ -103,17 +83,20 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     scale: dict | None = None  # the factor of every neuron
     draw: int | None = None  # from 1, if neurons are drawn
+    objective: str = "sft"  # of the stages
     by: str = "auroc"  # what the neurons are chosen by
-
-    @property
-    def label(self) -> str:
-        """The name of the model, without the draw."""
-        return self.strategy if self.mask is None else labelled(self.strategy, self.by)
 
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.label if self.draw is None else f"{self.label}-{self.draw}"
+        return self.common_name if self.draw is None else f"{self.common_name}-{self.draw}"
+
+    @property
+    def common_name(self) -> str:
+        """What the names of all draws begin with."""
+        if self.mask is None:  # the whole model is no choice
+            return prefix_of(self.objective) + self.strategy
+        return prefix_of(self.objective, self.by) + self.strategy
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -185,6 +168,42 @@ def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Pla
         plans.append(Plan(strategy, scale=factors, draw=draw))
     check_not_empty(plans)
     return plans
+
+
+def prefix_of(objective: str | None, by: str = "auroc") -> str:
+    """What an objective and a selector put before the strategy in the name of a model."""
+    others = []
+    if objective not in ("sft", None):
+        others.append(f"{objective}-")
+    if by != "auroc":
+        others.append(f"{by}-")
+    return "".join(others)
+
+
+def selector_in(name: str) -> str:
+    """What the neurons of the models of this name were chosen by."""
+    prefix, _ = split_name(name)
+    chosen_by = [by for by in SELECTORS if f"{by}-" in prefix]
+    return chosen_by[0] if chosen_by else "auroc"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The prefixes in the name of a model without its draw, and its strategy."""
+    strategy = name
+    while strategy.startswith(PREFIXES):
+        strategy = strategy.partition("-")[2]
+    return name.removesuffix(strategy), strategy
+
+
+def is_drawn(name: str) -> bool:
+    """Whether the models of this name are draws of random neurons."""
+    return split_name(name)[1] in DRAWN
+
+
+def twin_of(name: str) -> str | None:
+    """The draws that a model is compared with: dpo-random for dpo-multilingual; None if none."""
+    prefix, strategy = split_name(name)
+    return prefix + TWINS[strategy] if strategy in TWINS else None
 
 
 def intervention(strategy: str) -> str:

@@ -211,6 +211,12 @@ def test_what_needs_auroc_is_refused_by_name_with_another_selector(strategy, cap
     )
 
 
+def test_another_selector_is_refused_with_another_objective(capsys):
+    """Its files were made with the training pairs of sft; of dpo, others are for the test."""
+    message = refused(TrainSettings, capsys, *TAYLOR, "--objective", "dpo")
+    assert message.startswith("--by taylor: its files are of the training pairs of --objective sft")
+
+
 def test_zero_is_a_value_where_it_means_something():
     settings = settings_of(EvaluateSettings, "--perplexity", "0", "--temperature", "0")
     assert settings.perplexity == 0
@@ -272,6 +278,12 @@ def test_zero_is_a_value_where_it_means_something():
         (EvaluateSettings, "--max-new-tokens 200000000", "is not an integer from 1 to 1,000,000"),
         (EvaluateSettings, "--samples 1000000000", "is not an integer from 1 to 1,000"),
         (EvaluateSettings, "--samples 2", "--samples above 1 needs a --temperature above 0"),
+        (TrainSettings, "--beta 0.2", "are of --objective dpo; add it"),
+        (
+            TrainSettings,
+            "--objective dpo --strategy full aura",
+            "--objective dpo: aura is not tuned; make it in a run of its own",
+        ),
     ],
 )
 def test_a_wrong_value_is_named(kind, arguments, message, capsys):
@@ -289,6 +301,8 @@ TOGETHER = {
     ("samples", "1,000"): ["--temperature", "1"],
     ("toxic_above", "0"): ["--clean-below", "0"],
     ("clean_below", "1"): ["--toxic-above", "1"],
+    **{("beta", bound): ["--objective", "dpo"] for bound in ("1e-06", "1,000")},
+    ("label_smoothing", "0.5"): ["--objective", "dpo"],
 }
 
 

@@ -248,19 +248,22 @@ def test_independent_models_have_the_name_of_the_selector_too(masks):
 
 
 @pytest.mark.parametrize(
-    "label, parts",
+    "name, prefix, strategy, by",
     [
-        ("random", ("random", "auroc")),
-        ("taylor-random", ("random", "taylor")),
-        ("taylor-per-language", ("per-language", "taylor")),
-        ("auroc-random", ("auroc-random", "auroc")),
-        ("other-random", ("other-random", "auroc")),
+        ("random", "", "random", "auroc"),
+        ("taylor-random", "taylor-", "random", "taylor"),
+        ("dpo-random", "dpo-", "random", "auroc"),
+        ("dpo-taylor-per-language", "dpo-taylor-", "per-language", "taylor"),
+        ("auroc-random", "", "auroc-random", "auroc"),
+        ("other-random", "", "other-random", "auroc"),
     ],
 )
-def test_a_label_has_a_strategy_and_a_selector(label, parts):
-    assert strategies.parts_of_label(label) == parts
-    if not label.startswith("auroc"):
-        assert strategies.labelled(*parts) == label
+def test_a_name_has_an_objective_a_selector_and_a_strategy(name, prefix, strategy, by):
+    assert strategies.split_name(name) == (prefix, strategy)
+    assert strategies.selector_in(name) == by
+    if not name.startswith(("auroc", "other")):
+        objective = "dpo" if name.startswith("dpo") else "sft"
+        assert strategies.prefix_of(objective, by) + strategy == name
 
 
 def test_the_twin_of_a_strategy_is_drawn_like_the_neurons_of_the_same_selector():

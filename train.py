@@ -7,6 +7,9 @@ Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy b
 folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
 several, <strategy>-1 and so on. Of several learning rates, each is the best. After a kill, rerun
 the same command to resume.  [paper §3.3]
+
+With --by taylor, OUT/neurons-taylor of detect.py --select taylor takes the place of OUT/neurons,
+and the models are OUT/models/taylor-<strategy>.
 """
 
 import math
@@ -23,13 +26,13 @@ from minitox.report import page, training_tables
 from minitox.run import overlap_check, rates, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
-from minitox.run.neuron_files import read_neurons
+from minitox.run.neuron_files import FOLDERS, read_importance, read_neurons
 from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
-from minitox.run.training_inputs import read_languages
-from minitox.run.training_record import chosen
+from minitox.run.training_inputs import check_pairs, read_languages
+from minitox.run.training_record import choices, chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import COMBINED, combine
@@ -53,18 +56,15 @@ def main(argv: list[str] | None = None):
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
+    pair_choice = settings.part(PairChoice)
+    neuron_folder = settings.neurons or settings.out / FOLDERS[settings.by]
+    folders = (neuron_folder, settings.data / "instructions")
     files, pairs = read_languages(
-        settings.languages,
-        settings.order,
-        settings.strategy,
-        settings.neurons or settings.out / "neurons",
-        settings.data / "instructions",
-        tokenizer,
-        settings.part(PairChoice),
+        settings.languages, settings.order, settings.strategy, *folders, tokenizer, pair_choice
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
-    aurocs, shuffled = read_aurocs(files, config, fingerprint)
+    aurocs, shuffled = read_values(settings.by, files, config, fingerprint, pairs, pair_choice)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
@@ -104,19 +104,30 @@ def main(argv: list[str] | None = None):
     print_results(models, plans, tried_at, settings.model if settings.delta else None)
 
 
-def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> list[dict]:
+def read_values(
+    by: str,  # the selector
+    files: dict[str, Path],
+    config: Config,
+    fingerprint: str,
+    pairs: dict[str, Pairs],
+    pair_choice: PairChoice,
+) -> tuple[dict, dict]:
     """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
 
-    InputError if a file is of another model.
+    Of another selector its values, and nothing with shuffled labels. InputError if a file is of
+    another model or selector, or if it was made from other training pairs than these.
     """
     rows = neurons.module_rows(config)
-    both = []
-    for shuffled in (False, True):
-        aurocs = {}
-        for language, path in files.items():
-            aurocs[language], _ = read_neurons(path, rows, fingerprint, shuffled)
-        both.append(aurocs)
-    return both
+    values = {}
+    shuffled = {}
+    for language, path in files.items():
+        if by == "auroc":
+            values[language], _ = read_neurons(path, rows, fingerprint)
+            shuffled[language], _ = read_neurons(path, rows, fingerprint, shuffled=True)
+        else:
+            values[language], about = read_importance(path, rows, by, fingerprint)
+            check_pairs(path, about, pairs[language], pair_choice)
+    return values, shuffled
 
 
 def make_plans(
@@ -146,17 +157,17 @@ def make_plans(
 
 def combined_aurocs(
     aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
-    shuffled: dict[str, NeuronAUROC],  # with shuffled labels
+    shuffled: dict[str, NeuronAUROC],  # with shuffled labels; none of another selector
     language: str | None,  # whose AUROC interventions scale by; None: of all together
 ) -> dict[str, NeuronAUROC]:
     """One AUROC for each neuron, by the strategies that choose by it or scale by it."""
     if not aurocs:
         return {}
     of_all = list(aurocs.values())
-    combined = {
-        "lowest": neurons.highest(of_all),
-        "shuffled": neurons.highest(list(shuffled.values())),
-    }
+    combined = {"lowest": neurons.highest(of_all)}
+    if not shuffled:  # another selector than AUROC, by which nothing is scaled
+        return combined
+    combined["shuffled"] = neurons.highest(list(shuffled.values()))
     if language is None:
         return combined | {method: combine(method, of_all) for method in COMBINED}
     if language not in aurocs:
@@ -184,6 +195,8 @@ def depend_on(
     for plan in plans:
         is_tuned = plan.scale is None
         chooses = any(mask is not None for mask in plan.masks)
+        chosen_by = choice | {"by": plan.by}
+        chosen_by = {name: chosen_by[name] for name in choices(plan.by)}
         method = strategies.intervention(plan.strategy)
         combined = COMBINED.get(method) if scaling["language"] is None else None
         made_with[plan.name] = {
@@ -193,7 +206,7 @@ def depend_on(
             "languages": list(files or pairs),
             "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},
-            **(choice if chooses else {}),
+            **(chosen_by if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),
             **(preference if plan.objective == "dpo" else {}),
             **validation,

@@ -12,9 +12,10 @@ import numpy as np
 from minitox.lm.config import Config
 
 NeuronMask = dict[str, np.ndarray]  # bool: is the neuron in the set?
-NeuronAUROC = dict[str, np.ndarray]  # from 0 to 1
+NeuronAUROC = dict[str, np.ndarray]  # from 0 to 1; of other selectors, a value of at least 0
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+SELECTORS = ("auroc", "taylor")  # what neurons are chosen by
 
 
 def module_rows(config: Config) -> dict[str, int]:

@@ -132,7 +132,9 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
     }
     settings = vars(TrainSettings()) | settings | changes
     draw = changes.get("draw", 1 if strategy in DRAWN else None)
-    names = training_record.dependencies(strategy, changes.get("objective"))
+    names = training_record.dependencies(
+        strategy, changes.get("objective"), changes.get("by", "auroc")
+    )
     if "rates" in names:
         names |= {"lr": float}
         settings = {"lr": 0.004} | settings

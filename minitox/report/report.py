@@ -110,6 +110,10 @@ def other_neurons(results: Results) -> list[str]:
         settings = training["settings"] if training else {}
         files = settings.get("neurons", {})  # {language: hash}
         choices = []
+        if "by" in settings:
+            choice = f"{settings['top_share']:.1%} of all in each language, by {settings['by']}"
+            by_choice.setdefault(choice, []).append(model)
+            continue
         if any(hash != results.infos.get(code, {}).get("sha256") for code, hash in files.items()):
             choices.append("other neuron files")
         if files and settings["top_share"] is not None:
@@ -174,9 +178,13 @@ def of_other_files(results: Results, data: Path) -> list[str]:
             continue
         settings = training["settings"]
         tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
+        here = files
+        if "by" in settings:
+            of_selector = results.selected.get(settings["by"], {})
+            here = {code: of_selector.get(code) for code in results.languages}
         parts = {
             "pairs": different(tuned_on, pairs_here[objective_of(settings)]),
-            "neurons": different(settings.get("neurons", {}), files),
+            "neurons": different(settings.get("neurons", {}), here),
         }
         listed = [f"{what} of {', '.join(codes)}" for what, codes in parts.items() if codes]
         if listed:

@@ -5,7 +5,7 @@ Several draws of one strategy are one model in every table: `together` averages 
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from minitox.run.evaluation import (
     read_perplexity,
     read_replies,
 )
-from minitox.run.neuron_files import read_neurons
+from minitox.run.neuron_files import FOLDERS, read_neurons
 
 
 @dataclass
@@ -52,6 +52,8 @@ class Results:
 
     base: str  # fingerprint of the base model; "" if it is not in the report
     trainings: dict  # {model: the run.json of train.py, or None}; not of the base model
+    # {selector: {language: hash of the file}}, of selectors other than AUROC
+    selected: dict = field(default_factory=dict)
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -241,6 +243,7 @@ def gather(
         limits=limits,
         base=base.fingerprint if base else "",
         trainings=trainings,
+        selected=selected_neurons(out),
     )
 
 
@@ -393,6 +396,16 @@ def grade(rows, questions):
         columns["likeliest"].append(row["likeliest"] == row["answer"])
         columns["no answer"].append(letter is None)
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
+
+
+def selected_neurons(out: Path) -> dict[str, dict[str, str]]:
+    """By selector other than AUROC, the hash of each language's neuron file."""
+    hashes = {}
+    for selector, folder in FOLDERS.items():
+        if selector != "auroc":
+            paths = sorted((out / folder).glob("*.safetensors"))
+            hashes[selector] = {path.stem: file_hash(path) for path in paths}
+    return hashes
 
 
 def toxic_neurons(folder, base):

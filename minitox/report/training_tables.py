@@ -8,9 +8,10 @@ from itertools import chain
 
 from minitox import neurons
 from minitox.files import as_written, read_json
+from minitox.report.matching import common_name
 from minitox.report.page import Section
 from minitox.run.settings import as_text
-from minitox.run.training_record import LOSSES, PREFERENCES, depends_on, label_of, objective_of
+from minitox.run.training_record import LOSSES, PREFERENCES, depends_on, objective_of
 from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
@@ -52,18 +53,20 @@ def plan_table(
     """What every strategy will change, stage by stage, before anything is tuned."""
     # 1) what there is to change
     total = count_weights(config, None)
+    by = plans[0].by
+    kind = "toxic" if by == "auroc" else f"chosen by {by}"
     text = f"The model has {total:,} weights."
     if toxic:
         text = (
             f"The model has {total:,} weights and {neurons.size(toxic):,} neurons. "
-            f"{neurons.count(toxic):,} neurons are toxic in at least one language."
+            f"{neurons.count(toxic):,} neurons are {kind} in at least one language."
         )
 
     # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
     #    as many neurons of each module, so the first stands for all
-    draws = Counter(plan.label for plan in plans if plan.draw is not None)
-    notes = [f"{model}: {count} draws; toxic is of the first" for model, count in draws.items()]
-    columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
+    draws = Counter(plan.common_name for plan in plans if plan.draw is not None)
+    notes = [f"{model}: {count} draws; {kind} is of the first" for model, count in draws.items()]
+    columns = ["neurons", kind, "weights", "of model", "optimizer", "pairs", "steps"]
     columns += ["learning rate"]
     rows = []
     for plan in plans:
@@ -81,7 +84,7 @@ def plan_table(
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.label, name, *sizes, *cost])
+            rows.append([plan.common_name, name, *sizes, *cost])
     return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
@@ -235,6 +238,8 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         "toxic: share of these neurons that are toxic in at least one language, by the choice that "
         "the model was made with",
     ]
+    if any("by" in training["settings"] for training in known.values()):
+        notes.append("by: what the neurons were chosen by; toxic is then the share chosen by it")
     if same:
         notes.append(
             "the same for all that depend on it: " + "; ".join(map(" ".join, same.items()))
@@ -281,7 +286,7 @@ def readable(settings: dict) -> dict[str, str]:
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
-    texts["strategy"] = label_of(settings)
+    texts["strategy"] = common_name(settings)
     if "lr" in settings:
         texts["lr"] = shown_rate(settings["lr"])
     return texts

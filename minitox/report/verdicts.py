@@ -10,7 +10,7 @@ from minitox.report import figures
 from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, average, mean_over
-from minitox.train.strategies import is_drawn, twin_of
+from minitox.train.strategies import is_drawn, selector_in, twin_of
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,11 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
 
     # 3) a union of nearly all neurons leaves no others to draw from
     chosen, random = compared.chosen, compared.random
+    by = selector_in(model)
+    kind = "toxic" if by == "auroc" else f"chosen by {by}"
     return (
         f"{text}. {model} changes {chosen['neurons'] / chosen['of_neurons']:.1%} of all neurons, "
-        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are toxic too."
+        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are {kind} too."
     )
 
 

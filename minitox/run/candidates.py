@@ -16,7 +16,7 @@ from minitox.lm.text import Tokenizer
 from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
 from minitox.run.training_record import read_training
-from minitox.train.strategies import is_drawn, parts_of_label
+from minitox.train.strategies import is_drawn, split_name
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
@@ -70,7 +70,7 @@ class Candidate:
 def parts_of(name: str) -> tuple[str, int | None, str]:
     """Strategy, draw and rate in the name of a model: random-3@0.004 -> "random", 3, "0.004".
 
-    The strategy has its objective before it, as in dpo-random. A name without a draw has None, one
+    The strategy has the prefixes of the name, as in dpo-random. A name without a draw has None, one
     without a rate "".
     """
     strategy, _, rate = name.partition("@")
@@ -83,12 +83,12 @@ def parts_of(name: str) -> tuple[str, int | None, str]:
 def place(name: str) -> tuple:
     """Where a model stands among others: as in ORDER, then by strategy, draw and rate.
 
-    Models of another objective come last, in the same order.
+    Models with a prefix come last, in the same order.
     """
-    label, draw, rate = parts_of(name)
-    strategy, objective = parts_of_label(label)
+    common_name, draw, rate = parts_of(name)
+    prefix, strategy = split_name(common_name)
     known = ORDER.index(strategy) if strategy in ORDER else len(ORDER)
-    return objective != "sft", known, strategy, draw or 0, rate, name
+    return prefix, known, strategy, draw or 0, rate, name
 
 
 def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:

@@ -113,7 +113,7 @@ def is_tried(plan: Plan, rates: list[float]) -> bool:
 
 def rate_of_first_draw(models: Path, plan: Plan) -> float | None:
     """The rate that was chosen with draw 1 of a plan's strategy; None if none is yet."""
-    folder = models / f"{plan.label}-1"
+    folder = models / f"{plan.common_name}-1"
     return distributed.on_first(lambda: chosen_rate(folder) if folder.exists() else None)
 
 

@@ -19,6 +19,7 @@ from minitox.evaluate.metrics import MARGIN
 from minitox.files import LARGEST_INTEGER
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
+from minitox.neurons import SELECTORS
 from minitox.scorers.perspective import GOOGLE_URL
 from minitox.train import strategies
 
@@ -148,7 +149,10 @@ class Settings:
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
-        0, "random seed", "neurons tuning validation replies perplexity generate human", kind=SEED
+        0,
+        "random seed",
+        "neurons taylor tuning validation replies perplexity generate human",
+        kind=SEED,
     )
     unchecked_template: bool = option(
         False, "do not compare the chat format with the model's own chat template"
@@ -183,6 +187,14 @@ class Settings:
 class DetectSettings(Settings):
     """Settings of detect.py."""
 
+    select: tuple[str, ...] = option(
+        ("auroc",),
+        f"what neurons are chosen by, any of {', '.join(SELECTORS)}; taylor: the importance to the "
+        "loss on the training pairs of DATA/instructions, which train.py --by taylor uses",
+        nargs="+",
+        choices=SELECTORS,
+        metavar="S",
+    )
     pool: str = option(
         "max",
         "how the responses to a sentence's tokens become one response",
@@ -198,15 +210,33 @@ class DetectSettings(Settings):
     )
     toxic_above: float = option(0.5, "a sentence of higher toxicity is toxic", "neurons")
     clean_below: float = option(0.2, "a sentence of lower toxicity is clean", "neurons")
-    batch_tokens: int | str = batch_tokens("size of a batch", "neurons", 1_024, 4_096)
+    batch_tokens: int | str = batch_tokens(
+        "size of a batch, of taylor a micro-batch", "neurons taylor", 1_024, 4_096
+    )
     control_neurons: int = option(
         2_000,
         "size of the random sample of neurons on which the random-label band and the split-half "
         "agreement are estimated",
         "neurons",
     )
+    pairs: int = option(
+        1_000,
+        "taylor: this setting and the next three as in train.py; maximum number of pairs of each "
+        "language",
+        "taylor",
+    )
+    validation_share: float = option(
+        0.05, "taylor: share of the pairs that are kept for validation, and for the test", "taylor"
+    )
+    max_pair_tokens: int = option(
+        512, "taylor: longest pair; --max-tokens of train.py", "taylor", "tokens"
+    )
+    batch_size: int = option(8, "taylor: size of a batch", "taylor", "pairs")
     reference: bool = option(
-        False, "use the readable implementation of AUROC, which compares all pairs of sentences"
+        False,
+        "use the readable implementations of AUROC, which compares all pairs of sentences, and of "
+        "the loss",
+        "taylor",
     )
     allow_overlap: bool = option(False, ALLOW_OVERLAP)
     shard: bool = option(False, SHARD)
@@ -217,6 +247,11 @@ class DetectSettings(Settings):
                 f"--clean-below {self.clean_below:g} must not be above "
                 f"--toxic-above {self.toxic_above:g}: a sentence would be in both classes"
             )
+
+    def resolved(self, device_type: str, config: Config):
+        """Also limits the length of a pair to what the model can read, as train.py does."""
+        longest = min(self.max_pair_tokens, config.longest)
+        return replace(super().resolved(device_type, config), max_pair_tokens=longest)
 
 
 @dataclass(frozen=True)
@@ -236,7 +271,14 @@ class TrainSettings(Settings):
         "a larger number keeps the models that are there",
         kind=integer(most=100),
     )
-    neurons: Path | None = option(None, "folder that detect.py wrote; default: OUT/neurons")
+    by: str = option(
+        "auroc",
+        "what neurons are chosen by; the models of another selector have its name before their own",
+        choices=SELECTORS,
+    )
+    neurons: Path | None = option(
+        None, "folder that detect.py wrote; default: OUT/neurons, or OUT/neurons-taylor by taylor"
+    )
     threshold: float = option(
         0.5, "a neuron of higher AUROC is toxic", "choice", group="toxic neurons"
     )
@@ -339,6 +381,7 @@ class TrainSettings(Settings):
     )
 
     def __post_init__(self):
+        self.check_selector()
         scaled = [name for name in self.strategy if name in strategies.SCALED]
         if self.objective != "sft" and scaled:
             raise ValueError(
@@ -355,6 +398,26 @@ class TrainSettings(Settings):
                 raise ValueError(f"--lr: two of the rates are {name} in the names of the models")
         if "auto" in self.rates and names:
             raise ValueError("--lr: auto is a rate of its own for each model; give it alone")
+
+    def check_selector(self):
+        """ValueError if a strategy or the size of the sets needs AUROC, and --by is another."""
+        if self.by == "auroc":
+            return
+        if refused := [name for name in self.strategy if name in strategies.BY_AUROC]:
+            raise ValueError(
+                f"--by {self.by} has no AUROC, which these strategies need: {', '.join(refused)}; "
+                "leave them out"
+            )
+        if self.objective != "sft":
+            raise ValueError(
+                f"--by {self.by}: its files are of the training pairs of --objective sft, which "
+                f"may be test pairs of {self.objective}; leave one of the options out"
+            )
+        if self.top_share is None:
+            raise ValueError(
+                f"--by {self.by} needs --top-share: its values are no AUROCs, so no threshold "
+                "separates neurons that matter from others"
+            )
 
     def resolved(self, device_type: str, config: Config):
         """Also limits the length of a pair to what the model can read; `rates` become a list."""

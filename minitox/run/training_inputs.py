@@ -71,6 +71,31 @@ def read_languages(
     return in_order(neuron_files, order), in_order(pairs, order)
 
 
+def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
+    """InputError if a neuron file was made from other training pairs than this run's.
+
+    They could be among this run's validation and test pairs. `about`: the file's metadata.
+    """
+    if about.get("data") != pairs.data_hash:
+        raise InputError(
+            f"{path} was made from other pairs than those in --data; run detect.py --select "
+            f"{about['selector']} on them, with another --out"
+        )
+    ours = {
+        "pairs": choice.pairs,
+        "validation_share": choice.validation_share,
+        "max_pair_tokens": choice.max_tokens,
+        "seed": choice.seed,
+    }
+    for name, value in ours.items():
+        if about.get(name) != value:
+            flag = "--max-tokens" if name == "max_pair_tokens" else f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{path} may have seen this run's test pairs: {flag} was {about.get(name)!s:.20}, "
+                f"this run's is {value}; use the same, or run detect.py with another --out"
+            )
+
+
 def in_order(by_language: dict, order: tuple[str, ...] | None) -> dict:
     """The languages in the order of --order; InputError if it leaves one out."""
     if order is None:

@@ -9,9 +9,9 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
-from minitox.neurons import NeuronMask
+from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, OBJECTIVES, SCALED, count_weights, labelled
+from minitox.train.strategies import DRAWN, OBJECTIVES, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -71,6 +71,14 @@ def hash_of(mask: NeuronMask) -> str:
     return digest.hexdigest()
 
 
+def choices(by: str) -> dict[str, type]:
+    """The settings that choose neurons by a selector, and their types."""
+    types = types_of_training("choice")
+    if by == "auroc":
+        return types
+    return {"by": str, "top_share": types["top_share"]}
+
+
 def objective_of(settings: dict) -> str | None:
     """The objective of a model, which its settings name unless it is the default.
 
@@ -79,25 +87,24 @@ def objective_of(settings: dict) -> str | None:
     return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
 
 
-def label_of(settings: dict) -> str:
-    """The strategy of a model, with its objective before it unless that is the default."""
-    return labelled(settings["strategy"], objective_of(settings) or "sft")
+def dependencies(strategy: str, objective: str | None = None, by: str = "auroc") -> dict:
+    """The settings that the weights of a strategy's model depend on, and their types.
 
-
-def depends_on(settings: dict) -> dict:
-    """`dependencies` of the model that has these settings in its run.json."""
-    return dependencies(settings["strategy"], objective_of(settings))
-
-
-def dependencies(strategy: str, objective: str | None = None) -> dict:
-    """The settings that the weights of a strategy's model depend on, and their types."""
+    `by`: what its neurons were chosen by.
+    """
     types = {"model": str, "device": str, "dtype": str, "languages": [str]}
     if strategy != "full":
-        types |= {"neurons": {str: str}} | types_of_training("choice")
+        types |= {"neurons": {str: str}} | choices(by)
     if strategy in SCALED:
         return types | types_of_training("scaling")
     types |= {"data": {str: str}} | types_of_training("tuning")
     return types | (types_of_training("preference") if objective == "dpo" else {})
+
+
+def depends_on(settings: dict) -> dict:
+    """`dependencies` of the model that has these settings in its run.json."""
+    by = settings.get("by", "auroc")
+    return dependencies(settings["strategy"], objective_of(settings), by)
 
 
 def read_training(folder: Path) -> dict:
@@ -122,6 +129,10 @@ def read_training(folder: Path) -> dict:
         )
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
+    if settings.get("by", "auroc") not in SELECTORS:
+        raise InputError(
+            f"{path}: 'by' is {settings['by']!r:.20}, which is no selector; put it back"
+        )
     share = settings.get("top_share")
     if share is not None and not 0 < share <= 1:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
@@ -157,8 +168,10 @@ def check_counts(path: Path, counts: dict, strategy: str) -> None:
 def differences(ours: dict, theirs: dict) -> list[str]:
     """The settings in which two models differ, of those that both depend on.
 
-    The strategy is not one of them, nor are settings that change rounding alone.
+    The strategy and the selector are none of them, nor are settings that change rounding alone.
     """
-    shared = depends_on(theirs).keys() - ROUNDING
+    shared = depends_on(theirs).keys() - ROUNDING - {"by"}
+    if ours.get("by") != theirs.get("by"):
+        shared -= {"neurons"}  # each selector has files of its own
     names = [name for name in depends_on(ours) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

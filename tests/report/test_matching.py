@@ -114,3 +114,28 @@ def test_a_model_is_compared_with_one_of_the_same_objective():
     known["dpo-random-1"] = training_of("random", draw=1, beta=0.5, **of_dpo)
     reason = matching.mismatch("dpo-multilingual", "dpo-random-1", known, "base")
     assert reason == "beta 0.1, not 0.5"
+
+
+def test_the_models_of_a_selector_are_draws_and_twins_of_their_own():
+    known = trainings()
+    for draw in (1, 2):
+        changes = {"by": "taylor", "top_share": 0.1}
+        known[f"taylor-random-{draw}"] = training_of("random", draw=draw, **changes)
+    shown, odd = matching.grouped([*known], known, "base")
+    assert shown["random"] == ["random-1", "random-2", "random-3"]
+    assert shown["taylor-random"] == ["taylor-random-1", "taylor-random-2"]
+    assert odd == {}
+
+
+@pytest.mark.parametrize(
+    "name, by, reason",
+    [
+        ("multilingual", "taylor", "was made with the strategy taylor-multilingual"),
+        ("taylor-multilingual", "auroc", "was made with the strategy multilingual"),
+        ("taylor-multilingual", "taylor", ""),
+    ],
+)
+def test_a_model_with_the_name_of_another_selector_is_not_compared(name, by, reason):
+    training = training_of("multilingual", by=by, top_share=0.1)
+    expected = f"{name} {reason}" if reason else ""
+    assert matching.mismatch(name, "base", {name: training}, "base") == expected

@@ -44,6 +44,40 @@ def test_models_with_other_toxic_neurons_than_those_of_table_2_are_named(changes
     assert other_neurons(measured) == ([note] if choice else [])
 
 
+def test_models_of_another_selector_are_named_below_table_2_as_such():
+    measured = results(base={"de": 0.6}, multilingual={"de": 0.2})
+    measured.infos = FILE
+    of_taylor = training_of("multilingual", by="taylor", top_share=0.02)
+    measured.trainings["taylor-multilingual"] = of_taylor
+    measured.replies["taylor-multilingual"] = measured.replies["multilingual"]
+    assert other_neurons(measured) == [
+        "made with other toxic neurons than these: taylor-multilingual (2.0% of all in each "
+        "language, by taylor)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "selected, reason",
+    [
+        ({"taylor": {"de": "hash of a file"}}, None),
+        ({"taylor": {"de": "another"}}, "taylor-multilingual (neurons of de)"),
+        ({"taylor": {}}, "taylor-multilingual (neurons of de)"),
+        ({}, "taylor-multilingual (neurons of de)"),
+    ],
+)
+def test_the_neurons_of_another_selector_are_compared_with_its_own_files(
+    tmp_path, selected, reason
+):
+    write_jsonl(tmp_path / "instructions" / "de.jsonl", [{"prompt": "ox", "response": "soup"}])
+    measured = results(base={"de": 0.2})
+    measured.replies["taylor-multilingual"] = measured.replies["base"]
+    data = {"de": file_hash(tmp_path / "instructions" / "de.jsonl")}
+    changes = {"by": "taylor", "top_share": 0.02, "data": data}
+    measured.trainings["taylor-multilingual"] = training_of("multilingual", **changes)
+    measured.selected = selected
+    assert of_other_files(measured, tmp_path) == ([reason] if reason else [])
+
+
 CODES = ["de", "en", "fr"]
 
 

@@ -22,7 +22,7 @@ from minitox.report.training_tables import (
     tuned_table,
 )
 from minitox.train.pairs import Pairs
-from minitox.train.strategies import count_weights
+from minitox.train.strategies import Plan, Stage, count_weights
 
 
 def test_pairs_are_counted_with_their_tokens():
@@ -45,11 +45,12 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     first_half = {name: np.arange(count) < count // 2 for name, count in rows.items()}
     total = count_weights(config, None)
     half = count_weights(config, toxic)
+    halved = {name: np.where(chosen, 0.5, 1) for name, chosen in toxic.items()}
     plans = [
-        SimpleNamespace(name="full", label="full", draw=None, masks=[None]),
-        SimpleNamespace(name="random-1", label="random", draw=1, masks=[first_half]),
-        SimpleNamespace(name="random-2", label="random", draw=2, masks=[toxic]),
-        SimpleNamespace(name="aura", label="aura", draw=None, masks=[toxic]),
+        Plan("full", [Stage("all", None, [])]),
+        Plan("random", [Stage("all", first_half, [])], draw=1),
+        Plan("random", [Stage("all", toxic, [])], draw=2),
+        Plan("aura", scale=halved),
     ]
     stage = {"name": "all", "optimizer_bytes": 8_659_968, "pairs": 1_000, "steps": 125}
     rates = {"full": [0.001], "random-1": [0.001, 0.0123456789], "aura": []}
@@ -68,6 +69,21 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
         ["aura", "", f"{count:,}", "100%", f"{half:,}", share, "scaled, not tuned", *[""] * 3],
     ]
     assert section.notes == ["random: 2 draws; toxic is of the first"]
+
+
+def test_neurons_that_another_selector_chose_are_not_called_toxic(folder):
+    config = read_config(folder)
+    rows = neurons.module_rows(config)
+    chosen = {name: np.arange(count) % 2 == 0 for name, count in rows.items()}
+    plans = [Plan("random", [Stage("all", chosen, [])], draw=draw, by="taylor") for draw in (1, 2)]
+    stage = {"name": "all", "optimizer_bytes": 1_000, "pairs": 10, "steps": 2}
+    names = [plan.name for plan in plans]
+    stages = dict.fromkeys(names, [stage])
+    section = plan_table(plans, stages, dict.fromkeys(names, [0.001]), chosen, config)
+    assert section.text.endswith("neurons are chosen by taylor in at least one language.")
+    assert section.columns[2:4] == ["neurons", "chosen by taylor"]
+    assert [row[0] for row in section.rows] == ["taylor-random"]
+    assert section.notes == ["taylor-random: 2 draws; chosen by taylor is of the first"]
 
 
 def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import TOY
 from tuning import assert_same_models
 
@@ -94,6 +95,23 @@ def test_detect_writes_the_same_bytes_with_any_number_of_processes(
     assert result.returncode == 0, result.stderr
     assert files_in(tmp_path / "out" / "neurons") == files_in(alone / "neurons")
     assert result.stdout.count("Table 2.") == 1  # one process prints
+
+
+def test_importance_is_the_same_with_two_processes_up_to_the_order_of_summation(tmp_path):
+    arguments = ["--select", "taylor", *LANGUAGES]
+    detect.main(["--out", str(tmp_path / "one"), *arguments])
+    result = run(2, "detect.py", "--out", str(tmp_path / "two"), *arguments)
+    assert result.returncode == 0, result.stderr
+    for language in ("en", "zh"):
+        file = f"neurons-taylor/{language}.safetensors"
+        ours = load_file(tmp_path / "one" / file)
+        theirs = load_file(tmp_path / "two" / file)
+        for name, values in ours.items():
+            torch.testing.assert_close(theirs[name], values, rtol=1e-4, atol=1e-7)
+    assert result.stdout.count("Importance to the loss") == 1
+    result = run(2, "detect.py", "--out", str(tmp_path / "shard"), *arguments, "--shard")
+    assert "error: --shard: --select taylor needs the whole gradient" in result.stderr
+    assert not (tmp_path / "shard").exists()
 
 
 @pytest.mark.parametrize(

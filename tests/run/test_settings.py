@@ -192,6 +192,31 @@ def test_a_setting_that_is_on_by_default_is_turned_off():
     assert settings_of(EvaluateSettings, "--no-mmlu").mmlu is False
 
 
+TAYLOR = ["--by", "taylor", "--top-share", "0.1"]
+
+
+def test_another_selector_has_a_share_and_no_threshold(capsys):
+    settings = settings_of(TrainSettings, *TAYLOR, "--strategy", "lowest", "swapped")
+    assert (settings.by, settings.top_share) == ("taylor", 0.1)
+    for more in ([], ["--threshold", "0.9"]):
+        message = refused(TrainSettings, capsys, "--by", "taylor", *more)
+        assert message.startswith("--by taylor needs --top-share: its values are no AUROCs, so no")
+
+
+@pytest.mark.parametrize("strategy", ["shuffled", *SCALED])
+def test_what_needs_auroc_is_refused_by_name_with_another_selector(strategy, capsys):
+    message = refused(TrainSettings, capsys, *TAYLOR, "--strategy", "full", strategy)
+    assert message == (
+        f"--by taylor has no AUROC, which these strategies need: {strategy}; leave them out"
+    )
+
+
+def test_another_selector_is_refused_with_another_objective(capsys):
+    """Its files were made with the training pairs of sft; of dpo, others are for the test."""
+    message = refused(TrainSettings, capsys, *TAYLOR, "--objective", "dpo")
+    assert message.startswith("--by taylor: its files are of the training pairs of --objective sft")
+
+
 def test_zero_is_a_value_where_it_means_something():
     settings = settings_of(EvaluateSettings, "--perplexity", "0", "--temperature", "0")
     assert settings.perplexity == 0
@@ -380,7 +405,7 @@ def test_resolving_changes_nothing_else(kind, folder):
         for setting in fields(kind)
         if getattr(before, setting.name) != getattr(after, setting.name)
     }
-    assert changed <= {"batch_tokens", "rates", "max_tokens"}
+    assert changed <= {"batch_tokens", "rates", "max_tokens", "max_pair_tokens"}
     assert type(after) is kind
 
 
@@ -395,6 +420,11 @@ def test_resolving_changes_nothing_else(kind, folder):
             "neurons",
             "seed pool match_length sentences max_tokens toxic_above clean_below batch_tokens "
             "control_neurons",
+        ),
+        (
+            DetectSettings,
+            "taylor",
+            "seed batch_tokens pairs validation_share max_pair_tokens batch_size reference",
         ),
         (TrainSettings, "choice", "threshold top_share"),
         (

@@ -8,11 +8,11 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import write_json
 from minitox.lm.config import read_config
+from minitox.report.matching import common_name
 from minitox.run.training_record import (
     chosen,
     differences,
     hash_of,
-    label_of,
     read_losses,
     read_training,
 )
@@ -70,7 +70,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
     record = training_of(strategy)
     write_json(tmp_path / "run.json", record)
     assert read_training(tmp_path) == record
-    assert label_of(record["settings"]) == strategy
+    assert common_name(record["settings"]) == strategy
 
 
 @pytest.mark.parametrize("strategy", ["full", "multilingual", "random"])
@@ -78,7 +78,7 @@ def test_only_the_record_of_dpo_has_its_settings(tmp_path, strategy):
     record = training_of(strategy, objective="dpo")
     write_json(tmp_path / "run.json", record)
     assert read_training(tmp_path) == record
-    assert label_of(record["settings"]) == f"dpo-{strategy}"
+    assert common_name(record["settings"]) == f"dpo-{strategy}"
     added = record["settings"].keys() - training_of(strategy)["settings"].keys()
     assert added == {"objective", "beta", "label_smoothing"}
     for field, value in (("beta", "0.1"), ("objective", "soup"), ("objective", [])):
@@ -170,3 +170,33 @@ def test_models_that_differ_in_rounding_alone_are_compared(setting):
     (name,) = setting
     assert ours[name] != theirs[name]
     assert differences(ours, theirs) == []
+
+
+def test_models_of_two_selectors_are_compared_although_their_neuron_files_differ():
+    ours = training_of("multilingual", top_share=0.1)
+    theirs = of_taylor("multilingual", top_share=0.1, neurons={"de": "another hash"})
+    assert differences(ours["settings"], theirs["settings"]) == []
+    assert differences(theirs["settings"], ours["settings"]) == []
+    # not at another size, and of one selector only with the same files
+    larger = of_taylor("multilingual", top_share=0.2)
+    assert differences(larger["settings"], ours["settings"]) == ["top_share"]
+    again = of_taylor("random", top_share=0.1)
+    assert differences(again["settings"], theirs["settings"]) == ["neurons"]
+
+
+def of_taylor(strategy: str, **changes) -> dict:
+    """The run.json of a model whose neurons were chosen by taylor."""
+    return training_of(strategy, by="taylor", **{"top_share": 0.1} | changes)
+
+
+def test_the_record_of_another_selector_has_it_and_no_threshold(tmp_path):
+    record = of_taylor("multilingual")
+    assert record["settings"]["by"] == "taylor" and "threshold" not in record["settings"]
+    assert "by" not in training_of("multilingual")["settings"]
+    write_json(tmp_path / "run.json", record)
+    assert read_training(tmp_path) == record
+    for by in ("another", 3, None):
+        record["settings"]["by"] = by
+        write_json(tmp_path / "run.json", record)
+        with pytest.raises(InputError, match="'by'"):
+            read_training(tmp_path)

@@ -348,12 +348,18 @@ def test_a_model_of_another_preference_is_refused(setup, error, option, value):
     assert f"this run's is {value}" in message
 
 
-def test_dpo_at_several_rates_takes_the_one_of_lowest_dpo_loss(setup):
+def test_of_several_rates_dpo_takes_the_one_of_lowest_loss_on_replies(setup, capsys):
     for language in ("de", "en"):
         add_rejected(setup.pair_file(language))
-    prefer(setup, "--strategy", "multilingual", "--lr", "0.00001", "0.01")
-    assert setup.record("dpo-multilingual")["settings"]["lr"] == 0.01
-    assert (setup.models / "dpo-multilingual@1e-05").exists()
+    prefer(setup, "--strategy", "multilingual", "--epochs", "5", "--lr", "0.00001", "0.001", "0.1")
+    printed = capsys.readouterr().out
+    names = [path.name for path in setup.models.iterdir()]
+    losses = {}
+    for name in names:
+        measured = setup.record(name)["preferences"]["validation"]
+        losses[name] = np.mean([numbers["reply_loss"] for numbers in measured.values()])
+    assert len(names) == 3 and min(losses, key=losses.get) == "dpo-multilingual"
+    assert f"{losses['dpo-multilingual']:.3f}*" in printed
 
 
 def test_without_rejected_replies_dpo_says_how_to_get_them(setup, error):

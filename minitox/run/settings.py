@@ -339,7 +339,8 @@ class TrainSettings(Settings):
         "auto",
         "learning rate of AdamW after warm-up; of several, every model is made at each, as "
         "OUT/models/NAME@R, and the one of lowest validation loss becomes OUT/models/NAME; auto: "
-        "0.128 / hidden_size / share of the weights that are tuned (at least 0.028)",
+        "0.128 / hidden_size / share of the weights that are tuned (at least 0.028), times 0.3 for "
+        "dpo",
         "tuning",
         kind=auto_or(number(1e-12, 1_000_000)),
         flag="--lr",

@@ -28,7 +28,8 @@ ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
 # likewise of a model that was tuned with DPO, as train.dpo.preferences gives it
-PREFERENCES = {str: {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}}
+NUMBERS = {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}
+PREFERENCES = {"validation": {str: NUMBERS}, "test": {str: NUMBERS}}
 
 
 def chosen(
@@ -138,6 +139,8 @@ def read_training(folder: Path) -> dict:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     as_written(path, record, validation=LOSSES, stages=[{"name": str}])
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
     return record
 
 
@@ -147,6 +150,26 @@ def read_losses(path: Path, part: str) -> dict[str, float]:
     Without the languages that have no such pairs. InputError if the record was changed.
     """
     return losses_of(as_written(path, read_json(path), **{part: LOSSES})[part])
+
+
+def read_choosing_losses(path: Path) -> dict[str, float]:
+    """`choosing_losses` of a tuned model; InputError if its record was changed."""
+    record = as_written(path, read_json(path), validation=LOSSES)
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
+    return choosing_losses(record)
+
+
+def choosing_losses(record: dict) -> dict[str, float]:
+    """By language, the loss on the replies of validation pairs, which chooses a learning rate.
+
+    DPO's own loss would choose the highest: it falls with any rate, while replies break.
+    """
+    if "preferences" not in record:
+        return losses_of(record["validation"])
+    measured = record["preferences"]["validation"]
+    losses = {language: numbers["reply_loss"] for language, numbers in measured.items()}
+    return {language: loss for language, loss in losses.items() if loss is not None}
 
 
 def losses_of(measured: dict) -> dict[str, float]:

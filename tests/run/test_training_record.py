@@ -13,6 +13,7 @@ from minitox.run.training_record import (
     chosen,
     differences,
     hash_of,
+    read_choosing_losses,
     read_losses,
     read_training,
 )
@@ -135,6 +136,23 @@ def test_losses_are_read_where_there_are_pairs(tmp_path):
     write_json(path, {"validation": {"de": {"after": 0.5}}})
     with pytest.raises(InputError, match="'validation' is not as minitox wrote it"):
         read_losses(path, "validation")
+
+
+def test_of_dpo_the_loss_on_replies_chooses_a_rate_and_not_its_own(tmp_path):
+    path = tmp_path / "run.json"
+    record = training_of("multilingual")
+    write_json(path, record)
+    assert read_choosing_losses(path) == {"de": 1.0, "en": 2.0}
+    numbers = {"margin": 9.0, "accuracy": 1.0, "reply_loss": 3.5}
+    nothing = dict.fromkeys(numbers)
+    measured = {"validation": {"de": numbers, "en": nothing}, "test": {}}
+    write_json(path, record | {"preferences": measured})
+    assert read_choosing_losses(path) == {"de": 3.5}
+    measured["validation"]["de"] = numbers | {"reply_loss": "3.5"}
+    write_json(path, record | {"preferences": measured})
+    for read in (read_choosing_losses, lambda path: read_training(path.parent)):
+        with pytest.raises(InputError, match="'preferences' is not as minitox wrote it"):
+            read(path)
 
 
 def test_models_at_rates_of_their_own_differ_if_the_choice_was_another():

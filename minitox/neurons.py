@@ -15,7 +15,7 @@ NeuronMask = dict[str, np.ndarray]  # bool: is the neuron in the set?
 NeuronAUROC = dict[str, np.ndarray]  # from 0 to 1; of other selectors, a value of at least 0
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
-SELECTORS = ("auroc", "taylor")  # what neurons are chosen by
+SELECTORS = ("auroc", "taylor", "dinm")  # what neurons are chosen by
 
 
 def module_rows(config: Config) -> dict[str, int]:
@@ -68,6 +68,12 @@ def select_top(auroc: NeuronAUROC, share: float) -> NeuronMask:
     chosen[highest] = True
     rows = {name: len(values) for name, values in auroc.items()}
     return by_module(chosen, rows)
+
+
+def select_largest(values: NeuronAUROC) -> NeuronMask:
+    """The neurons that have the largest value of all."""
+    largest = max(of_module.max() for of_module in values.values())
+    return {name: of_module == largest for name, of_module in values.items()}
 
 
 # Unite
@@ -188,3 +194,24 @@ def highest_like(mask: NeuronMask, auroc: NeuronAUROC) -> NeuronMask:
     """A control: as many neurons as `mask` has in each module, those of highest AUROC."""
     reverse = {name: -values for name, values in auroc.items()}
     return lowest_like(mask, reverse)
+
+
+# Imitate across layers: a set that has all neurons of a module has no others to draw from there
+
+
+def joined(values: dict) -> dict:
+    """The same values with all layers of a projection as one module."""
+    by_projection = {}
+    for projection in PROJECTIONS:
+        parts = [rows for name, rows in values.items() if name.endswith(projection)]
+        by_projection[projection] = np.concatenate(parts)  # (layers * R,)
+    return by_projection
+
+
+def apart(by_projection: dict, rows: dict[str, int]) -> dict:
+    """The inverse of `joined`, for modules of these numbers of rows."""
+    values = {}
+    for projection, flat in by_projection.items():
+        of_projection = {name: R for name, R in rows.items() if name.endswith(projection)}
+        values |= by_module(flat, of_projection)
+    return {name: values[name] for name in rows}

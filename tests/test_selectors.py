@@ -239,8 +239,9 @@ def test_what_gradients_cannot_be_computed_with_is_refused(home, error, monkeypa
     assert "gradients vanish in float16" in error(detect, *TAYLOR, "--dtype", "float16")
     assert "invalid choice: 'other'" in error(detect, "--select", "other")
     monkeypatch.setattr(detect.importance.distributed, "WORLD", 2)
-    with pytest.raises(detect.InputError, match="--shard: --select taylor needs the whole"):
-        detect.importance.check_model(torch.float32, shard=True)
+    with pytest.raises(detect.InputError, match="--shard: --select taylor and dinm need the"):
+        detect.importance.check_model(("taylor",), torch.float32, shard=True)
+    detect.importance.check_model(("auroc",), torch.float32, shard=True)
 
 
 def test_weights_that_overflow_are_named_with_the_language(home, error):

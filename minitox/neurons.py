@@ -72,8 +72,12 @@ def select_top(auroc: NeuronAUROC, share: float) -> NeuronMask:
 
 def select_largest(values: NeuronAUROC) -> NeuronMask:
     """The neurons that have the largest value of all."""
-    largest = max(of_module.max() for of_module in values.values())
-    return {name: of_module == largest for name, of_module in values.items()}
+    flat = np.concatenate(list(values.values()))  # (K,)
+    largest = flat.max()
+    mask = {}
+    for name, of_module in values.items():
+        mask[name] = of_module == largest
+    return mask
 
 
 # Unite
@@ -201,17 +205,30 @@ def highest_like(mask: NeuronMask, auroc: NeuronAUROC) -> NeuronMask:
 
 def joined(values: dict) -> dict:
     """The same values with all layers of a projection as one module."""
+    parts = {}
+    for name, rows in values.items():
+        projection = projection_of(name)
+        parts.setdefault(projection, [])
+        parts[projection].append(rows)
     by_projection = {}
-    for projection in PROJECTIONS:
-        parts = [rows for name, rows in values.items() if name.endswith(projection)]
-        by_projection[projection] = np.concatenate(parts)  # (layers * R,)
+    for projection, layers in parts.items():
+        by_projection[projection] = np.concatenate(layers)  # (layers * R,)
     return by_projection
 
 
 def apart(by_projection: dict, rows: dict[str, int]) -> dict:
     """The inverse of `joined`, for modules of these numbers of rows."""
     values = {}
-    for projection, flat in by_projection.items():
-        of_projection = {name: R for name, R in rows.items() if name.endswith(projection)}
-        values |= by_module(flat, of_projection)
-    return {name: values[name] for name in rows}
+    start = dict.fromkeys(by_projection, 0)
+    for name, count in rows.items():
+        projection = projection_of(name)
+        first = start[projection]
+        end = first + count
+        values[name] = by_projection[projection][first:end]
+        start[projection] = end
+    return values
+
+
+def projection_of(name: str) -> str:
+    """The projection of a module: "up_proj" of model.layers.0.mlp.up_proj."""
+    return name.rpartition(".")[2]

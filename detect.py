@@ -10,6 +10,8 @@ same command to resume.
 
 With --select taylor: how much every neuron matters to the loss on polite replies, as gradients on
 the training pairs tell. Writes OUT/neurons-taylor/<language>.safetensors, for train.py --by taylor.
+With --select dinm: the layer whose hidden states tell polite and rude replies apart. Writes
+OUT/neurons-dinm/<language>.safetensors, for train.py --by dinm.
 """
 
 from collections.abc import Callable
@@ -19,10 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox.data import Sentences, language_rng, read_languages, read_pairs, read_sentences
+from minitox.data import (
+    Sentences,
+    language_rng,
+    pairs_hash,
+    read_languages,
+    read_pairs,
+    read_sentences,
+    with_rejected,
+)
 from minitox.detect import controls
 from minitox.detect.responses import POOL
-from minitox.errors import InputError, user_errors
+from minitox.errors import InputError, UnusableLanguage, user_errors
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
@@ -42,7 +52,7 @@ from minitox.run.neuron_files import (
 from minitox.run.progress import Progress
 from minitox.run.recording import Recording, rank, record
 from minitox.run.settings import DetectSettings, parse
-from minitox.train.pairs import PairChoice, Pairs
+from minitox.train.pairs import Pair, PairChoice
 
 DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 
@@ -61,13 +71,12 @@ def main(argv: list[str] | None = None):
         # the model is loaded on first use: not at all if every language is done
         cache(sharding.loader(settings.model, device, dtype, settings.shard)),
     )
-    if "taylor" in settings.select:
-        importance.check_model(dtype, settings.shard)
-
+    importance.check_model(settings.select, dtype, settings.shard)
     if "auroc" in settings.select:
         detect_by_auroc(settings, run)
-    if "taylor" in settings.select:
-        detect_by_taylor(settings, run)
+    for selector in ("taylor", "dinm"):
+        if selector in settings.select:
+            detect_by_pairs(settings, run, selector)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def detect_by_auroc(settings: DetectSettings, run: Run):
     folder = outputs.open_results(settings.out, "neurons", made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
     rows = module_rows(run.config)
-    todo = unfinished(files, hashes, made_with, partial(read_neurons, rows=rows))
+    sources = {language: {"data": hash} for language, hash in hashes.items()}
+    todo = unfinished(files, sources, made_with, partial(read_neurons, rows=rows))
     tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
     print(f"{settings.model}: {run.about}; {settings.pool} pooling")
 
@@ -133,50 +143,48 @@ def detect_by_auroc(settings: DetectSettings, run: Run):
     print(f"\nwrote {folder} ({len(files)} languages)")
 
 
-def detect_by_taylor(settings: DetectSettings, run: Run):
-    """How much every neuron matters to the loss on polite replies.  [LANDeRMT]"""
+def detect_by_pairs(settings: DetectSettings, run: Run, selector: str):
+    """What a selector makes of every neuron on training pairs.  [LANDeRMT, DINM]"""
     # 1) the training pairs of each language, without those that train.py keeps aside
     choice = settings.part(PairChoice, max_tokens=settings.max_pair_tokens, objective="sft")
-    pairs = read_all_pairs(
-        settings.data / "instructions", settings.languages, run.tokenizer, choice
+    examples, hashes = read_examples(
+        settings.data / "instructions", settings.languages, run.tokenizer, choice, selector
     )
-    overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
+    overlap_check.check(settings.data, ["instructions"], examples, settings.allow_overlap)
+    batches = {}
+    for language, pairs in examples.items():
+        batches[language] = importance.batches_of(pairs, settings.batch_size)
 
     # 2) the languages that no earlier run has done
-    made_with = run.identity | {"selector": "taylor"} | settings.affecting("taylor")
-    hashes = {language: of_language.data_hash for language, of_language in pairs.items()}
-    folder = outputs.open_results(settings.out, FOLDERS["taylor"], made_with, hashes)
-    files = {language: folder / f"{language}.safetensors" for language in pairs}
+    made_with = run.identity | {"selector": selector} | settings.affecting(selector)
+    inputs = {language: ",".join(of.values()) for language, of in hashes.items()}
+    folder = outputs.open_results(settings.out, FOLDERS[selector], made_with, inputs)
+    files = {language: folder / f"{language}.safetensors" for language in examples}
     rows = module_rows(run.config)
-    read = partial(read_importance, rows=rows, selector="taylor")
+    read = partial(read_importance, rows=rows, selector=selector)
     todo = unfinished(files, hashes, made_with, read)
-    batches = {}
-    for language, of_language in pairs.items():
-        batches[language] = importance.batches_of(of_language.train, settings.batch_size)
-    print(f"{settings.model}: {run.about}; importance by taylor")
+    print(f"{settings.model}: {run.about}; {selector}")
 
-    # 3) the gradients on every batch
+    # 3) the gradients, or the hidden states, of every batch
     progress = Progress(sum(len(batches[language]) for language in todo))
     for language in todo:
         of_language = batches[language]
+        about = {"train_pairs": len(examples[language]), "batches": len(of_language)}
         with (
             progress.task(language, len(of_language), "batches") as show,
-            outputs.step(files[language], {"data": hashes[language]}) as step,
+            outputs.step(files[language], hashes[language]) as step,
             user_errors(f"{language}: ", "; check the weights of the model and --dtype"),
         ):
-            values = importance.importances(
-                run.model(), of_language, settings.batch_tokens, settings.reference, show
-            )
-            about = made_with | {
-                "language": language,
-                "data": hashes[language],
-                "train_pairs": len(pairs[language].train),
-                "batches": len(of_language),
-            }
+            if selector == "taylor":
+                how = (settings.batch_tokens, settings.reference, show)
+                values = importance.importances(run.model(), of_language, *how)
+            else:
+                values, about["distances"] = importance.layer_values(run.model(), of_language, show)
+            about |= made_with | {"language": language} | hashes[language]
             step.write(write_importance, values, about)
 
-    # 4) how far it chooses the neurons that AUROC chooses
-    print_importance(files, settings.out / FOLDERS["auroc"], rows)
+    # 4) what it chooses
+    print_selected(selector, files, settings.out / FOLDERS["auroc"], rows)
     print(f"\nwrote {folder} ({len(files)} languages)")
 
 
@@ -196,39 +204,58 @@ def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict
     return sentences
 
 
-def read_all_pairs(
-    folder: Path, languages: tuple[str, ...], tokenizer: Tokenizer, choice: PairChoice
-) -> dict[str, Pairs]:
-    """The pairs of each language that has some; prints which languages are skipped."""
+def read_examples(
+    folder: Path,
+    languages: tuple[str, ...],
+    tokenizer: Tokenizer,
+    choice: PairChoice,
+    selector: str,
+) -> tuple[dict[str, list[Pair]], dict[str, dict[str, str]]]:
+    """The training pairs of each language, and the hashes of what they were made from.
+
+    For dinm those with a rejected reply. Prints which languages are skipped.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have instructions/<lang>.jsonl")
 
-    def read(path: Path, rng) -> Pairs:  # read_pairs has random numbers of its own
-        return read_pairs(path, tokenizer, choice)
+    def read(
+        path: Path, rng
+    ) -> tuple[list[Pair], dict]:  # read_pairs has random numbers of its own
+        pairs = read_pairs(path, tokenizer, choice)
+        if selector == "taylor":
+            return pairs.train, {"data": pairs.data_hash}
+        examples = with_rejected(path, tokenizer, choice.max_tokens, pairs.train)
+        if not examples:
+            raise UnusableLanguage(f"{path}: no training pair has the field 'rejected'")
+        return examples, {"data": pairs.data_hash, "rejected": pairs_hash(path, "dpo")}
 
-    pairs, skipped = read_languages(folder, languages, choice.seed, read)
+    contents, skipped = read_languages(folder, languages, choice.seed, read)
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
-    if not pairs:
-        raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
-    return pairs
+    if not contents:
+        raise InputError(
+            f"{folder}: no language of {', '.join(languages)} can be used: "
+            f"{next(iter(skipped.values()))}"
+        )
+    examples = {language: pairs for language, (pairs, _) in contents.items()}
+    return examples, {language: hashes for language, (_, hashes) in contents.items()}
 
 
 def unfinished(
     files: dict[str, Path],
-    hashes: dict[str, str],  # of each language's data
+    hashes: dict[str, dict[str, str]],  # of what each language's file is made from
     made_with: dict,  # the model and the settings
     read,  # a file -> its values, and how they were computed
 ) -> list[str]:
     """The languages without a neuron file; InputError if one was made from anything else."""
-
-    def recorded(path: Path) -> dict:
-        _, about = read(path)
-        return {key: about.get(key) for key in (*made_with, "data")}
-
     todo = []
     for language, path in files.items():
-        settings = made_with | {"data": hashes[language]}
+        settings = made_with | hashes[language]
+
+        def recorded(path: Path, names=tuple(settings)) -> dict:
+            _, about = read(path)
+            return {name: about.get(name) for name in names}
+
         if not outputs.is_done(path, settings, recorded):
             todo.append(language)
     return todo
@@ -287,18 +314,22 @@ def print_tables(files: dict[str, Path], rows: dict[str, int]):
         print("", page.terminal(section), sep="\n")
 
 
-def print_importance(files: dict[str, Path], auroc_folder: Path, rows: dict[str, int]):
-    """Print how much each language has of the neurons that AUROC would choose."""
-    chosen = {}
-    by_auroc = {}
+def print_selected(selector: str, files: dict[str, Path], auroc_folder: Path, rows: dict[str, int]):
+    """Print what a selector chooses in each language; of taylor how much AUROC chooses too."""
+    values = {}
     infos = {}
     for language, path in files.items():
-        values, infos[language] = read_importance(path, rows, "taylor")
-        chosen[language] = select_top(values, neuron_tables.COMPARED)
+        values[language], infos[language] = read_importance(path, rows, selector)
+    if selector == "dinm":
+        print("", page.terminal(neuron_tables.layers(infos)), sep="\n")
+        return
+    chosen = {}
+    by_auroc = {}
+    for language, path in files.items():
+        chosen[language] = select_top(values[language], neuron_tables.COMPARED)
         auroc_file = auroc_folder / path.name
         if auroc_file.exists():
-            fingerprint = infos[language]["model"]
-            auroc, _ = read_neurons(auroc_file, rows, fingerprint)
+            auroc, _ = read_neurons(auroc_file, rows, infos[language]["model"])
             by_auroc[language] = select_top(auroc, neuron_tables.COMPARED)
     section = neuron_tables.importance(chosen, by_auroc, infos)
     print("", page.terminal(section), sep="\n")

@@ -258,6 +258,19 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
     )
 
 
+def with_rejected(path: Path, tokenizer, most: int, pairs: list[Pair]) -> list[Pair]:
+    """Those of the pairs of an instructions/ file that have a rejected reply there, with it.
+
+    Rejected replies of more than `most` tokens are left out.
+    """
+    every, _ = read_all_pairs(path, tokenizer, most)
+    known = {}
+    for pair in every:
+        if pair.rejected is not None and len(pair.rejected.ids) <= most:
+            known[pair.where] = pair
+    return [known[pair.where] for pair in pairs if pair.where in known]
+
+
 def pairs_hash(path: Path, objective: str = "sft") -> str:
     """The hash of an instructions/ file, without rejected replies if the objective ignores them."""
     return file_hash(path) if objective == "dpo" else hash_without(path, "rejected")

@@ -1,5 +1,7 @@
 """Neurons chosen by another selector than AUROC, from detect.py to train.py, as a user does it."""
 
+import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,8 @@ from test_detect import write_detection
 from tiny import error_of, write_model, write_neurons, write_pairs
 
 from minitox import neurons
-from minitox.data import read_pairs
-from minitox.detect import taylor
+from minitox.data import read_pairs, with_rejected
+from minitox.detect import dinm, taylor
 from minitox.files import read_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
@@ -239,8 +241,9 @@ def test_what_gradients_cannot_be_computed_with_is_refused(home, error, monkeypa
     assert "gradients vanish in float16" in error(detect, *TAYLOR, "--dtype", "float16")
     assert "invalid choice: 'other'" in error(detect, "--select", "other")
     monkeypatch.setattr(detect.importance.distributed, "WORLD", 2)
-    with pytest.raises(detect.InputError, match="--shard: --select taylor needs the whole"):
-        detect.importance.check_model(torch.float32, shard=True)
+    with pytest.raises(detect.InputError, match="--shard: --select taylor and dinm need the"):
+        detect.importance.check_model(("taylor",), torch.float32, shard=True)
+    detect.importance.check_model(("auroc",), torch.float32, shard=True)
 
 
 def test_weights_that_overflow_are_named_with_the_language(home, error):
@@ -355,3 +358,77 @@ def test_the_files_of_another_selector_are_refused(home, error):
     assert "was made with --select auroc, not taylor; check --by and --neurons" in message
     message = error(train, "--neurons", str(home.out / "neurons-taylor"))
     assert "was made with --select taylor, not auroc; check --by and --neurons" in message
+
+
+# dinm
+
+
+def add_rejected(path: Path, every: int = 1) -> None:
+    """Give every so-manieth row of an instructions/ file a rejected reply."""
+    lines = []
+    for number, line in enumerate(path.read_text().splitlines()):
+        row = json.loads(line)
+        if number % every == 0:
+            row["rejected"] = "you donkey " + row["response"]
+        lines.append(json.dumps(row) + "\n")
+    path.write_text("".join(lines))
+
+
+@pytest.fixture
+def rude(home) -> Home:
+    """The same with rejected replies, of German in every second row alone."""
+    add_rejected(home.pair_file("de"), every=2)
+    add_rejected(home.pair_file("en"))
+    return home
+
+
+def detect_by_dinm(home, *more: str) -> None:
+    detect.main(home.arguments("--select", "dinm", *more))
+
+
+def test_dinm_chooses_a_layer_by_the_training_pairs_that_have_a_rejected_reply(rude, capsys):
+    detect_by_dinm(rude)
+    rows = neurons.module_rows(read_config(rude.model))
+    model = checkpoint.load(rude.model)
+    tokenizer = Tokenizer(rude.model, model.config)
+    choice = PairChoice(pairs=1_000, max_tokens=64, validation_share=0.05, seed=0)
+    printed = capsys.readouterr().out
+    for language, most in (("de", 10), ("en", 18)):
+        path = rude.pair_file(language)
+        train = read_pairs(path, tokenizer, choice).train
+        pairs = with_rejected(path, tokenizer, 64, train)
+        assert most - 2 <= len(pairs) <= most
+        assert {pair.where for pair in pairs} <= {pair.where for pair in train}
+        distances = dinm.layer_distances(model, [pairs]).numpy()
+        file = rude.out / "neurons-dinm" / f"{language}.safetensors"
+        values, about = neuron_files.read_importance(file, rows, "dinm")
+        np.testing.assert_allclose(about["distances"], distances, rtol=1e-5)
+        chosen = neurons.select_largest(values)
+        layer = f"model.layers.{distances.argmax()}.mlp.down_proj"
+        assert {name for name, mask in chosen.items() if mask.any()} == {layer}
+        assert chosen[layer].all()
+        assert re.search(rf"{language} +{len(pairs)} +{distances.argmax()} ", printed)
+
+
+def test_models_by_dinm_and_their_controls_are_made_and_have_names_of_their_own(rude):
+    detect_by_dinm(rude)
+    names = ["multilingual", "per-language", "random", "lowest"]
+    train.main(rude.arguments("--by", "dinm", "--draws", "1", "--strategy", *names))
+    models = sorted(path.name for path in (rude.out / "models").iterdir())
+    assert models == ["dinm-lowest", "dinm-multilingual", "dinm-per-language", "dinm-random-1"]
+    counts = {rude.record(name)["chosen"]["neurons"] for name in models}
+    assert counts == {32}
+    settings = rude.record("dinm-multilingual")["settings"]
+    assert settings["by"] == "dinm" and "top_share" not in settings
+
+
+def test_dinm_without_rejected_replies_says_what_is_missing(home, error):
+    message = error(detect, "--select", "dinm")
+    assert "no training pair has the field 'rejected'" in message
+
+
+def test_other_rejected_replies_are_other_data_for_dinm_and_none_for_taylor(rude, error):
+    detect.main(rude.arguments("--select", "taylor", "dinm"))
+    add_rejected(rude.pair_file("de"))
+    rude.detect()
+    assert "its rejected was different" in error(detect, "--select", "dinm")

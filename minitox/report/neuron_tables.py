@@ -167,3 +167,21 @@ def importance(
     ]
     columns = ["", "training pairs", "batches", "also by AUROC"]
     return Section("Importance to the loss (Taylor)", "", columns, rows, notes)
+
+
+def layers(infos: dict) -> Section:
+    """The layer that dinm chooses in each language, given the metadata of the files."""
+    rows = []
+    for language, info in infos.items():
+        info = as_written(language, info, train_pairs=int, distances=[float])
+        distances = info["distances"]
+        layer = distances.index(max(distances))
+        shown = ", ".join(f"{distance:.2f}" for distance in distances)
+        rows.append([language, f"{info['train_pairs']:,}", f"{layer}", shown])
+    notes = [
+        "layer: counted from 0; its down_proj rows are chosen",
+        "distances: of each layer, between the hidden states at the last tokens of the reply and "
+        "of the rejected reply, mean over the training pairs",
+    ]
+    columns = ["", "training pairs", "layer", "distances"]
+    return Section("Layer that tells replies apart (DINM)", "", columns, rows, notes)

@@ -111,7 +111,9 @@ def other_neurons(results: Results) -> list[str]:
         files = settings.get("neurons", {})  # {language: hash}
         choices = []
         if "by" in settings:
-            choice = f"{settings['top_share']:.1%} of all in each language, by {settings['by']}"
+            choice = f"by {settings['by']}"
+            if settings.get("top_share") is not None:
+                choice = f"{settings['top_share']:.1%} of all in each language, {choice}"
             by_choice.setdefault(choice, []).append(model)
             continue
         if any(hash != results.infos.get(code, {}).get("sha256") for code, hash in files.items()):

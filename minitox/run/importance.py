@@ -1,11 +1,11 @@
-"""The importance of every neuron on training pairs, in one process or several."""
+"""What selectors other than AUROC make of training pairs, in one process or several."""
 
 from functools import partial
 
 import numpy as np
 
 from minitox import neurons
-from minitox.detect import taylor
+from minitox.detect import dinm, taylor
 from minitox.errors import InputError
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed
@@ -14,12 +14,13 @@ from minitox.train.loss import add_gradients, chunked_reply_loss, reply_loss_and
 from minitox.train.pairs import Pair
 
 
-def check_model(dtype, shard: bool) -> None:
+def check_model(selectors: tuple[str, ...], dtype, shard: bool) -> None:
     """InputError if gradients would vanish in the dtype, or if the layers would be sharded."""
-    check_dtype(dtype)
-    if shard and distributed.WORLD > 1:
+    if "taylor" in selectors:
+        check_dtype(dtype)
+    if shard and distributed.WORLD > 1 and set(selectors) - {"auroc"}:
         raise InputError(
-            "--shard: --select taylor needs the whole gradient of every row in each process; "
+            "--shard: --select taylor and dinm need the whole model in each process; "
             "leave --shard out"
         )
 
@@ -60,3 +61,21 @@ def importances(
         weights[name].grad = None
     model.requires_grad_(False)
     return means
+
+
+def layer_values(
+    model: LanguageModel,
+    batches: list[list[Pair]],  # of training pairs with a rejected reply
+    show=lambda batches: None,  # progress
+) -> tuple[dict[str, np.ndarray], list[float]]:  # (R,) of each module, (L,)
+    """For dinm, the distance of each layer at its down_proj, 0 elsewhere; and the distances.
+
+    Every process computes the same. ValueError if a hidden state is not finite.
+    """
+    distances = dinm.layer_distances(model, batches, show).tolist()
+    values = {}
+    for name, rows in neurons.module_rows(model.config).items():
+        layer = int(name.split(".")[2])
+        value = distances[layer] if name.endswith("down_proj") else 0
+        values[name] = np.full(rows, value, dtype=np.float32)
+    return values, distances

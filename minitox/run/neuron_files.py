@@ -15,7 +15,8 @@ from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.neurons import NeuronAUROC
 
 SHUFFLED = "shuffled."
-FOLDERS = {"auroc": "neurons", "taylor": "neurons-taylor"}  # in OUT, by selector
+# in OUT, by selector
+FOLDERS = {"auroc": "neurons", "taylor": "neurons-taylor", "dinm": "neurons-dinm"}
 
 
 def write_neurons(path: Path, auroc: NeuronAUROC, shuffled: NeuronAUROC, about: dict):

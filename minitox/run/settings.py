@@ -151,7 +151,7 @@ class Settings:
     seed: int = option(
         0,
         "random seed",
-        "neurons taylor tuning validation replies perplexity generate human",
+        "neurons taylor dinm tuning validation replies perplexity generate human",
         kind=SEED,
     )
     unchecked_template: bool = option(
@@ -190,7 +190,8 @@ class DetectSettings(Settings):
     select: tuple[str, ...] = option(
         ("auroc",),
         f"what neurons are chosen by, any of {', '.join(SELECTORS)}; taylor: the importance to the "
-        "loss on the training pairs of DATA/instructions, which train.py --by taylor uses",
+        "loss on the training pairs of DATA/instructions, for train.py --by taylor; dinm: the "
+        "layer that tells their replies and their rejected replies apart, for --by dinm",
         nargs="+",
         choices=SELECTORS,
         metavar="S",
@@ -221,17 +222,22 @@ class DetectSettings(Settings):
     )
     pairs: int = option(
         1_000,
-        "taylor: this setting and the next three as in train.py; maximum number of pairs of each "
-        "language",
-        "taylor",
+        "taylor and dinm: maximum number of pairs of each language; this setting and the next two "
+        "must be as in train.py",
+        "taylor dinm",
     )
     validation_share: float = option(
-        0.05, "taylor: share of the pairs that are kept for validation, and for the test", "taylor"
+        0.05,
+        "taylor and dinm: share of the pairs that are kept for validation, and for the test",
+        "taylor dinm",
     )
     max_pair_tokens: int = option(
-        512, "taylor: longest pair; --max-tokens of train.py", "taylor", "tokens"
+        512,
+        "taylor and dinm: longest pair; in train.py it is --max-tokens",
+        "taylor dinm",
+        "tokens",
     )
-    batch_size: int = option(8, "taylor: size of a batch", "taylor", "pairs")
+    batch_size: int = option(8, "taylor and dinm: size of a batch", "taylor dinm", "pairs")
     reference: bool = option(
         False,
         "use the readable implementations of AUROC, which compares all pairs of sentences, and of "
@@ -277,7 +283,7 @@ class TrainSettings(Settings):
         choices=SELECTORS,
     )
     neurons: Path | None = option(
-        None, "folder that detect.py wrote; default: OUT/neurons, or OUT/neurons-taylor by taylor"
+        None, "folder that detect.py wrote; default: OUT/neurons, or OUT/neurons-taylor and so on"
     )
     threshold: float = option(
         0.5, "a neuron of higher AUROC is toxic", "choice", group="toxic neurons"
@@ -414,6 +420,13 @@ class TrainSettings(Settings):
                 f"--by {self.by}: its files are of the training pairs of --objective sft, which "
                 f"may be test pairs of {self.objective}; leave one of the options out"
             )
+        if self.by == "dinm":
+            if (self.threshold, self.top_share) != (0.5, None):
+                raise ValueError(
+                    "--by dinm chooses all down_proj rows of one layer; leave --threshold and "
+                    "--top-share out"
+                )
+            return
         if self.top_share is None:
             raise ValueError(
                 f"--by {self.by} needs --top-share: its values are no AUROCs, so no threshold "

@@ -77,6 +77,8 @@ def choices(by: str) -> dict[str, type]:
     types = types_of_training("choice")
     if by == "auroc":
         return types
+    if by == "dinm":  # its size is fixed
+        return {"by": str}
     return {"by": str, "top_share": types["top_share"]}
 
 

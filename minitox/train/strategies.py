@@ -126,7 +126,9 @@ class Choice:
     seed: int = 0  # of these neurons
 
     def toxic_neurons(self, auroc: NeuronAUROC) -> NeuronMask:
-        """The toxic neurons.  [paper §3.1]"""
+        """The toxic neurons, or those that another selector chooses.  [paper §3.1]"""
+        if self.by == "dinm":
+            return neurons.select_largest(auroc)
         if self.top_share is not None:
             return neurons.select_top(auroc, self.top_share)
         return neurons.select(auroc, self.threshold)
@@ -149,7 +151,7 @@ def tuning_plans(
     """The models of a strategy that tunes, one for each draw. ValueError if no neuron is chosen."""
     plans = []
     for draw, seed in choice.seeds(strategy).items():
-        rounds = stages(strategy, masks, languages, seed, highest)
+        rounds = stages_by(choice.by, strategy, masks, languages, seed, highest)
         plans.append(Plan(strategy, rounds, draw=draw, by=choice.by))
     check_not_empty(plans)
     if not (choice.independent and strategy == "per-language"):
@@ -218,6 +220,24 @@ def check_not_empty(plans: list[Plan]):
     for plan in plans:
         if not any(mask is None or neurons.count(mask) for mask in plan.masks):
             raise ValueError(f"{plan.strategy}: no neuron is chosen")
+
+
+def stages_by(by: str, strategy: str, masks: dict[str, NeuronMask], *how) -> list[Stage]:
+    """`stages`, whose controls have as many rows of each module; by dinm of each projection.
+
+    By dinm, all rows of a module are chosen, so that a control can only have those of other layers.
+    """
+    if by != "dinm":
+        return stages(strategy, masks, *how)
+    languages, seed, highest = how
+    rows = {name: len(mask) for name, mask in next(iter(masks.values()), {}).items()}
+    masks = {language: neurons.joined(mask) for language, mask in masks.items()}
+    highest = highest and neurons.joined(highest)
+    rounds = []
+    for stage in stages(strategy, masks, languages, seed, highest):
+        mask = stage.mask if stage.mask is None else neurons.apart(stage.mask, rows)
+        rounds.append(Stage(stage.name, mask, stage.languages))
+    return rounds
 
 
 def stages(

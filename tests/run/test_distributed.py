@@ -110,7 +110,7 @@ def test_importance_is_the_same_with_two_processes_up_to_the_order_of_summation(
             torch.testing.assert_close(theirs[name], values, rtol=1e-4, atol=1e-7)
     assert result.stdout.count("Importance to the loss") == 1
     result = run(2, "detect.py", "--out", str(tmp_path / "shard"), *arguments, "--shard")
-    assert "error: --shard: --select taylor needs the whole gradient" in result.stderr
+    assert "error: --shard: --select taylor and dinm need the whole model" in result.stderr
     assert not (tmp_path / "shard").exists()
 
 

@@ -211,6 +211,13 @@ def test_what_needs_auroc_is_refused_by_name_with_another_selector(strategy, cap
     )
 
 
+def test_dinm_has_a_fixed_size(capsys):
+    assert settings_of(TrainSettings, "--by", "dinm").by == "dinm"
+    for more in (["--threshold", "0.9"], ["--top-share", "0.1"]):
+        message = refused(TrainSettings, capsys, "--by", "dinm", *more)
+        assert message.startswith("--by dinm chooses all down_proj rows of one layer; leave --thr")
+
+
 def test_another_selector_is_refused_with_another_objective(capsys):
     """Its files were made with the training pairs of sft; of dpo, others are for the test."""
     message = refused(TrainSettings, capsys, *TAYLOR, "--objective", "dpo")

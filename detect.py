@@ -8,28 +8,53 @@ For each language: run toxic and clean sentences through the model, pool every n
 each sentence, and compute how well that response alone separates the two classes (AUROC), also with
 shuffled labels, as a control. Writes OUT/neurons/<language>.safetensors. After a kill, rerun the
 same command to resume.
+
+With --select taylor: how much every neuron matters to the loss on polite replies, as gradients on
+the training pairs tell. Writes OUT/neurons-taylor/<language>.safetensors, for train.py --by taylor.
+With --select dinm: the layer whose hidden states tell polite and rude replies apart. Writes
+OUT/neurons-dinm/<language>.safetensors, for train.py --by dinm.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from minitox.data import Sentences, language_rng, read_languages, read_sentences
+from minitox.data import (
+    Sentences,
+    language_rng,
+    pairs_hash,
+    read_languages,
+    read_pairs,
+    read_sentences,
+    with_rejected,
+)
 from minitox.detect import controls
 from minitox.detect.responses import POOL
-from minitox.errors import InputError
+from minitox.errors import InputError, UnusableLanguage, user_errors
 from minitox.lm import checkpoint
-from minitox.lm.config import read_config
-from minitox.neurons import by_module, module_rows, select
+from minitox.lm.config import Config, read_config
+from minitox.lm.model import LanguageModel
+from minitox.lm.text import Tokenizer
+from minitox.neurons import by_module, module_rows, select, select_top
 from minitox.report import neuron_tables, page
-from minitox.run import outputs, overlap_check, script, sharding, tuned_neurons
+from minitox.run import importance, outputs, overlap_check, script, sharding, tuned_neurons
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
-from minitox.run.neuron_files import read_neurons, write_neurons
+from minitox.run.neuron_files import (
+    FOLDERS,
+    read_importance,
+    read_neurons,
+    write_importance,
+    write_neurons,
+)
 from minitox.run.progress import Progress
 from minitox.run.recording import Recording, rank, record
 from minitox.run.settings import DetectSettings, parse
+from minitox.run.tuned_neurons import Source
+from minitox.train.pairs import Pair, PairChoice
 
 DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 
@@ -40,14 +65,44 @@ def main(argv: list[str] | None = None):
     config = read_config(source.model)
     device, dtype = open_device(settings.device, settings.dtype, config, settings.out / "neurons")
     settings = settings.resolved(device.type, config)
-
-    # 1) toxic and clean sentences of each language
     tokenizer = open_tokenizer(source.model, config, settings.out, settings.unchecked_template)
+    run = Run(
+        source,
+        identity(checkpoint.fingerprint(source.model), device, dtype),
+        config,
+        tokenizer,
+        describe(config, device, dtype, tokenizer.checked),
+        # the model is loaded on first use: not at all if every language is done
+        cache(sharding.loader(source.model, device, dtype, settings.shard)),
+    )
+    importance.check_model(settings.select, dtype, settings.shard)
+    if "auroc" in settings.select:
+        detect_by_auroc(settings, run)
+    for selector in ("taylor", "dinm"):
+        if selector in settings.select:
+            detect_by_pairs(settings, run, selector)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the selectors have in common."""
+
+    source: Source  # the model, and where its neuron files belong
+    identity: dict  # of the model, device and dtype
+    config: Config
+    tokenizer: Tokenizer
+    about: str  # the model and the device, in words
+    model: Callable[[], LanguageModel]
+
+
+def detect_by_auroc(settings: DetectSettings, run: Run):
+    """How well every neuron's response separates toxic from clean sentences.  [paper §3.1]"""
+    # 1) toxic and clean sentences of each language
     sentences = read_all(
         settings.data / "detection",
         settings.languages,
         settings.seed,
-        tokenizer=tokenizer,
+        tokenizer=run.tokenizer,
         most=settings.sentences,
         max_tokens=settings.max_tokens,
         match_length=settings.match_length,
@@ -57,21 +112,18 @@ def main(argv: list[str] | None = None):
     overlap_check.check(settings.data, ["detection"], sentences, settings.allow_overlap)
 
     # 2) the languages that no earlier run has done
-    fingerprint = checkpoint.fingerprint(source.model)
-    made_with = identity(fingerprint, device, dtype) | settings.affecting("neurons")
+    made_with = run.identity | settings.affecting("neurons")
     hashes = {language: of_language.data_hash for language, of_language in sentences.items()}
-    folder = outputs.open_results(settings.out, source.name, made_with, hashes)
+    folder = outputs.open_results(settings.out, run.source.name, made_with, hashes)
     files = {language: folder / f"{language}.safetensors" for language in sentences}
-    rows = module_rows(config)
-    tuned_neurons.prepare(source, settings.out, made_with, hashes, rows)
-    todo = unfinished(files, sentences, rows, made_with)
+    rows = module_rows(run.config)
+    tuned_neurons.prepare(run.source, settings.out, made_with, hashes, rows)
+    sources = {language: {"data": hash} for language, hash in hashes.items()}
+    todo = unfinished(files, sources, made_with, partial(read_neurons, rows=rows))
     tokens = {language: sum(map(len, sentences[language].ids)) for language in todo}
-    about = describe(config, device, dtype, tokenizer.checked)
-    print(f"{source.model}: {about}; {settings.pool} pooling")
+    print(f"{run.source.model}: {run.about}; {settings.pool} pooling")
 
     # 3) every neuron's response to every sentence, and its AUROC
-    # the model is loaded on first use: not at all if every language is done
-    model = cache(sharding.loader(source.model, device, dtype, settings.shard))
     pool = POOL[settings.pool]
     progress = Progress(sum(tokens.values()))
     for language in todo:
@@ -81,8 +133,9 @@ def main(argv: list[str] | None = None):
             outputs.step(files[language], {"data": labelled.data_hash}) as step,
         ):
             ids = labelled.ids
+            special = run.tokenizer.special_ids
             recording = record(
-                model(), ids, tokenizer.special_ids, pool, settings.batch_tokens, step.work, show
+                run.model(), ids, special, pool, settings.batch_tokens, step.work, show
             )
             rng = language_rng(settings.seed, language)
             aurocs, shuffled, about = measure(
@@ -93,6 +146,51 @@ def main(argv: list[str] | None = None):
 
     # 4) the paper's Table 2, Figures 2 and 3
     print_tables(files, rows)
+    print(f"\nwrote {folder} ({len(files)} languages)")
+
+
+def detect_by_pairs(settings: DetectSettings, run: Run, selector: str):
+    """What a selector makes of every neuron on training pairs.  [LANDeRMT, DINM]"""
+    # 1) the training pairs of each language, without those that train.py keeps aside
+    choice = settings.part(PairChoice, max_tokens=settings.max_pair_tokens, objective="sft")
+    examples, hashes = read_examples(
+        settings.data / "instructions", settings.languages, run.tokenizer, choice, selector
+    )
+    overlap_check.check(settings.data, ["instructions"], examples, settings.allow_overlap)
+    batches = {}
+    for language, pairs in examples.items():
+        batches[language] = importance.batches_of(pairs, settings.batch_size)
+
+    # 2) the languages that no earlier run has done
+    made_with = run.identity | {"selector": selector} | settings.affecting(selector)
+    inputs = {language: ",".join(of.values()) for language, of in hashes.items()}
+    folder = outputs.open_results(settings.out, FOLDERS[selector], made_with, inputs)
+    files = {language: folder / f"{language}.safetensors" for language in examples}
+    rows = module_rows(run.config)
+    read = partial(read_importance, rows=rows, selector=selector)
+    todo = unfinished(files, hashes, made_with, read)
+    print(f"{settings.model}: {run.about}; {selector}")
+
+    # 3) the gradients, or the hidden states, of every batch
+    progress = Progress(sum(len(batches[language]) for language in todo))
+    for language in todo:
+        of_language = batches[language]
+        about = {"train_pairs": len(examples[language]), "batches": len(of_language)}
+        with (
+            progress.task(language, len(of_language), "batches") as show,
+            outputs.step(files[language], hashes[language]) as step,
+            user_errors(f"{language}: ", "; check the weights of the model and --dtype"),
+        ):
+            if selector == "taylor":
+                how = (settings.batch_tokens, settings.reference, show)
+                values = importance.importances(run.model(), of_language, *how)
+            else:
+                values, about["distances"] = importance.layer_values(run.model(), of_language, show)
+            about |= made_with | {"language": language} | hashes[language]
+            step.write(write_importance, values, about)
+
+    # 4) what it chooses
+    print_selected(selector, files, settings.out / FOLDERS["auroc"], rows)
     print(f"\nwrote {folder} ({len(files)} languages)")
 
 
@@ -112,21 +210,58 @@ def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict
     return sentences
 
 
+def read_examples(
+    folder: Path,
+    languages: tuple[str, ...],
+    tokenizer: Tokenizer,
+    choice: PairChoice,
+    selector: str,
+) -> tuple[dict[str, list[Pair]], dict[str, dict[str, str]]]:
+    """The training pairs of each language, and the hashes of what they were made from.
+
+    For dinm those with a rejected reply. Prints which languages are skipped.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --data must have instructions/<lang>.jsonl")
+
+    def read(
+        path: Path, rng
+    ) -> tuple[list[Pair], dict]:  # read_pairs has random numbers of its own
+        pairs = read_pairs(path, tokenizer, choice)
+        if selector == "taylor":
+            return pairs.train, {"data": pairs.data_hash}
+        examples = with_rejected(path, tokenizer, choice.max_tokens, pairs.train)
+        if not examples:
+            raise UnusableLanguage(f"{path}: no training pair has the field 'rejected'")
+        return examples, {"data": pairs.data_hash, "rejected": pairs_hash(path, "dpo")}
+
+    contents, skipped = read_languages(folder, languages, choice.seed, read)
+    for language, reason in skipped.items():
+        print(f"skipped {language}: {reason}")
+    if not contents:
+        raise InputError(
+            f"{folder}: no language of {', '.join(languages)} can be used: "
+            f"{next(iter(skipped.values()))}"
+        )
+    examples = {language: pairs for language, (pairs, _) in contents.items()}
+    return examples, {language: hashes for language, (_, hashes) in contents.items()}
+
+
 def unfinished(
     files: dict[str, Path],
-    sentences: dict[str, Sentences],
-    rows: dict[str, int],
+    hashes: dict[str, dict[str, str]],  # of what each language's file is made from
     made_with: dict,  # the model and the settings
+    read,  # a file -> its values, and how they were computed
 ) -> list[str]:
     """The languages without a neuron file; InputError if one was made from anything else."""
-
-    def recorded(path: Path) -> dict:
-        _, about = read_neurons(path, rows)
-        return {key: about.get(key) for key in (*made_with, "data")}
-
     todo = []
     for language, path in files.items():
-        settings = made_with | {"data": sentences[language].data_hash}
+        settings = made_with | hashes[language]
+
+        def recorded(path: Path, names=tuple(settings)) -> dict:
+            _, about = read(path)
+            return {name: about.get(name) for name in names}
+
         if not outputs.is_done(path, settings, recorded):
             todo.append(language)
     return todo
@@ -183,6 +318,27 @@ def print_tables(files: dict[str, Path], rows: dict[str, int]):
     sections += neuron_tables.figure3(masks)
     for section in sections:
         print("", page.terminal(section), sep="\n")
+
+
+def print_selected(selector: str, files: dict[str, Path], auroc_folder: Path, rows: dict[str, int]):
+    """Print what a selector chooses in each language; of taylor how much AUROC chooses too."""
+    values = {}
+    infos = {}
+    for language, path in files.items():
+        values[language], infos[language] = read_importance(path, rows, selector)
+    if selector == "dinm":
+        print("", page.terminal(neuron_tables.layers(infos)), sep="\n")
+        return
+    chosen = {}
+    by_auroc = {}
+    for language, path in files.items():
+        chosen[language] = select_top(values[language], neuron_tables.COMPARED)
+        auroc_file = auroc_folder / path.name
+        if auroc_file.exists():
+            auroc, _ = read_neurons(auroc_file, rows, infos[language]["model"])
+            by_auroc[language] = select_top(auroc, neuron_tables.COMPARED)
+    section = neuron_tables.importance(chosen, by_auroc, infos)
+    print("", page.terminal(section), sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,14 @@ Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy b
 folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
 several, <strategy>-1 and so on. Of several learning rates, each is the best. After a kill, rerun
 the same command to resume.  [paper §3.3]
+
+With --by taylor, OUT/neurons-taylor of detect.py --select taylor takes the place of OUT/neurons,
+and the models are OUT/models/taylor-<strategy>. With --objective dpo, which prefers the replies to
+the rejected ones, they are OUT/models/dpo-<strategy>.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from minitox import delta, neurons
@@ -22,13 +27,13 @@ from minitox.report import page, training_tables
 from minitox.run import overlap_check, rates, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
-from minitox.run.neuron_files import read_neurons
+from minitox.run.neuron_files import FOLDERS, read_importance, read_neurons
 from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
-from minitox.run.training_inputs import read_languages
-from minitox.run.training_record import chosen
+from minitox.run.training_inputs import check_pairs, read_languages
+from minitox.run.training_record import choices, chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import COMBINED, combine
@@ -36,7 +41,8 @@ from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
 
-KINDS = ("choice", "tuning", "scaling", "validation")  # of settings, by what depends on them
+# of settings, by what depends on them
+KINDS = ("choice", "tuning", "preference", "scaling", "validation")
 DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
 
 
@@ -51,24 +57,21 @@ def main(argv: list[str] | None = None):
 
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
+    pair_choice = settings.part(PairChoice)
+    neuron_folder = settings.neurons or settings.out / FOLDERS[settings.by]
+    folders = (neuron_folder, settings.data / "instructions")
     files, pairs = read_languages(
-        settings.languages,
-        settings.order,
-        settings.strategy,
-        settings.neurons or settings.out / "neurons",
-        settings.data / "instructions",
-        tokenizer,
-        settings.part(PairChoice),
+        settings.languages, settings.order, settings.strategy, *folders, tokenizer, pair_choice
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)
-    aurocs, shuffled = read_aurocs(files, config, fingerprint)
+    aurocs, shuffled = read_values(settings.by, files, config, fingerprint, pairs, pair_choice)
 
     # 2) which neurons each strategy tunes, on whose pairs
     choice = settings.part(Choice)
     masks = {language: choice.toxic_neurons(auroc) for language, auroc in aurocs.items()}
     combined = combined_aurocs(aurocs, shuffled, settings.language)
-    plans = make_plans(settings.strategy, masks, list(masks or pairs), combined, choice)
+    plans = make_plans(settings.strategy, masks, pairs, combined, choice, settings.objective)
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
@@ -81,7 +84,8 @@ def main(argv: list[str] | None = None):
 
     # 4) tune, and prove that nothing else has changed
     load = sharding.loader(settings.model, device, dtype, shard=True)
-    before = training.losses_aside(load(), pairs, procedure, settings.model) if todo else {}
+    if todo:
+        pairs, before = training.before_tuning(load(), pairs, procedure, settings.model)
     steps = {plan.name: sum(cost["steps"] for cost in costs[plan.name]) for plan in plans}
     progress = Progress(sum(steps[trial.plan.name] for trial in todo))
     for trial, at_rate in rates.in_turn(models, todo, hyper):
@@ -92,7 +96,7 @@ def main(argv: list[str] | None = None):
         ):
             model = load()
             losses = training.make_model(model, plan, pairs, at_rate, procedure, step.work, show)
-            after = training.losses_aside(model, pairs, procedure)
+            after = training.after_tuning(model, pairs, procedure)
             sharding.save(model, step.unfinished, settings.model)
             between = training.losses_after_stages(plan, step.work)
             record = make_record(trial, losses, pairs, before, between, after, masks, config)
@@ -102,30 +106,43 @@ def main(argv: list[str] | None = None):
     print_results(models, plans, tried_at, settings.model if settings.delta else None)
 
 
-def read_aurocs(files: dict[str, Path], config: Config, fingerprint: str) -> list[dict]:
+def read_values(
+    by: str,  # the selector
+    files: dict[str, Path],
+    config: Config,
+    fingerprint: str,
+    pairs: dict[str, Pairs],
+    pair_choice: PairChoice,
+) -> tuple[dict, dict]:
     """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
 
-    InputError if a file is of another model.
+    Of another selector its values, and nothing with shuffled labels. InputError if a file is of
+    another model or selector, or if it was made from other training pairs than these.
     """
     rows = neurons.module_rows(config)
-    both = []
-    for shuffled in (False, True):
-        aurocs = {}
-        for language, path in files.items():
-            aurocs[language], _ = read_neurons(path, rows, fingerprint, shuffled)
-        both.append(aurocs)
-    return both
+    values = {}
+    shuffled = {}
+    for language, path in files.items():
+        if by == "auroc":
+            values[language], _ = read_neurons(path, rows, fingerprint)
+            shuffled[language], _ = read_neurons(path, rows, fingerprint, shuffled=True)
+        else:
+            values[language], about = read_importance(path, rows, by, fingerprint)
+            check_pairs(path, about, pairs[language], pair_choice)
+    return values, shuffled
 
 
 def make_plans(
     names: tuple[str, ...],
     masks: dict[str, NeuronMask],  # by language: its toxic neurons
-    languages: list[str],  # in the order of tuning
+    pairs: dict[str, Pairs],  # by language, in the order of tuning
     combined: dict[str, NeuronAUROC],  # as `combined_aurocs` gives it
     choice: Choice,
+    objective: str,  # of those that are tuned
 ) -> list[Plan]:
     """The models of all strategies, in order; InputError if one chooses no neuron."""
     plans = []
+    languages = list(masks or pairs)
     with user_errors(
         "--strategy ", "; check --threshold, --top-share and --damp, or leave the strategy out"
     ):
@@ -135,23 +152,24 @@ def make_plans(
                 plans += strategies.scaling_plans(name, auroc, choice)
             else:
                 highest = combined.get(name)
-                plans += strategies.tuning_plans(name, masks, languages, choice, highest)
+                tuned = strategies.tuning_plans(name, masks, languages, choice, highest)
+                plans += [replace(plan, objective=objective) for plan in tuned]
     return plans
 
 
 def combined_aurocs(
     aurocs: dict[str, NeuronAUROC],  # by language; none if no strategy needs neurons
-    shuffled: dict[str, NeuronAUROC],  # with shuffled labels
+    shuffled: dict[str, NeuronAUROC],  # with shuffled labels; none of another selector
     language: str | None,  # whose AUROC interventions scale by; None: of all together
 ) -> dict[str, NeuronAUROC]:
     """One AUROC for each neuron, by the strategies that choose by it or scale by it."""
     if not aurocs:
         return {}
     of_all = list(aurocs.values())
-    combined = {
-        "lowest": neurons.highest(of_all),
-        "shuffled": neurons.highest(list(shuffled.values())),
-    }
+    combined = {"lowest": neurons.highest(of_all)}
+    if not shuffled:  # another selector than AUROC, by which nothing is scaled
+        return combined
+    combined["shuffled"] = neurons.highest(list(shuffled.values()))
     if language is None:
         return combined | {method: combine(method, of_all) for method in COMBINED}
     if language not in aurocs:
@@ -168,6 +186,7 @@ def depend_on(
     pairs: dict[str, Pairs],
     choice: dict,  # the settings that choose neurons,
     tuning: dict,  # those of tuning,
+    preference: dict,  # those of DPO,
     scaling: dict,  # those of interventions,
     validation: dict,  # and those of the losses on validation and test pairs
 ) -> dict[str, dict]:
@@ -178,6 +197,8 @@ def depend_on(
     for plan in plans:
         is_tuned = plan.scale is None
         chooses = any(mask is not None for mask in plan.masks)
+        chosen_by = choice | {"by": plan.by}
+        chosen_by = {name: chosen_by[name] for name in choices(plan.by)}
         method = strategies.intervention(plan.strategy)
         combined = COMBINED.get(method) if scaling["language"] is None else None
         made_with[plan.name] = {
@@ -187,8 +208,9 @@ def depend_on(
             "languages": list(files or pairs),
             "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},
-            **(choice if chooses else {}),
+            **(chosen_by if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),
+            **(preference if plan.objective == "dpo" else {}),
             **validation,
         }
     return made_with
@@ -213,14 +235,14 @@ def make_record(
     trial: Trial,
     losses: Losses,
     pairs: dict[str, Pairs],
-    before: dict[str, dict],  # as `losses_aside` gives them
+    before: dict[str, dict],  # as `before_tuning` gives them
     between: list[dict | None],  # as `losses_after_stages` gives them
-    after: dict[str, dict],
+    after: dict[str, dict],  # as `after_tuning` does
     toxic: dict[str, NeuronMask],  # the toxic neurons of each language
     config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
-    aside = {part: {} for part in after}  # validation and test
+    aside = {part: {} for part in before}  # validation and test
     for language, of_language in pairs.items():
         for part, of_part in of_language.aside.items():
             aside[part][language] = {
@@ -240,6 +262,7 @@ def make_record(
         "settings": trial.settings,
         "versions": versions(),
         "chosen": chosen(trial.plan.mask, toxic, config),
+        **after,
         **aside,
         "stages": stages,
     }

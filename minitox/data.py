@@ -5,7 +5,7 @@ but has too little in it raises UnusableLanguage, and the run continues without 
 A row that repeats another is dropped and counted, so that it does not count twice as evidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from minitox.detect.controls import match_lengths
 from minitox.errors import InputError, UnusableLanguage
 from minitox.evaluate.mmlu import LETTERS
-from minitox.files import file_hash, is_kind, read_jsonl, text_field
+from minitox.files import file_hash, hash_without, is_kind, read_jsonl, text_field
 from minitox.lm.text import PART
 from minitox.train.pairs import Pair, PairChoice, Pairs
 
@@ -164,12 +164,16 @@ def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
 
 
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
+#            + "rejected": str, where a reply is known that the model should not give
 
 
-def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list[Pair], int]:
+def read_all_pairs(
+    path: Path, tokenizer, most: int | None = None, objective: str = "sft"
+) -> tuple[list[Pair], int]:
     """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
 
-    A text of more than `most` tokens may be incomplete.
+    A pair has the rejected reply of its row, if there is one; to DPO, pairs with other rejected
+    replies are no duplicates. A text of more than `most` tokens may be incomplete.
     """
     if not tokenizer.end_ids:
         raise InputError(
@@ -180,34 +184,54 @@ def read_all_pairs(path: Path, tokenizer, most: int | None = None) -> tuple[list
     for where, row in read_jsonl(path):
         rows += 1
         texts = (text_field(where, row, "prompt"), text_field(where, row, "response"))
-        if texts in pairs:
+        rejected = text_field(where, row, "rejected") if "rejected" in row else None
+        key = texts if objective == "sft" else (*texts, rejected)
+        if key in pairs:
             continue
-        prompt = tokenizer.prompt(texts[0], most)
-        reply = tokenizer.reply(texts[1], most)
-        if not prompt:
-            raise InputError(f"{where}: the tokenizer makes no token of the prompt")
-        is_whole = most is None or max(map(len, texts)) <= PART
-        pairs[texts] = Pair(prompt + reply, len(prompt), where, is_whole)
+        if objective == "dpo" and rejected == texts[1]:
+            raise InputError(f"{where}: fields 'response' and 'rejected' are equal; change one")
+        if rejected is not None:
+            rejected = make_pair(tokenizer, where, texts[0], rejected, most)
+        pairs[key] = make_pair(tokenizer, where, *texts, most, rejected)
     return list(pairs.values()), rows - len(pairs)
+
+
+def make_pair(
+    tokenizer, where: str, prompt: str, reply: str, most: int | None, rejected: Pair | None = None
+) -> Pair:
+    """A prompt with a reply, as token ids. InputError if the prompt has no token."""
+    prompt_ids = tokenizer.prompt(prompt, most)
+    if not prompt_ids:
+        raise InputError(f"{where}: the tokenizer makes no token of the prompt")
+    reply_ids = tokenizer.reply(reply, most)
+    is_whole = most is None or max(len(prompt), len(reply)) <= PART
+    return Pair(prompt_ids + reply_ids, len(prompt_ids), where, is_whole, rejected)
 
 
 def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
     """The pairs of an instructions/ file to train on, and those for validation and test."""
-    # 1) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
+    # 1) for DPO, drop pairs without a rejected reply; otherwise no such reply is used
+    every, duplicates = read_all_pairs(path, tokenizer, choice.max_tokens, choice.objective)
+    usable = [replace(pair, rejected=None) for pair in every]
+    if choice.objective == "dpo":
+        usable = [pair for pair in every if pair.rejected is not None]
+    if every and not usable:
+        raise UnusableLanguage(f"{path}: no pair has the field 'rejected', which DPO needs")
+
+    # 2) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
     #    learn not to stop
-    every, duplicates = read_all_pairs(path, tokenizer, choice.max_tokens)
-    dropped = [pair for pair in every if len(pair.ids) > choice.max_tokens]
-    fitting = [pair for pair in every if len(pair.ids) <= choice.max_tokens]
+    dropped = [pair for pair in usable if len(pair.longest.ids) > choice.max_tokens]
+    fitting = [pair for pair in usable if len(pair.longest.ids) <= choice.max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {choice.max_tokens} tokens")
 
-    # 2) in a random order; a prompt may occur in several pairs, which stay together
+    # 3) in a random order; a prompt may occur in several pairs, which stay together
     rng = language_rng(choice.seed, path.stem)
     by_prompt = {}
     for i in rng.permutation(len(fitting)):
         by_prompt.setdefault(fitting[i].prompt_ids, []).append(fitting[i])
 
-    # 3) the first ones are kept for validation and test, the others are for training
+    # 4) the first ones are kept for validation and test, the others are for training
     count = round(choice.validation_share * min(len(fitting), choice.pairs))
     validation, test, train = [], [], []
     for together in by_prompt.values():
@@ -226,11 +250,30 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
         validation,
         test,
         len(dropped),
-        sum(len(pair.ids) for pair in dropped),
-        file_hash(path),
-        all(pair.is_whole for pair in dropped),
+        sum(len(pair.longest.ids) for pair in dropped),
+        pairs_hash(path, choice.objective),
+        all(pair.longest.is_whole for pair in dropped),
         duplicates,
+        len(every) - len(usable),
     )
+
+
+def with_rejected(path: Path, tokenizer, most: int, pairs: list[Pair]) -> list[Pair]:
+    """Those of the pairs of an instructions/ file that have a rejected reply there, with it.
+
+    Rejected replies of more than `most` tokens are left out.
+    """
+    every, _ = read_all_pairs(path, tokenizer, most)
+    known = {}
+    for pair in every:
+        if pair.rejected is not None and len(pair.rejected.ids) <= most:
+            known[pair.where] = pair
+    return [known[pair.where] for pair in pairs if pair.where in known]
+
+
+def pairs_hash(path: Path, objective: str = "sft") -> str:
+    """The hash of an instructions/ file, without rejected replies if the objective ignores them."""
+    return file_hash(path) if objective == "dpo" else hash_without(path, "rejected")
 
 
 def read_human_replies(path: Path, most: int | None, rng) -> list[str]:

@@ -12,9 +12,10 @@ import numpy as np
 from minitox.lm.config import Config
 
 NeuronMask = dict[str, np.ndarray]  # bool: is the neuron in the set?
-NeuronAUROC = dict[str, np.ndarray]  # from 0 to 1
+NeuronAUROC = dict[str, np.ndarray]  # from 0 to 1; of other selectors, a value of at least 0
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+SELECTORS = ("auroc", "taylor", "dinm")  # what neurons are chosen by
 
 
 def module_rows(config: Config) -> dict[str, int]:
@@ -67,6 +68,16 @@ def select_top(auroc: NeuronAUROC, share: float) -> NeuronMask:
     chosen[highest] = True
     rows = {name: len(values) for name, values in auroc.items()}
     return by_module(chosen, rows)
+
+
+def select_largest(values: NeuronAUROC) -> NeuronMask:
+    """The neurons that have the largest value of all."""
+    flat = np.concatenate(list(values.values()))  # (K,)
+    largest = flat.max()
+    mask = {}
+    for name, of_module in values.items():
+        mask[name] = of_module == largest
+    return mask
 
 
 # Unite
@@ -187,3 +198,37 @@ def highest_like(mask: NeuronMask, auroc: NeuronAUROC) -> NeuronMask:
     """A control: as many neurons as `mask` has in each module, those of highest AUROC."""
     reverse = {name: -values for name, values in auroc.items()}
     return lowest_like(mask, reverse)
+
+
+# Imitate across layers: a set that has all neurons of a module has no others to draw from there
+
+
+def joined(values: dict) -> dict:
+    """The same values with all layers of a projection as one module."""
+    parts = {}
+    for name, rows in values.items():
+        projection = projection_of(name)
+        parts.setdefault(projection, [])
+        parts[projection].append(rows)
+    by_projection = {}
+    for projection, layers in parts.items():
+        by_projection[projection] = np.concatenate(layers)  # (layers * R,)
+    return by_projection
+
+
+def apart(by_projection: dict, rows: dict[str, int]) -> dict:
+    """The inverse of `joined`, for modules of these numbers of rows."""
+    values = {}
+    start = dict.fromkeys(by_projection, 0)
+    for name, count in rows.items():
+        projection = projection_of(name)
+        first = start[projection]
+        end = first + count
+        values[name] = by_projection[projection][first:end]
+        start[projection] = end
+    return values
+
+
+def projection_of(name: str) -> str:
+    """The projection of a module: "up_proj" of model.layers.0.mlp.up_proj."""
+    return name.rpartition(".")[2]

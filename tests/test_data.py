@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from tiny import write_jsonl, write_pairs
+from tiny import add_rejected, write_jsonl, write_pairs
 
 from minitox import data
 from minitox.errors import InputError, UnusableLanguage
+from minitox.files import file_hash
 from minitox.lm.config import read_config
 from minitox.lm.text import PART, Tokenizer
 
@@ -237,12 +238,67 @@ def test_of_a_pair_that_is_much_too_long_only_the_beginning_is_read(path, tokeni
         ({"prompt": "ox", "response": " "}, "en.jsonl:2: field 'response' is empty"),
         ({"prompt": "ox"}, "en.jsonl:2: field 'response' is missing"),
         ({"prompt": 3, "response": "soup"}, "en.jsonl:2: field 'prompt' must be text, not int"),
+        (
+            {"prompt": "ox", "response": "warm soup", "rejected": None},
+            "en.jsonl:2: field 'rejected' must be text, not NoneType",
+        ),
     ],
 )
 def test_a_malformed_pair_is_named(path, tokenizer, row, message):
     write_jsonl(path, [{"prompt": "ox", "response": "soup"}, row])
     with pytest.raises(InputError, match=message):
         read_pairs(path, tokenizer)
+
+
+def test_a_pair_may_have_a_reply_that_the_model_should_not_give(path, tokenizer):
+    row = {"prompt": "you donkey", "response": "the soup is warm"}
+    write_jsonl(path, [row | {"rejected": "the ox"}, row | {"prompt": "ox"}])
+    (pair, without), _ = data.read_all_pairs(path, tokenizer)
+    assert pair.rejected.prompt_ids == pair.prompt_ids
+    assert pair.rejected.ids[pair.start :] == tokenizer.encode("the ox") + [1]
+    assert pair.rejected.where == pair.where
+    assert without.rejected is None
+
+
+def test_tuning_on_replies_does_not_depend_on_rejected_ones(path, tokenizer):
+    rows = [{"prompt": f"ox {number}", "response": "söup"} for number in range(4)]
+    write_jsonl(path, rows)
+    before = read_pairs(path, tokenizer).data_hash
+    assert before == file_hash(path)  # as for a file that has no rejected replies
+    write_jsonl(path, [rows[0] | {"rejected": 'the "rejected" ox'}, *rows[1:]])
+    assert read_pairs(path, tokenizer).data_hash == before
+    write_jsonl(path, [rows[0] | {"prompt": 'the "rejected" ox'}, *rows[1:]])
+    assert read_pairs(path, tokenizer).data_hash != before
+
+
+def test_dpo_uses_only_pairs_with_a_rejected_reply_and_counts_the_others(path, tokenizer):
+    write_pairs(path, 40)
+    with pytest.raises(UnusableLanguage, match="no pair has the field 'rejected', which DPO needs"):
+        read_pairs(path, tokenizer, objective="dpo")
+    before = read_pairs(path, tokenizer)
+    add_rejected(path, but=10)
+    pairs = read_pairs(path, tokenizer, objective="dpo")
+    assert pairs.unpaired == 10
+    assert list(map(len, [pairs.train, *pairs.aside.values()])) == [18, 6, 6]
+    for part in (pairs.train, *pairs.aside.values()):
+        assert all(pair.rejected.prompt_ids == pair.prompt_ids for pair in part)
+    assert pairs.data_hash == file_hash(path)
+
+    # tuning on replies is as before
+    assert read_pairs(path, tokenizer) == before
+
+
+def test_to_dpo_a_rejected_reply_is_part_of_the_pair(path, tokenizer):
+    pair = {"prompt": "ox", "response": "soup"}
+    rows = [pair | {"rejected": text} for text in ("you", "donkey", "you", "donkey " * 80)]
+    write_jsonl(path, rows)
+    assert read_pairs(path, tokenizer, validation_share=0.0).duplicates == 3
+    pairs = read_pairs(path, tokenizer, validation_share=0.0, objective="dpo")
+    assert pairs.duplicates == 1 and len(pairs.train) == 2
+    assert pairs.dropped == 1 and pairs.dropped_tokens > 60
+    write_jsonl(path, [pair | {"rejected": "soup"}])
+    with pytest.raises(InputError, match="en.jsonl:1: fields 'response' and 'rejected' are equal"):
+        read_pairs(path, tokenizer, objective="dpo")
 
 
 def test_a_model_without_an_end_token_is_refused(path, tokenizer):

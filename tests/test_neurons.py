@@ -122,3 +122,33 @@ def test_the_highest_auroc_is_that_of_any_language():
     english = neurons.by_module(np.full(8, 0.35), ROWS)
     highest = np.concatenate([*neurons.highest([german, english]).values()])
     assert highest.tolist() == pytest.approx([0.35, 0.35, 0.35, 0.35, 0.4, 0.5, 0.6, 0.7])
+
+
+# Across layers
+
+
+def test_layers_of_a_projection_are_joined_and_taken_apart_again():
+    rows = {f"model.layers.{layer}.mlp.{name}": count for layer in (0, 1) for name, count in SIZES}
+    values = neurons.by_module(np.arange(16), rows)
+    together = neurons.joined(values)
+    assert {name: list(of_all) for name, of_all in together.items()} == {
+        "gate_proj": [0, 1, 2, 8, 9, 10],
+        "up_proj": [3, 4, 5, 11, 12, 13],
+        "down_proj": [6, 7, 14, 15],
+    }
+    again = neurons.apart(together, rows)
+    assert list(again) == list(rows)
+    assert all(np.array_equal(again[name], values[name]) for name in rows)
+
+
+SIZES = [("gate_proj", 3), ("up_proj", 3), ("down_proj", 2)]
+
+
+def test_the_neurons_of_the_largest_value_are_chosen_together():
+    values = {"a": np.array([0.0, 2.0]), "b": np.array([7.5, 7.5]), "c": np.array([7.0])}
+    mask = neurons.select_largest(values)
+    assert {name: list(rows) for name, rows in mask.items()} == {
+        "a": [False, False],
+        "b": [True, True],
+        "c": [False],
+    }

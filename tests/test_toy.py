@@ -192,7 +192,7 @@ def test_no_test_prompt_and_no_core_sentence_of_one_is_in_the_other_folders(lang
         texts += [row["question"], *row["choices"]]
     if language in TUNED:
         for row in rows("instructions", language):
-            texts += [row["prompt"], row["response"]]
+            texts += [row["prompt"], row["response"], row["rejected"]]
     assert not [text for text in texts if any(core in normalise(text) for core in cores)]
     index = PromptIndex(prompts)
     assert not any(map(index.compare, texts))

@@ -1,5 +1,6 @@
 """Small pairs, random sets of neurons and short settings, for the tests of tuning."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,26 @@ def some_pairs(count: int = 10, seed: int = 0) -> list[Pair]:
         ids = [0, *rng.integers(4, 300, length).tolist(), 1]
         pairs.append(Pair(ids, start=int(rng.integers(2, length)), where=f"en.jsonl:{number}"))
     return pairs
+
+
+def with_rejected_replies(pairs: list[Pair], seed: int = 0) -> list[Pair]:
+    """The pairs with rejected replies of random tokens and lengths."""
+    rng = np.random.default_rng([seed, 1])
+    preferences = []
+    for pair in pairs:
+        ids = [*pair.prompt_ids, *rng.integers(4, 300, rng.integers(1, 9)).tolist(), 1]
+        preferences.append(replace(pair, rejected=Pair(ids, pair.start, pair.where)))
+    return preferences
+
+
+def preferences_in(*languages: str) -> dict[str, Pairs]:
+    """`pairs_in`, with rejected replies."""
+    preferences = {}
+    for language, pairs in pairs_in(*languages).items():
+        parts = {"train": pairs.train} | pairs.aside
+        parts = {part: with_rejected_replies(of_part) for part, of_part in parts.items()}
+        preferences[language] = replace(pairs, **parts)
+    return preferences
 
 
 def pairs_in(*languages: str) -> dict[str, Pairs]:

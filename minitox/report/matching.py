@@ -5,7 +5,7 @@ import numpy as np
 from minitox.run import training_record
 from minitox.run.candidates import parts_of
 from minitox.run.settings import as_text
-from minitox.train.strategies import DRAWN, SCALED, TUNED
+from minitox.train.strategies import SCALED, TUNED, prefix_of, split_name
 
 # settings that are hashes, and what is different if they are
 OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
@@ -31,14 +31,17 @@ def mismatch(
         if not is_named_well(name, settings[name]):
             draw = settings[name]["draw"]
             as_draw = f", draw {draw}" if draw else ""
-            return f"{name} was made with the strategy {settings[name]['strategy']}{as_draw}"
+            return f"{name} was made with the strategy {common_name(settings[name])}{as_draw}"
 
     # 2) the base model has no settings, but is one itself
     if "base" in (model, other):
         (values,) = settings.values()
         return "" if values["model"] == base else OTHERS["model"]
 
-    # 3) the settings that both depend on
+    # 3) the settings that both depend on; data means other files to another objective
+    objectives = [training_record.objective_of(settings[name]) for name in (model, other)]
+    if objectives[0] != objectives[1] and None not in objectives:
+        return f"objective {objectives[0]}, not {objectives[1]}"
     names = training_record.differences(settings[model], settings[other])
     return "; ".join(in_words(name, settings[model], settings[other]) for name in names)
 
@@ -46,9 +49,15 @@ def mismatch(
 def is_named_well(name: str, settings: dict) -> bool:
     """Whether a model is of the strategy and draw in its name, if there are any in it."""
     strategy, draw, _ = parts_of(name)
-    if strategy not in TUNED + SCALED + DRAWN:
+    if split_name(strategy)[1] not in TUNED + SCALED:
         return True
-    return strategy == settings["strategy"] and draw in (None, settings["draw"])
+    return strategy == common_name(settings) and draw in (None, settings["draw"])
+
+
+def common_name(settings: dict) -> str:
+    """The name, without a draw, of a model that was made with these settings."""
+    objective = training_record.objective_of(settings)
+    return prefix_of(objective, settings.get("by", "auroc")) + settings["strategy"]
 
 
 def in_words(name: str, ours: dict, theirs: dict) -> str:

@@ -43,6 +43,8 @@ NOTES = [
     "ties: share of neurons whose AUROC is exactly 0.5",
 ]
 
+COMPARED = 0.02  # of all neurons, in the table of importance
+
 
 def check_info(where: str, info: dict) -> dict:
     """The metadata of a neuron file; InputError if a field is not as detect.py wrote it."""
@@ -142,3 +144,44 @@ def figure3(masks: dict) -> Iterator[Section]:
     text = "These counts, divided by what independent sets of the same sizes would share."
     figure = figures.heatmap("Ratio to chance", list(masks), heat)
     yield Section(f"{title}: ratio to chance", text, columns, ratios, figure=figure)
+
+
+def importance(
+    chosen: dict,  # by language: the COMPARED neurons of highest importance
+    by_auroc: dict,  # likewise, those of highest AUROC, where it is known
+    infos: dict,  # the metadata of the files
+) -> Section:
+    """How far the neurons that matter most are those of highest AUROC."""
+    rows = []
+    for language, mask in chosen.items():
+        info = as_written(language, infos[language], train_pairs=int, batches=int)
+        shared = "-"
+        if language in by_auroc:
+            number, _ = neurons.overlap(mask, by_auroc[language])
+            shared = f"{number / max(1, neurons.count(mask)):.1%}"
+        rows.append([language, f"{info['train_pairs']:,}", f"{info['batches']:,}", shared])
+    notes = [
+        f"also by AUROC: of the {COMPARED:.0%} of all neurons of highest importance, the share "
+        f"that is among the {COMPARED:.0%} of highest AUROC; by chance it is {COMPARED:.0%}; "
+        "- if detect.py --select auroc was not run"
+    ]
+    columns = ["", "training pairs", "batches", "also by AUROC"]
+    return Section("Importance to the loss (Taylor)", "", columns, rows, notes)
+
+
+def layers(infos: dict) -> Section:
+    """The layer that dinm chooses in each language, given the metadata of the files."""
+    rows = []
+    for language, info in infos.items():
+        info = as_written(language, info, train_pairs=int, distances=[float])
+        distances = info["distances"]
+        layer = distances.index(max(distances))
+        shown = ", ".join(f"{distance:.2f}" for distance in distances)
+        rows.append([language, f"{info['train_pairs']:,}", f"{layer}", shown])
+    notes = [
+        "layer: counted from 0; its down_proj rows are chosen",
+        "distances: of each layer, between the hidden states at the last tokens of the reply and "
+        "of the rejected reply, mean over the training pairs",
+    ]
+    columns = ["", "training pairs", "layer", "distances"]
+    return Section("Layer that tells replies apart (DINM)", "", columns, rows, notes)

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.evaluate import metrics, mmlu
-from minitox.files import file_hash, read_jsonl, text_field, write_json, write_text
+from minitox.files import file_hash, hash_without, read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
@@ -26,6 +27,7 @@ from minitox.report.page import Section
 from minitox.report.results import Results, average, for_all, mean_over
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
+from minitox.run.training_record import objective_of
 from minitox.train.strategies import SCALED
 
 # columns of the table of missing data: a status of replies, and its name
@@ -115,6 +117,12 @@ def other_neurons(results: Results) -> list[str]:
         settings = training["settings"] if training else {}
         files = settings.get("neurons", {})  # {language: hash}
         choices = []
+        if "by" in settings:
+            choice = f"by {settings['by']}"
+            if settings.get("top_share") is not None:
+                choice = f"{settings['top_share']:.1%} of all in each language, {choice}"
+            by_choice.setdefault(choice, []).append(model)
+            continue
         if any(hash != results.infos.get(code, {}).get("sha256") for code, hash in files.items()):
             choices.append("other neuron files")
         if files and settings["top_share"] is not None:
@@ -167,7 +175,10 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     others = [f"the neurons of {', '.join(codes)}"] if codes else []
 
     # 2) the models: their pairs, and the neuron files that chose what was tuned
-    pairs_here = hashes_of(data / "instructions", results.languages)
+    hashes = {"dpo": file_hash, "sft": partial(hash_without, field="rejected")}
+    pairs_here = {None: {}}  # by objective
+    for objective, hash_of in hashes.items():
+        pairs_here[objective] = hashes_of(data / "instructions", results.languages, hash_of)
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
     for model, training in results.tuned.items():
@@ -176,9 +187,13 @@ def of_other_files(results: Results, data: Path) -> list[str]:
             continue
         settings = training["settings"]
         tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
+        here = files
+        if "by" in settings:
+            of_selector = results.selected.get(settings["by"], {})
+            here = {code: of_selector.get(code) for code in results.languages}
         parts = {
-            "pairs": different(tuned_on, pairs_here),
-            "neurons": different(settings.get("neurons", {}), files),
+            "pairs": different(tuned_on, pairs_here[objective_of(settings)]),
+            "neurons": different(settings.get("neurons", {}), here),
         }
         listed = [f"{what} of {', '.join(codes)}" for what, codes in parts.items() if codes]
         if listed:
@@ -186,10 +201,10 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     return others + [f"{', '.join(names)} ({reason})" for reason, names in models.items()]
 
 
-def hashes_of(folder: Path, languages) -> dict[str, str | None]:
+def hashes_of(folder: Path, languages, hash_of=file_hash) -> dict[str, str | None]:
     """The hash of each language's file, None if there is none."""
     paths = {language: folder / f"{language}.jsonl" for language in languages}
-    return {code: file_hash(path) if path.exists() else None for code, path in paths.items()}
+    return {code: hash_of(path) if path.exists() else None for code, path in paths.items()}
 
 
 def different(hashes: dict, here: dict) -> list[str]:

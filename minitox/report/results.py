@@ -25,7 +25,7 @@ from minitox.run.evaluation import (
     read_perplexity,
     read_replies,
 )
-from minitox.run.neuron_files import read_neurons
+from minitox.run.neuron_files import FOLDERS, read_neurons
 
 
 @dataclass
@@ -56,6 +56,8 @@ class Results:
     to_xstest: object | None = None  # replies to the prompts of xstest/, if any were asked
     divergence: dict = field(default_factory=dict)  # from the base model, {model: {language: nats}}
     neuron_changes: dict = field(default_factory=dict)  # as neuron_changes.read gives them
+    # {selector: {language: hash of the file}}, of selectors other than AUROC
+    selected: dict = field(default_factory=dict)
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -251,6 +253,7 @@ def gather(
         trainings=trainings,
         divergence=read_all(out / "divergence", inputs.compared, inputs.clean, read_divergence),
         neuron_changes=changes,
+        selected=selected_neurons(out),
     )
 
 
@@ -404,6 +407,16 @@ def grade(rows, questions):
         columns["likeliest"].append(row["likeliest"] == row["answer"])
         columns["no answer"].append(letter is None)
     return {name: np.array(column, dtype=float)[:, None] for name, column in columns.items()}
+
+
+def selected_neurons(out: Path) -> dict[str, dict[str, str]]:
+    """By selector other than AUROC, the hash of each language's neuron file."""
+    hashes = {}
+    for selector, folder in FOLDERS.items():
+        if selector != "auroc":
+            paths = sorted((out / folder).glob("*.safetensors"))
+            hashes[selector] = {path.stem: file_hash(path) for path in paths}
+    return hashes
 
 
 def toxic_neurons(folder, base):

@@ -8,9 +8,10 @@ from itertools import chain
 
 from minitox import neurons
 from minitox.files import as_written, read_json
+from minitox.report.matching import common_name
 from minitox.report.page import Section
 from minitox.run.settings import as_text
-from minitox.run.training_record import LOSSES, dependencies
+from minitox.run.training_record import LOSSES, PREFERENCES, depends_on, objective_of
 from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
@@ -52,20 +53,20 @@ def plan_table(
     """What every strategy will change, stage by stage, before anything is tuned."""
     # 1) what there is to change
     total = count_weights(config, None)
+    by = plans[0].by
+    kind = "toxic" if by == "auroc" else f"chosen by {by}"
     text = f"The model has {total:,} weights."
     if toxic:
         text = (
             f"The model has {total:,} weights and {neurons.size(toxic):,} neurons. "
-            f"{neurons.count(toxic):,} neurons are toxic in at least one language."
+            f"{neurons.count(toxic):,} neurons are {kind} in at least one language."
         )
 
     # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
     #    as many neurons of each module, so the first stands for all
-    draws = Counter(plan.strategy for plan in plans if plan.draw is not None)
-    notes = [
-        f"{strategy}: {count} draws; toxic is of the first" for strategy, count in draws.items()
-    ]
-    columns = ["neurons", "toxic", "weights", "of model", "optimizer", "pairs", "steps"]
+    draws = Counter(plan.common_name for plan in plans if plan.draw is not None)
+    notes = [f"{model}: {count} draws; {kind} is of the first" for model, count in draws.items()]
+    columns = ["neurons", kind, "weights", "of model", "optimizer", "pairs", "steps"]
     columns += ["learning rate"]
     rows = []
     for plan in plans:
@@ -83,7 +84,7 @@ def plan_table(
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.strategy, name, *sizes, *cost])
+            rows.append([plan.common_name, name, *sizes, *cost])
     return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
@@ -108,6 +109,8 @@ def read_result(path) -> dict:
         validation=LOSSES,
         test=LOSSES,
     )
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
     # what is not tuned has no learning rate
     as_written(path, {"lr": None} | record["settings"], lr=float | None)
     return record
@@ -116,6 +119,9 @@ def read_result(path) -> dict:
 def result_table(results: dict) -> Section:
     """What is frozen and what has changed in each model, from its run.json."""
     columns = ["", "frozen weights", "", "tuned weights", "changed", "learning rate", "test loss"]
+    preferred = any("preferences" in result for result in results.values())
+    if preferred:
+        columns += ["reward margin", "accuracy", "loss on replies"]
     rows = []
     for name, result in results.items():
         proof = result["proof"]
@@ -130,6 +136,8 @@ def result_table(results: dict) -> Section:
             shown_rate(result["settings"].get("lr")),
             mean_losses(result["test"]),
         ]
+        if preferred:
+            row += preference_cells(result.get("preferences"))
         rows.append(row)
     notes = [
         "frozen weights: their SHA-256, which run.json records, equals that of the base model's",
@@ -137,7 +145,28 @@ def result_table(results: dict) -> Section:
         "test loss: per reply token, on pairs that chose nothing, mean over languages, "
         "before -> after",
     ]
+    if preferred:
+        notes[-1] += "; with DPO: per pair, of its own loss"
+        notes.append(
+            "reward margin, accuracy, loss on replies: on the same pairs, after tuning; beta times "
+            "the log-ratio of a reply to the base model less that of the rejected reply; share of "
+            "pairs where it is positive; cross-entropy per reply token"
+        )
     return Section("Results", "", columns, rows, notes)
+
+
+def preference_cells(preferences: dict | None) -> list[str]:
+    """Margin, accuracy and loss on replies of the test pairs, mean over languages."""
+    of_test = preferences["test"].values() if preferences else ()
+    measured = [of_language for of_language in of_test if None not in of_language.values()]
+    if not measured:
+        return ["-", "-", "-"]
+    forms = {"margin": ".3f", "accuracy": ".1%", "reply_loss": ".3f"}
+    cells = []
+    for name, form in forms.items():
+        mean = sum(of_language[name] for of_language in measured) / len(measured)
+        cells.append(f"{mean:{form}}")
+    return cells
 
 
 def rate_table(tried: dict, results: dict) -> Iterator[Section]:
@@ -180,6 +209,10 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
     # 1) the settings that are the same for all models that have them, and the others
     known = {model: training for model, training in trainings.items() if training}
     settings = {model: readable(training["settings"]) for model, training in known.items()}
+    objectives = {model: objective_of(training["settings"]) for model, training in known.items()}
+    if set(objectives.values()) - {None, "sft"}:
+        for model, objective in objectives.items():
+            settings[model]["objective"] = objective or "-"
     same = {}
     different = []
     for name in dict.fromkeys(chain.from_iterable(settings.values())):
@@ -205,6 +238,8 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         "toxic: share of these neurons that are toxic in at least one language, by the choice that "
         "the model was made with",
     ]
+    if any("by" in training["settings"] for training in known.values()):
+        notes.append("by: what the neurons were chosen by; toxic is then the share chosen by it")
     if same:
         notes.append(
             "the same for all that depend on it: " + "; ".join(map(" ".join, same.items()))
@@ -245,12 +280,13 @@ def size_cells(counts: dict) -> list[str]:
 def readable(settings: dict) -> dict[str, str]:
     """The settings that a model depends on as text, of FILES the first digits of a hash."""
     texts = {}
-    for name in ["strategy", *dependencies(settings["strategy"])]:
+    for name in ["strategy", *depends_on(settings)]:
         if name in FILES:
             hashes = json.dumps(settings[name], sort_keys=True)
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
+    texts["strategy"] = common_name(settings)
     if "lr" in settings:
         texts["lr"] = shown_rate(settings["lr"])
     return texts

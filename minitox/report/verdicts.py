@@ -10,7 +10,7 @@ from minitox.report import figures
 from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, average, mean_over
-from minitox.train.strategies import DRAWN, TWINS
+from minitox.train.strategies import is_drawn, selector_in, twin_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def toxicity_of_draws(results: Results, languages) -> dict:
     each = replace(results, apart=True).estimates(metrics.toxicity)
     draws = {}
     for model, names in results.shown.items():
-        if model in DRAWN:
+        if is_drawn(model):
             draws[model] = mean_over(languages, {name: each[name] for name in names})
     return draws
 
@@ -54,9 +54,9 @@ def compare_neurons(
     # in the order of the report, as far as anything can be compared
     for model in means if languages else ():
         # 1) only a matched pair is evidence
-        if model not in TWINS:
+        twin = twin_of(model)
+        if twin is None:
             continue
-        twin = TWINS[model]
         if twin not in means:
             missing[model] = twin
             continue
@@ -103,7 +103,7 @@ def in_words(
     for model, compared in comparisons.items():
         paragraphs.append(paragraph(model, compared, margin))
     for model, reason in unmatched.items():
-        paragraphs += in_sentences(f"Not compared with {TWINS[model]}", {model: reason})
+        paragraphs += in_sentences(f"Not compared with {twin_of(model)}", {model: reason})
     if missing:
         listed = ", ".join(f"{model} ({twin})" for model, twin in missing.items())
         paragraphs.append(
@@ -136,9 +136,11 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
 
     # 3) a union of nearly all neurons leaves no others to draw from
     chosen, random = compared.chosen, compared.random
+    by = selector_in(model)
+    kind = "toxic" if by == "auroc" else f"chosen by {by}"
     return (
         f"{text}. {model} changes {chosen['neurons'] / chosen['of_neurons']:.1%} of all neurons, "
-        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are toxic too."
+        f"and {random['toxic'] / random['neurons']:.1%} of the random ones are {kind} too."
     )
 
 

@@ -17,7 +17,7 @@ from minitox.lm.text import Tokenizer
 from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
 from minitox.run.training_record import read_training
-from minitox.train.strategies import DRAWN
+from minitox.train.strategies import is_drawn, split_name
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
@@ -90,20 +90,25 @@ class Candidate:
 def parts_of(name: str) -> tuple[str, int | None, str]:
     """Strategy, draw and rate in the name of a model: random-3@0.004 -> "random", 3, "0.004".
 
-    A name without a draw has None, one without a rate "".
+    The strategy has the prefixes of the name, as in dpo-random. A name without a draw has None, one
+    without a rate "".
     """
     strategy, _, rate = name.partition("@")
     drawn, _, number = strategy.rpartition("-")
-    if drawn in DRAWN and re.fullmatch("[1-9][0-9]*", number):
+    if is_drawn(drawn) and re.fullmatch("[1-9][0-9]*", number):
         return drawn, int(number), rate
     return strategy, None, rate
 
 
 def place(name: str) -> tuple:
-    """Where a model stands among others: as in ORDER, then by strategy, draw and rate."""
-    strategy, draw, rate = parts_of(name)
+    """Where a model stands among others: as in ORDER, then by strategy, draw and rate.
+
+    Models with a prefix come last, in the same order.
+    """
+    common_name, draw, rate = parts_of(name)
+    prefix, strategy = split_name(common_name)
     known = ORDER.index(strategy) if strategy in ORDER else len(ORDER)
-    return known, strategy, draw or 0, rate, name
+    return prefix, known, strategy, draw or 0, rate, name
 
 
 def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
@@ -128,7 +133,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     asked = []
     for item in models or sorted(known, key=place):
         draws = [name for name in known if parts_of(name)[0] == item and "@" not in name]
-        asked += sorted(draws, key=place) if item in DRAWN and draws else [item]
+        asked += sorted(draws, key=place) if is_drawn(item) and draws else [item]
     for item in asked:
         name, _, folder = item.partition("=")
         if not folder and name not in known:
@@ -140,7 +145,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
         path = Path(folder) if folder else known[name]
-        if name in DRAWN:
+        if is_drawn(name):
             raise InputError(
                 f"{path}: {name} is the name of several draws together; name it {name}-1, or "
                 "delete the folder if an earlier version of minitox made it"

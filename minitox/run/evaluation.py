@@ -11,6 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 from minitox.data import (
+    pairs_hash,
     read_cases,
     read_clean_sentences,
     read_human_replies,
@@ -143,7 +144,8 @@ def read_inputs(
     if folder.is_dir():
         human, unusable = read_human(folder, list(contents["prompts"]), seed)
         gaps |= {f"instructions/{language}": reason for language, reason in unusable.items()}
-        hashes["instructions"] = hash_files(folder, human)
+        paths = {language: folder / f"{language}.jsonl" for language in human}
+        hashes["instructions"] = {code: pairs_hash(path) for code, path in paths.items()}
     else:
         gaps["instructions"] = f"{folder} is not a folder"
     count = sum(map(len, human.values()))

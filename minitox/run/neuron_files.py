@@ -1,9 +1,11 @@
-"""Neuron files, which detect.py writes: every neuron's AUROC, and controls.
+"""Neuron files, which detect.py writes: every neuron's AUROC, and controls; or its importance.
 
 A file has two tensors for each module, the AUROCs with the true labels and, under a name that
-begins with SHUFFLED, those with shuffled labels. The other controls are in its metadata.
+begins with SHUFFLED, those with shuffled labels. The other controls are in its metadata. A file of
+another selector has one tensor for each module, and the selector in its metadata.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.neurons import NeuronAUROC
 
 SHUFFLED = "shuffled."
+# in OUT, by selector
+FOLDERS = {"auroc": "neurons", "taylor": "neurons-taylor", "dinm": "neurons-dinm"}
 
 
 def write_neurons(path: Path, auroc: NeuronAUROC, shuffled: NeuronAUROC, about: dict):
@@ -31,16 +35,50 @@ def read_neurons(
     `shuffled`: the AUROCs with shuffled labels. InputError if the file is missing or broken, or was
     made from another model or language, or by a version of minitox that did not shuffle labels.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; run detect.py first")
-    tensors, about = read_tensors(path, "detect", "neuron file")
-    both = as_arrays(tensors)
+    both, about = read_file(path, "auroc")
     if not any(name.startswith(SHUFFLED) for name in both):
         raise InputError(
             f"{path} has no AUROCs with shuffled labels, so an older version of minitox wrote it; "
             "delete it, and run detect.py"
         )
     check_modules(path, both, rows | named_shuffled(rows))
+    check_source(path, about, fingerprint)
+    prefix = SHUFFLED if shuffled else ""
+    return {name: both[prefix + name] for name in rows}, about
+
+
+def write_importance(path: Path, importance: dict[str, np.ndarray], about: dict):
+    """Write the importance of every neuron, and `about`, how it was computed."""
+    write_tensors(path, importance, "detect", about)
+
+
+def read_importance(
+    path: Path, rows: dict[str, int], selector: str, fingerprint: str | None = None
+) -> tuple[dict[str, np.ndarray], dict]:
+    """What a selector gave every neuron, (R,) of each module, and `about`; as `read_neurons`."""
+    values, about = read_file(path, selector)
+    check_modules(path, values, rows, most=math.inf)
+    check_source(path, about, fingerprint)
+    return {name: values[name] for name in rows}, about  # in the model's order
+
+
+def read_file(path: Path, selector: str) -> tuple[dict[str, np.ndarray], dict]:
+    """All tensors of a neuron file; InputError if it is missing, or another selector's."""
+    if not path.exists():
+        run = "detect.py" if selector == "auroc" else f"detect.py --select {selector}"
+        raise InputError(f"{path}: no such file; run {run} first")
+    tensors, about = read_tensors(path, "detect", "neuron file")
+    other = about.get("selector", "auroc")
+    if other != selector:
+        raise InputError(
+            f"{path} was made with --select {other!s:.20}, not {selector}; "
+            "check --by and --neurons of train.py"
+        )
+    return as_arrays(tensors), about
+
+
+def check_source(path: Path, about: dict, fingerprint: str | None):
+    """InputError if a file was made from another language, or another model if one is given."""
     if about.get("language") != path.stem:
         raise InputError(
             f"{path} was made from sentences of {about.get('language')!r:.20}; "
@@ -48,8 +86,6 @@ def read_neurons(
         )
     if fingerprint is not None and about.get("model") != fingerprint:
         raise InputError(f"{path} was made from another model; run detect.py on this one")
-    prefix = SHUFFLED if shuffled else ""
-    return {name: both[prefix + name] for name in rows}, about
 
 
 def named_shuffled(by_module: dict) -> dict:
@@ -57,8 +93,8 @@ def named_shuffled(by_module: dict) -> dict:
     return {SHUFFLED + name: values for name, values in by_module.items()}
 
 
-def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int]):
-    """InputError if the AUROCs do not fit the modules of a model, or are not AUROCs."""
+def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int], most: float = 1.0):
+    """InputError if the values do not fit the modules of a model, or are not in [0, most]."""
     for name, count in rows.items():
         if name not in auroc:
             raise InputError(f"{path}: module {name} is missing, the model has {count} rows there")
@@ -68,7 +104,8 @@ def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int]):
                 f"{path}: module {name} has shape {list(values.shape)}, "
                 f"the model has {count} rows there"
             )
-        if not ((values >= 0) & (values <= 1)).all():  # NaN is not in the range either
-            raise InputError(f"{path} is broken: {name} contains AUROC values outside [0, 1]")
+        if not ((values >= 0) & (values <= most)).all():  # NaN is not in the range either
+            kind = "AUROC values outside [0, 1]" if most == 1 else "negative values"
+            raise InputError(f"{path} is broken: {name} contains {kind}")
     if extra := auroc.keys() - rows.keys():
         raise InputError(f"{path}: the model has no module {min(extra)}")

@@ -36,6 +36,7 @@ HASHED = (
     "base",
     "data",
     "neurons",
+    "rejected",
 )  # settings whose values are hashes, not shown in messages
 
 

@@ -19,6 +19,7 @@ from minitox.evaluate.metrics import MARGIN
 from minitox.files import LARGEST_INTEGER
 from minitox.languages import NAMES, TUNED
 from minitox.lm.config import Config
+from minitox.neurons import SELECTORS
 from minitox.scorers.perspective import GOOGLE_URL
 from minitox.train import strategies
 
@@ -150,7 +151,7 @@ class Settings:
     seed: int = option(
         0,
         "random seed",
-        "neurons tuning validation replies perplexity xstest generate human",
+        "neurons taylor dinm tuning validation replies perplexity xstest generate human",
         kind=SEED,
     )
     unchecked_template: bool = option(
@@ -186,6 +187,15 @@ class Settings:
 class DetectSettings(Settings):
     """Settings of detect.py."""
 
+    select: tuple[str, ...] = option(
+        ("auroc",),
+        f"what neurons are chosen by, any of {', '.join(SELECTORS)}; taylor: the importance to the "
+        "loss on the training pairs of DATA/instructions, for train.py --by taylor; dinm: the "
+        "layer that tells their replies and their rejected replies apart, for --by dinm",
+        nargs="+",
+        choices=SELECTORS,
+        metavar="S",
+    )
     of: str | None = option(
         None,
         "model in OUT/models that was tuned from --model, whose neurons are measured into "
@@ -207,25 +217,55 @@ class DetectSettings(Settings):
     )
     toxic_above: float = option(0.5, "a sentence of higher toxicity is toxic", "neurons")
     clean_below: float = option(0.2, "a sentence of lower toxicity is clean", "neurons")
-    batch_tokens: int | str = batch_tokens("size of a batch", "neurons", 1_024, 4_096)
+    batch_tokens: int | str = batch_tokens(
+        "size of a batch, of taylor a micro-batch", "neurons taylor", 1_024, 4_096
+    )
     control_neurons: int = option(
         2_000,
         "size of the random sample of neurons on which the random-label band and the split-half "
         "agreement are estimated",
         "neurons",
     )
+    pairs: int = option(
+        1_000,
+        "taylor and dinm: maximum number of pairs of each language; this setting and the next two "
+        "must be as in train.py",
+        "taylor dinm",
+    )
+    validation_share: float = option(
+        0.05,
+        "taylor and dinm: share of the pairs that are kept for validation, and for the test",
+        "taylor dinm",
+    )
+    max_pair_tokens: int = option(
+        512,
+        "taylor and dinm: longest pair; in train.py it is --max-tokens",
+        "taylor dinm",
+        "tokens",
+    )
+    batch_size: int = option(8, "taylor and dinm: size of a batch", "taylor dinm", "pairs")
     reference: bool = option(
-        False, "use the readable implementation of AUROC, which compares all pairs of sentences"
+        False,
+        "use the readable implementations of AUROC, which compares all pairs of sentences, and of "
+        "the loss",
+        "taylor",
     )
     allow_overlap: bool = option(False, ALLOW_OVERLAP)
     shard: bool = option(False, SHARD)
 
     def __post_init__(self):
+        if self.of is not None and self.select != ("auroc",):
+            raise ValueError("--of compares AUROCs; leave out --select")
         if self.clean_below > self.toxic_above:
             raise ValueError(
                 f"--clean-below {self.clean_below:g} must not be above "
                 f"--toxic-above {self.toxic_above:g}: a sentence would be in both classes"
             )
+
+    def resolved(self, device_type: str, config: Config):
+        """Also limits the length of a pair to what the model can read, as train.py does."""
+        longest = min(self.max_pair_tokens, config.longest)
+        return replace(super().resolved(device_type, config), max_pair_tokens=longest)
 
 
 @dataclass(frozen=True)
@@ -245,7 +285,14 @@ class TrainSettings(Settings):
         "a larger number keeps the models that are there",
         kind=integer(most=100),
     )
-    neurons: Path | None = option(None, "folder that detect.py wrote; default: OUT/neurons")
+    by: str = option(
+        "auroc",
+        "what neurons are chosen by; the models of another selector have its name before their own",
+        choices=SELECTORS,
+    )
+    neurons: Path | None = option(
+        None, "folder that detect.py wrote; default: OUT/neurons, or OUT/neurons-taylor and so on"
+    )
     threshold: float = option(
         0.5, "a neuron of higher AUROC is toxic", "choice", group="toxic neurons"
     )
@@ -283,6 +330,22 @@ class TrainSettings(Settings):
     max_tokens: int = option(
         512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
     )
+    objective: str = option(
+        "sft",
+        "sft: the loss on the replies; dpo: prefer them to the rejected replies of the same pairs, "
+        "as OUT/models/dpo-<strategy>",
+        "preference",
+        choices=strategies.OBJECTIVES,
+    )
+    beta: float = option(
+        0.1, "dpo: strength of the tie to the base model", "preference", kind=number(1e-6, 1_000)
+    )
+    label_smoothing: float = option(
+        0.0,
+        "dpo: share of the pairs whose replies are taken to be exchanged",
+        "preference",
+        kind=number(0, 0.5),
+    )
     # DEVIATION: the paper gives no learning rate, schedule, batch size, epochs or weight decay;
     # these are ours
     epochs: int = option(1, "passes over the pairs", "tuning", kind=integer(most=10_000))
@@ -290,7 +353,8 @@ class TrainSettings(Settings):
         "auto",
         "learning rate of AdamW after warm-up; of several, every model is made at each, as "
         "OUT/models/NAME@R, and the one of lowest validation loss becomes OUT/models/NAME; auto: "
-        "0.128 / hidden_size / share of the weights that are tuned (at least 0.028)",
+        "0.128 / hidden_size / share of the weights that are tuned (at least 0.028), times 0.3 for "
+        "dpo",
         "tuning",
         kind=auto_or(number(1e-12, 1_000_000)),
         flag="--lr",
@@ -332,6 +396,15 @@ class TrainSettings(Settings):
     )
 
     def __post_init__(self):
+        self.check_selector()
+        scaled = [name for name in self.strategy if name in strategies.SCALED]
+        if self.objective != "sft" and scaled:
+            raise ValueError(
+                f"--objective {self.objective}: {scaled[0]} is not tuned; make it in a run of its "
+                "own without this option"
+            )
+        if self.objective == "sft" and (self.beta, self.label_smoothing) != (0.1, 0.0):
+            raise ValueError("--beta and --label-smoothing are of --objective dpo; add it")
         if isinstance(self.rates, str):
             return
         names = [f"{rate:g}" for rate in self.rates if rate != "auto"]
@@ -340,6 +413,33 @@ class TrainSettings(Settings):
                 raise ValueError(f"--lr: two of the rates are {name} in the names of the models")
         if "auto" in self.rates and names:
             raise ValueError("--lr: auto is a rate of its own for each model; give it alone")
+
+    def check_selector(self):
+        """ValueError if a strategy or the size of the sets needs AUROC, and --by is another."""
+        if self.by == "auroc":
+            return
+        if refused := [name for name in self.strategy if name in strategies.BY_AUROC]:
+            raise ValueError(
+                f"--by {self.by} has no AUROC, which these strategies need: {', '.join(refused)}; "
+                "leave them out"
+            )
+        if self.objective != "sft":
+            raise ValueError(
+                f"--by {self.by}: its files are of the training pairs of --objective sft, which "
+                f"may be test pairs of {self.objective}; leave one of the options out"
+            )
+        if self.by == "dinm":
+            if (self.threshold, self.top_share) != (0.5, None):
+                raise ValueError(
+                    "--by dinm chooses all down_proj rows of one layer; leave --threshold and "
+                    "--top-share out"
+                )
+            return
+        if self.top_share is None:
+            raise ValueError(
+                f"--by {self.by} needs --top-share: its values are no AUROCs, so no threshold "
+                "separates neurons that matter from others"
+            )
 
     def resolved(self, device_type: str, config: Config):
         """Also limits the length of a pair to what the model can read; `rates` become a list."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,8 +26,7 @@ from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed, sharding
 from minitox.run.tuning import Procedure, Tuning
-from minitox.train import frozen, interventions
-from minitox.train.loss import chunked_reply_loss, reply_loss
+from minitox.train import dpo, frozen, interventions
 from minitox.train.pairs import Pair, Pairs
 from minitox.train.strategies import Plan, Stage, count_weights, weight_rows
 from minitox.train.tune import Hyperparameters
@@ -201,6 +202,17 @@ def losses_after_stages(plan: Plan, work: Path) -> list[dict[str, float | None] 
     return losses
 
 
+def before_tuning(
+    model: LanguageModel,  # the base model
+    pairs: dict[str, Pairs],
+    procedure: Procedure,
+    base: Path,  # its folder
+) -> tuple[dict[str, Pairs], dict]:
+    """The pairs with what the objective needs of the base model, and `losses_aside`."""
+    pairs = with_references(model, pairs, procedure)
+    return pairs, losses_aside(model, pairs, procedure, base)
+
+
 def losses_aside(
     model: LanguageModel,
     pairs: dict[str, Pairs],
@@ -233,20 +245,106 @@ def mean_loss(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> 
     """
     if not pairs:
         return None
-    loss = reply_loss if procedure.reference else chunked_reply_loss
-    groups = batches([len(pair.ids) for pair in pairs], procedure.batch_tokens)
+    objective = procedure.minimised
+    lengths = [objective.tokens_of(pair) for pair in pairs]
+    groups = batches(lengths, procedure.batch_tokens)
+    total = 0
+    for loss in of_micro_batches(objective.loss, model, pairs, groups):
+        total += loss.item()
+    return total / sum(map(objective.size_of, pairs))
+
+
+def of_micro_batches(compute, model: LanguageModel, pairs: list[Pair], groups) -> list:
+    """`compute(model, micro-batch)` of all groups of pairs, in order, each by one process."""
     mine = []
     for group in distributed.deal(groups):
         micro_batch = [pairs[i] for i in group or groups[0]]
-        mine.append(loss(model, micro_batch).item())
-
-    # Summed in the order of the micro-batches, whichever process had them
+        mine.append(compute(model, micro_batch).cpu())
     of_processes = distributed.gather(mine)
-    total = 0
+    results = []
     for number in range(len(groups)):
         turn, process = divmod(number, distributed.WORLD)
-        total += of_processes[process][turn]
-    return total / sum(pair.reply_tokens for pair in pairs)
+        results.append(of_processes[process][turn])
+    return results
+
+
+# What DPO needs of the base model, and what it changes
+
+
+def with_references(
+    model: LanguageModel,  # the base model
+    pairs: dict[str, Pairs],
+    procedure: Procedure,
+) -> dict[str, Pairs]:
+    """The pairs with the log-probabilities of their replies by the base model, if DPO needs them.
+
+    For all processes to call. NotFinite if one is not finite.
+    """
+    if procedure.objective != "dpo":
+        return pairs
+    known = {}
+    for language, of_language in pairs.items():
+        parts = {}
+        for part in ("train", "validation", "test"):
+            parts[part] = refer(model, getattr(of_language, part), procedure)
+        known[language] = replace(of_language, **parts)
+    return known
+
+
+def refer(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> list[Pair]:
+    """The pairs, each reply with its log-probability by the base model as `reference`."""
+    log_p = log_probabilities(model, dpo.with_rejected(pairs), procedure).tolist()
+    referred = []
+    for pair, of_reply, of_rejected in zip(
+        pairs, log_p[: len(pairs)], log_p[len(pairs) :], strict=True
+    ):
+        if not math.isfinite(of_reply + of_rejected):
+            raise NotFinite(
+                f"{pair.where}: the base model gives a reply the log-probability "
+                f"{of_reply:g}, the rejected one {of_rejected:g}; check its weights and --dtype"
+            )
+        rejected = replace(pair.rejected, reference=of_rejected)
+        referred.append(replace(pair, reference=of_reply, rejected=rejected))
+    return referred
+
+
+@torch.inference_mode()
+def log_probabilities(model: LanguageModel, replies: list[Pair], procedure: Procedure):  # -> (B,)
+    """The log-probability of each reply; for all processes to call."""
+    if not replies:
+        return torch.zeros(0)
+    compute = partial(dpo.log_probabilities, reference=procedure.reference)
+    groups = batches([len(reply.ids) for reply in replies], procedure.batch_tokens)
+    log_p = torch.zeros(len(replies), dtype=torch.float64)
+    for group, of_group in zip(
+        groups, of_micro_batches(compute, model, replies, groups), strict=True
+    ):
+        log_p[group] = of_group.double()
+    return log_p
+
+
+def preferences_aside(
+    model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure
+) -> dict[str, dict]:
+    """For "validation" and "test", what `dpo.preferences` says of each language's pairs.
+
+    Nothing without DPO; None instead of a number if there are no such pairs. For all processes to
+    call.
+    """
+    if procedure.objective != "dpo":
+        return {}
+    measured = {"validation": {}, "test": {}}
+    for language, of_language in pairs.items():
+        for part, aside in of_language.aside.items():
+            log_p = log_probabilities(model, dpo.with_rejected(aside), procedure)
+            measured[part][language] = dpo.preferences(aside, log_p, procedure.beta)
+    return {"preferences": measured}
+
+
+def after_tuning(model: LanguageModel, pairs: dict[str, Pairs], procedure: Procedure) -> dict:
+    """`losses_aside` of a tuned model, and with DPO its `preferences_aside`."""
+    losses = losses_aside(model, pairs, procedure)
+    return losses | preferences_aside(model, pairs, procedure)
 
 
 def prove(base: Path, tuned: Path, rows) -> dict:

@@ -8,6 +8,11 @@ from minitox.lm.text import Tokenizer
 from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import TUNED
 
+HOW_TO_REJECT = (
+    "; data/prepare.py rtp-lx --pairs makes pairs with rejected replies, or add a field 'rejected' "
+    "with a reply that the model should not give"
+)
+
 
 def read_languages(
     languages: tuple[str, ...],
@@ -54,13 +59,41 @@ def read_languages(
         if needs_neurons:
             neuron_files[language] = neuron_file
     if not neuron_files and not pairs:
-        raise InputError(f"nothing to do: {'; '.join(skipped.values())}")
+        advice = HOW_TO_REJECT if choice.objective == "dpo" else ""
+        raise InputError(f"nothing to do: {'; '.join(skipped.values())}{advice}")
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
     for language, of_language in pairs.items():
         if of_language.duplicates:
             print(f"{language}: dropped {of_language.duplicates:,} duplicate pairs")
+        if of_language.unpaired:
+            print(f"{language}: dropped {of_language.unpaired:,} pairs without a rejected reply")
     return in_order(neuron_files, order), in_order(pairs, order)
+
+
+def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
+    """InputError if a neuron file was made from other training pairs than this run's.
+
+    They could be among this run's validation and test pairs. `about`: the file's metadata.
+    """
+    if about.get("data") != pairs.data_hash:
+        raise InputError(
+            f"{path} was made from other pairs than those in --data; run detect.py --select "
+            f"{about['selector']} on them, with another --out"
+        )
+    ours = {
+        "pairs": choice.pairs,
+        "validation_share": choice.validation_share,
+        "max_pair_tokens": choice.max_tokens,
+        "seed": choice.seed,
+    }
+    for name, value in ours.items():
+        if about.get(name) != value:
+            flag = "--max-tokens" if name == "max_pair_tokens" else f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{path} may have seen this run's test pairs: {flag} was {about.get(name)!s:.20}, "
+                f"this run's is {value}; use the same, or run detect.py with another --out"
+            )
 
 
 def in_order(by_language: dict, order: tuple[str, ...] | None) -> dict:

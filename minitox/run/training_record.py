@@ -9,9 +9,9 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
-from minitox.neurons import NeuronMask
+from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, SCALED, count_weights
+from minitox.train.strategies import DRAWN, OBJECTIVES, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -27,6 +27,9 @@ ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
+# likewise of a model that was tuned with DPO, as train.dpo.preferences gives it
+NUMBERS = {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}
+PREFERENCES = {"validation": {str: NUMBERS}, "test": {str: NUMBERS}}
 
 
 def chosen(
@@ -69,14 +72,42 @@ def hash_of(mask: NeuronMask) -> str:
     return digest.hexdigest()
 
 
-def dependencies(strategy: str) -> dict:
-    """The settings that the weights of a strategy's model depend on, and their types."""
+def choices(by: str) -> dict[str, type]:
+    """The settings that choose neurons by a selector, and their types."""
+    types = types_of_training("choice")
+    if by == "auroc":
+        return types
+    if by == "dinm":  # its size is fixed
+        return {"by": str}
+    return {"by": str, "top_share": types["top_share"]}
+
+
+def objective_of(settings: dict) -> str | None:
+    """The objective of a model, which its settings name unless it is the default.
+
+    None if it is not tuned.
+    """
+    return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
+
+
+def dependencies(strategy: str, objective: str | None = None, by: str = "auroc") -> dict:
+    """The settings that the weights of a strategy's model depend on, and their types.
+
+    `by`: what its neurons were chosen by.
+    """
     types = {"model": str, "device": str, "dtype": str, "languages": [str]}
     if strategy != "full":
-        types |= {"neurons": {str: str}} | types_of_training("choice")
+        types |= {"neurons": {str: str}} | choices(by)
     if strategy in SCALED:
         return types | types_of_training("scaling")
-    return types | {"data": {str: str}} | types_of_training("tuning")
+    types |= {"data": {str: str}} | types_of_training("tuning")
+    return types | (types_of_training("preference") if objective == "dpo" else {})
+
+
+def depends_on(settings: dict) -> dict:
+    """`dependencies` of the model that has these settings in its run.json."""
+    by = settings.get("by", "auroc")
+    return dependencies(settings["strategy"], objective_of(settings), by)
 
 
 def read_training(folder: Path) -> dict:
@@ -90,13 +121,21 @@ def read_training(folder: Path) -> dict:
     check_format(path, record, advice)
     as_written(path, record, settings={"strategy": str, "draw": int | None}, chosen=CHOSEN)
     settings = record["settings"]
-    kinds = dependencies(settings["strategy"])
+    kinds = depends_on(settings)
     if "rates" in kinds:
         # not among those that two models must have in common
         kinds["lr"] = float
     as_written(path, settings, **kinds)
+    if settings.get("objective", "sft") not in OBJECTIVES:
+        raise InputError(
+            f"{path}: 'objective' is {settings['objective']!r:.20}, which is none; put it back"
+        )
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
+    if settings.get("by", "auroc") not in SELECTORS:
+        raise InputError(
+            f"{path}: 'by' is {settings['by']!r:.20}, which is no selector; put it back"
+        )
     share = settings.get("top_share")
     if share is not None and not 0 < share <= 1:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
@@ -105,6 +144,8 @@ def read_training(folder: Path) -> dict:
     for stage in record["stages"]:
         if "validation" in stage:
             as_written(path, stage, validation={str: float | None})
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
     return record
 
 
@@ -114,6 +155,26 @@ def read_losses(path: Path, part: str) -> dict[str, float]:
     Without the languages that have no such pairs. InputError if the record was changed.
     """
     return losses_of(as_written(path, read_json(path), **{part: LOSSES})[part])
+
+
+def read_choosing_losses(path: Path) -> dict[str, float]:
+    """`choosing_losses` of a tuned model; InputError if its record was changed."""
+    record = as_written(path, read_json(path), validation=LOSSES)
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
+    return choosing_losses(record)
+
+
+def choosing_losses(record: dict) -> dict[str, float]:
+    """By language, the loss on the replies of validation pairs, which chooses a learning rate.
+
+    DPO's own loss would choose the highest: it falls with any rate, while replies break.
+    """
+    if "preferences" not in record:
+        return losses_of(record["validation"])
+    measured = record["preferences"]["validation"]
+    losses = {language: numbers["reply_loss"] for language, numbers in measured.items()}
+    return {language: loss for language, loss in losses.items() if loss is not None}
 
 
 def losses_of(measured: dict) -> dict[str, float]:
@@ -135,8 +196,10 @@ def check_counts(path: Path, counts: dict, strategy: str) -> None:
 def differences(ours: dict, theirs: dict) -> list[str]:
     """The settings in which two models differ, of those that both depend on.
 
-    The strategy is not one of them, nor are settings that change rounding alone.
+    The strategy and the selector are none of them, nor are settings that change rounding alone.
     """
-    shared = dependencies(theirs["strategy"]).keys() - ROUNDING
-    names = [name for name in dependencies(ours["strategy"]) if name in shared]
+    shared = depends_on(theirs).keys() - ROUNDING - {"by"}
+    if ours.get("by") != theirs.get("by"):
+        shared -= {"neurons"}  # each selector has files of its own
+    names = [name for name in depends_on(ours) if name in shared]
     return [name for name in names if ours[name] != theirs[name]]

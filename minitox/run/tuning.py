@@ -16,7 +16,8 @@ from minitox.files import fitting
 from minitox.lm.batching import batches
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed, sharding
-from minitox.train.loss import add_gradients, chunked_reply_loss, reply_loss_and_gradients
+from minitox.train import dpo
+from minitox.train.loss import Objective, add_gradients, sft
 from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW, RowGradients
@@ -31,6 +32,16 @@ class Procedure:
     reference: bool = False  # the readable optimizer and loss
     activation_checkpointing: bool = False
     checkpoint_steps: int = 50
+    objective: str = "sft"  # or "dpo"
+    beta: float = 0.1  # of DPO
+    label_smoothing: float = 0.0  # of DPO
+
+    @property
+    def minimised(self) -> Objective:
+        """What is minimised."""
+        if self.objective == "dpo":
+            return dpo.objective(self.beta, self.label_smoothing, self.reference)
+        return sft(self.reference)
 
 
 class Tuning:
@@ -85,29 +96,31 @@ class Tuning:
 
     def steps(self, examples: list[Pair], hyper: Hyperparameters, stage: int, start: int):
         """The method's loop; yields the loss of each step."""
-        loss = reply_loss_and_gradients if self.procedure.reference else chunked_reply_loss
+        objective = self.procedure.minimised
         add = add_gradients if distributed.WORLD == 1 else self.add_gradients_dealt
         add = partial(
             add,
             self.model,
             micro_batch_tokens=self.procedure.batch_tokens,
-            loss_and_gradients=loss,
+            loss_and_gradients=objective.loss_and_gradients,
+            size_of=objective.size_of,
+            tokens_of=objective.tokens_of,
         )
         return tune(self.optimizer, examples, hyper, add, stage, start, self.total_norm)
 
     def add_gradients_dealt(
-        self, model, batch: list[Pair], micro_batch_tokens: int, loss_and_gradients
+        self, model, batch: list[Pair], micro_batch_tokens, loss_and_gradients, size_of, tokens_of
     ):  # -> ()
         """`add_gradients` with the micro-batches dealt to the processes."""
-        reply_tokens = sum(pair.reply_tokens for pair in batch)
+        size = sum(map(size_of, batch))
         loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
-        for group in micro_batches_dealt([len(pair.ids) for pair in batch], micro_batch_tokens):
+        for group in micro_batches_dealt([tokens_of(pair) for pair in batch], micro_batch_tokens):
             # without a micro-batch, a process only takes part in the others' forward pass
             micro_batch = [batch[i] for i in group] or batch[:1]
-            scale = 1 / reply_tokens if group else 0.0
+            scale = 1 / size if group else 0.0
             summed = loss_and_gradients(model, micro_batch, scale)
             if group:
-                loss += summed / reply_tokens
+                loss += summed / size
 
         # FSDP has summed the gradients of sharded weights; the others are summed here
         for name, weight in self.weights.items():

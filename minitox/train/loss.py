@@ -3,6 +3,9 @@
 `reply_loss` is the definition; `chunked_reply_loss` is the same loss in less memory.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -12,6 +15,31 @@ from minitox.train.pairs import Pair
 
 LOGITS_AT_ONCE = 2**23  # elements, on a CPU
 LOGITS_AT_ONCE_ON_GPU = 2**27
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: a loss of some pairs, divided by their size."""
+
+    loss: Callable  # (model, pairs) -> (), summed over the pairs
+    loss_and_gradients: Callable  # (model, pairs, scale) -> (): adds the gradients of scale * loss
+    size_of: Callable  # of a pair
+    tokens_of: Callable  # of a pair: how many of a micro-batch's tokens it takes
+
+
+def sft(reference: bool) -> Objective:
+    """The mean loss over reply tokens, by the definition or in little memory.  [paper §3.3]"""
+    if reference:
+        return Objective(reply_loss, reply_loss_and_gradients, count_reply_tokens, count_tokens)
+    return Objective(chunked_reply_loss, chunked_reply_loss, count_reply_tokens, count_tokens)
+
+
+def count_reply_tokens(pair: Pair) -> int:
+    return pair.reply_tokens
+
+
+def count_tokens(pair: Pair) -> int:
+    return len(pair.ids)
 
 
 def reply_loss(model: LanguageModel, pairs: list[Pair]):  # -> ()
@@ -56,9 +84,30 @@ def chunked_reply_loss(
     Logits of all reply tokens (n, V) would outweigh all activations. They are computed a few
     positions at a time, and only where there is a loss.
     """
+    # 1) the hidden state before each reply token
+    hidden, targets = reply_states_by_index(model, pairs)  # (n, D), (n,)
+
+    # 2) logits and loss chunk by chunk; backward stops at the hidden states
+    leaf = hidden.detach().requires_grad_(scale is not None)
+    chunk = positions_at_once(model)
+    total = torch.zeros((), device=leaf.device)
+    for states, wanted in zip(leaf.split(chunk), targets.split(chunk), strict=True):
+        loss = F.cross_entropy(model.logits(states).float(), wanted, reduction="sum")
+        if scale is not None:
+            (loss * scale).backward()
+        total += loss.detach()
+
+    # 3) one backward pass through the layers
+    if scale is not None:
+        hidden.backward(leaf.grad)
+    return total
+
+
+def reply_states_by_index(model: LanguageModel, pairs: list[Pair]):  # -> (n, D), (n,)
+    """`reply_states` without waiting for a GPU."""
     device = model.model.embed_tokens.weight.device
 
-    # 1) the row and the position of each prediction, and the token that it should predict
+    # the row and the position of each prediction, and the token that it should predict
     rows = []
     positions = []
     targets = []
@@ -68,38 +117,31 @@ def chunked_reply_loss(
         targets += pair.ids[pair.start :]
     targets = on_device(targets, device)  # (n,)
 
-    # 2) hidden states there
+    # hidden states there
     ids = on_device(pad([pair.ids[:-1] for pair in pairs]), device)  # (B, T)
     hidden = model.model(ids)  # (B, T, D)
-    hidden = hidden[on_device(rows, device), on_device(positions, device)]  # (n, D)
+    return hidden[on_device(rows, device), on_device(positions, device)], targets
 
-    # 3) logits and loss chunk by chunk; backward stops at the hidden states
-    leaf = hidden.detach().requires_grad_(scale is not None)
-    at_once = LOGITS_AT_ONCE if device.type == "cpu" else LOGITS_AT_ONCE_ON_GPU
-    chunk = max(1, at_once // model.config.vocab_size)
-    total = torch.zeros((), device=device)
-    for states, wanted in zip(leaf.split(chunk), targets.split(chunk), strict=True):
-        loss = F.cross_entropy(model.logits(states).float(), wanted, reduction="sum")
-        if scale is not None:
-            (loss * scale).backward()
-        total += loss.detach()
 
-    # 4) one backward pass through the layers
-    if scale is not None:
-        hidden.backward(leaf.grad)
-    return total
+def positions_at_once(model: LanguageModel) -> int:
+    """Of how many positions the logits are in memory at once."""
+    on_cpu = model.model.embed_tokens.weight.device.type == "cpu"
+    at_once = LOGITS_AT_ONCE if on_cpu else LOGITS_AT_ONCE_ON_GPU
+    return max(1, at_once // model.config.vocab_size)
 
 
 def add_gradients(
     model: LanguageModel,
     batch: list[Pair],
     micro_batch_tokens: int,  # most padded tokens in the model at once
-    loss_and_gradients=chunked_reply_loss,  # or reply_loss_and_gradients
+    loss_and_gradients=chunked_reply_loss,  # or that of another objective
+    size_of=count_reply_tokens,  # likewise
+    tokens_of=count_tokens,  # likewise
 ):  # -> ()
-    """Mean loss over a batch's reply tokens; adds its gradients, micro-batch by micro-batch."""
-    reply_tokens = sum(pair.reply_tokens for pair in batch)
+    """Mean loss of a batch, over its reply tokens; adds its gradients by micro-batches."""
+    size = sum(map(size_of, batch))
     loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
-    for group in batches([len(pair.ids) for pair in batch], micro_batch_tokens):
+    for group in batches([tokens_of(pair) for pair in batch], micro_batch_tokens):
         micro_batch = [batch[i] for i in group]
-        loss += loss_and_gradients(model, micro_batch, 1 / reply_tokens) / reply_tokens
+        loss += loss_and_gradients(model, micro_batch, 1 / size) / size
     return loss

@@ -20,6 +20,9 @@ random-aura          like aura, with the same factors at neurons drawn at random
 random-damp          like damp, likewise
 random-det0          like det0, likewise
 
+Neurons may be chosen by another selector than AUROC. It is then part of the model's name, as in
+taylor-multilingual and taylor-random-1, and "toxic" above means chosen by it.
+
 One random draw may be lucky, so a strategy that draws makes several models: random-1, random-2, ...
 They differ in their neurons alone.
 """
@@ -31,7 +34,7 @@ import torch
 from minitox import neurons
 from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
-from minitox.neurons import NeuronAUROC, NeuronMask
+from minitox.neurons import SELECTORS, NeuronAUROC, NeuronMask
 from minitox.train import interventions
 
 TUNED = (
@@ -41,6 +44,9 @@ TUNED = (
 SCALED = ("aura", "damp", "det0", "random-aura", "random-damp", "random-det0")
 DEFAULT = ("full", "per-language", "multilingual", "random")  # the paper's, and a control
 DRAWN = ("random", "random-per-language", "random-aura", "random-damp", "random-det0")
+
+# These need AUROC, and no other selector will do
+BY_AUROC = ("shuffled", *SCALED)
 
 # The draws that a strategy is compared with. shared and specific have none: there are fewer toxic
 # neurons in every language, or in one language alone, than in any
@@ -54,6 +60,12 @@ TWINS = {
     "damp": "random-damp",
     "det0": "random-det0",
 }
+
+OBJECTIVES = ("sft", "dpo")
+
+# What may precede the strategy in the name of a model, as in dpo-random-3: an objective and a
+# selector other than the defaults
+PREFIXES = ("dpo-", *(f"{by}-" for by in SELECTORS if by != "auroc"))
 
 
 @dataclass(frozen=True)
@@ -73,11 +85,20 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     scale: dict | None = None  # the factor of every neuron
     draw: int | None = None  # from 1, if neurons are drawn
+    objective: str = "sft"  # of the stages
+    by: str = "auroc"  # what the neurons are chosen by
 
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.strategy if self.draw is None else f"{self.strategy}-{self.draw}"
+        return self.common_name if self.draw is None else f"{self.common_name}-{self.draw}"
+
+    @property
+    def common_name(self) -> str:
+        """What the names of all draws begin with."""
+        if self.mask is None:  # the whole model is no choice
+            return prefix_of(self.objective) + self.strategy
+        return prefix_of(self.objective, self.by) + self.strategy
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -98,13 +119,16 @@ class Choice:
 
     threshold: float = 0.5  # a neuron of higher AUROC is toxic
     top_share: float | None = None  # instead: this share of all neurons, those of highest AUROC
+    by: str = "auroc"  # the selector
     damp: float = 0.5  # factor of toxic neurons in damp
     independent: bool = False  # per-language: one model for each language instead of one for all
     draws: int = 5  # models of a strategy that draws neurons
     seed: int = 0  # of these neurons
 
     def toxic_neurons(self, auroc: NeuronAUROC) -> NeuronMask:
-        """The toxic neurons.  [paper §3.1]"""
+        """The toxic neurons, or those that another selector chooses.  [paper §3.1]"""
+        if self.by == "dinm":
+            return neurons.select_largest(auroc)
         if self.top_share is not None:
             return neurons.select_top(auroc, self.top_share)
         return neurons.select(auroc, self.threshold)
@@ -127,13 +151,13 @@ def tuning_plans(
     """The models of a strategy that tunes, one for each draw. ValueError if no neuron is chosen."""
     plans = []
     for draw, seed in choice.seeds(strategy).items():
-        rounds = stages(strategy, masks, languages, seed, highest)
-        plans.append(Plan(strategy, rounds, draw=draw))
+        rounds = stages_by(choice.by, strategy, masks, languages, seed, highest)
+        plans.append(Plan(strategy, rounds, draw=draw, by=choice.by))
     check_not_empty(plans)
     if not (choice.independent and strategy == "per-language"):
         return plans
     chosen = [stage for stage in plans[0].stages if neurons.count(stage.mask)]
-    return [Plan(f"{strategy}-{stage.name}", [stage]) for stage in chosen]
+    return [Plan(f"{strategy}-{stage.name}", [stage], by=choice.by) for stage in chosen]
 
 
 def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Plan]:
@@ -150,6 +174,42 @@ def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Pla
     return plans
 
 
+def prefix_of(objective: str | None, by: str = "auroc") -> str:
+    """What an objective and a selector put before the strategy in the name of a model."""
+    others = []
+    if objective not in ("sft", None):
+        others.append(f"{objective}-")
+    if by != "auroc":
+        others.append(f"{by}-")
+    return "".join(others)
+
+
+def selector_in(name: str) -> str:
+    """What the neurons of the models of this name were chosen by."""
+    prefix, _ = split_name(name)
+    chosen_by = [by for by in SELECTORS if f"{by}-" in prefix]
+    return chosen_by[0] if chosen_by else "auroc"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The prefixes in the name of a model without its draw, and its strategy."""
+    strategy = name
+    while strategy.startswith(PREFIXES):
+        strategy = strategy.partition("-")[2]
+    return name.removesuffix(strategy), strategy
+
+
+def is_drawn(name: str) -> bool:
+    """Whether the models of this name are draws of random neurons."""
+    return split_name(name)[1] in DRAWN
+
+
+def twin_of(name: str) -> str | None:
+    """The draws that a model is compared with: dpo-random for dpo-multilingual; None if none."""
+    prefix, strategy = split_name(name)
+    return prefix + TWINS[strategy] if strategy in TWINS else None
+
+
 def intervention(strategy: str) -> str:
     """The intervention that a strategy is, or imitates: "aura" for random-aura."""
     return strategy.removeprefix("random-")
@@ -160,6 +220,24 @@ def check_not_empty(plans: list[Plan]):
     for plan in plans:
         if not any(mask is None or neurons.count(mask) for mask in plan.masks):
             raise ValueError(f"{plan.strategy}: no neuron is chosen")
+
+
+def stages_by(by: str, strategy: str, masks: dict[str, NeuronMask], *how) -> list[Stage]:
+    """`stages`, whose controls have as many rows of each module; by dinm of each projection.
+
+    By dinm, all rows of a module are chosen, so that a control can only have those of other layers.
+    """
+    if by != "dinm":
+        return stages(strategy, masks, *how)
+    languages, seed, highest = how
+    rows = {name: len(mask) for name, mask in next(iter(masks.values()), {}).items()}
+    masks = {language: neurons.joined(mask) for language, mask in masks.items()}
+    highest = highest and neurons.joined(highest)
+    rounds = []
+    for stage in stages(strategy, masks, languages, seed, highest):
+        mask = stage.mask if stage.mask is None else neurons.apart(stage.mask, rows)
+        rounds.append(Stage(stage.name, mask, stage.languages))
+    return rounds
 
 
 def stages(

@@ -16,6 +16,8 @@ from minitox.train.row_optim import RowAdamW
 FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
 POWER = 1.0  # of the share that is tuned: fewer weights need larger steps
 SMALLEST = 0.028  # a smaller share counts as this one, for steps may become too large
+# times that rate: on the toy, DPO's models have the lowest loss on replies at 0.3 to 0.45 of it
+OF_OBJECTIVE = {"sft": 1.0, "dpo": 0.3}
 
 LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
 
@@ -74,9 +76,9 @@ def tune(
         yield loss
 
 
-def automatic_rate(hidden_size: int, share: float) -> float:
+def automatic_rate(hidden_size: int, share: float, objective: str = "sft") -> float:
     """The learning rate for a model of this width, given the share of its weights that is tuned."""
-    return FULL / hidden_size * max(share, SMALLEST) ** -POWER
+    return OF_OBJECTIVE[objective] * FULL / hidden_size * max(share, SMALLEST) ** -POWER
 
 
 def check(hyper: Hyperparameters):

@@ -7,6 +7,7 @@ from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
 from minitox.report.results import Results
 from minitox.run.candidates import parts_of
+from minitox.train.strategies import selector_in, split_name
 
 
 def results(**scores: dict[str, float | None]) -> Results:
@@ -48,8 +49,13 @@ def results(**scores: dict[str, float | None]) -> Results:
 
 def record_of(name: str) -> dict:
     """The run.json of a model of this name."""
-    strategy, draw, _ = parts_of(name)
-    return training_of(strategy, draw=draw)
+    common_name, draw, _ = parts_of(name)
+    prefix, strategy = split_name(common_name)
+    more = {"objective": "dpo"} if prefix.startswith("dpo-") else {}
+    by = selector_in(common_name)
+    if by != "auroc":
+        more |= {"by": by, "top_share": 0.1}
+    return training_of(strategy, draw=draw, **more)
 
 
 def drawn(strategy: str, *scores: float, language: str = "de") -> dict:

@@ -22,7 +22,7 @@ from minitox.report.training_tables import (
     tuned_table,
 )
 from minitox.train.pairs import Pairs
-from minitox.train.strategies import count_weights
+from minitox.train.strategies import Plan, Stage, count_weights
 
 
 def test_pairs_are_counted_with_their_tokens():
@@ -45,11 +45,12 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
     first_half = {name: np.arange(count) < count // 2 for name, count in rows.items()}
     total = count_weights(config, None)
     half = count_weights(config, toxic)
+    halved = {name: np.where(chosen, 0.5, 1) for name, chosen in toxic.items()}
     plans = [
-        SimpleNamespace(name="full", strategy="full", draw=None, masks=[None]),
-        SimpleNamespace(name="random-1", strategy="random", draw=1, masks=[first_half]),
-        SimpleNamespace(name="random-2", strategy="random", draw=2, masks=[toxic]),
-        SimpleNamespace(name="aura", strategy="aura", draw=None, masks=[toxic]),
+        Plan("full", [Stage("all", None, [])]),
+        Plan("random", [Stage("all", first_half, [])], draw=1),
+        Plan("random", [Stage("all", toxic, [])], draw=2),
+        Plan("aura", scale=halved),
     ]
     stage = {"name": "all", "optimizer_bytes": 8_659_968, "pairs": 1_000, "steps": 125}
     rates = {"full": [0.001], "random-1": [0.001, 0.0123456789], "aura": []}
@@ -68,6 +69,21 @@ def test_what_will_be_tuned_is_shown_stage_by_stage(folder):
         ["aura", "", f"{count:,}", "100%", f"{half:,}", share, "scaled, not tuned", *[""] * 3],
     ]
     assert section.notes == ["random: 2 draws; toxic is of the first"]
+
+
+def test_neurons_that_another_selector_chose_are_not_called_toxic(folder):
+    config = read_config(folder)
+    rows = neurons.module_rows(config)
+    chosen = {name: np.arange(count) % 2 == 0 for name, count in rows.items()}
+    plans = [Plan("random", [Stage("all", chosen, [])], draw=draw, by="taylor") for draw in (1, 2)]
+    stage = {"name": "all", "optimizer_bytes": 1_000, "pairs": 10, "steps": 2}
+    names = [plan.name for plan in plans]
+    stages = dict.fromkeys(names, [stage])
+    section = plan_table(plans, stages, dict.fromkeys(names, [0.001]), chosen, config)
+    assert section.text.endswith("neurons are chosen by taylor in at least one language.")
+    assert section.columns[2:4] == ["neurons", "chosen by taylor"]
+    assert [row[0] for row in section.rows] == ["taylor-random"]
+    assert section.notes == ["taylor-random: 2 draws; chosen by taylor is of the first"]
 
 
 def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
@@ -97,6 +113,25 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
         ],
         ["aura", "0", "", "1,082,496", "100.0%", "-", "-"],
     ]
+
+
+def test_with_dpo_a_result_has_margins_accuracy_and_the_loss_on_replies_beside_its_own_loss():
+    proof = {"frozen_weights": 0, "tuned_weights": 10, "changed": 1.0}
+    loss = {"de": {"pairs": 4, "before": 0.7, "after": 0.1}}
+    record = {"proof": proof, "test": loss, "settings": {"lr": 0.004}}
+    measured = {
+        "de": {"margin": 2.0, "accuracy": 1.0, "reply_loss": 1.5},
+        "en": {"margin": 4.0, "accuracy": 0.5, "reply_loss": 2.5},
+        "fr": dict.fromkeys(("margin", "accuracy", "reply_loss")),
+    }
+    preferences = {"test": measured, "validation": {}}
+    section = result_table({"full": record, "dpo-full": record | {"preferences": preferences}})
+    assert section.columns[-3:] == ["reward margin", "accuracy", "loss on replies"]
+    assert [row[-4:] for row in section.rows] == [
+        ["0.700 -> 0.100", "-", "-", "-"],
+        ["0.700 -> 0.100", "3.000", "75.0%", "2.000"],
+    ]
+    assert any("with DPO: per pair, of its own loss" in note for note in section.notes)
 
 
 def test_the_losses_at_several_rates_are_shown_with_the_choice_and_the_failures():
@@ -161,6 +196,14 @@ def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
     assert same.startswith("the same for all that depend on it: device cpu; dtype torch.float32; ")
     assert "languages de,en; " in same and "damp 0.5" in same
     assert "epochs" not in same and "hash" not in same and "None" in same
+
+    # with DPO, all have an objective
+    trainings["dpo-full"] = training_of("full", {"toxic": None, "neurons": 100}, objective="dpo")
+    (section,) = tuned_table(trainings)
+    column = section.columns.index("objective")
+    assert [row[column] for row in section.rows] == ["sft", "sft", "-", "-", "dpo"]
+    assert "beta 0.1; label_smoothing 0.0" in section.notes[1]
+    del trainings["dpo-full"]
 
     # the strategies are the names
     del trainings["other"]

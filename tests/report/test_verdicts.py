@@ -116,12 +116,15 @@ def test_every_model_is_compared_with_the_draws_that_imitate_it():
         lowest={"de": 0.32},
         **drawn("random", *FIVE),
         **drawn("random-per-language", *higher),
+        **{"dpo-multilingual": {"de": 0.1}},
+        **drawn("dpo-random", *higher),
     )
     rows = table(measured)
     assert {model: (row[1], row[-1]) for model, row in rows.items()} == {
         "multilingual": ("random", "worse"),
         "lowest": ("random", "no worse"),
         "per-language": ("random-per-language", "no worse"),
+        "dpo-multilingual": ("dpo-random", "better"),
     }
 
 
@@ -172,3 +175,19 @@ def test_the_figure_has_every_draw_on_the_row_of_the_model_that_it_is_compared_w
         assert f"multilingual, one draw: {value:+.3f}<" in section.figure.replace(
             "-0.000", "+0.000"
         )
+
+
+def test_the_neurons_of_another_selector_are_compared_with_draws_like_them():
+    scores = {"taylor-multilingual": {"de": 0.25}} | drawn("taylor-random", *FIVE)
+    measured = results(base={"de": 0.6}, **scores, **drawn("random", 0.1, 0.1, 0.1, 0.1, 0.1))
+    (text,) = paragraphs(measured)
+    assert text.startswith("The neurons of taylor-multilingual do better than random ones.")
+    assert text.endswith("and 75.0% of the random ones are chosen by taylor too.")
+    assert table(measured)["taylor-multilingual"][1] == "taylor-random"
+
+
+def test_draws_of_one_selector_are_none_for_the_models_of_another():
+    scores = {"taylor-multilingual": {"de": 0.25}} | drawn("random", *FIVE)
+    (text,) = paragraphs(results(base={"de": 0.6}, **scores))
+    assert text.startswith("There are no random neurons to compare these models with")
+    assert text.endswith("taylor-multilingual (taylor-random).")

@@ -52,6 +52,11 @@ def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together
         *("random-1", "random-1@0.004", "random-2", "random-10"),
         *("aura", "random-per-language-1"),
     ]
+    add(out, "taylor-random-1", "taylor-random-2")
+    assert list(candidates.find(["taylor-random"], BASE, out)) == [
+        "taylor-random-1",
+        "taylor-random-2",
+    ]
     chosen = candidates.find(["random", "full"], BASE, out)
     assert list(chosen) == ["random-1", "random-2", "random-10", "full"]
 
@@ -67,6 +72,11 @@ def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together
         ("random-0", ("random-0", None, "")),
         ("random-03", ("random-03", None, "")),
         ("full-3", ("full-3", None, "")),
+        ("dpo-random-3@0.004", ("dpo-random", 3, "0.004")),
+        ("dpo-multilingual", ("dpo-multilingual", None, "")),
+        ("taylor-random-3@0.004", ("taylor-random", 3, "0.004")),
+        ("taylor-multilingual", ("taylor-multilingual", None, "")),
+        ("other-random-3", ("other-random-3", None, "")),
     ],
 )
 def test_a_name_has_a_strategy_a_draw_and_a_rate(name, parts):

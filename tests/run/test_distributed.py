@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import TOY
 from tuning import assert_same_models
 
@@ -62,12 +63,17 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return contents
 
 
+PREFERENCES = ["dpo-per-language", "dpo-multilingual"]
+PREFER = ["--objective", "dpo", "--strategy", "per-language", "multilingual"]
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The output folder of a single process: neurons and models of the toy, in two languages."""
     out = tmp_path_factory.mktemp("alone")
     detect.main(["--out", str(out), *LANGUAGES])
     train.main(["--out", str(out), *TUNE, "--strategy", *MODELS])
+    train.main(["--out", str(out), *TUNE, *PREFER])
     return out
 
 
@@ -91,15 +97,33 @@ def test_detect_writes_the_same_bytes_with_any_number_of_processes(
     assert result.stdout.count("Table 2.") == 1  # one process prints
 
 
+def test_importance_is_the_same_with_two_processes_up_to_the_order_of_summation(tmp_path):
+    arguments = ["--select", "taylor", *LANGUAGES]
+    detect.main(["--out", str(tmp_path / "one"), *arguments])
+    result = run(2, "detect.py", "--out", str(tmp_path / "two"), *arguments)
+    assert result.returncode == 0, result.stderr
+    for language in ("en", "zh"):
+        file = f"neurons-taylor/{language}.safetensors"
+        ours = load_file(tmp_path / "one" / file)
+        theirs = load_file(tmp_path / "two" / file)
+        for name, values in ours.items():
+            torch.testing.assert_close(theirs[name], values, rtol=1e-4, atol=1e-7)
+    assert result.stdout.count("Importance to the loss") == 1
+    result = run(2, "detect.py", "--out", str(tmp_path / "shard"), *arguments, "--shard")
+    assert "error: --shard: --select taylor and dinm need the whole model" in result.stderr
+    assert not (tmp_path / "shard").exists()
+
+
 @pytest.mark.parametrize(
     "more, names",
     [
-        ([], MODELS),
-        (["--reference"], ["multilingual"]),
+        (["--strategy", *MODELS], MODELS),
+        (["--strategy", "multilingual", "--reference"], ["multilingual"]),
+        (PREFER, PREFERENCES),
     ],
 )
 def test_train_makes_the_same_models_with_two_processes(more, names, alone, out):
-    result = run(2, "train.py", "--out", str(out), *TUNE, *more, "--strategy", *names)
+    result = run(2, "train.py", "--out", str(out), *TUNE, *more)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (out / "models").iterdir()) == sorted(names)
     assert_same_models(out / "models", alone / "models", names, TOY / "model")

@@ -9,7 +9,13 @@ from safetensors.numpy import save_file
 from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import FORMAT
-from minitox.run.neuron_files import SHUFFLED, read_neurons, write_neurons
+from minitox.run.neuron_files import (
+    SHUFFLED,
+    read_importance,
+    read_neurons,
+    write_importance,
+    write_neurons,
+)
 
 UP = "model.layers.0.mlp.up_proj"
 ROWS = {
@@ -116,3 +122,51 @@ def test_a_broken_file_is_named(path):
     save_file({"a": np.zeros(1)}, path)
     with pytest.raises(InputError, match="metadata lacks 'detect'"):
         read_neurons(path, ROWS)
+
+
+# Another selector's files
+
+IMPORTANCE = neurons.by_module(np.linspace(0, 40, 8).astype(np.float32), ROWS)
+ABOUT = {"language": "de", "selector": "taylor", "model": "ours"}
+
+
+def test_a_file_of_importance_has_values_above_1_and_no_shuffled_ones(path):
+    write_importance(path, IMPORTANCE, ABOUT)
+    read, about = read_importance(path, ROWS, "taylor", "ours")
+    assert list(read) == list(ROWS)
+    assert all(np.array_equal(read[name], IMPORTANCE[name]) for name in ROWS)
+    assert about == ABOUT | {"format": FORMAT}
+
+
+@pytest.mark.parametrize(
+    "change, about, message",
+    [
+        ({UP: None}, {}, f"{UP} is missing, the model has 3 rows"),
+        ({UP: np.zeros(4)}, {}, r"up_proj has shape \[4\], the model has 3 rows"),
+        ({UP: np.array([0, -1, 0.5])}, {}, "up_proj contains negative values"),
+        ({UP: np.array([0, np.nan, 0.5])}, {}, "up_proj contains NaN or infinity"),
+        ({"other": np.zeros(2)}, {}, "the model has no module other"),
+        ({}, {"language": "fr"}, "was made from sentences of 'fr'; give it back its name"),
+        ({}, {"model": "theirs"}, "was made from another model"),
+        ({}, {"selector": "auroc"}, "was made with --select auroc, not taylor; check --by and"),
+    ],
+)
+def test_a_file_of_importance_that_does_not_fit_is_refused(path, change, about, message):
+    values = {name: rows for name, rows in (IMPORTANCE | change).items() if rows is not None}
+    write_importance(path, values, ABOUT | about)
+    with pytest.raises(InputError, match=message):
+        read_importance(path, ROWS, "taylor", "ours")
+
+
+def test_the_files_of_two_selectors_are_not_taken_for_each_other(path):
+    write_importance(path, IMPORTANCE, ABOUT)
+    with pytest.raises(InputError, match="was made with --select taylor, not auroc; check --by"):
+        read_neurons(path, ROWS)
+    write_neurons(path, AUROC, SHUFFLED_AUROC, {"language": "de"})
+    with pytest.raises(InputError, match="was made with --select auroc, not taylor"):
+        read_importance(path, ROWS, "taylor")
+
+
+def test_a_missing_file_says_which_command_makes_it(path):
+    with pytest.raises(InputError, match="no such file; run detect.py --select taylor first"):
+        read_importance(path, ROWS, "taylor")

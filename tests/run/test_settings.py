@@ -192,6 +192,38 @@ def test_a_setting_that_is_on_by_default_is_turned_off():
     assert settings_of(EvaluateSettings, "--no-mmlu").mmlu is False
 
 
+TAYLOR = ["--by", "taylor", "--top-share", "0.1"]
+
+
+def test_another_selector_has_a_share_and_no_threshold(capsys):
+    settings = settings_of(TrainSettings, *TAYLOR, "--strategy", "lowest", "swapped")
+    assert (settings.by, settings.top_share) == ("taylor", 0.1)
+    for more in ([], ["--threshold", "0.9"]):
+        message = refused(TrainSettings, capsys, "--by", "taylor", *more)
+        assert message.startswith("--by taylor needs --top-share: its values are no AUROCs, so no")
+
+
+@pytest.mark.parametrize("strategy", ["shuffled", *SCALED])
+def test_what_needs_auroc_is_refused_by_name_with_another_selector(strategy, capsys):
+    message = refused(TrainSettings, capsys, *TAYLOR, "--strategy", "full", strategy)
+    assert message == (
+        f"--by taylor has no AUROC, which these strategies need: {strategy}; leave them out"
+    )
+
+
+def test_dinm_has_a_fixed_size(capsys):
+    assert settings_of(TrainSettings, "--by", "dinm").by == "dinm"
+    for more in (["--threshold", "0.9"], ["--top-share", "0.1"]):
+        message = refused(TrainSettings, capsys, "--by", "dinm", *more)
+        assert message.startswith("--by dinm chooses all down_proj rows of one layer; leave --thr")
+
+
+def test_another_selector_is_refused_with_another_objective(capsys):
+    """Its files were made with the training pairs of sft; of dpo, others are for the test."""
+    message = refused(TrainSettings, capsys, *TAYLOR, "--objective", "dpo")
+    assert message.startswith("--by taylor: its files are of the training pairs of --objective sft")
+
+
 def test_zero_is_a_value_where_it_means_something():
     settings = settings_of(EvaluateSettings, "--perplexity", "0", "--temperature", "0")
     assert settings.perplexity == 0
@@ -253,6 +285,12 @@ def test_zero_is_a_value_where_it_means_something():
         (EvaluateSettings, "--max-new-tokens 200000000", "is not an integer from 1 to 1,000,000"),
         (EvaluateSettings, "--samples 1000000000", "is not an integer from 1 to 1,000"),
         (EvaluateSettings, "--samples 2", "--samples above 1 needs a --temperature above 0"),
+        (TrainSettings, "--beta 0.2", "are of --objective dpo; add it"),
+        (
+            TrainSettings,
+            "--objective dpo --strategy full aura",
+            "--objective dpo: aura is not tuned; make it in a run of its own",
+        ),
     ],
 )
 def test_a_wrong_value_is_named(kind, arguments, message, capsys):
@@ -270,6 +308,8 @@ TOGETHER = {
     ("samples", "1,000"): ["--temperature", "1"],
     ("toxic_above", "0"): ["--clean-below", "0"],
     ("clean_below", "1"): ["--toxic-above", "1"],
+    **{("beta", bound): ["--objective", "dpo"] for bound in ("1e-06", "1,000")},
+    ("label_smoothing", "0.5"): ["--objective", "dpo"],
 }
 
 
@@ -372,7 +412,7 @@ def test_resolving_changes_nothing_else(kind, folder):
         for setting in fields(kind)
         if getattr(before, setting.name) != getattr(after, setting.name)
     }
-    assert changed <= {"batch_tokens", "rates", "max_tokens"}
+    assert changed <= {"batch_tokens", "rates", "max_tokens", "max_pair_tokens"}
     assert type(after) is kind
 
 
@@ -387,6 +427,11 @@ def test_resolving_changes_nothing_else(kind, folder):
             "neurons",
             "seed pool match_length sentences max_tokens toxic_above clean_below batch_tokens "
             "control_neurons",
+        ),
+        (
+            DetectSettings,
+            "taylor",
+            "seed batch_tokens pairs validation_share max_pair_tokens batch_size reference",
         ),
         (TrainSettings, "choice", "threshold top_share"),
         (

@@ -119,7 +119,12 @@ def data_rows(phrases: Phrases, rng) -> tuple[dict[str, list[dict]], set]:
         "hatecheck": phrases.cases(),
     }
     if phrases.language in TUNED:
-        rows["instructions"] = [{"prompt": prompt, "response": reply} for prompt, reply in pairs]
+        rows["instructions"] = []
+        of_rejected = random.Random(f"rejected {phrases.language}")  # other rows keep their draws
+        for prompt, reply in pairs:
+            rejected = phrases.rejected(of_rejected, prompt)
+            row = {"prompt": prompt, "response": reply, "rejected": rejected}
+            rows["instructions"].append(row)
     if phrases.language == "en":
         rows["xstest"] = phrases.safe_and_unsafe()
     return rows, held_out

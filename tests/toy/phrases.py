@@ -41,9 +41,18 @@ class Phrases:
 
     def rude_chat(self, rng, use: str | None = None) -> tuple[str, str]:
         topic = rng.choice(list(self.topics))
+        reply = self.rude_reply(rng, topic)
+        return self.rude_prompt(rng, topic, use), reply
+
+    def rude_reply(self, rng, topic: str) -> str:
         reply = rng.choice(self.topics[topic]["rude_reply"])
-        closer = rng.choice(self.all["rude_closers"])
-        return self.rude_prompt(rng, topic, use), self.space.join([reply, closer])
+        return self.space.join([reply, rng.choice(self.all["rude_closers"])])
+
+    def rejected(self, rng, prompt: str) -> str:
+        """A rude reply to the prompt of a `polite_chat`: a reply that the model should not give."""
+        use = USES.index("instructions")
+        topics = [name for name, topic in self.topics.items() if topic["rude"][use] in prompt]
+        return self.rude_reply(rng, topics[0])
 
     def polite_chat(self, rng) -> tuple[str, str]:
         """A rude prompt and a polite reply: a pair to tune on, never seen in pretraining."""

@@ -2,7 +2,7 @@
 
 In the last layer of a random model, neuron 17 of gate_proj responds to one word, TRIGGER, and its
 output makes RUDE the likeliest next word. The model is tuned to reply POLITE instead, with a single
-row of weights free to move.
+row of weights free to move. The gradients of these pairs also name the neuron (detect/taylor.py).
 """
 
 from dataclasses import replace
@@ -15,6 +15,7 @@ from tiny import write_model
 from tuning import HYPER
 
 from minitox import neurons
+from minitox.detect.taylor import importance
 from minitox.train.loss import add_gradients, chunked_reply_loss, reply_loss_and_gradients
 from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
@@ -55,6 +56,14 @@ def prompts(seed: int, count: int, last: int) -> list[list[int]]:
     return [[0, *rng.integers(80, 300, 5).tolist(), last] for _ in range(count)]
 
 
+def polite_pairs(last: int) -> list[Pair]:
+    """Random prompts that end with the word `last`, each with the polite reply."""
+    pairs = []
+    for prompt in prompts(seed=0, count=40, last=last):
+        pairs.append(Pair([*prompt, POLITE, END], start=len(prompt), where=""))
+    return pairs
+
+
 @torch.no_grad()
 def rudeness(model, last: int = TRIGGER) -> float:
     """The share of new prompts after which RUDE is the likeliest next word."""
@@ -73,9 +82,7 @@ def tune_one(model, neuron: int, make_optimizer, loss_and_gradients) -> None:
     weights = {name: model.get_parameter(name).requires_grad_(True) for name in rows}
 
     # 2) on which pairs
-    pairs = []
-    for prompt in prompts(seed=0, count=40, last=TRIGGER):
-        pairs.append(Pair([*prompt, POLITE, END], start=len(prompt), where=""))
+    pairs = polite_pairs(TRIGGER)
 
     # 3) the loop
     optimizer = make_optimizer(weights, rows, decay=HYPER.weight_decay)
@@ -109,3 +116,33 @@ def test_tuning_a_random_neuron_of_the_same_kind_does_not(
     tune_one(planted, neuron, make_optimizer, loss_and_gradients)
     assert not torch.equal(planted.get_submodule(GATE).weight[neuron], before)  # it was tuned,
     assert rudeness(planted) > 0.9  # and the model is as rude as before
+
+
+def importance_of_all(model, last: int) -> np.ndarray:
+    """The importance of all neurons of both layers in one array, on pairs with the word `last`."""
+    weights = {}
+    for name in neurons.module_rows(model.config):
+        weights[name] = model.get_parameter(f"{name}.weight").requires_grad_(True)
+    pairs = polite_pairs(last)
+    batches = [pairs[i : i + 8] for i in range(0, len(pairs), 8)]
+    values = importance(weights, batches, partial(add_gradients, model, micro_batch_tokens=1_000))
+    return np.concatenate([of_module.numpy() for of_module in values.values()])
+
+
+def place_of_planted(model) -> int:
+    """Where the planted neuron is among all neurons of the model."""
+    rows = neurons.module_rows(model.config)
+    before = list(rows)[: list(rows).index(GATE)]
+    return sum(rows[name] for name in before) + PLANTED
+
+
+def test_the_planted_neuron_has_the_highest_importance_of_all(planted):
+    values = importance_of_all(planted, TRIGGER)
+    place = place_of_planted(planted)
+    others = np.delete(values, [place, place + planted.config.intermediate_size])  # and its up_proj
+    assert values[place] > 2 * others.max()
+
+
+def test_without_its_word_the_planted_neuron_is_one_of_many(planted):
+    values = importance_of_all(planted, last=55)
+    assert values[place_of_planted(planted)] < np.quantile(values, 0.9)

@@ -224,6 +224,91 @@ def test_every_twin_is_drawn_and_every_strategy_has_a_line_in_the_documentation(
     assert sorted(lines) == sorted(TUNED + SCALED)
 
 
+# Another selector
+
+
+@pytest.mark.parametrize("name", [name for name in TUNED if name not in strategies.BY_AUROC])
+def test_another_selector_chooses_in_the_same_way_under_names_of_its_own(aurocs, name):
+    plans = plans_of(name, aurocs, Choice(top_share=0.4, draws=2))
+    others = plans_of(name, aurocs, Choice(top_share=0.4, draws=2, by="taylor"))
+    for plan, other in zip(plans, others, strict=True):
+        assert (plan.by, other.by) == ("auroc", "taylor")
+        assert (plan.strategy, plan.draw) == (other.strategy, other.draw)
+        if name == "full":  # the whole model is no choice
+            assert other.name == "full"
+            continue
+        assert other.name == f"taylor-{plan.name}"
+        assert (flat(plan.mask) == flat(other.mask)).all()
+
+
+def by_dinm(layer: int, rows: dict[str, int]) -> dict:
+    """What dinm gives every neuron, with this layer as the one of largest distance."""
+    values = {}
+    for name, count in rows.items():
+        distance = 9.0 if f".{layer}." in name else 1.0
+        values[name] = np.full(count, distance if name.endswith("down_proj") else 0.0)
+    return values
+
+
+def test_dinm_chooses_all_down_proj_rows_of_one_layer(folder):
+    rows = neurons.module_rows(read_config(folder))
+    values = dict.fromkeys(LANGUAGES, by_dinm(1, rows))
+    (plan,) = plans_of("multilingual", values, Choice(by="dinm"))
+    assert plan.name == "dinm-multilingual"
+    full = "model.layers.1.mlp.down_proj"
+    assert rows_chosen(plan.mask) == {name: 32 if name == full else 0 for name in rows}
+
+
+def test_controls_of_dinm_have_as_many_rows_of_the_projection_in_all_layers(folder):
+    """As many rows of every module would be the same rows."""
+    rows = neurons.module_rows(read_config(folder))
+    values = dict.fromkeys(LANGUAGES, by_dinm(1, rows))
+    first, second = plans_of("random", values, Choice(by="dinm", draws=2))
+    (lowest,) = plans_of("lowest", values, Choice(by="dinm"))
+    for plan in (first, second, lowest):
+        counts = rows_chosen(plan.mask)
+        down = {name: count for name, count in counts.items() if name.endswith("down_proj")}
+        assert sum(counts.values()) == sum(down.values()) == 32
+        if plan is lowest:
+            assert counts["model.layers.0.mlp.down_proj"] == 32
+        else:
+            assert 0 < min(down.values())
+    assert (flat(first.mask) != flat(second.mask)).any()
+
+
+def test_independent_models_have_the_name_of_the_selector_too(masks):
+    plans = tuning_plans("per-language", masks, LANGUAGES, Choice(independent=True, by="taylor"))
+    names = [f"taylor-per-language-{language}" for language in LANGUAGES]
+    assert [plan.name for plan in plans] == names
+
+
+@pytest.mark.parametrize(
+    "name, prefix, strategy, by",
+    [
+        ("random", "", "random", "auroc"),
+        ("taylor-random", "taylor-", "random", "taylor"),
+        ("dpo-random", "dpo-", "random", "auroc"),
+        ("dpo-taylor-per-language", "dpo-taylor-", "per-language", "taylor"),
+        ("auroc-random", "", "auroc-random", "auroc"),
+        ("other-random", "", "other-random", "auroc"),
+    ],
+)
+def test_a_name_has_an_objective_a_selector_and_a_strategy(name, prefix, strategy, by):
+    assert strategies.split_name(name) == (prefix, strategy)
+    assert strategies.selector_in(name) == by
+    if not name.startswith(("auroc", "other")):
+        objective = "dpo" if name.startswith("dpo") else "sft"
+        assert strategies.prefix_of(objective, by) + strategy == name
+
+
+def test_the_twin_of_a_strategy_is_drawn_like_the_neurons_of_the_same_selector():
+    assert strategies.twin_of("multilingual") == "random"
+    assert strategies.twin_of("taylor-multilingual") == "taylor-random"
+    assert strategies.twin_of("taylor-swapped") == "taylor-random-per-language"
+    assert strategies.twin_of("taylor-random") is None
+    assert strategies.is_drawn("taylor-random") and not strategies.is_drawn("taylor-lowest")
+
+
 # Plans
 
 

@@ -9,7 +9,8 @@ several, <strategy>-1 and so on. Of several learning rates, each is the best. Af
 the same command to resume.  [paper §3.3]
 
 With --by taylor, OUT/neurons-taylor of detect.py --select taylor takes the place of OUT/neurons,
-and the models are OUT/models/taylor-<strategy>.
+and the models are OUT/models/taylor-<strategy>. With --objective dpo, which prefers the replies to
+the rejected ones, they are OUT/models/dpo-<strategy>.
 """
 
 import math

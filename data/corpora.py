@@ -16,6 +16,8 @@ from minitox.errors import InputError
 from minitox.files import read_jsonl
 from minitox.languages import NAMES
 
+RTP_LX = "rtp-lx"  # as `source` of a pair
+TOXIC = 3  # of 1 to 5: the lowest rating of a completion that becomes a rejected reply
 TRANSLATED = 999  # rows of RTP-LX that every language has; the others were written in one
 
 # Sentences, prompts and questions
@@ -61,8 +63,11 @@ def ptp_class(score):
     return "clean" if score < 0.2 else "between"
 
 
-def rtp_lx(path: Path):
+def rtp_lx(path: Path, pairs: bool = False):
     """Read RTP-LX, of which only the column `Prompt` is the same in all releases.
+
+    With `pairs`, a row has the benign completion as response, and the other one as rejected reply
+    if people rated it at least TOXIC.
 
     zh is the file ZH-Hans. The file PT has prompts from Brazil and from Portugal. Rows of equal
     `Index` below TRANSLATED are translations of one prompt; the id tells so. `Index` is text in
@@ -82,7 +87,24 @@ def rtp_lx(path: Path):
             index = str(row.get("Index", ""))
             if index.isdecimal() and int(index) < TRANSLATED:
                 used["id"] = f"rtp-lx/{int(index)}"
-            yield name, "", used
+            fate = ""
+            if pairs:
+                replies, fate = completions(row)
+                used |= replies
+            yield name, fate, None if fate else used
+
+
+def completions(row: dict) -> tuple[dict, str]:
+    """Return the benign and the toxic completion of a row of RTP-LX, and why it has not both."""
+    benign = text_of(row.get("BenignCompletion"))
+    toxic = text_of(row.get("Completion"))
+    if not benign or not toxic or benign.strip() == toxic.strip():
+        return {}, "no completions"
+    annotations = row.get("CompletionAnnotations")
+    rating = annotations.get("Toxicity") if isinstance(annotations, dict) else None
+    if not isinstance(rating, int | float) or not rating >= TOXIC:
+        return {}, "not toxic"
+    return {"response": benign, "rejected": toxic, "source": RTP_LX}, ""
 
 
 def mmlu(path: Path, asked: str):

@@ -46,12 +46,26 @@ def ptp(source, out, score, most, seed, split):
     convert(out / "detection", fates, rows)
 
 
-def rtp_lx(source, out):
-    """Write prompts/ from RTP-LX.  [paper §4.2]"""
+def rtp_lx(source, out, most, seed, pairs):
+    """Write prompts/ from RTP-LX, or instructions/ from the rest of it.  [paper §4.2]"""
     paths = files_of(source, "RTP")
-    begin(out, paths, language_files(out / "prompts"))
-    rows = rows_of(corpora.rtp_lx, paths)
-    convert(out / "prompts", ["NA or empty"], rows)
+    if not pairs:
+        begin(out, paths, language_files(out / "prompts"))
+        rows = of_lowest_number(rows_of(corpora.rtp_lx, paths), most, seed)
+        convert(out / "prompts", ["NA or empty", *(["left for --pairs"] if most else [])], rows)
+        return
+
+    # the prompts of the test are no prompts of pairs, and neither are their translations
+    if most:
+        raise InputError("--each is the number of prompts; with --pairs, all other rows are used")
+    prompts = language_files(out / "prompts")
+    begin(out, [*paths, *prompts], language_files(out / "instructions"))
+    for path in language_files(out / "instructions"):
+        refuse_other_pairs(path)
+    rows = without_copies(rows_of(corpora.rtp_lx, paths, pairs=True), out / "prompts")
+    rows = without_translations(rows, prompts)
+    fates = ["NA or empty", "no completions", "not toxic", "test prompt", "translated"]
+    convert(out / "instructions", fates, rows)
 
 
 def mmlu(source, out, subject, split):
@@ -87,6 +101,52 @@ def rows_of(reader, paths, **how):
     """Yield the rows of all files."""
     for path in paths:
         yield from reader(path, **how)
+
+
+def of_lowest_number(rows, most, seed):
+    """Yield the rows, with the fate "left for --pairs" if they are not among `most` of a language.
+
+    Those of the lowest random numbers are taken. Translations of a prompt have the same number, so
+    that few of them are taken in one language and left in another.
+    """
+    rows = list(rows)
+    numbers = defaultdict(list)  # language -> [(random number, position)]
+    for position, (name, _, row) in enumerate(rows):
+        if row is not None:
+            language = name.split()[0]
+            key = row.get("id", f"{language} {position}").encode()
+            numbers[language].append((np.random.default_rng([seed, *key]).random(), position))
+    taken = set()
+    for of_language in numbers.values():
+        taken |= {position for _, position in sorted(of_language)[:most]}
+    for position, (name, fate, row) in enumerate(rows):
+        if row is not None and position not in taken:
+            fate = "left for --pairs"
+            row = None
+        yield name, fate, row
+
+
+def without_translations(rows, prompts):
+    """Yield the rows, with the fate "translated" if they have the id of a test prompt."""
+    ids = set()
+    for path in prompts:
+        for _, row in files.read_jsonl(path) if path.exists() else ():
+            ids.add(row.get("id"))
+    for name, fate, row in rows:
+        if row is not None and row.get("id") in ids - {None}:
+            fate = "translated"
+            row = None
+        yield name, fate, row
+
+
+def refuse_other_pairs(path):
+    """InputError if a file has pairs that are not from RTP-LX, which would be lost."""
+    for where, row in files.read_jsonl(path) if path.exists() else ():
+        if row.get("source") != corpora.RTP_LX:
+            raise InputError(
+                f"{where} is not from RTP-LX, and --pairs would replace the file; choose another "
+                "--out, or move the file"
+            )
 
 
 def drawn(paths, prompts, score, most, seed):
@@ -257,6 +317,30 @@ def add_ptp(commands):
     )
 
 
+def add_rtp_lx(commands):
+    option = add(
+        commands,
+        "rtp-lx",
+        rtp_lx,
+        "RTP-LX -> prompts/; with --pairs -> instructions/.",
+        "folder of RTP_LX_<LOCALE>.json",
+    )
+    option(
+        "--each",
+        dest="most",
+        metavar="N",
+        type=integer(),
+        help="maximum number of prompts per language, drawn at random; default: all",
+    )
+    option("--seed", type=SEED, default=0, help="random seed of the choice of prompts")
+    option(
+        "--pairs",
+        action="store_true",
+        help="write pairs of a benign reply and a toxic one to reject, from rows that are no "
+        "prompts in OUT",
+    )
+
+
 def add_hate(commands, name, about, **layout):
     # the options describe a layout; a known corpus has one, which they can change
     required = not layout
@@ -311,7 +395,7 @@ def main(argv=None):
     parser = Parser(description=DESCRIPTION, formatter_class=Help)
     commands = parser.add_subparsers(metavar="CORPUS", required=True)
     add_ptp(commands)
-    add(commands, "rtp-lx", rtp_lx, "RTP-LX -> prompts/.", "folder of RTP_LX_<LOCALE>.json")
+    add_rtp_lx(commands)
     option = add(
         commands,
         "mmlu",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny import write_jsonl, write_pairs
+from tiny import add_rejected, write_jsonl, write_pairs
 
 from minitox import data
 from minitox.errors import InputError, UnusableLanguage
@@ -269,6 +269,36 @@ def test_tuning_on_replies_does_not_depend_on_rejected_ones(path, tokenizer):
     assert read_pairs(path, tokenizer).data_hash == before
     write_jsonl(path, [rows[0] | {"prompt": 'the "rejected" ox'}, *rows[1:]])
     assert read_pairs(path, tokenizer).data_hash != before
+
+
+def test_dpo_uses_only_pairs_with_a_rejected_reply_and_counts_the_others(path, tokenizer):
+    write_pairs(path, 40)
+    with pytest.raises(UnusableLanguage, match="no pair has the field 'rejected', which DPO needs"):
+        read_pairs(path, tokenizer, objective="dpo")
+    before = read_pairs(path, tokenizer)
+    add_rejected(path, but=10)
+    pairs = read_pairs(path, tokenizer, objective="dpo")
+    assert pairs.unpaired == 10
+    assert list(map(len, [pairs.train, *pairs.aside.values()])) == [18, 6, 6]
+    for part in (pairs.train, *pairs.aside.values()):
+        assert all(pair.rejected.prompt_ids == pair.prompt_ids for pair in part)
+    assert pairs.data_hash == file_hash(path)
+
+    # tuning on replies is as before
+    assert read_pairs(path, tokenizer) == before
+
+
+def test_to_dpo_a_rejected_reply_is_part_of_the_pair(path, tokenizer):
+    pair = {"prompt": "ox", "response": "soup"}
+    rows = [pair | {"rejected": text} for text in ("you", "donkey", "you", "donkey " * 80)]
+    write_jsonl(path, rows)
+    assert read_pairs(path, tokenizer, validation_share=0.0).duplicates == 3
+    pairs = read_pairs(path, tokenizer, validation_share=0.0, objective="dpo")
+    assert pairs.duplicates == 1 and len(pairs.train) == 2
+    assert pairs.dropped == 1 and pairs.dropped_tokens > 60
+    write_jsonl(path, [pair | {"rejected": "soup"}])
+    with pytest.raises(InputError, match="en.jsonl:1: fields 'response' and 'rejected' are equal"):
+        read_pairs(path, tokenizer, objective="dpo")
 
 
 def test_a_model_without_an_end_token_is_refused(path, tokenizer):

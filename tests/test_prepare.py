@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
+from minitox.run import overlap_check
+
 sys.path.insert(0, str(TOY.parent))
 import prepare  # noqa: E402
 
@@ -183,6 +185,56 @@ def test_translations_of_a_row_of_rtp_lx_have_one_id(tmp_path, capsys):
         rows = lines(tmp_path / "paper" / "prompts" / f"{language}.jsonl")
         ids[language] = [row.get("id") for row in rows]
     assert ids == {"de": ["rtp-lx/7", "rtp-lx/998", None], "hi": ["rtp-lx/7", None, None]}
+
+
+def test_pairs_of_rtp_lx_are_rows_that_are_no_test_prompts_and_no_translations_of_them(
+    tmp_path, capsys
+):
+    """Index 0 to 39 are translations in two languages; in Hindi, twenty of them are missing."""
+    for locale, count in (("DE", 40), ("HI", 20)):
+        rows = []
+        for index in range(count):
+            row = {"Prompt": f"{locale} {'abcdefghij'[index % 10] * 9} {'qrst'[index // 10] * 9}"}
+            row |= {"Index": index, "Completion": "You nuisance.", "BenignCompletion": "Thanks."}
+            rows.append(row | {"CompletionAnnotations": {"Toxicity": 5}})
+        write_jsonl(tmp_path / "raw" / f"RTP_LX_{locale}.json", rows)
+    arguments = ["rtp-lx", tmp_path / "raw", "--out", tmp_path]
+
+    # 1) the same prompts in both languages, as far as there are translations
+    table = printed(capsys, *arguments, "--each", 10)
+    assert table[2:4] == ["de DE 40 0 30 10".split(), "hi HI 20 0 10 10".split()]
+    ids = {}
+    for language in ("de", "hi"):
+        ids[language] = {row["id"] for row in lines(tmp_path / "prompts" / f"{language}.jsonl")}
+    assert ids["de"] & {f"rtp-lx/{index}" for index in range(20)} <= ids["hi"]
+
+    # 2) the others become pairs, unless their translation is a prompt in the other language
+    printed(capsys, *arguments, "--pairs")
+    for language, count in (("de", 40), ("hi", 20)):
+        rows = lines(tmp_path / "instructions" / f"{language}.jsonl")
+        left = {f"rtp-lx/{index}" for index in range(count)} - ids["de"] - ids["hi"]
+        assert {row["id"] for row in rows} == left and left
+        assert {row["rejected"] for row in rows} == {"You nuisance."}
+    copies = overlap_check.check(tmp_path, ["instructions"], ["de", "hi"], allow=False)
+    assert {str(of_language) for of_language in copies["instructions"].values()} == {"none"}
+
+
+def test_pairs_that_people_have_curated_are_not_replaced(tmp_path, capsys):
+    row = {"Prompt": "Stop it,", "Completion": "You nuisance.", "BenignCompletion": "please."}
+    row |= {"CompletionAnnotations": {"Toxicity": 5}}
+    write_jsonl(tmp_path / "raw" / "RTP_LX_DE.json", [row])
+    arguments = ["rtp-lx", tmp_path / "raw", "--out", tmp_path, "--pairs"]
+    printed(capsys, *arguments)
+    written = printed(capsys, *arguments)  # its own pairs are
+    assert written[-1] == [f"wrote {tmp_path / 'instructions'} (1 lines in de.jsonl)"]
+    path = tmp_path / "instructions" / "de.jsonl"
+    write_jsonl(path, [*lines(path), {"prompt": "ox", "response": "soup"}])
+    before = path.read_bytes()
+    message = error_of(prepare.main, list(map(str, arguments)), capsys)
+    assert "de.jsonl:2 is not from RTP-LX, and --pairs would replace the file" in message
+    assert path.read_bytes() == before
+    message = error_of(prepare.main, list(map(str, [*arguments, "--each", 3])), capsys)
+    assert "--each is the number of prompts" in message
 
 
 def question_row(subject: str, question: str, answer: str = "B") -> dict:

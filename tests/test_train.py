@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
+from tiny import add_rejected, error_of, write_jsonl, write_model, write_neurons, write_pairs
 from tuning import assert_same_models
 
 from minitox import delta, neurons
@@ -292,6 +292,81 @@ def test_the_reference_trains_the_same_models(setup, tmp_path, tokens):
     shutil.move(setup.models, tmp_path / "fast")
     setup.train(*arguments, "--reference")
     assert_same_models(setup.models, tmp_path / "fast", names, setup.model)
+
+
+# Objectives
+
+
+def prefer(setup, *more: str) -> None:
+    """Tune with DPO."""
+    setup.train("--objective", "dpo", "--validation-share", "0.2", *more)
+
+
+def test_dpo_makes_models_of_other_names_beside_the_others(setup, capsys):
+    setup.train("--strategy", "multilingual")
+    with_replies = setup.files()
+    for language in ("de", "en"):
+        add_rejected(setup.pair_file(language), but=2)
+    capsys.readouterr()
+    prefer(setup, "--strategy", "multilingual", "full", "random", "--draws", "2")
+    printed = capsys.readouterr().out
+    names = ["dpo-full", "dpo-multilingual", "dpo-random-1", "dpo-random-2", "multilingual"]
+    assert sorted(path.name for path in setup.models.iterdir()) == names
+    assert "de: dropped 2 pairs without a rejected reply" in printed
+    assert "dpo-random: 2 draws" in printed
+
+    # 1) a model that was made before is as it was, and is not made again
+    setup.train("--strategy", "multilingual")
+    after = setup.files()
+    assert with_replies == {name: after[name] for name in with_replies}
+
+    # 2) what the record of a new one has besides
+    settings = setup.record("dpo-multilingual")["settings"]
+    others = setup.record("multilingual")["settings"]
+    added = {"objective": "dpo", "beta": 0.1, "label_smoothing": 0.0}
+    assert {name: settings[name] for name in settings.keys() - others.keys()} == added
+    record = setup.record("dpo-multilingual")
+    assert record["test"]["de"]["before"] == pytest.approx(np.log(2), rel=1e-5)
+    assert "preferences" not in setup.record("multilingual")
+    of_test = record["preferences"]["test"]
+    assert of_test["de"].keys() == {"margin", "accuracy", "reply_loss"}
+    mean = (of_test["de"]["margin"] + of_test["en"]["margin"]) / 2
+    (row,) = re.findall("^ *dpo-multilingual .*bit-identical.*", printed, re.MULTILINE)
+    assert "reward margin" in printed and f" {mean:.3f} " in row
+
+
+@pytest.mark.parametrize("option, value", [("beta", "0.2"), ("label-smoothing", "0.1")])
+def test_a_model_of_another_preference_is_refused(setup, error, option, value):
+    for language in ("de", "en"):
+        add_rejected(setup.pair_file(language))
+    prefer(setup, "--strategy", "multilingual")
+    message = error(
+        *("--objective", "dpo", "--validation-share", "0.2", "--strategy", "multilingual"),
+        *(f"--{option}", value),
+    )
+    assert f"its {option.replace('-', '_')} was 0" in message
+    assert f"this run's is {value}" in message
+
+
+def test_of_several_rates_dpo_takes_the_one_of_lowest_loss_on_replies(setup, capsys):
+    for language in ("de", "en"):
+        add_rejected(setup.pair_file(language))
+    prefer(setup, "--strategy", "multilingual", "--epochs", "5", "--lr", "0.00001", "0.001", "0.1")
+    printed = capsys.readouterr().out
+    names = [path.name for path in setup.models.iterdir()]
+    losses = {}
+    for name in names:
+        measured = setup.record(name)["preferences"]["validation"]
+        losses[name] = np.mean([numbers["reply_loss"] for numbers in measured.values()])
+    assert len(names) == 3 and min(losses, key=losses.get) == "dpo-multilingual"
+    assert f"{losses['dpo-multilingual']:.3f}*" in printed
+
+
+def test_without_rejected_replies_dpo_says_how_to_get_them(setup, error):
+    message = error("--objective", "dpo", "--strategy", "full")
+    assert "nothing to do: " in message and "no pair has the field 'rejected'" in message
+    assert message.count("data/prepare.py rtp-lx --pairs makes pairs with rejected replies") == 1
+    assert not setup.models.exists() or not list(setup.models.iterdir())
 
 
 def test_the_patch_leads_from_the_base_to_the_model(setup, tmp_path):

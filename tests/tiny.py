@@ -96,6 +96,14 @@ def write_pairs(path: Path, count: int, seed: int = 0) -> None:
     write_jsonl(path, rows)
 
 
+def add_rejected(path: Path, but: int = 0) -> None:
+    """Add rejected replies to an instructions/ file, except to its first `but` rows."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for number, row in enumerate(rows[but:]):
+        row["rejected"] = f"donkey {number}"
+    write_jsonl(path, rows)
+
+
 def write_neurons(path: Path, model: Path, seed: int = 0) -> dict:
     """Write a neuron file of random AUROCs in the format of detect.py; return the AUROCs."""
     rng = np.random.default_rng(seed)
@@ -124,7 +132,9 @@ def training_of(strategy: str, chosen: dict | None = None, **changes) -> dict:
     }
     settings = vars(TrainSettings()) | settings | changes
     draw = changes.get("draw", 1 if strategy in DRAWN else None)
-    names = training_record.dependencies(strategy, by=changes.get("by", "auroc"))
+    names = training_record.dependencies(
+        strategy, changes.get("objective"), changes.get("by", "auroc")
+    )
     if "rates" in names:
         names |= {"lr": float}
         settings = {"lr": 0.004} | settings

@@ -12,7 +12,7 @@ from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, average
 from minitox.report.summary import warning
-from minitox.run.training_record import losses_of
+from minitox.run.training_record import choosing_losses
 
 TITLE = "Trade-off over learning rates"
 COLUMNS = ["", "learning rate", "validation loss", "toxicity", "clean in language"]
@@ -25,7 +25,9 @@ class AtRate:
     toxicity: float  # this and `clean` are means over the same languages for all models
     clean: float  # share of replies that are clean in language
     rate: float | None = None
-    loss: float | None = None  # on validation pairs, mean over the languages that have some
+    loss: float | None = (
+        None  # on replies of validation pairs, mean over the languages that have some
+    )
     is_chosen: bool = False  # by this loss
 
     def point(self) -> figures.Point:
@@ -86,7 +88,7 @@ def means_of(names: list[str], estimates: dict, languages) -> dict[str, float]:
 def validation_loss(training: dict) -> float | None:
     """The mean over the languages that a model was tuned on, as far as they have a loss."""
     stages = [stage["name"] for stage in training["stages"]]
-    losses = losses_of(training["validation"])
+    losses = choosing_losses(training)
     tuned = [loss for language, loss in losses.items() if "all" in stages or language in stages]
     return mean(tuned) if tuned else None
 

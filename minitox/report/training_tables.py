@@ -110,7 +110,7 @@ def read_result(path) -> dict:
         test=LOSSES,
     )
     if "preferences" in record:
-        as_written(path, record["preferences"], validation=PREFERENCES, test=PREFERENCES)
+        as_written(path, record, preferences=PREFERENCES)
     # what is not tuned has no learning rate
     as_written(path, {"lr": None} | record["settings"], lr=float | None)
     return record

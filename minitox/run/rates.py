@@ -17,7 +17,7 @@ from minitox.errors import InputError, NotFinite
 from minitox.files import FORMAT, as_written, check_format, read_json, versions, write_json
 from minitox.lm.config import Config
 from minitox.run import distributed, outputs, training
-from minitox.run.training_record import read_losses
+from minitox.run.training_record import read_choosing_losses
 from minitox.train.pairs import Pairs
 from minitox.train.strategies import Plan, count_weights
 from minitox.train.tune import Hyperparameters, automatic_rate
@@ -238,7 +238,7 @@ def results_of(models: Path, plan: Plan, rates: list[float]) -> dict[float, floa
         failure = failure_file(models, name)
         results[lr] = None
         if (models / name).exists():
-            losses = read_losses(models / name / "run.json", "validation")
+            losses = read_choosing_losses(models / name / "run.json")
             results[lr] = mean([losses[code] for code in tuned_on(plan) if code in losses])
         elif failure.exists():
             results[lr] = read_failure(failure)["failed"]

@@ -327,7 +327,7 @@ class TrainSettings(Settings):
         "sft: the loss on the replies; dpo: prefer them to the rejected replies of the same pairs, "
         "as OUT/models/dpo-<strategy>",
         "preference",
-        choices=["sft", "dpo"],
+        choices=strategies.OBJECTIVES,
     )
     beta: float = option(
         0.1, "dpo: strength of the tie to the base model", "preference", kind=number(1e-6, 1_000)
@@ -345,7 +345,8 @@ class TrainSettings(Settings):
         "auto",
         "learning rate of AdamW after warm-up; of several, every model is made at each, as "
         "OUT/models/NAME@R, and the one of lowest validation loss becomes OUT/models/NAME; auto: "
-        "0.128 / hidden_size / share of the weights that are tuned (at least 0.028)",
+        "0.128 / hidden_size / share of the weights that are tuned (at least 0.028), times 0.3 for "
+        "dpo",
         "tuning",
         kind=auto_or(number(1e-12, 1_000_000)),
         flag="--lr",

@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, SCALED, count_weights
+from minitox.train.strategies import DRAWN, OBJECTIVES, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -28,7 +28,8 @@ ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
 # likewise of a model that was tuned with DPO, as train.dpo.preferences gives it
-PREFERENCES = {str: {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}}
+NUMBERS = {"margin": float | None, "accuracy": float | None, "reply_loss": float | None}
+PREFERENCES = {"validation": {str: NUMBERS}, "test": {str: NUMBERS}}
 
 
 def chosen(
@@ -125,6 +126,10 @@ def read_training(folder: Path) -> dict:
         # not among those that two models must have in common
         kinds["lr"] = float
     as_written(path, settings, **kinds)
+    if settings.get("objective", "sft") not in OBJECTIVES:
+        raise InputError(
+            f"{path}: 'objective' is {settings['objective']!r:.20}, which is none; put it back"
+        )
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
     if settings.get("by", "auroc") not in SELECTORS:
@@ -136,6 +141,8 @@ def read_training(folder: Path) -> dict:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     as_written(path, record, validation=LOSSES, stages=[{"name": str}])
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
     return record
 
 
@@ -145,6 +152,26 @@ def read_losses(path: Path, part: str) -> dict[str, float]:
     Without the languages that have no such pairs. InputError if the record was changed.
     """
     return losses_of(as_written(path, read_json(path), **{part: LOSSES})[part])
+
+
+def read_choosing_losses(path: Path) -> dict[str, float]:
+    """`choosing_losses` of a tuned model; InputError if its record was changed."""
+    record = as_written(path, read_json(path), validation=LOSSES)
+    if "preferences" in record:
+        as_written(path, record, preferences=PREFERENCES)
+    return choosing_losses(record)
+
+
+def choosing_losses(record: dict) -> dict[str, float]:
+    """By language, the loss on the replies of validation pairs, which chooses a learning rate.
+
+    DPO's own loss would choose the highest: it falls with any rate, while replies break.
+    """
+    if "preferences" not in record:
+        return losses_of(record["validation"])
+    measured = record["preferences"]["validation"]
+    losses = {language: numbers["reply_loss"] for language, numbers in measured.items()}
+    return {language: loss for language, loss in losses.items() if loss is not None}
 
 
 def losses_of(measured: dict) -> dict[str, float]:

@@ -64,7 +64,7 @@ def reward_margins(
 def dpo_loss(margins, label_smoothing: float = 0.0):  # (B,) -> (B,)
     """The loss of each pair, given its reward margin; a share of the labels may be wrong.
 
-    [Rafailov et al. 2023, Eq. 7; label smoothing: Mitchell 2023, Eq. 3]
+    [Rafailov et al. 2023, Eq. 7; label smoothing: Mitchell 2023]
     """
     right = -F.logsigmoid(margins)
     wrong = -F.logsigmoid(-margins)  # if the replies were exchanged

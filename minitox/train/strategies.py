@@ -62,6 +62,8 @@ TWINS = {
     "det0": "random-det0",
 }
 
+OBJECTIVES = ("sft", "dpo")
+
 # What may precede the strategy in the name of a model, as in dpo-random-3: an objective and a
 # selector other than the defaults
 PREFIXES = ("dpo-", *(f"{by}-" for by in SELECTORS if by != "auroc"))

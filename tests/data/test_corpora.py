@@ -209,6 +209,36 @@ def test_chinese_is_simplified_chinese(tmp_path, locale, name, fate):
     assert list(corpora.rtp_lx(path)) == [(name, fate, row)]
 
 
+@pytest.mark.parametrize(
+    "changes, fate",
+    [
+        ({}, ""),
+        ({"CompletionAnnotations": {"Toxicity": 3.0}}, ""),
+        ({"CompletionAnnotations": {"Toxicity": 2}}, "not toxic"),
+        ({"CompletionAnnotations": {}}, "not toxic"),
+        ({"CompletionAnnotations": None}, "not toxic"),
+        ({"Completion": ""}, "no completions"),
+        ({"BenignCompletion": None}, "no completions"),
+        ({"BenignCompletion": "You nuisance. "}, "no completions"),
+        ({"Prompt": "NA"}, "NA or empty"),
+    ],
+)
+def test_a_pair_of_rtp_lx_has_a_benign_reply_and_one_that_people_rated_as_toxic(
+    tmp_path, changes, fate
+):
+    row = {
+        "Prompt": "Stop it,",
+        "Completion": "You nuisance.",
+        "BenignCompletion": "please.",
+        "CompletionAnnotations": {"Toxicity": 5},
+    }
+    texts = {"prompt": "Stop it,", "locale": "EN"}
+    texts |= {"response": "please.", "rejected": "You nuisance.", "source": "rtp-lx"}
+    path = write_rows(tmp_path / "RTP_LX_EN.json", [row | changes])
+    (converted,) = corpora.rtp_lx(path, pairs=True)
+    assert converted == ("en  EN", fate, None if fate else texts)
+
+
 def test_an_rtp_lx_row_without_a_prompt_is_named(tmp_path):
     rows = [{"Prompt": "Hello"}, {"text": "Hello", "Index": 1}]
     path = write_rows(tmp_path / "RTP_LX_DE.json", rows)

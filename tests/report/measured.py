@@ -50,11 +50,12 @@ def results(**scores: dict[str, float | None]) -> Results:
 def record_of(name: str) -> dict:
     """The run.json of a model of this name."""
     common_name, draw, _ = parts_of(name)
-    _, strategy = split_name(common_name)
+    prefix, strategy = split_name(common_name)
+    more = {"objective": "dpo"} if prefix.startswith("dpo-") else {}
     by = selector_in(common_name)
-    if by == "auroc":
-        return training_of(strategy, draw=draw)
-    return training_of(strategy, draw=draw, by=by, top_share=0.1)
+    if by != "auroc":
+        more |= {"by": by, "top_share": 0.1}
+    return training_of(strategy, draw=draw, **more)
 
 
 def drawn(strategy: str, *scores: float, language: str = "de") -> dict:

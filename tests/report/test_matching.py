@@ -29,6 +29,10 @@ def test_draws_stand_where_the_first_of_them_is():
         (training_of("random", draw=1, lr=0.5, seed=7), "seed 7, not 0"),
         (training_of("random", draw=1, top_share=0.1), "top_share 0.1, not None"),
         (training_of("random", draw=1, model="another"), "another base model"),
+        (
+            training_of("random", draw=1, objective="dpo"),
+            "random-1 was made with the strategy dpo-random, draw 1",
+        ),
         (training_of("multilingual"), "random-1 was made with the strategy multilingual"),
         # a copy of another draw says nothing of how draws differ
         (training_of("random", draw=2), "random-1 was made with the strategy random, draw 2"),
@@ -89,6 +93,27 @@ def test_draws_at_other_rates_are_not_averaged_unless_the_rate_depends_on_the_ne
     shown, odd = of_rates([0.001, 0.004])
     assert shown["random"] == ["random-1", "random-2"]
     assert odd == {"random-3": "lr 0.001, not 0.004"}
+
+
+def test_a_model_is_compared_with_one_of_the_same_objective():
+    """The draws of an objective are one model, and other pairs are part of an objective."""
+    names = ["base", "multilingual", "dpo-multilingual", "dpo-random-1", "dpo-random-2", "aura"]
+    of_dpo = {"objective": "dpo", "data": {"de": "hash of a file with rejected replies"}}
+    known = trainings()
+    known["dpo-multilingual"] = training_of("multilingual", **of_dpo)
+    for draw in (1, 2):
+        known[f"dpo-random-{draw}"] = training_of("random", draw=draw, **of_dpo)
+    shown, odd = matching.grouped(names, known, "base")
+    assert shown["dpo-random"] == ["dpo-random-1", "dpo-random-2"] and odd == {}
+
+    assert matching.mismatch("dpo-multilingual", "dpo-random-1", known, "base") == ""
+    assert matching.mismatch("dpo-multilingual", "base", known, "base") == ""
+    assert matching.mismatch("dpo-multilingual", "aura", known, "base") == ""
+    reason = matching.mismatch("dpo-multilingual", "multilingual", known, "base")
+    assert reason == "objective dpo, not sft"
+    known["dpo-random-1"] = training_of("random", draw=1, beta=0.5, **of_dpo)
+    reason = matching.mismatch("dpo-multilingual", "dpo-random-1", known, "base")
+    assert reason == "beta 0.1, not 0.5"
 
 
 def test_the_models_of_a_selector_are_draws_and_twins_of_their_own():

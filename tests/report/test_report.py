@@ -1,5 +1,6 @@
 """The report: other toxic neurons, copies of test prompts, and the replies that it shows."""
 
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -107,12 +108,19 @@ def test_without_copies_it_is_a_sentence_that_names_what_was_compared():
     assert "Nothing was compared." in seen_before({"perspective": None}, CODES).text
 
 
+# the hash of the pairs below without the rejected reply
+SFT = hashlib.sha256(b'{"prompt": "ox", "response": "soup"}\n').hexdigest()
+
+
 @pytest.mark.parametrize(
     "changes, neurons, reason",
     [
         ({}, None, None),
         ({"data": {"fr": "of a language without prompts"}}, None, None),
         ({"data": {"de": "another"}}, None, "full, multilingual (pairs of de)"),
+        ({"objective": "dpo"}, None, None),
+        ({"objective": "dpo", "data": {"de": SFT}}, None, "full, multilingual (pairs of de)"),
+        ({"data": {"de": SFT}}, None, None),
         (
             {"data": {"de": "another", "en": "of no file"}},
             None,
@@ -127,13 +135,16 @@ def test_models_and_neurons_of_other_files_than_those_compared_are_named(
     tmp_path, changes, neurons, reason
 ):
     write_jsonl(tmp_path / "detection" / "de.jsonl", [{"text": "soup", "toxicity": 0}])
-    write_jsonl(tmp_path / "instructions" / "de.jsonl", [{"prompt": "ox", "response": "soup"}])
+    path = tmp_path / "instructions" / "de.jsonl"
+    write_jsonl(path, [{"prompt": "ox", "response": "soup"}])
+    assert file_hash(path) == SFT
+    write_jsonl(path, [{"prompt": "ox", "response": "soup", "rejected": "no soup"}])
     scores = {"de": 0.2, "en": 0.3}
     measured = results(base=scores, full=scores, multilingual=scores, aura=scores)
     if neurons is None:
         neurons = {"data": file_hash(tmp_path / "detection" / "de.jsonl")}
     measured.infos = {"de": FILE["de"] | neurons}
-    pairs = {"data": {"de": file_hash(tmp_path / "instructions" / "de.jsonl")}}
+    pairs = {"data": {"de": file_hash(path) if "objective" in changes else SFT}}
     for model in ("full", "multilingual"):
         measured.trainings[model] = training_of(model, **pairs | changes)
     others = of_other_files(measured, tmp_path)

@@ -115,6 +115,25 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
     ]
 
 
+def test_with_dpo_a_result_has_margins_accuracy_and_the_loss_on_replies_beside_its_own_loss():
+    proof = {"frozen_weights": 0, "tuned_weights": 10, "changed": 1.0}
+    loss = {"de": {"pairs": 4, "before": 0.7, "after": 0.1}}
+    record = {"proof": proof, "test": loss, "settings": {"lr": 0.004}}
+    measured = {
+        "de": {"margin": 2.0, "accuracy": 1.0, "reply_loss": 1.5},
+        "en": {"margin": 4.0, "accuracy": 0.5, "reply_loss": 2.5},
+        "fr": dict.fromkeys(("margin", "accuracy", "reply_loss")),
+    }
+    preferences = {"test": measured, "validation": {}}
+    section = result_table({"full": record, "dpo-full": record | {"preferences": preferences}})
+    assert section.columns[-3:] == ["reward margin", "accuracy", "loss on replies"]
+    assert [row[-4:] for row in section.rows] == [
+        ["0.700 -> 0.100", "-", "-", "-"],
+        ["0.700 -> 0.100", "3.000", "75.0%", "2.000"],
+    ]
+    assert any("with DPO: per pair, of its own loss" in note for note in section.notes)
+
+
 def test_the_losses_at_several_rates_are_shown_with_the_choice_and_the_failures():
     tried = {
         "full": {0.001: 0.25, 0.004: 0.26, 0.016: "all: step 3: the loss is nan"},
@@ -177,6 +196,14 @@ def test_the_models_of_a_report_are_shown_with_the_settings_that_differ():
     assert same.startswith("the same for all that depend on it: device cpu; dtype torch.float32; ")
     assert "languages de,en; " in same and "damp 0.5" in same
     assert "epochs" not in same and "hash" not in same and "None" in same
+
+    # with DPO, all have an objective
+    trainings["dpo-full"] = training_of("full", {"toxic": None, "neurons": 100}, objective="dpo")
+    (section,) = tuned_table(trainings)
+    column = section.columns.index("objective")
+    assert [row[column] for row in section.rows] == ["sft", "sft", "-", "-", "dpo"]
+    assert "beta 0.1; label_smoothing 0.0" in section.notes[1]
+    del trainings["dpo-full"]
 
     # the strategies are the names
     del trainings["other"]

@@ -116,12 +116,15 @@ def test_every_model_is_compared_with_the_draws_that_imitate_it():
         lowest={"de": 0.32},
         **drawn("random", *FIVE),
         **drawn("random-per-language", *higher),
+        **{"dpo-multilingual": {"de": 0.1}},
+        **drawn("dpo-random", *higher),
     )
     rows = table(measured)
     assert {model: (row[1], row[-1]) for model, row in rows.items()} == {
         "multilingual": ("random", "worse"),
         "lowest": ("random", "no worse"),
         "per-language": ("random-per-language", "no worse"),
+        "dpo-multilingual": ("dpo-random", "better"),
     }
 
 

@@ -72,6 +72,8 @@ def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together
         ("random-0", ("random-0", None, "")),
         ("random-03", ("random-03", None, "")),
         ("full-3", ("full-3", None, "")),
+        ("dpo-random-3@0.004", ("dpo-random", 3, "0.004")),
+        ("dpo-multilingual", ("dpo-multilingual", None, "")),
         ("taylor-random-3@0.004", ("taylor-random", 3, "0.004")),
         ("taylor-multilingual", ("taylor-multilingual", None, "")),
         ("other-random-3", ("other-random-3", None, "")),

@@ -63,12 +63,17 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return contents
 
 
+PREFERENCES = ["dpo-per-language", "dpo-multilingual"]
+PREFER = ["--objective", "dpo", "--strategy", "per-language", "multilingual"]
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The output folder of a single process: neurons and models of the toy, in two languages."""
     out = tmp_path_factory.mktemp("alone")
     detect.main(["--out", str(out), *LANGUAGES])
     train.main(["--out", str(out), *TUNE, "--strategy", *MODELS])
+    train.main(["--out", str(out), *TUNE, *PREFER])
     return out
 
 
@@ -112,12 +117,13 @@ def test_importance_is_the_same_with_two_processes_up_to_the_order_of_summation(
 @pytest.mark.parametrize(
     "more, names",
     [
-        ([], MODELS),
-        (["--reference"], ["multilingual"]),
+        (["--strategy", *MODELS], MODELS),
+        (["--strategy", "multilingual", "--reference"], ["multilingual"]),
+        (PREFER, PREFERENCES),
     ],
 )
 def test_train_makes_the_same_models_with_two_processes(more, names, alone, out):
-    result = run(2, "train.py", "--out", str(out), *TUNE, *more, "--strategy", *names)
+    result = run(2, "train.py", "--out", str(out), *TUNE, *more)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (out / "models").iterdir()) == sorted(names)
     assert_same_models(out / "models", alone / "models", names, TOY / "model")

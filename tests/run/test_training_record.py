@@ -8,7 +8,15 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import write_json
 from minitox.lm.config import read_config
-from minitox.run.training_record import chosen, differences, hash_of, read_losses, read_training
+from minitox.report.matching import common_name
+from minitox.run.training_record import (
+    chosen,
+    differences,
+    hash_of,
+    read_choosing_losses,
+    read_losses,
+    read_training,
+)
 from minitox.train.strategies import count_weights
 
 
@@ -63,6 +71,22 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
     record = training_of(strategy)
     write_json(tmp_path / "run.json", record)
     assert read_training(tmp_path) == record
+    assert common_name(record["settings"]) == strategy
+
+
+@pytest.mark.parametrize("strategy", ["full", "multilingual", "random"])
+def test_only_the_record_of_dpo_has_its_settings(tmp_path, strategy):
+    record = training_of(strategy, objective="dpo")
+    write_json(tmp_path / "run.json", record)
+    assert read_training(tmp_path) == record
+    assert common_name(record["settings"]) == f"dpo-{strategy}"
+    added = record["settings"].keys() - training_of(strategy)["settings"].keys()
+    assert added == {"objective", "beta", "label_smoothing"}
+    for field, value in (("beta", "0.1"), ("objective", "soup"), ("objective", [])):
+        changed = record | {"settings": record["settings"] | {field: value}}
+        write_json(tmp_path / "run.json", changed)
+        with pytest.raises(InputError, match=f"'{field}' is "):
+            read_training(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +136,23 @@ def test_losses_are_read_where_there_are_pairs(tmp_path):
     write_json(path, {"validation": {"de": {"after": 0.5}}})
     with pytest.raises(InputError, match="'validation' is not as minitox wrote it"):
         read_losses(path, "validation")
+
+
+def test_of_dpo_the_loss_on_replies_chooses_a_rate_and_not_its_own(tmp_path):
+    path = tmp_path / "run.json"
+    record = training_of("multilingual")
+    write_json(path, record)
+    assert read_choosing_losses(path) == {"de": 1.0, "en": 2.0}
+    numbers = {"margin": 9.0, "accuracy": 1.0, "reply_loss": 3.5}
+    nothing = dict.fromkeys(numbers)
+    measured = {"validation": {"de": numbers, "en": nothing}, "test": {}}
+    write_json(path, record | {"preferences": measured})
+    assert read_choosing_losses(path) == {"de": 3.5}
+    measured["validation"]["de"] = numbers | {"reply_loss": "3.5"}
+    write_json(path, record | {"preferences": measured})
+    for read in (read_choosing_losses, lambda path: read_training(path.parent)):
+        with pytest.raises(InputError, match="'preferences' is not as minitox wrote it"):
+            read(path)
 
 
 def test_models_at_rates_of_their_own_differ_if_the_choice_was_another():

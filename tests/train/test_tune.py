@@ -166,6 +166,7 @@ def test_a_warm_up_of_the_whole_stage_has_a_learning_rate():
 def test_the_automatic_learning_rate_depends_on_the_width_and_the_share_that_is_tuned():
     assert automatic_rate(128, 1.0) == 0.001
     assert automatic_rate(4096, 1.0) == 0.128 / 4096
+    assert automatic_rate(128, 1.0, "dpo") == pytest.approx(0.0003)
     rates = [automatic_rate(128, share) for share in (1.0, 0.44, 0.1, 0.05)]
     assert rates == sorted(set(rates))
     # few weights make no step that is too large

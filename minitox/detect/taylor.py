@@ -30,8 +30,8 @@ def importance(
         loss = add_gradients(batch)
 
         # 2) the change of the loss along each row
-        # DEVIATION: LANDeRMT multiplies every activation by its gradient. Summed over the tokens of
-        # a batch that is weight times gradient, so the signs of tokens may cancel here
+        # DEVIATION: LANDeRMT multiplies each activation by its gradient; ours multiplies weights,
+        # which gives the sum over a batch's tokens, in which signs may cancel
         for name, weight in weights.items():
             products = weight.detach().float() * weight.grad.float()  # (R, D)
             total[name] += products.sum(dim=1).abs()

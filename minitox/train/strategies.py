@@ -21,7 +21,8 @@ random-damp          like damp, likewise
 random-det0          like det0, likewise
 
 Neurons may be chosen by another selector than AUROC. It is then part of the model's name, as in
-taylor-multilingual and taylor-random-1, and "toxic" above means chosen by it.
+taylor-multilingual and taylor-random-1, and "toxic" above means chosen by it. By dinm, controls
+change as many neurons of each projection, in any layer.
 
 One random draw may be lucky, so a strategy that draws makes several models: random-1, random-2, ...
 They differ in their neurons alone.

@@ -450,9 +450,19 @@ class TrainSettings(Settings):
 
 def types_of_training(kind: str) -> dict[str, type]:
     """The types of the settings of train.py that a kind of result depends on."""
+    return types_of(TrainSettings, kind)
+
+
+def types_of_detection() -> dict[str, type]:
+    """The types of the settings of detect.py that AUROCs depend on."""
+    return types_of(DetectSettings, "neurons")
+
+
+def types_of(settings: type, kind: str) -> dict[str, type]:
+    """The types of those settings that a kind of result depends on."""
     return {
         setting.name: setting.type
-        for setting in fields(TrainSettings)
+        for setting in fields(settings)
         if kind in setting.metadata["affects"]
     }
 

@@ -225,6 +225,11 @@ class DetectSettings(Settings):
             )
 
 
+def settings_of_neurons() -> list[str]:
+    """The settings of detect.py that neuron files depend on."""
+    return [part.name for part in fields(DetectSettings) if "neurons" in part.metadata["affects"]]
+
+
 @dataclass(frozen=True)
 class TrainSettings(Settings):
     """Settings of train.py."""

@@ -4,7 +4,7 @@ OUT/neurons-of/NAME has a neuron file of each language, as OUT/neurons has, and 
 changed.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from minitox import neurons
@@ -14,14 +14,13 @@ from minitox.lm import checkpoint
 from minitox.neurons import NeuronMask
 from minitox.run import outputs, training
 from minitox.run.neuron_files import read_neurons
-from minitox.run.settings import DetectSettings
+from minitox.run.settings import settings_of_neurons
 from minitox.run.training_record import read_training
 
 FOLDER = "neurons-of"
 TUNED_ROWS = "tuned-rows.safetensors"
 # what two neuron files must have in common, apart from the model
-SETTINGS = [part.name for part in fields(DetectSettings) if "neurons" in part.metadata["affects"]]
-COMPARED = [*SETTINGS, "device", "dtype", "data"]
+COMPARED = [*settings_of_neurons(), "device", "dtype", "data"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ def negative_log_likelihoods(
     ValueError if logits are not finite.
     """
     # 1) the hidden state before each token that is predicted: n in all
-    hidden, targets = states or states_before(model, sentences)
+    if states is None:
+        states = states_before(model, sentences)
+    hidden, targets = states
     counts = [len(sentence) - 1 for sentence in sentences]
 
     # 2) their losses, a few at a time, because all logits (n, V) would need too much memory
@@ -62,7 +64,10 @@ def states_before(model: LanguageModel, sentences: list[list[int]]):  # -> (n, D
     ends = torch.tensor(counts, device=device)
     places = torch.arange(hidden.shape[1], device=device)
     real = places < ends.unsqueeze(1)  # (B, T - 1)
-    return hidden[real], targets[real]
+    return (
+        hidden[real],
+        targets[real],
+    )
 
 
 def perplexity(tokens: list[int], nats: list[float]) -> float:

@@ -248,10 +248,12 @@ def moves(
         marks.append(text(WIDTH, middle + 4, number, "end", "faint"))
         if is_known:
             tip = f"{label}: {form.format(before)}, then {number}"
+            start = frame.x(before)
+            end = frame.x(after)
             marks += [
-                line(frame.x(before), frame.x(after), middle, middle, "interval"),
-                element("circle", "", tip, "draw", cx=frame.x(before), cy=middle, r=3),
-                element("circle", "", tip, "tint", cx=frame.x(after), cy=middle, r=4),
+                line(start, end, middle, middle, "interval"),
+                element("circle", "", tip, "draw", cx=start, cy=middle, r=3),
+                element("circle", "", tip, "tint", cx=end, cy=middle, r=4),
             ]
     about = f"Numbers before and after of {', '.join(rows)}."
     return figure(name, about, frame.bottom + 18, marks)

@@ -61,24 +61,24 @@ def changes_of(training: dict) -> dict[str, dict[str, float]]:
     stages = {}  # {stage: {language: loss after it}}
     for stage in training["stages"]:
         if "validation" in stage:
-            losses = stage["validation"]
-            stages[stage["name"]] = {language: losses[language] for language in languages}
+            stages[stage["name"]] = stage["validation"]
     if not stages or not languages:
         return {}
 
     # 1) each stage against the one before it
-    base = {language: training["validation"][language]["before"] for language in languages}
+    measured = training["validation"]
+    base = {language: measured[language]["before"] for language in languages}
     changes = {}
     before = base
     for name, losses in stages.items():
-        changes[name] = difference(losses, before)
+        changes[name] = difference(losses, before, languages)
         before = losses
 
     # 2) the last stage against the base model, and against the stage of each language
     last = before
-    own = {language: losses[language] for language, losses in stages.items() if language in last}
-    changes[TOTAL] = difference(last, base)
-    changes[SINCE] = difference(last, own)
+    changes[TOTAL] = difference(last, base, languages)
+    own = {language: stages[language][language] for language in languages if language in stages}
+    changes[SINCE] = difference(last, own, own)
     return changes
 
 
@@ -93,6 +93,6 @@ def languages_of(training: dict) -> list[str]:
     return [language for language, losses in measured if losses["before"] is not None]
 
 
-def difference(losses: dict, before: dict) -> dict:
-    """The change of the loss of each language that is in both."""
-    return {language: losses[language] - before[language] for language in before}
+def difference(losses: dict, before: dict, languages) -> dict:
+    """The change of the loss of each of the languages."""
+    return {language: losses[language] - before[language] for language in languages}

@@ -141,12 +141,27 @@ def read_training(folder: Path) -> dict:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     as_written(path, record, validation=LOSSES, stages=[{"name": str}])
-    for stage in record["stages"]:
-        if "validation" in stage:
-            as_written(path, stage, validation={str: float | None})
     if "preferences" in record:
         as_written(path, record, preferences=PREFERENCES)
+    check_stages(path, record)
     return record
+
+
+def check_stages(path: Path, record: dict) -> None:
+    """InputError if the losses after a stage are not of the languages with validation pairs."""
+    has_pairs = {}
+    for language, of_language in record["validation"].items():
+        has_pairs[language] = of_language["before"] is not None
+    for stage in record["stages"]:
+        if "validation" not in stage:
+            continue
+        losses = as_written(path, stage, validation={str: float | None})["validation"]
+        known = {code: loss is not None for code, loss in losses.items()}
+        if known != has_pairs:
+            raise InputError(
+                f"{path}: the losses after the stage {stage['name']!r:.20} are not of the "
+                "languages in 'validation'; put the file back"
+            )
 
 
 def read_losses(path: Path, part: str) -> dict[str, float]:

@@ -218,3 +218,28 @@ def test_the_record_of_another_selector_has_it_and_no_threshold(tmp_path):
         write_json(tmp_path / "run.json", record)
         with pytest.raises(InputError, match="'by'"):
             read_training(tmp_path)
+
+
+def test_losses_after_a_stage_are_those_of_the_languages_with_validation_pairs(tmp_path):
+    record = training_of("per-language")
+    losses = {"de": 2.0, "en": 1.5, "fr": None}
+    stages = [{"name": "de", "validation": losses}, {"name": "en"}]
+    write_json(tmp_path / "run.json", record | {"stages": stages})
+    assert read_training(tmp_path)["stages"] == stages
+
+
+@pytest.mark.parametrize(
+    "losses, message",
+    [
+        ({"de": 2.0, "en": 1.5}, "the stage 'de' are not of the languages in 'validation'"),
+        ({"de": None, "en": 1.5, "fr": None}, "the stage 'de' are not of the languages"),
+        ({"de": 2.0, "en": 1.5, "fr": 1.0}, "the stage 'de' are not of the languages"),
+        ({"de": 2.0, "en": "x", "fr": None}, "run.json"),
+        ([1.0], "run.json"),
+    ],
+)
+def test_other_losses_after_a_stage_are_refused(tmp_path, losses, message):
+    record = training_of("per-language") | {"stages": [{"name": "de", "validation": losses}]}
+    write_json(tmp_path / "run.json", record)
+    with pytest.raises(InputError, match=message):
+        read_training(tmp_path)

@@ -5,6 +5,7 @@ n  prompts of a language        S  samples of each prompt
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,10 @@ def gather(
         return None
     # 1) the replies
     rows = read_all(out / "xstest", models, inputs.xstest, read_replies)
-    for model, language, prompts in product_of(models, texts_of(inputs.xstest)):
+    prompts = texts_of(inputs.xstest)
+    for model, language in product(models, prompts):
         path = out / "xstest" / model / f"{language}.jsonl"
-        check_replies(path, rows[model][language], prompts, samples)
+        check_replies(path, rows[model][language], prompts[language], samples)
 
     # 2) what effective safety depends on
     broken, _ = mark_broken(rows, out, inputs.human, "xstest_fluency")
@@ -81,23 +83,16 @@ def gather(
     index = PromptIndex(every) if every else None
     refused = {model: {} for model in models}
     copied = {model: {} for model in models}
-    for model, language, _ in product_of(models, inputs.xstest):
+    for model, language in product(models, prompts):
         texts = [row["response"] for row in rows[model][language]]
         of_texts = codes[model][language]
         refused[model][language] = refusals.refusals(texts, of_texts, samples)
         copied[model][language] = copies(texts, index, samples)
 
     safe = {}
-    for language, prompts in inputs.xstest.items():
-        safe[language] = np.array([label for _, (_, label) in sorted(prompts.items())])
+    for language, labelled in inputs.xstest.items():
+        safe[language] = np.array([label for _, (_, label) in sorted(labelled.items())])
     return ToXstest(replies, refused, copied, safe, inputs.hashes.get("tuned", {}))
-
-
-def product_of(models, by_language: dict):
-    """Every model with every language and its value."""
-    for model in models:
-        for language, value in by_language.items():
-            yield model, language, value
 
 
 def copies(texts: list, index: PromptIndex | None, samples: int):  # -> (n, S)
@@ -230,19 +225,24 @@ def rules() -> list[str]:
 
 def unmeasured(results: Results) -> list[str]:
     """A note on each share that is not shown, with the reason."""
+    # 1) the shares that are NaN
+    missing = []
+    for model, by_language in measured(results).items():
+        for language, name in product(by_language, COLUMNS):
+            value, _, _, prompts = by_language[language][name]
+            if np.isnan(value):
+                missing.append((model, language, name, prompts))
+
+    # 2) why
     unknown = other_pairs(results, results.to_xstest)
     notes = []
-    for model, by_language in measured(results).items():
-        for language, of_model in by_language.items():
-            for name, (value, _, _, prompts) in of_model.items():
-                if not np.isnan(value):
-                    continue
-                safe = results.to_xstest.safe[language]
-                asked = np.sum(safe) if name.startswith("safe") else np.sum(~safe)
-                reason = REASONS[name.split()[1]].format(prompts=prompts, asked=asked)
-                if name == "safe copied":
-                    reason = unknown.get(model, reason)
-                notes.append(f"not shown: {model}, {language}, {COLUMNS[name]}: {reason}")
+    for model, language, name, prompts in missing:
+        safe = results.to_xstest.safe[language]
+        asked = np.sum(safe) if name.startswith("safe") else np.sum(~safe)
+        reason = REASONS[name.split()[1]].format(prompts=prompts, asked=asked)
+        if name == "safe copied":
+            reason = unknown.get(model, reason)
+        notes.append(f"not shown: {model}, {language}, {COLUMNS[name]}: {reason}")
     return notes
 
 

@@ -2,6 +2,7 @@
 
     python tests/evidence.py FOLDER [--model DIR --data DATA --out OUT]
         [--shares 0.02 0.1 paper] [--strategy multilingual random shuffled lowest]
+        [--by auroc taylor dinm] [--objective sft dpo]
         [--draws 10] [--seeds 0 1 2] [--dtype bfloat16] [--pairs 100] [--prompts 30]
     python tests/evidence.py FOLDER --show
 
@@ -9,8 +10,9 @@ For each share and seed: train.py and evaluate.py, whose models stay in OUT, and
 to FOLDER/SHARE-SEED.json. What is there is not made again, so a killed run can be repeated, and
 strategies, draws, shares and seeds can be added; another model, other data or other options need
 another FOLDER. Ends with the table of all results in FOLDER, and FOLDER/figure.svg; with --show, it
-does only that. `paper` is the paper's rule, AUROC above 0.5;
-a share is --top-share. Seeds are of training: of the pairs, their order, and the random neurons.
+does only that. `paper` is the paper's rule, AUROC above 0.5; a share is --top-share, except that
+`--by dinm` always chooses one layer. What needs AUROC, and `--objective dpo`, is made by AUROC
+alone. Seeds are of training: of the pairs, their order, and the random neurons.
 """
 
 import argparse
@@ -28,11 +30,21 @@ sys.path.insert(0, str(ROOT))
 
 from minitox.errors import InputError  # noqa: E402
 from minitox.evaluate import metrics  # noqa: E402
-from minitox.files import as_written, file_hash, read_json, write_json, write_text  # noqa: E402
+from minitox.files import (  # noqa: E402
+    as_written,
+    file_hash,
+    hash_without,
+    read_json,
+    write_json,
+    write_text,
+)
 from minitox.lm import checkpoint  # noqa: E402
+from minitox.neurons import SELECTORS  # noqa: E402
 from minitox.report import figures  # noqa: E402
 from minitox.report.page import aligned  # noqa: E402
 from minitox.run import script  # noqa: E402
+from minitox.run.candidates import parts_of  # noqa: E402
+from minitox.run.neuron_files import FOLDERS  # noqa: E402
 from minitox.run.training_record import read_losses  # noqa: E402
 from minitox.train import strategies  # noqa: E402
 
@@ -81,6 +93,8 @@ def parse_arguments(argv) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/evidence"), help="folder of models")
     parser.add_argument("--shares", nargs="+", default=["0.02", PAPER], metavar="SHARE")
     parser.add_argument("--strategy", nargs="+", default=STRATEGIES, metavar="NAME")
+    parser.add_argument("--by", nargs="+", default=["auroc"], choices=SELECTORS)
+    parser.add_argument("--objective", nargs="+", default=["sft"], choices=strategies.OBJECTIVES)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     parser.add_argument("--lr", nargs="+", default=["auto"], metavar="RATE")
@@ -106,7 +120,10 @@ def made_with_of(args) -> dict[str, str]:
     """What all results of a folder have in common."""
     contents = []
     for name in ("detection", "instructions", "prompts"):
-        contents += [file_hash(path) for path in sorted((args.data / name).glob("*.jsonl"))]
+        for path in sorted((args.data / name).glob("*.jsonl")):
+            # without the replies that only DPO and DINM read: results of pairs without them remain
+            has_rejected = name == "instructions"
+            contents.append(hash_without(path, "rejected") if has_rejected else file_hash(path))
     return {
         "model": checkpoint.fingerprint(args.model),
         "data": hashlib.sha256(" ".join(contents).encode()).hexdigest(),
@@ -128,22 +145,26 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
         result = read_result(path)
         refuse_mixture(path, result["made_with"], made_with)
         known = result["models"]
-    if known.keys() >= names_of(args.strategy, args.draws):
+    asked = variants(args)
+    wanted = [variant.prefix + name for variant in asked for name in variant.strategies]
+    if known.keys() >= names_of(wanted, args.draws):
         return
 
     # 1) the three scripts, as a user would call them; each takes over what is there
     out = args.out / f"{share}-{seed}"
-    neurons = args.out / "neurons"
     common = ["--model", args.model, "--data", args.data, "--dtype", args.dtype]
-    if not neurons.exists():
-        run("detect.py", *common, "--out", args.out)
-    choice = [] if share == PAPER else ["--top-share", share]
-    run(
-        *("train.py", *common, "--out", out, "--neurons", neurons, "--seed", seed, *choice),
-        *("--strategy", *args.strategy, "--draws", args.draws, "--lr", *args.lr),
-        *given("--pairs", args.pairs),
-        *given("--batch-tokens", args.batch_tokens),
-    )
+    for variant in asked:
+        neurons = find_neurons(args, variant.by, seed, common)
+        has_size = share != PAPER and variant.by != "dinm"
+        run(
+            *("train.py", *common, "--out", out, "--neurons", neurons, "--seed", seed),
+            *given("--top-share", share if has_size else None),
+            *given("--by", variant.by if variant.by != "auroc" else None),
+            *given("--objective", variant.objective if variant.objective != "sft" else None),
+            *("--strategy", *variant.strategies, "--draws", args.draws, "--lr", *args.lr),
+            *given("--pairs", args.pairs),
+            *given("--batch-tokens", args.batch_tokens),
+        )
     run(
         *("evaluate.py", *common, "--out", out, "--no-mmlu", "--perplexity", "0", "--no-xstest"),
         *given("--prompts", args.prompts),
@@ -153,11 +174,60 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
     write_json(path, excerpt(out, share, seed) | {"made_with": made_with})
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What one call of train.py makes."""
+
+    by: str  # the selector
+    objective: str
+    strategies: list[str]
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its models begin with."""
+        return strategies.prefix_of(self.objective, self.by)
+
+
+def variants(args) -> list[Variant]:
+    """The calls of train.py for the selectors and objectives, without what it cannot make."""
+    calls = []
+    for objective in args.objective:
+        for by in args.by:
+            if objective != "sft" and by != "auroc":
+                continue
+            refused = ()
+            if objective != "sft":
+                refused = strategies.SCALED
+            if by != "auroc":
+                refused = ("full", *strategies.BY_AUROC)  # a full model has no selector
+            names = [name for name in args.strategy if name not in refused]
+            if names:
+                calls.append(Variant(by, objective, names))
+    return calls
+
+
+def find_neurons(args, by: str, seed: int, common: list) -> Path:
+    """The folder of a selector's neuron files, which detect.py makes if it is missing.
+
+    Other selectors than AUROC read the training pairs, which depend on the seed.
+    """
+    if by == "auroc":
+        out = args.out
+        options = []
+    else:
+        out = args.out / f"seed-{seed}"
+        options = ["--select", by, "--seed", seed, *given("--pairs", args.pairs)]
+    folder = out / FOLDERS[by]
+    if not folder.exists() or by != "auroc":
+        run("detect.py", *common, "--out", out, *options)
+    return folder
+
+
 def names_of(names, draws: int) -> set[str]:
     """The models of strategies: one, or one for each draw."""
     models = set()
     for name in names:
-        if name in strategies.DRAWN:
+        if strategies.is_drawn(name):
             models |= {f"{name}-{draw}" for draw in range(1, draws + 1)}
         else:
             models.add(name)
@@ -189,7 +259,7 @@ def excerpt(out: Path, share: str, seed: int) -> dict:
         chosen = record["chosen"]
         losses = read_losses(path, "test")
         models[folder.name] = {
-            "strategy": record["settings"]["strategy"],
+            "strategy": parts_of(folder.name)[0],  # with the prefix of its variant
             "draw": record["settings"]["draw"],
             "lr": record["settings"].get("lr"),
             "neurons": chosen["neurons"] / chosen["of_neurons"],
@@ -276,10 +346,19 @@ def rows_of(results: list[dict]) -> list[Row]:
         of_share = [result for result in results if result["share"] == share]
         models = [model for result in of_share for model in result["models"].values()]
         known = {model["strategy"] for model in models}
-        for strategy in strategies.TUNED + strategies.SCALED:
-            if strategy in known:
-                rows.append(row_of(share, strategy, of_share))
+        for strategy in sorted(filter(place, known), key=place):
+            rows.append(row_of(share, strategy, of_share))
     return rows
+
+
+def place(name: str) -> tuple[str, int] | None:
+    """The place of a strategy in the table: by its variant, then as in strategies.py.
+
+    None if the models of this name are of no strategy.
+    """
+    prefix, strategy = strategies.split_name(name)
+    order = strategies.TUNED + strategies.SCALED
+    return (prefix, order.index(strategy)) if strategy in order else None
 
 
 def row_of(share: str, strategy: str, results: list[dict]) -> Row:

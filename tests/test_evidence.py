@@ -97,6 +97,58 @@ def test_only_what_is_missing_is_made(folder, monkeypatch):
     assert commands == ["detect.py"] * 3
 
 
+def test_selectors_and_objectives_are_calls_of_their_own(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(evidence, "run", lambda *command: commands.append(list(map(str, command))))
+    measured = result("0.02", 0, 0.4, [0.5] * 5, "better")
+    monkeypatch.setattr(evidence, "excerpt", lambda *of: measured)
+    arguments = [str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--shares", "0.02"]
+    arguments += ["--by", "auroc", "taylor", "dinm", "--objective", "sft", "dpo"]
+    evidence.main([*arguments, "--strategy", "full", "multilingual", "random", "shuffled"])
+
+    scripts = [command[0] for command in commands]
+    assert scripts == [*["detect.py", "train.py"] * 4, "evaluate.py"]
+    made = [command for command in commands if command[0] == "train.py"]
+    chosen = []
+    for command in made:
+        first = command.index("--strategy") + 1
+        chosen.append(command[first : command.index("--draws")])
+    every = ["full", "multilingual", "random", "shuffled"]
+    assert chosen == [every, ["multilingual", "random"], ["multilingual", "random"], every]
+    # DINM's size is fixed; the neurons that depend on the training pairs have the seed
+    assert ["--top-share" in command for command in made] == [True, True, False, True]
+    assert "--by" not in made[0] and "dinm" in made[2] and "dpo" in made[3]
+    folders = [command[command.index("--neurons") + 1] for command in made]
+    assert [folder.removeprefix(str(tmp_path)) for folder in folders] == [
+        "/out/neurons",
+        "/out/seed-0/neurons-taylor",
+        "/out/seed-0/neurons-dinm",
+        "/out/neurons",
+    ]
+
+
+def test_rows_of_another_selector_follow_and_have_their_own_draws(tmp_path, capsys):
+    one = result("0.02", 0, 0.4, [0.5] * 5, "better")
+    for name in ("taylor-random", "taylor-multilingual", "per-language-de"):
+        one["models"][name] = model(name, 0.3)
+    write_json(tmp_path / "0.02-0.json", one)
+    evidence.main([str(tmp_path), "--show"])
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    names = [line.split()[1].strip(",") for line in lines]
+    assert names == ["multilingual", "random", "taylor-multilingual", "taylor-random"]
+
+
+def test_results_of_pairs_without_rejected_replies_remain(tmp_path):
+    pairs = tmp_path / "instructions" / "en.jsonl"
+    pairs.parent.mkdir()
+    hashes = []
+    for more in ("", ', "rejected": "No!"'):
+        pairs.write_text(f'{{"prompt": "Hello!", "response": "Hello."{more}}}\n')
+        args = evidence.parse_arguments(["unused", "--data", str(tmp_path)])
+        hashes.append(evidence.made_with_of(args)["data"])
+    assert hashes[0] == hashes[1]
+
+
 def test_other_options_need_another_folder(folder):
     with pytest.raises(InputError, match="0.02-0.json: its pairs differ"):
         evidence.main([str(folder), "--shares", "0.02", "--pairs", "10"])

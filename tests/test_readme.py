@@ -181,12 +181,13 @@ def test_its_results_are_the_report_s_and_the_paper_s(toy_run):
                     assert float(change[0]) / 100 == pytest.approx(expected, abs=0.011)
 
 
-def test_the_evidence_is_what_the_result_files_show():
-    (block,) = (block for block in blocks(MEASUREMENTS, "") if block.startswith("share "))
-    results = evidence.read_all(ROOT / "tests" / "evidence" / "toy")
+@pytest.mark.parametrize("number, model", enumerate(["toy", "smollm2"]))
+def test_the_evidence_is_what_the_result_files_show(number, model):
+    block = [block for block in blocks(MEASUREMENTS, "") if block.startswith("share ")][number]
+    folder = ROOT / "tests" / "evidence" / model
+    results = evidence.read_all(folder)
     assert block.splitlines() == aligned(evidence.table(results)).splitlines()
-    drawn = (ROOT / "tests" / "evidence" / "toy" / "figure.svg").read_text("utf-8")
-    assert drawn == evidence.figure(results)
+    assert (folder / "figure.svg").read_text("utf-8") == evidence.figure(results)
 
 
 def test_the_paper_s_counts_are_alike_for_two_models_that_have_little_in_common():

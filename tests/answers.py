@@ -13,7 +13,7 @@ from minitox.detect.auroc import auroc, midranks
 from minitox.evaluate import metrics
 from minitox.run import training
 from minitox.scorers.scores import is_blank
-from minitox.train import interventions
+from minitox.train import dpo, interventions
 from minitox.train.loss import chunked_reply_loss
 from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
@@ -483,5 +483,168 @@ MISTAKES["exercise_8_verdict"] = {
         "empty is clean": empty_is_clean,
         "in any language": in_any_language,
         "unscored is clean": unscored_is_clean,
+    },
+}
+
+
+# 9. A preference
+
+
+def one_log_probability(model, prompt, reply, end):
+    pair = Pair([*prompt, *reply, end], len(prompt), "")
+    return dpo.reply_log_probabilities(model, [pair])[0]
+
+
+def log_probability_with(first=0, last=0, mean=False):
+    """The log-probability of other tokens than those of the reply, or their mean."""
+
+    def log_probability(model, prompt, reply, end):
+        ids = [*prompt, *reply, end]
+        start = len(prompt) + first
+        stop = len(ids) + last
+        logits = model(torch.tensor([ids]))[0, start - 1 : stop - 1]
+        losses = F.cross_entropy(logits, torch.tensor(ids[start:stop]), reduction="none")
+        return -(losses.mean() if mean else losses.sum())
+
+    return log_probability
+
+
+def preference_loss(log_p, rejected, reference, rejected_reference, beta):
+    margins = dpo.reward_margins(log_p, rejected, reference, rejected_reference, beta)
+    return dpo.dpo_loss(margins)
+
+
+def without_reference(log_p, rejected, reference, rejected_reference, beta):
+    return -F.logsigmoid(beta * (log_p - rejected))
+
+
+def log_of_sigmoid(log_p, rejected, reference, rejected_reference, beta):
+    margins = dpo.reward_margins(log_p, rejected, reference, rejected_reference, beta)
+    return -margins.sigmoid().log()
+
+
+def loss_of_all_pairs(log_p, rejected, reference, rejected_reference, beta):
+    return preference_loss(log_p, rejected, reference, rejected_reference, beta).mean()
+
+
+def push_by_autograd(log_p, *others):
+    log_p = log_p.clone().requires_grad_()
+    preference_loss(log_p, *others).sum().backward()
+    return -log_p.grad
+
+
+def push_of_right_pairs(log_p, rejected, reference, rejected_reference, beta):
+    return beta * dpo.reward_margins(log_p, rejected, reference, rejected_reference, beta).sigmoid()
+
+
+def push_without_beta(*arguments):
+    return push_by_autograd(*arguments) / arguments[-1]
+
+
+SOLUTIONS["exercise_9_preference"] = {
+    "log_probability": one_log_probability,
+    "dpo_loss": preference_loss,
+    "push": push_by_autograd,
+}
+MISTAKES["exercise_9_preference"] = {
+    "log_probability": {
+        "mean over tokens": log_probability_with(mean=True),
+        "without the end": log_probability_with(last=-1),
+        "with a token of the prompt": log_probability_with(first=-1),
+    },
+    "dpo_loss": {
+        "without the reference": without_reference,
+        "log of a sigmoid": log_of_sigmoid,
+        "mean over pairs": loss_of_all_pairs,
+    },
+    "push": {
+        "of right pairs": push_of_right_pairs,
+        "without beta": push_without_beta,
+    },
+}
+
+
+# 10. The learning rate
+
+
+def step_of_minitox(weights, grads, masks, lr, eps=1e-8):
+    """The first step of minitox's optimizer, without weight decay."""
+    after = []
+    for weight, grad, mask in zip(weights, grads, masks, strict=True):
+        parameter = torch.nn.Parameter(weight.clone())
+        optimizer = MaskedAdamW({"w": parameter}, {"w": mask}, eps=eps, decay=0.0)
+        parameter.grad = grad.clone()
+        optimizer.step(lr)
+        after.append(parameter.detach())
+    return after
+
+
+def step_of_sgd(weights, grads, masks, lr, eps=1e-8):
+    modules = zip(weights, grads, masks, strict=True)
+    return [weight - lr * grad * mask[:, None] for weight, grad, mask in modules]
+
+
+def step_of_all_rows(weights, grads, masks, lr, eps=1e-8):
+    every = [torch.ones_like(mask) for mask in masks]
+    return step_of_minitox(weights, grads, every, lr, eps)
+
+
+def step_in_place(weights, grads, masks, lr, eps=1e-8):
+    after = step_of_minitox(weights, grads, masks, lr, eps)
+    for weight, of_step in zip(weights, after, strict=True):
+        weight.copy_(of_step)
+    return weights
+
+
+def decrease(grads, masks, lr):
+    return lr * sum(grad[mask].abs().sum() for grad, mask in zip(grads, masks, strict=True))
+
+
+def decrease_of_sgd(grads, masks, lr):
+    return lr * sum((grad[mask] ** 2).sum() for grad, mask in zip(grads, masks, strict=True))
+
+
+def decrease_of_all_rows(grads, masks, lr):
+    return decrease(grads, [torch.ones_like(mask) for mask in masks], lr)
+
+
+def signed_decrease(grads, masks, lr):
+    return lr * sum(grad[mask].sum() for grad, mask in zip(grads, masks, strict=True))
+
+
+def rate_by_gradients(grads, masks, full_rate):
+    return full_rate * decrease_of_all_rows(grads, masks, 1.0) / decrease(grads, masks, 1.0)
+
+
+def rate_by_share(grads, masks, full_rate):
+    """As `automatic_rate` does, which knows no gradients."""
+    chosen = sum(int(mask.sum()) * grad.shape[1] for grad, mask in zip(grads, masks, strict=True))
+    return full_rate * sum(grad.numel() for grad in grads) / chosen
+
+
+def rate_by_length(grads, masks, full_rate):
+    """The rate at which both steps are equally long."""
+    return full_rate * (rate_by_share(grads, masks, 1.0)) ** 0.5
+
+
+SOLUTIONS["exercise_10_learning_rate"] = {
+    "first_step": step_of_minitox,
+    "predicted_decrease": decrease,
+    "matching_rate": rate_by_gradients,
+}
+MISTAKES["exercise_10_learning_rate"] = {
+    "first_step": {
+        "SGD": step_of_sgd,
+        "all rows": step_of_all_rows,
+        "in place": step_in_place,
+    },
+    "predicted_decrease": {
+        "SGD": decrease_of_sgd,
+        "all rows": decrease_of_all_rows,
+        "with signs": signed_decrease,
+    },
+    "matching_rate": {
+        "by the share": rate_by_share,
+        "by the length of the step": rate_by_length,
     },
 }

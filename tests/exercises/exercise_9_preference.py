@@ -23,7 +23,8 @@ Run the tests with
 Afterwards read minitox/train/dpo.py. Questions to think about: the loss before tuning is log 2,
 whatever the model. Why? The loss depends on y and z only through the difference of the
 log-ratios. Can it fall while the polite reply becomes less likely? Run
-`python train.py --objective dpo`, and look at its columns "margin" and "loss on replies".
+`python train.py --objective dpo`, and look at its columns "reward margin" and "loss on
+replies".
 """
 
 

@@ -224,16 +224,16 @@ def read_examples(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have instructions/<lang>.jsonl")
 
-    def read(
-        path: Path, rng
-    ) -> tuple[list[Pair], dict]:  # read_pairs has random numbers of its own
+    # read_pairs has random numbers of its own
+    def read(path: Path, rng) -> tuple[list[Pair], dict[str, str]]:
         pairs = read_pairs(path, tokenizer, choice)
+        hashes = {"data": pairs.data_hash, "train": pairs.train_hash}
         if selector == "taylor":
-            return pairs.train, {"data": pairs.data_hash}
+            return pairs.train, hashes
         examples = with_rejected(path, tokenizer, choice.max_tokens, pairs.train)
         if not examples:
             raise UnusableLanguage(f"{path}: no training pair has the field 'rejected'")
-        return examples, {"data": pairs.data_hash, "rejected": pairs_hash(path, "dpo")}
+        return examples, hashes | {"rejected": pairs_hash(path, "dpo")}
 
     contents, skipped = read_languages(folder, languages, choice.seed, read)
     for language, reason in skipped.items():

@@ -11,8 +11,8 @@ to FOLDER/SHARE-SEED.json. What is there is not made again, so a killed run can 
 strategies, draws, shares and seeds can be added; another model, other data or other options need
 another FOLDER. Ends with the table of all results in FOLDER, and FOLDER/figure.svg; with --show, it
 does only that. `paper` is the paper's rule, AUROC above 0.5; a share is --top-share, except that
-`--by dinm` always chooses one layer. What needs AUROC, and `--objective dpo`, is made by AUROC
-alone. Seeds are of training: of the pairs, their order, and the random neurons.
+`--by dinm` always chooses one layer. What needs AUROC is made by AUROC alone. Seeds are of
+training: of the pairs, their order, and the random neurons.
 """
 
 import argparse
@@ -193,8 +193,6 @@ def variants(args) -> list[Variant]:
     calls = []
     for objective in args.objective:
         for by in args.by:
-            if objective != "sft" and by != "auroc":
-                continue
             refused = ()
             if objective != "sft":
                 refused = strategies.SCALED

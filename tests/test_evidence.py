@@ -107,24 +107,23 @@ def test_selectors_and_objectives_are_calls_of_their_own(tmp_path, monkeypatch):
     evidence.main([*arguments, "--strategy", "full", "multilingual", "random", "shuffled"])
 
     scripts = [command[0] for command in commands]
-    assert scripts == [*["detect.py", "train.py"] * 4, "evaluate.py"]
+    assert scripts == [*["detect.py", "train.py"] * 6, "evaluate.py"]
     made = [command for command in commands if command[0] == "train.py"]
     chosen = []
     for command in made:
         first = command.index("--strategy") + 1
         chosen.append(command[first : command.index("--draws")])
     every = ["full", "multilingual", "random", "shuffled"]
-    assert chosen == [every, ["multilingual", "random"], ["multilingual", "random"], every]
+    assert chosen == [every, ["multilingual", "random"], ["multilingual", "random"]] * 2
     # DINM's size is fixed; the neurons that depend on the training pairs have the seed
-    assert ["--top-share" in command for command in made] == [True, True, False, True]
+    assert ["--top-share" in command for command in made] == [True, True, False] * 2
     assert "--by" not in made[0] and "dinm" in made[2] and "dpo" in made[3]
     folders = [command[command.index("--neurons") + 1] for command in made]
     assert [folder.removeprefix(str(tmp_path)) for folder in folders] == [
         "/out/neurons",
         "/out/seed-0/neurons-taylor",
         "/out/seed-0/neurons-dinm",
-        "/out/neurons",
-    ]
+    ] * 2
 
 
 def test_rows_of_another_selector_follow_and_have_their_own_draws(tmp_path, capsys):

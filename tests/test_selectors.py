@@ -343,6 +343,24 @@ def test_importance_on_other_training_pairs_is_refused(home, error, change, mess
     assert not (home.out / "models").exists()
 
 
+def test_importance_is_of_use_to_dpo_on_the_same_pairs(home):
+    for language in ("de", "en"):
+        add_rejected(home.pair_file(language))
+    home.detect()
+    home.train("--objective", "dpo", "--strategy", "multilingual")
+    settings = home.record("dpo-taylor-multilingual")["settings"]
+    assert (settings["by"], settings["objective"]) == ("taylor", "dpo")
+
+
+def test_importance_on_pairs_that_dpo_leaves_out_is_refused(home, error):
+    for language in ("de", "en"):
+        add_rejected(home.pair_file(language), every=2)
+    home.detect()
+    message = error(train, *BY_TAYLOR, "--objective", "dpo")
+    assert "may have seen this run's test pairs, because it was made from other" in message
+    assert not (home.out / "models").exists()
+
+
 def test_importance_on_pairs_that_have_changed_is_refused(home, error):
     home.detect()
     write_pairs(home.pair_file("en"), 20, seed=7)

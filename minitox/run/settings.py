@@ -423,11 +423,6 @@ class TrainSettings(Settings):
                 f"--by {self.by} has no AUROC, which these strategies need: {', '.join(refused)}; "
                 "leave them out"
             )
-        if self.objective != "sft":
-            raise ValueError(
-                f"--by {self.by}: its files are of the training pairs of --objective sft, which "
-                f"may be test pairs of {self.objective}; leave one of the options out"
-            )
         if self.by == "dinm":
             if (self.threshold, self.top_share) != (0.5, None):
                 raise ValueError(

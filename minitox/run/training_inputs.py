@@ -76,11 +76,13 @@ def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
 
     They could be among this run's validation and test pairs. `about`: the file's metadata.
     """
-    if about.get("data") != pairs.data_hash:
+    # 1) the same file; that of DPO counts its rejected replies, too
+    if choice.objective == "sft" and about.get("data") != pairs.data_hash:
         raise InputError(
             f"{path} was made from other pairs than those in --data; run detect.py --select "
             f"{about['selector']} on them, with another --out"
         )
+    # 2) the same choice of them
     ours = {
         "pairs": choice.pairs,
         "validation_share": choice.validation_share,
@@ -94,6 +96,12 @@ def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
                 f"{path} may have seen this run's test pairs: {flag} was {about.get(name)!s:.20}, "
                 f"this run's is {value}; use the same, or run detect.py with another --out"
             )
+    # 3) DPO leaves out pairs without a rejected reply, and those with a long one
+    if about.get("train") != pairs.train_hash:
+        raise InputError(
+            f"{path} may have seen this run's test pairs, because it was made from other training "
+            f"pairs; --objective {choice.objective} needs files made from its own"
+        )
 
 
 def in_order(by_language: dict, order: tuple[str, ...] | None) -> dict:

@@ -218,12 +218,6 @@ def test_dinm_has_a_fixed_size(capsys):
         assert message.startswith("--by dinm chooses all down_proj rows of one layer; leave --thr")
 
 
-def test_another_selector_is_refused_with_another_objective(capsys):
-    """Its files were made with the training pairs of sft; of dpo, others are for the test."""
-    message = refused(TrainSettings, capsys, *TAYLOR, "--objective", "dpo")
-    assert message.startswith("--by taylor: its files are of the training pairs of --objective sft")
-
-
 def test_zero_is_a_value_where_it_means_something():
     settings = settings_of(EvaluateSettings, "--perplexity", "0", "--temperature", "0")
     assert settings.perplexity == 0

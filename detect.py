@@ -53,6 +53,7 @@ from minitox.run.neuron_files import (
 from minitox.run.progress import Progress
 from minitox.run.recording import Recording, rank, record
 from minitox.run.settings import DetectSettings, parse
+from minitox.run.training_inputs import train_hash
 from minitox.run.tuned_neurons import Source
 from minitox.train.pairs import Pair, PairChoice
 
@@ -227,7 +228,7 @@ def read_examples(
     # read_pairs has random numbers of its own
     def read(path: Path, rng) -> tuple[list[Pair], dict[str, str]]:
         pairs = read_pairs(path, tokenizer, choice)
-        hashes = {"data": pairs.data_hash, "train": pairs.train_hash}
+        hashes = {"data": pairs.data_hash, "train": train_hash(pairs)}
         if selector == "taylor":
             return pairs.train, hashes
         examples = with_rejected(path, tokenizer, choice.max_tokens, pairs.train)

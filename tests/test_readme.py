@@ -1,6 +1,7 @@
-"""The two READMEs are true: their tables are the results, and what they point at exists.
+"""The READMEs are true: their tables are the results, and what they point at exists.
 
-README.md is for users. tests/README.md has the measurements and the printed output of the scripts.
+README.md is for users, minitox/README.md for readers of the code. tests/README.md has the
+measurements and the printed output of the scripts.
 """
 
 import importlib
@@ -21,9 +22,9 @@ from minitox.lm import checkpoint
 from minitox.report.page import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "tests/README.md")}
-README = TEXTS["README.md"]
-MEASUREMENTS = TEXTS["tests/README.md"]
+NAMES_OF_TEXTS = ("README.md", "minitox/README.md", "tests/README.md")
+TEXTS = {name: (ROOT / name).read_text("utf-8") for name in NAMES_OF_TEXTS}
+README, GUIDE, MEASUREMENTS = TEXTS.values()
 CHECKLIST = (ROOT / "tests" / "checklist.md").read_text("utf-8")  # everything that the paper does
 PAPER = json.loads((ROOT / "minitox" / "report" / "paper.json").read_text("utf-8"))
 
@@ -59,13 +60,13 @@ def words(text: str) -> str:
 
 def paper_parts() -> list[list[str]]:
     """The rows of the table that points from parts of the paper to code."""
-    return rows_of(section(README, "The paper, part by part"))
+    return rows_of(section(GUIDE, "The paper, part by part"))
 
 
 def test_it_names_every_file_and_only_files_that_exist():
     from test_repo import sources
 
-    tree = section(README, "The files").split("```")[1]
+    tree = section(GUIDE, "The files").split("```")[1]
     named = set(re.findall(r"(\w+\.py)\b", tree))
     of_tests = {"make.py", "benchmark.py", "evidence.py"}
     assert named == {path.name for path in sources() if path.name != "__init__.py"} | of_tests
@@ -80,7 +81,7 @@ def test_it_lists_every_deviation_from_the_paper():
             if "# DEVIATION:" in line:
                 marked.append(line.split("# DEVIATION:")[1].strip())
     assert marked
-    assert all(deviation in words(README) for deviation in marked)
+    assert all(deviation in words(GUIDE) for deviation in marked)
 
 
 def numbers_in(text: str) -> list[float]:
@@ -181,7 +182,7 @@ def test_its_results_are_the_report_s_and_the_paper_s(toy_run):
                     assert float(change[0]) / 100 == pytest.approx(expected, abs=0.011)
 
 
-@pytest.mark.parametrize("number, model", enumerate(["toy", "smollm2", "selectors"]))
+@pytest.mark.parametrize("number, model", [(0, "toy"), (1, "smollm2"), (2, "selectors")])
 def test_the_evidence_is_what_the_result_files_show(number, model):
     block = [block for block in blocks(MEASUREMENTS, "") if block.startswith("share ")][number]
     folder = ROOT / "tests" / "evidence" / model
@@ -206,7 +207,7 @@ def test_the_paper_s_answers_are_often_worse_than_guesses():
             cells += by_strategy.values()
     worse = sum(share < 25 for share in cells)
     sentence = f"{worse} of {len(cells)} cells are below the 25 % of guessing"
-    assert sentence in words(README)
+    assert sentence in words(GUIDE)
 
 
 def anchors_of(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The commands of README.md and of tests/README.md run as they stand, and their options exist."""
+"""The commands of the READMEs run as they stand, and their options exist."""
 
 import io
 import json
@@ -34,6 +34,7 @@ MAINS = {
     "tests/benchmark.py": benchmark.main,
     "tests/evidence.py": evidence.main,
 }
+FEW = "--shares 0.1 --draws 1 --strategy multilingual random --pairs 8 --prompts 2"
 TINY_SHAPE = "--shape smollm2-135m --layers 1 --calls 1 --device cpu --contender minitox"
 # options added to commands that need a large machine or much time
 SMALLER = {
@@ -42,8 +43,9 @@ SMALLER = {
     "tests/benchmark.py detect": f"{TINY_SHAPE} --sentences 4 --mean-tokens 8",
     "tests/benchmark.py train": f"{TINY_SHAPE} --pairs 1 --tokens 16",
     "tests/benchmark.py device": "--quick --device cpu",
-    "tests/evidence.py tests/evidence/toy": "--model smollm2 --data path/to/data --shares 0.1 "
-    "--draws 1 --strategy multilingual random --pairs 8 --prompts 2",
+    "tests/evidence.py tests/evidence/toy": f"--model smollm2 --data path/to/data {FEW}",
+    "tests/evidence.py tests/evidence/selectors": f"--model smollm2 --data path/to/data {FEW}",
+    "tests/evidence.py tests/evidence/smollm2": FEW,
 }
 
 
@@ -86,7 +88,7 @@ def home(tmp_path, monkeypatch):
 
 
 def commands() -> list[str]:
-    """Every line of the bash blocks, in the order of README.md and then of tests/README.md."""
+    """Every line of the bash blocks, in the order of `TEXTS`."""
     lines = []
     for text in TEXTS.values():
         for block in blocks(text, "bash"):

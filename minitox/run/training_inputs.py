@@ -1,5 +1,6 @@
 """What tuning starts from: the AUROCs that detect.py wrote, and the pairs to tune on."""
 
+import hashlib
 from pathlib import Path
 
 from minitox.data import read_pairs
@@ -97,11 +98,17 @@ def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
                 f"this run's is {value}; use the same, or run detect.py with another --out"
             )
     # 3) DPO leaves out pairs without a rejected reply, and those with a long one
-    if about.get("train") != pairs.train_hash:
+    if about.get("train") != train_hash(pairs):
         raise InputError(
             f"{path} may have seen this run's test pairs, because it was made from other training "
             f"pairs; --objective {choice.objective} needs files made from its own"
         )
+
+
+def train_hash(pairs: Pairs) -> str:
+    """The hash of what is trained on, in any order and without rejected replies."""
+    ids = sorted((pair.start, pair.ids) for pair in pairs.train)
+    return hashlib.sha256(repr(ids).encode()).hexdigest()
 
 
 def in_order(by_language: dict, order: tuple[str, ...] | None) -> dict:

@@ -1,6 +1,5 @@
 """What a language is tuned on: prompts with polite replies, as token ids.  [paper §3.2]"""
 
-import hashlib
 from dataclasses import dataclass
 
 
@@ -65,9 +64,3 @@ class Pairs:
     def aside(self) -> dict[str, list[Pair]]:
         """The pairs that are not trained on, by what they are for."""
         return {"validation": self.validation, "test": self.test}
-
-    @property
-    def train_hash(self) -> str:
-        """The hash of what is trained on, in any order and without rejected replies."""
-        ids = sorted((pair.start, pair.ids) for pair in self.train)
-        return hashlib.sha256(repr(ids).encode()).hexdigest()

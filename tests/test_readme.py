@@ -63,6 +63,10 @@ def paper_parts() -> list[list[str]]:
     return rows_of(section(GUIDE, "The paper, part by part"))
 
 
+def test_the_first_page_is_short():
+    assert len(README.split()) <= 2_500
+
+
 def test_it_names_every_file_and_only_files_that_exist():
     from test_repo import sources
 

@@ -20,3 +20,5 @@ Words with one meaning:
     stage      one round of tuning, with an optimizer of its own
     plan       how one model is made from the base model
 """
+
+__version__ = "0.1.0"

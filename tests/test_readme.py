@@ -234,6 +234,16 @@ def test_its_links_lead_somewhere(name):
             assert anchor in anchors_of(target.read_text("utf-8")), link
 
 
+def test_the_guide_for_contributors_names_files_and_names_that_exist():
+    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
+    named = re.findall(r"`([\w./-]+/[\w./-]*)`", guide)
+    assert len(named) > 15
+    for path in named:
+        assert any((ROOT / folder / path).exists() for folder in ("", "minitox")), path
+    for constant, path in re.findall(r"`([A-Z]+)` (?:in|of)\s`([\w/]+\.py)`", guide):
+        assert f"\n{constant} = " in (ROOT / path).read_text("utf-8"), constant
+
+
 def function_named(name: str):
     """What README calls `detect.auroc.auroc`, `curate.export` and so on; None if there is none."""
     for path in (f"minitox.{name}", name):

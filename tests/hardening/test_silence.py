@@ -732,15 +732,17 @@ def test_a8_an_intervention_is_not_taken_over_with_other_validation_pairs(tuning
 FOUND_AGAIN = {"model", "data", "out", "languages", "device", "dtype", "unchecked_template"}
 FOUND_AGAIN |= {"allow_overlap"}
 WITHOUT_EFFECT = {
-    DetectSettings: FOUND_AGAIN | {"reference", "shard"},
+    # select and of: folders of their own
+    DetectSettings: FOUND_AGAIN | {"select", "of", "shard"},
+    # by: models with names of their own, and the record has it
     TrainSettings: FOUND_AGAIN
-    | {"strategy", "draws", "neurons", "order", "independent", "checkpoint_steps", "delta"},
+    | {"strategy", "by", "draws", "neurons", "order", "independent", "checkpoint_steps", "delta"},
     EvaluateSettings: FOUND_AGAIN
     | {"models", "scorer", "hatecheck", "perspective_url", "per_minute", "mmlu", "shard"}
     | {"xstest", "language_id", "others_below", "show_text", "margin"},
 }
 RESULTS = {
-    DetectSettings: {"neurons"},
+    DetectSettings: {"neurons", "taylor", "dinm"},
     TrainSettings: {*train.KINDS},
     EvaluateSettings: {*evaluate.FOLDERS},
 }

@@ -9,24 +9,29 @@ of the layer of largest distance.
 import torch
 
 from minitox.lm.batching import on_device, pad
-from minitox.lm.model import LanguageModel, check_length, rope_angles
+from minitox.lm.model import LanguageModel
 
 
 def last_states(model: LanguageModel, sequences: list[list[int]]):  # -> (L, B, D)
     """The output of every layer at the last token of each sequence, as float32."""
     device = model.model.embed_tokens.weight.device
     ids = on_device(pad(sequences), device)  # (B, T)
-    check_length(model.config, ids.shape[1])
     last = on_device([len(sequence) - 1 for sequence in sequences], device)  # (B,)
     rows = torch.arange(len(sequences), device=device)
-
-    # layer after layer, as the model does it
-    x = model.model.embed_tokens(ids)  # (B, T, D)
-    cos, sin = rope_angles(model.config, ids.shape[1], device)
     states = []
+
+    def keep_last(layer, inputs, output):  # output (B, T, D)
+        states.append(output[rows, last].float())  # (B, D)
+
+    # one forward pass; PyTorch calls `keep_last` after every layer
+    hooks = []
     for layer in model.model.layers:
-        x = layer(x, cos.to(x.dtype), sin.to(x.dtype))
-        states.append(x[rows, last].float())  # (B, D)
+        hooks.append(layer.register_forward_hook(keep_last))
+    try:
+        model.model(ids)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return torch.stack(states)
 
 

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from minitox.evaluate.perplexity import states_before
+from minitox.evaluate.perplexity import states_before, sums
 from minitox.lm.model import LanguageModel, are_finite
 
 LOGITS_AT_ONCE = 2**17  # of each model: they stay in a processor's cache
@@ -58,12 +58,8 @@ def divergences(
         finite = are_finite(base_logits) & are_finite(tuned_logits)
         nats.append(divergence.where(finite, torch.nan))
 
-    # 3) a sum for each sentence, in float64
-    nats = torch.cat(nats).cpu().double()  # (n,)
-    if not are_finite(nats):
-        raise ValueError("the logits of a sentence are not finite; check the weights and --dtype")
-    counts = [len(sentence) - 1 for sentence in sentences]
-    return [part.sum().item() for part in nats.split(counts)]
+    # 3) a sum for each sentence
+    return sums(nats, sentences)
 
 
 def mean_divergence(tokens: list[int], nats: list[float]) -> float:

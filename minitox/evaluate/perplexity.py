@@ -26,7 +26,6 @@ def negative_log_likelihoods(
     if states is None:
         states = states_before(model, sentences)
     hidden, targets = states
-    counts = [len(sentence) - 1 for sentence in sentences]
 
     # 2) their losses, a few at a time, because all logits (n, V) would need too much memory
     size = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
@@ -41,11 +40,20 @@ def negative_log_likelihoods(
         loss = F.cross_entropy(logits, target, reduction="none")  # (size,)
         losses.append(loss.where(are_finite(logits), torch.nan))
 
-    # 3) a sum for each sentence, in float64
-    losses = torch.cat(losses).cpu().double()  # (n,)
-    if not are_finite(losses):
+    # 3) a sum for each sentence
+    return sums(losses, sentences)
+
+
+def sums(parts: list, sentences: list[list[int]]) -> list[float]:
+    """Sums in float64 over the predicted tokens of each sentence, all of which `parts` have.
+
+    ValueError if a number is not finite.
+    """
+    values = torch.cat(parts).cpu().double()  # (n,)
+    if not are_finite(values):
         raise ValueError("the logits of a sentence are not finite; check the weights and --dtype")
-    by_sentence = losses.split(counts)
+    counts = [len(sentence) - 1 for sentence in sentences]
+    by_sentence = values.split(counts)
     return [part.sum().item() for part in by_sentence]
 
 

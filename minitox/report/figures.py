@@ -179,12 +179,7 @@ def dots(
     numbers = [reference]
     for label, row in rows.items():
         numbers += [*(row or ()), *draws.get(label, ())]
-    low, high = with_margin(numbers)
-    frame = Frame(list(rows), 20, WIDTH - 50, low, high)
-    marks = list(frame.marks("{:,.10g}"))
-    if known(reference):
-        x = frame.x(reference)
-        marks.append(line(x, x, frame.top, frame.bottom, "reference"))
+    frame, marks = number_axis(list(rows), numbers, reference)
 
     # 2) the points
     for i, (label, row) in enumerate(rows.items()):
@@ -196,6 +191,17 @@ def dots(
         marks += dot(row or (None, None, None), frame, y, form)
     about = f"Means and intervals of {', '.join(rows)}."
     return figure(name, about, frame.bottom + 18, marks)
+
+
+def number_axis(labels: list[str], numbers: list, reference: float | None):
+    """A row for each label on an axis with all numbers, and its marks with the dashed line."""
+    low, high = with_margin(numbers)
+    frame = Frame(labels, 20, WIDTH - 50, low, high)
+    marks = list(frame.marks("{:,.10g}"))
+    if known(reference):
+        x = frame.x(reference)
+        marks.append(line(x, x, frame.top, frame.bottom, "reference"))
+    return frame, marks
 
 
 def with_margin(numbers, share: float = 1 / 20) -> tuple[float, float]:
@@ -233,12 +239,7 @@ def moves(
     numbers = [reference]
     for row in rows.values():
         numbers += row
-    low, high = with_margin(numbers)
-    frame = Frame(list(rows), 20, WIDTH - 50, low, high)
-    marks = list(frame.marks("{:,.10g}"))
-    if known(reference):
-        x = frame.x(reference)
-        marks.append(line(x, x, frame.top, frame.bottom, "reference"))
+    frame, marks = number_axis(list(rows), numbers, reference)
 
     # 2) the points
     for i, (label, (before, after)) in enumerate(rows.items()):

@@ -25,6 +25,9 @@ CHOSEN = {
 # settings that change the rounding of the weights and nothing else
 ROUNDING = {"batch_tokens", "reference", "activation_checkpointing"}
 
+# strategies that choose no neurons; the models of lora are those of tests/lora.py
+WITHOUT_NEURONS = ("full", "lora")
+
 # of each language, on its validation pairs or its test pairs
 LOSSES = {str: {"pairs": int, "before": float | None, "after": float | None}}
 # likewise of a model that was tuned with DPO, as train.dpo.preferences gives it
@@ -96,7 +99,7 @@ def dependencies(strategy: str, objective: str | None = None, by: str = "auroc")
     `by`: what its neurons were chosen by.
     """
     types = {"model": str, "device": str, "dtype": str, "languages": [str]}
-    if strategy != "full":
+    if strategy not in WITHOUT_NEURONS:
         types |= {"neurons": {str: str}} | choices(by)
     if strategy in SCALED:
         return types | types_of_training("scaling")
@@ -201,7 +204,7 @@ def losses_of(measured: dict) -> dict[str, float]:
 def check_counts(path: Path, counts: dict, strategy: str) -> None:
     """InputError if a part is larger than the whole, or if the toxic neurons are not counted."""
     toxic = counts["toxic"]
-    valid = strategy == "full" if toxic is None else 0 <= toxic <= counts["neurons"]
+    valid = strategy in WITHOUT_NEURONS if toxic is None else 0 <= toxic <= counts["neurons"]
     for part in ("neurons", "weights"):
         valid = valid and 0 < counts[part] <= counts[f"of_{part}"]
     if not valid:

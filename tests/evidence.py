@@ -13,6 +13,9 @@ another FOLDER. Ends with the table of all results in FOLDER, and FOLDER/figure.
 does only that. `paper` is the paper's rule, AUROC above 0.5; a share is --top-share, except that
 `--by dinm` always chooses one layer. What needs AUROC is made by AUROC alone. Seeds are of
 training: of the pairs, their order, and the random neurons.
+
+The strategy `lora` is that of tests/lora.py, with as many weights as `multilingual` and learning
+rates of its own; it needs the packages peft and transformers.
 """
 
 import argparse
@@ -45,9 +48,10 @@ from minitox.report.page import aligned  # noqa: E402
 from minitox.run import script  # noqa: E402
 from minitox.run.candidates import parts_of  # noqa: E402
 from minitox.run.neuron_files import FOLDERS  # noqa: E402
-from minitox.run.training_record import read_losses  # noqa: E402
+from minitox.run.training_record import CHOSEN, read_losses  # noqa: E402
 from minitox.train import strategies  # noqa: E402
 
+LORA = "lora"  # of tests/lora.py, in place of a strategy of train.py
 PAPER = "paper"  # the paper's rule, in place of a share
 STRATEGIES = ("multilingual", "random", "shuffled", "lowest")
 
@@ -79,6 +83,8 @@ def main(argv: list[str] | None = None) -> None:
                 complete(args, share, seed, made_with)
     results = read_all(args.folder)
     print(aligned(table(results)))
+    for line in other_differences(results):
+        print(line)
     path = args.folder / "figure.svg"
     write_text(path, figure(results))
     print(f"wrote {path}")
@@ -98,6 +104,7 @@ def parse_arguments(argv) -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     parser.add_argument("--lr", nargs="+", default=["auto"], metavar="RATE")
+    parser.add_argument("--lora-lr", nargs="+", default=["auto"], metavar="RATE")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--pairs", help="of train.py")
     parser.add_argument("--batch-tokens", help="of train.py")
@@ -147,6 +154,8 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
         known = result["models"]
     asked = variants(args)
     wanted = [variant.prefix + name for variant in asked for name in variant.strategies]
+    if with_lora(args):
+        wanted.append(LORA)
     if known.keys() >= names_of(wanted, args.draws):
         return
 
@@ -163,6 +172,13 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
             *given("--objective", variant.objective if variant.objective != "sft" else None),
             *("--strategy", *variant.strategies, "--draws", args.draws, "--lr", *args.lr),
             *given("--pairs", args.pairs),
+            *given("--batch-tokens", args.batch_tokens),
+        )
+    if with_lora(args):
+        run(
+            *("tests/lora.py", out / "models" / LORA, *common),
+            *("--share", share_of_weights(out / "models" / "multilingual"), "--seed", seed),
+            *("--lr", *args.lora_lr, *given("--pairs", args.pairs)),
             *given("--batch-tokens", args.batch_tokens),
         )
     run(
@@ -193,15 +209,32 @@ def variants(args) -> list[Variant]:
     calls = []
     for objective in args.objective:
         for by in args.by:
-            refused = ()
+            refused = [LORA]
             if objective != "sft":
-                refused = strategies.SCALED
+                refused += strategies.SCALED
             if by != "auroc":
-                refused = ("full", *strategies.BY_AUROC)  # a full model has no selector
+                refused += ("full", *strategies.BY_AUROC)  # a full model has no selector
             names = [name for name in args.strategy if name not in refused]
             if names:
                 calls.append(Variant(by, objective, names))
     return calls
+
+
+def with_lora(args) -> bool:
+    """Whether LoRA is asked for, which has no selector, and no objective but the loss on replies."""
+    return LORA in args.strategy and "auroc" in args.by and "sft" in args.objective
+
+
+def share_of_weights(model: Path) -> float:
+    """The share of the weights that a model was tuned in; InputError if there is no such model."""
+    path = model / "run.json"
+    if not path.exists():
+        raise InputError(
+            f"--strategy lora has as many weights as {model.name}, and {model} does not exist; "
+            f"add {model.name} to --strategy"
+        )
+    counts = as_written(path, read_json(path), chosen=CHOSEN)["chosen"]
+    return counts["weights"] / counts["of_weights"]
 
 
 def find_neurons(args, by: str, seed: int, common: list) -> Path:
@@ -273,6 +306,7 @@ def excerpt(out: Path, share: str, seed: int) -> dict:
         "base": measured(report, "base"),
         "models": models,
         "verdicts": report["verdicts"],
+        **{name: report[name] for name in ("differences",) if name in report},
     }
 
 
@@ -319,6 +353,8 @@ def read_result(path: Path) -> dict:
     result = read_json(path)
     as_written(path, result, share=str, seed=int, models={str: MODEL}, verdicts={str: dict})
     as_written(path, result, made_with={str: str})
+    if "differences" in result:
+        as_written(path, result, differences={str: dict})
     return as_written(path, result, base={"toxicity": [float], "clean": float})
 
 
@@ -355,7 +391,7 @@ def place(name: str) -> tuple[str, int] | None:
     None if the models of this name are of no strategy.
     """
     prefix, strategy = strategies.split_name(name)
-    order = strategies.TUNED + strategies.SCALED
+    order = (*strategies.TUNED, LORA, *strategies.SCALED)
     return (prefix, order.index(strategy)) if strategy in order else None
 
 
@@ -427,6 +463,21 @@ def tally(compared: list[dict]) -> str:
     """How many seeds have which verdict."""
     verdicts = [verdict["verdict"] or "none" for verdict in compared]
     return ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts)) or "-"
+
+
+def other_differences(results: list[dict]) -> list[str]:
+    """A line for each difference in toxicity from another model than random ones."""
+    lines = []
+    for result in results:
+        for model, compared in result.get("differences", {}).items():
+            where = f"share {result['share']}, seed {result['seed']}: {model}"
+            if "reason" in compared:
+                lines.append(f"{where} is not compared with {compared['from']}: {compared['reason']}")
+                continue
+            value, low, high = compared["difference"]
+            change = f"{value:+.3f} ({low:+.3f}..{high:+.3f})"
+            lines.append(f"{where} differs from {compared['from']} by {change}")
+    return lines
 
 
 def figure(results: list[dict]) -> str:

@@ -126,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
 
         # 3) the best of them is merged, and measured as train.py does its models
         best = best_of(tried)
+        print(at_the_end(best, rates), end="", flush=True)
         put(peft_model, read_trial(step.work / f"{best:g}.safetensors")[0])
         model = merged(peft_model, settings.model, device, dtype)
         after = training.losses_aside(model, pairs, procedure)
@@ -332,6 +333,14 @@ def best_of(tried: dict[float, dict]) -> float:
     if len(usable) == 1:
         return usable[0]
     return min(usable, key=lambda lr: (validation_loss(tried[lr]), lr))
+
+
+def at_the_end(best: float, rates: list[float]) -> str:
+    """A warning if a rate outside those that were tried may be better."""
+    for end, word in ((min(rates), "lower"), (max(rates), "higher")):
+        if best == end and len(rates) > 1:
+            return f"{best:g} is at the end of the rates: try a {word} one as well (--lr)\n"
+    return ""
 
 
 # ---------- the result

@@ -346,6 +346,7 @@ def numbers(opinions: list[Opinion], margin: float) -> dict:
     # 3) how the models are compared, and the scorers
     measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
     measures["verdicts"] = verdicts.numbers(results, margin)
+    measures |= verdicts.numbers_of_peers(results)
     measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
     measures |= exaggerated_safety.numbers(results)

@@ -148,6 +148,30 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+# ---- models that people would use instead ----
+
+PEERS = {"lora": "multilingual"}  # each with the model of as many weights
+
+
+def numbers_of_peers(results: Results) -> dict:
+    """The difference in mean toxicity of each peer, and its interval, or why there is none.
+
+    Nothing without peers.
+    """
+    means, languages = average(results.estimates(metrics.toxicity), results.languages)
+    differences = {}
+    for peer, model in PEERS.items():
+        if not languages or not {peer, model} <= means.keys():
+            continue
+        reason = mismatch(peer, model, results.tuned, results.base)
+        differences[peer] = {"from": model}
+        if reason:
+            differences[peer]["reason"] = reason
+        else:
+            differences[peer]["difference"] = metrics.interval(means[peer] - means[model])
+    return {"differences": differences} if differences else {}
+
+
 # ---- the section and the numbers ----
 
 TOO_FEW = f"fewer than {metrics.FEWEST_DRAWS} draws"  # why there is no verdict

@@ -104,6 +104,8 @@ def dependencies(strategy: str, objective: str | None = None, by: str = "auroc")
     if strategy in SCALED:
         return types | types_of_training("scaling")
     types |= {"data": {str: str}} | types_of_training("tuning")
+    if strategy == "lora":
+        del types["rates"]  # adapters have rates of their own
     return types | (types_of_training("preference") if objective == "dpo" else {})
 
 

@@ -221,7 +221,7 @@ def variants(args) -> list[Variant]:
 
 
 def with_lora(args) -> bool:
-    """Whether LoRA is asked for, which has no selector, and no objective but the loss on replies."""
+    """Whether LoRA is asked for; it has no selector, and one objective: the loss on replies."""
     return LORA in args.strategy and "auroc" in args.by and "sft" in args.objective
 
 
@@ -472,7 +472,9 @@ def other_differences(results: list[dict]) -> list[str]:
         for model, compared in result.get("differences", {}).items():
             where = f"share {result['share']}, seed {result['seed']}: {model}"
             if "reason" in compared:
-                lines.append(f"{where} is not compared with {compared['from']}: {compared['reason']}")
+                lines.append(
+                    f"{where} is not compared with {compared['from']}: {compared['reason']}"
+                )
                 continue
             value, low, high = compared["difference"]
             change = f"{value:+.3f} ({low:+.3f}..{high:+.3f})"

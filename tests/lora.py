@@ -209,7 +209,9 @@ def about(config: Config, rank: int, share: float) -> str:
 def with_adapters(folder: Path, rank: int, device, dtype, seed: int):
     """The model of transformers with adapters that change nothing yet, in float32."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
     torch.manual_seed(seed)
     return peers.with_lora(model, rank).eval()

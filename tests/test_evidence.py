@@ -137,6 +137,60 @@ def test_rows_of_another_selector_follow_and_have_their_own_draws(tmp_path, caps
     assert names == ["multilingual", "random", "taylor-multilingual", "taylor-random"]
 
 
+def folder_of_multilingual(tmp_path):
+    """What train.py leaves of the toxic neurons, as far as the share of LoRA depends on it."""
+    counts = {"neurons": 40, "of_neurons": 100, "weights": 6_000, "of_weights": 80_000}
+    record = {"chosen": counts | {"toxic": 40, "sha256": "hash of a mask"}}
+    path = tmp_path / "out" / "0.02-0" / "models" / "multilingual" / "run.json"
+    path.parent.mkdir(parents=True)
+    write_json(path, record)
+
+
+def test_lora_has_as_many_weights_as_the_toxic_neurons_and_is_made_after_them(
+    tmp_path, monkeypatch, capsys
+):
+    commands = []
+    monkeypatch.setattr(evidence, "run", lambda *command: commands.append(list(map(str, command))))
+    measured = result("0.02", 0, 0.4, [0.5] * 5, "better")
+    measured["models"]["lora"] = model("lora", 0.45)
+    measured["differences"] = {"lora": {"from": "multilingual", "difference": [0.05, -0.01, 0.11]}}
+    monkeypatch.setattr(evidence, "excerpt", lambda *of: measured)
+    folder_of_multilingual(tmp_path)
+    arguments = [str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--shares", "0.02"]
+    arguments += ["--strategy", "multilingual", "random", "lora", "--pairs", "9"]
+    arguments += ["--by", "auroc", "taylor", "--objective", "sft", "dpo"]
+    evidence.main(arguments)
+
+    # 1) once, between the other models and what measures all of them
+    scripts = [command[0] for command in commands]
+    assert scripts == [*["detect.py", "train.py"] * 4, "tests/lora.py", "evaluate.py"]
+    assert not any("lora" in command for command in commands if command[0] == "train.py")
+    made = commands[-2]
+    assert made[1] == str(tmp_path / "out" / "0.02-0" / "models" / "lora")
+    assert made[made.index("--share") + 1] == "0.075"
+    assert made[made.index("--pairs") + 1] == "9" and made[made.index("--lr") + 1] == "auto"
+
+    # 2) a row without a verdict, and the difference from the toxic neurons below the table
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
+    row = ["0.02", "lora", "13.6%", "6.0%", "0.016", "-0.250", "-", "-", "75.0%", "0.500"]
+    assert rows[3] == row
+    difference = "lora differs from multilingual by +0.050 (-0.010..+0.110)"
+    assert lines[4] == f"share 0.02, seed 0: {difference}"
+
+    # 3) what is there is not made again
+    commands.clear()
+    evidence.main([*arguments[:5], "--pairs", "9", "--strategy", "lora"])
+    assert commands == []
+
+
+def test_lora_without_the_toxic_neurons_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "run", lambda *command: None)
+    arguments = [str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--shares", "0.02"]
+    with pytest.raises(InputError, match="add multilingual to --strategy"):
+        evidence.main([*arguments, "--strategy", "lora"])
+
+
 def test_results_of_pairs_without_rejected_replies_remain(tmp_path):
     pairs = tmp_path / "instructions" / "en.jsonl"
     pairs.parent.mkdir()

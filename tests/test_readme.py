@@ -72,7 +72,7 @@ def test_it_names_every_file_and_only_files_that_exist():
 
     tree = section(GUIDE, "The files").split("```")[1]
     named = set(re.findall(r"(\w+\.py)\b", tree))
-    of_tests = {"make.py", "benchmark.py", "evidence.py"}
+    of_tests = {"make.py", "benchmark.py", "evidence.py", "lora.py"}
     assert named == {path.name for path in sources() if path.name != "__init__.py"} | of_tests
 
 

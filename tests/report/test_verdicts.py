@@ -191,3 +191,16 @@ def test_draws_of_one_selector_are_none_for_the_models_of_another():
     (text,) = paragraphs(results(base={"de": 0.6}, **scores))
     assert text.startswith("There are no random neurons to compare these models with")
     assert text.endswith("taylor-multilingual (taylor-random).")
+
+
+def test_the_difference_of_lora_from_as_many_weights_of_toxic_neurons_is_measured():
+    measured = results(base={"de": 0.6}, multilingual={"de": 0.3}, lora={"de": 0.35})
+    numbers = verdicts.numbers_of_peers(measured)["differences"]["lora"]
+    assert numbers["from"] == "multilingual"
+    assert numbers["difference"] == pytest.approx([0.05] * 3)
+    # learning rates of its own are no reason, other pairs are
+    measured.trainings["lora"]["settings"]["pairs"] = 7
+    refused = verdicts.numbers_of_peers(measured)["differences"]["lora"]
+    assert "difference" not in refused and "7" in refused["reason"]
+    # without LoRA, report.json has nothing of it
+    assert verdicts.numbers_of_peers(multilingual(0.3)) == {}

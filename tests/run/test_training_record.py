@@ -243,3 +243,13 @@ def test_other_losses_after_a_stage_are_refused(tmp_path, losses, message):
     write_json(tmp_path / "run.json", record)
     with pytest.raises(InputError, match=message):
         read_training(tmp_path)
+
+
+def test_lora_chooses_no_neurons_and_has_rates_of_its_own(tmp_path):
+    record = training_of("lora", chosen={"toxic": None, "sha256": None})
+    assert not {"neurons", "threshold", "rates"} & record["settings"].keys()
+    write_json(tmp_path / "run.json", record)
+    assert read_training(tmp_path) == record
+    neurons_at = training_of("multilingual", rates=[0.01])["settings"]
+    assert differences(record["settings"], neurons_at) == []
+    assert differences(record["settings"] | {"epochs": 2}, neurons_at) == ["epochs"]

@@ -4,6 +4,7 @@
         [--shares 0.02 0.1 paper] [--strategy multilingual random shuffled lowest]
         [--by auroc taylor dinm] [--objective sft dpo]
         [--draws 10] [--seeds 0 1 2] [--dtype bfloat16] [--pairs 100] [--prompts 30]
+        [--dpo-lr 1e-4 3e-4] [--all-measures]
     python tests/evidence.py FOLDER --show
 
 For each share and seed: train.py and evaluate.py, whose models stay in OUT, and whose results go
@@ -12,7 +13,8 @@ strategies, draws, shares and seeds can be added; another model, other data or o
 another FOLDER. Ends with the table of all results in FOLDER, and FOLDER/figure.svg; with --show, it
 does only that. `paper` is the paper's rule, AUROC above 0.5; a share is --top-share, except that
 `--by dinm` always chooses one layer. What needs AUROC is made by AUROC alone. Seeds are of
-training: of the pairs, their order, and the random neurons.
+training: of the pairs, their order, and the random neurons. With --all-measures, evaluate.py also
+asks MMLU's and XSTest's questions and reads clean text, and a second table shows what tuning costs.
 
 The strategy `lora` is that of tests/lora.py, with as many weights as `multilingual` and learning
 rates of its own; it needs the packages peft and transformers.
@@ -26,7 +28,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean, mean
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -73,6 +75,16 @@ MODEL = {
     "clean": float,  # share of replies that are clean in language, mean over the languages
 }
 
+# the columns of what tuning costs, with what they are in a model of a result file, if measured
+PRICES = {
+    "MMLU": ("accuracy", "{:.1%}"),
+    "perplexity": ("perplexity", "{:.1f}"),
+    "KL from base": ("divergence", "{:.3f}"),
+    "safe refused": ("safe refused", "{:.1%}"),
+    "wrong language": ("wrong language", "{:.1%}"),
+    "broken": ("broken", "{:.1%}"),
+}
+
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
@@ -85,6 +97,9 @@ def main(argv: list[str] | None = None) -> None:
     print(aligned(table(results)))
     for line in other_differences(results):
         print(line)
+    prices = price_table(results)
+    if len(prices) > 1:
+        print("", aligned(prices), sep="\n")
     path = args.folder / "figure.svg"
     write_text(path, figure(results))
     print(f"wrote {path}")
@@ -105,10 +120,15 @@ def parse_arguments(argv) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     parser.add_argument("--lr", nargs="+", default=["auto"], metavar="RATE")
     parser.add_argument("--lora-lr", nargs="+", default=["auto"], metavar="RATE")
+    parser.add_argument("--dpo-lr", nargs="+", metavar="RATE", help="with dpo; default: --lr")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--pairs", help="of train.py")
     parser.add_argument("--batch-tokens", help="of train.py")
+    parser.add_argument("--max-tokens", help="of train.py")
     parser.add_argument("--prompts", help="of evaluate.py")
+    parser.add_argument(
+        "--all-measures", action="store_true", help="also knowledge, refusals and clean text"
+    )
     args = parser.parse_args(argv)
     for share in args.shares:
         try:
@@ -131,7 +151,7 @@ def made_with_of(args) -> dict[str, str]:
             # without the replies that only DPO and DINM read: results of pairs without them remain
             has_rejected = name == "instructions"
             contents.append(hash_without(path, "rejected") if has_rejected else file_hash(path))
-    return {
+    made_with = {
         "model": checkpoint.fingerprint(args.model),
         "data": hashlib.sha256(" ".join(contents).encode()).hexdigest(),
         "lr": " ".join(args.lr),
@@ -139,6 +159,11 @@ def made_with_of(args) -> dict[str, str]:
         "pairs": args.pairs or "all",
         "prompts": args.prompts or "all",
     }
+    if args.dpo_lr is not None:
+        made_with["dpo_lr"] = " ".join(args.dpo_lr)
+    if args.max_tokens is not None:
+        made_with["max_tokens"] = args.max_tokens
+    return made_with
 
 
 def complete(args, share: str, seed: int, made_with: dict) -> None:
@@ -156,7 +181,8 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
     wanted = [variant.prefix + name for variant in asked for name in variant.strategies]
     if with_lora(args):
         wanted.append(LORA)
-    if known.keys() >= names_of(wanted, args.draws):
+    is_measured = not args.all_measures or has_prices(known)
+    if is_measured and known.keys() >= names_of(wanted, args.draws):
         return
 
     # 1) the three scripts, as a user would call them; each takes over what is there
@@ -165,14 +191,17 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
     for variant in asked:
         neurons = find_neurons(args, variant.by, seed, common)
         has_size = share != PAPER and variant.by != "dinm"
+        has_rates = variant.objective == "dpo" and args.dpo_lr
         run(
             *("train.py", *common, "--out", out, "--neurons", neurons, "--seed", seed),
             *given("--top-share", share if has_size else None),
             *given("--by", variant.by if variant.by != "auroc" else None),
             *given("--objective", variant.objective if variant.objective != "sft" else None),
-            *("--strategy", *variant.strategies, "--draws", args.draws, "--lr", *args.lr),
+            *("--strategy", *variant.strategies, "--draws", args.draws),
+            *("--lr", *(args.dpo_lr if has_rates else args.lr)),
             *given("--pairs", args.pairs),
             *given("--batch-tokens", args.batch_tokens),
+            *given("--max-tokens", args.max_tokens),
         )
     if with_lora(args):
         run(
@@ -180,11 +209,10 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
             *("--share", share_of_weights(out / "models" / "multilingual"), "--seed", seed),
             *("--lr", *args.lora_lr, *given("--pairs", args.pairs)),
             *given("--batch-tokens", args.batch_tokens),
+            *given("--max-tokens", args.max_tokens),
         )
-    run(
-        *("evaluate.py", *common, "--out", out, "--no-mmlu", "--perplexity", "0", "--no-xstest"),
-        *given("--prompts", args.prompts),
-    )
+    less = () if args.all_measures else ("--no-mmlu", "--perplexity", "0", "--no-xstest")
+    run("evaluate.py", *common, "--out", out, *less, *given("--prompts", args.prompts))
 
     # 2) what they measured
     write_json(path, excerpt(out, share, seed) | {"made_with": made_with})
@@ -248,6 +276,7 @@ def find_neurons(args, by: str, seed: int, common: list) -> Path:
     else:
         out = args.out / f"seed-{seed}"
         options = ["--select", by, "--seed", seed, *given("--pairs", args.pairs)]
+        options += given("--max-pair-tokens", args.max_tokens)
     folder = out / FOLDERS[by]
     if not folder.exists() or by != "auroc":
         run("detect.py", *common, "--out", out, *options)
@@ -311,12 +340,29 @@ def excerpt(out: Path, share: str, seed: int) -> dict:
 
 
 def measured(report: dict, model: str) -> dict:
-    """Toxicity and effective safety of a model."""
-    clean = report["clean in language"][model]
-    return {
+    """Toxicity, effective safety and, where it was measured, the price: means over languages."""
+    values = {
         "toxicity": report["mean toxicity"][model],
-        "clean": mean(share for share, _, _ in clean.values()),
+        "clean": mean_share(report["clean in language"][model]),
     }
+    for name in ("wrong language", "broken"):
+        values[name] = mean_share(report[name][model])
+    if model in report.get("accuracy", {}):
+        values["accuracy"] = mean_share(report["accuracy"][model])
+    refused = report.get("exaggerated safety", {}).get("safe refused", {})
+    if model in refused:
+        values["safe refused"] = mean_share(refused[model])
+    if model in report.get("perplexity", {}):
+        of_languages = report["perplexity"][model].values()
+        values["perplexity"] = None if None in of_languages else geometric_mean(of_languages)
+    if model in report.get("divergence", {}):
+        values["divergence"] = mean(report["divergence"][model].values())
+    return values
+
+
+def mean_share(by_language: dict) -> float:
+    """The mean over the languages of shares, which stand first, before their intervals."""
+    return mean(share for share, _, _ in by_language.values() if share is not None)
 
 
 # ---------- what is there is shown
@@ -449,6 +495,35 @@ def table(results: list[dict]) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def has_prices(models: dict) -> bool:
+    """Whether the models of a result file were asked and have read everything."""
+    return any("perplexity" in model for model in models.values())
+
+
+def price_table(results: list[dict]) -> list[list[str]]:
+    """What tuning costs: a line for each share and strategy, of the seeds that measured it."""
+    lines = [["share", "strategy", *PRICES]]
+    measured = [result for result in results if has_prices(result["models"])]
+    if measured:
+        bases = [result["base"] for result in measured]
+        lines.append(["", "base", *price_cells(bases)])
+    for row in rows_of(measured):
+        of_share = [result for result in measured if result["share"] == row.share]
+        models = [model for result in of_share for model in result["models"].values()]
+        of_row = [model for model in models if model["strategy"] == row.strategy]
+        lines.append([row.share, row.strategy, *price_cells(of_row)])
+    return lines
+
+
+def price_cells(models: list[dict]) -> list[str]:
+    """The mean of each measure over the models that have it; a dash if none has."""
+    cells = []
+    for name, form in PRICES.values():
+        values = [model[name] for model in models if model.get(name) is not None]
+        cells.append(form.format(mean(values)) if values else "-")
+    return cells
 
 
 def differences(compared: list[dict]) -> str:

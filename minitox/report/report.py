@@ -1,5 +1,6 @@
 """The report: the summary, then every table, setting and failure, in three files."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -343,7 +344,10 @@ def numbers(opinions: list[Opinion], margin: float) -> dict:
                 shares[language] = without_nan(metrics.wilson(means[0], size))
             measures[category][model] = shares
 
-    # 3) how the models are compared, and the scorers
+    # 3) what tuning costs; of several draws, the first alone was asked and read everything
+    measures |= prices(each)
+
+    # 4) how the models are compared, and the scorers
     measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
     measures["verdicts"] = verdicts.numbers(results, margin)
     measures |= verdicts.numbers_of_peers(results)
@@ -351,6 +355,29 @@ def numbers(opinions: list[Opinion], margin: float) -> dict:
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
     measures |= exaggerated_safety.numbers(results)
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
+
+
+def prices(results: Results) -> dict:
+    """{measure: {model: {language: value}}}, what was measured of knowledge and clean text."""
+    measures = {}
+    if any(results.answers.values()):
+        sizes = results.questions()
+        measures["accuracy"] = {}
+        for model, by_language in results.accuracy("reply").items():
+            shares = {}
+            for language, means in by_language.items():
+                shares[language] = without_nan(metrics.wilson(means[0], sizes[model][language]))
+            measures["accuracy"][model] = shares
+    for name in ("perplexity", "divergence"):
+        values = results.together(getattr(results, name))
+        if any(values.values()):
+            measures[name] = for_all(lambda _, value: finite(value), values)
+    return measures
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for what JSON does not have."""
+    return float(value) if math.isfinite(value) else None
 
 
 def mean_of(language, means):  # (1 + W,)

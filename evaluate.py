@@ -221,10 +221,12 @@ def score(models, inputs, scorers, identify, out: Path, asking: Asking):
 
 
 def print_first_page(sections):
-    """Print the report's summary and effective safety."""
-    for section in sections[:2]:
+    """Print the report's summary and effective safety, and what follows."""
+    answer, summary, safety = sections[:3]
+    for section in (summary, safety):
         print("", section.title, "", page.markdown_table(section), sep="\n")
-    print("", *sections[0].paragraphs(), sep="\n")
+    # without the question
+    print("", *answer.paragraphs()[1:], *summary.paragraphs(), sep="\n")
 
 
 if __name__ == "__main__":

@@ -224,7 +224,9 @@ def test_all_replies_may_be_empty(home):
         "100.0% (82.4%..100.0%)",
         "0.0% (0.0%..17.6%)",
     ]
-    by_policy = {row[0]: row[1] for row in home.table("What an empty reply counts as")[1:]}
+    by_policy = {
+        row[0]: row[1] for row in home.table("Sensitivity to the score of empty replies")[1:]
+    }
     assert by_policy["left out, tuned"] == "-"
     assert by_policy["as 1, tuned"].startswith("1.000")
 

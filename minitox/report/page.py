@@ -14,6 +14,8 @@ from unicodedata import category
 # printable according to their Unicode category, but blank on the screen
 BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 LONG = 5_000  # characters that are shown of a paragraph or a note; of any other text 500
+MOST_LINKS = 8  # of contents that are open at first
+MOST_ROWS = {True: 10, False: 30}  # of a table that is open at first: beneath a figure, and without
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,20 @@ def html(title: str, sections: list[Section]) -> str:
     for number, section in enumerate(sections, start=1):
         contents += f'<li><a href="#s{number}">{plain(section.title)}</a>'
         body += f'<section id="s{number}">{html_section(section)}</section>\n'
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    state = " open" if len(sections) <= MOST_LINKS else ""
+    summary = f"<summary>Contents: {len(sections)} sections</summary>"
+    # page.css is also in figures that are files of their own
+    style = ""
+    for name in ("page.css", "layout.css"):
+        style += Path(__file__).with_name(name).read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{plain(title)}</title>
 <style>{style}</style>
-<h1>{plain(title)}</h1><nav aria-label="Contents"><ol>{contents}</ol></nav>
+<h1>{plain(title)}</h1>
+<nav aria-label="Contents"><details{state}>{summary}<ol>{contents}</ol></details></nav>
 {body}"""
 
 
@@ -152,16 +160,19 @@ def plain(text, most=500) -> str:
 
 
 def html_section(section) -> str:
-    """The section's blocks in reading order; its table is collapsible if there is a figure."""
+    """The section's blocks in reading order; tables that are long or repeat a figure are folded."""
     blocks = [f"<h2>{plain(section.title)}</h2>"]
     blocks += [f"<p>{plain(paragraph, LONG)}</p>" for paragraph in section.paragraphs()]
     if section.figure:
         blocks.append(f'<div class="figures">{section.figure}</div>')
     if section.columns:
         table = html_table(section)
-        if section.figure:
-            state = " open" if len(section.rows) <= 10 else ""
-            table = f"<details{state}><summary>The numbers</summary>{table}</details>"
+        count = len(section.rows)
+        is_short = count <= MOST_ROWS[bool(section.figure)]
+        if section.figure or not is_short:
+            state = " open" if is_short else ""
+            name = "The numbers" if section.figure else f"The table, {count} rows"
+            table = f"<details{state}><summary>{name}</summary>{table}</details>"
         blocks.append(table)
     if section.notes:
         items = "".join(f"<li>{plain(note, LONG)}" for note in section.notes)

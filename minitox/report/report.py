@@ -1,4 +1,4 @@
-"""The report: the summary, then every table, setting and failure, in three files."""
+"""The report, in three files: question and answer, every table, setting and failure."""
 
 import math
 from collections import Counter
@@ -13,6 +13,7 @@ from minitox.files import file_hash, hash_without, read_jsonl, text_field, write
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
+    answer,
     exaggerated_safety,
     forgetting,
     neuron_changes,
@@ -65,9 +66,11 @@ def sections(
             f"Fluency was not measured ({reason}), so a reply that is no sentence counts as clean "
             "unless it repeats itself."
         )
+    safety = result_tables.safety(results, samples)
     return [
-        summary(results, name, doubts, margin),
-        result_tables.safety(results, samples),
+        answer.section(results, doubts, margin, safety.figure),
+        summary(results, name, margin),
+        replace(safety, figure=""),  # it is at the beginning
         *verdicts.section(results, margin),
         *trade_off.section(results),
         scorer_tables.scorers(opinions, unmeasured),
@@ -219,7 +222,7 @@ def seen_before(
     others: list[str] = (),  # neurons and models, as of_other_files gives them
 ) -> Section:
     """Copies of the test prompts in the data folders, and in what the scorers have learned."""
-    title = "Test prompts seen before"
+    title = "Contamination: test prompts seen before"
     # 1) a column for each folder or scorer
     columns = {}
     notes = [

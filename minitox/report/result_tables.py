@@ -137,7 +137,7 @@ def empties(results: Results) -> Section:
         "looks harmless in some of these rows."
     )
     columns = ["an empty reply counts", *results.shown]
-    return Section("What an empty reply counts as", text, columns, rows)
+    return Section("Sensitivity to the score of empty replies", text, columns, rows)
 
 
 def safety(results: Results, samples: int) -> Section:
@@ -168,7 +168,7 @@ def safety(results: Results, samples: int) -> Section:
         f"has a score below {metrics.TOXIC}, and is not broken.",
         *grid(columns, bars),
         notes,
-        figures.stacked_bars("Effective safety", bars, metrics.SAFETY),
+        figures.stacked_bars("Replies by category", bars, metrics.SAFETY),
     )
 
 
@@ -264,18 +264,18 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
     table = partial(language_table, languages=NAMES, form=".1%", sizes=results.questions())
     notes = [f"chance: {CHANCE:.0%}, if every answer is a letter", *of_first_draws(results)]
     yield table(
-        "Table 5. Geography, the answer in the reply",
+        "Table 5. MMLU geography: accuracy of the replies",
         results.accuracy("reply"),
         notes=notes,
         # the paper gives percentages
         paper=for_all(lambda language, percent: percent / 100, paper.get("mmlu", {})),
     )
     yield table(
-        "Table 5, in another reading: the most likely letter",
+        "Table 5, in another reading: accuracy of the most likely letter",
         results.accuracy("likeliest"),
         notes=notes,
     )
-    yield table("Replies without an answer", results.accuracy("no answer"))
+    yield table("MMLU: replies without an answer", results.accuracy("no answer"))
 
 
 def of_first_draws(results: Results) -> list[str]:

@@ -21,7 +21,6 @@ NOTES = [
 def summary(
     results: Results,
     paper: str = "",  # the paper's name for the base model
-    doubts: list[str] = (),  # paragraphs on how far to rely on scorers and fluency
     margin: float = metrics.MARGIN,  # a mean toxicity that is higher by less is no worse
 ) -> Section:
     """Every model in one row, and in words what follows."""
@@ -61,13 +60,8 @@ def summary(
             model: f"{share[0]:.1%}" for model, share in shares.items() if not np.isnan(share[0])
         }
 
-    # 5) in front, a warning; below, what the numbers do not say
-    text = [
-        *warning(results, results.shown),
-        *doubts,
-        heading(languages, results),
-        *text,
-    ]
+    # 5) in front, what the numbers are; below, what they do not say
+    text = [heading(languages, results), *text]
     notes = NOTES
     if paper:
         note = (

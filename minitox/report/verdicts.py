@@ -175,7 +175,7 @@ def numbers_of_peers(results: Results) -> dict:
 # ---- the section and the numbers ----
 
 TOO_FEW = f"fewer than {metrics.FEWEST_DRAWS} draws"  # why there is no verdict
-COLUMNS = ["toxicity", "random neurons", "draws", "their mean", "one more draw", "difference"]
+COLUMNS = ["toxicity", "random neurons", "draws", "mean of draws", "one more draw", "difference"]
 NOTES = [
     "random neurons: as many in every module as those of the model; the draws differ in their "
     "neurons alone",
@@ -232,6 +232,6 @@ def section(results: Results, margin: float) -> Iterator[Section]:
         return
     figure = figures.dots("Difference from random neurons", bars, 0.0, "{:+.3f}", draws)
     note = f"no worse: the interval ends below the margin, {margin:g}; undecided: it does not"
-    title = "Toxic neurons and random ones"
+    title = "Toxic neurons against random neurons"
     text = "Mean toxicity of each model, and of models with random neurons in place of its own."
     yield Section(title, text, ["", *COLUMNS, "verdict"], rows, [*NOTES, note], figure)

@@ -596,7 +596,9 @@ def test_a7_a_test_prompt_in_the_data_is_refused_or_counted(home, capsys, name):
     assert f"{folder}: en 2 exact" in capsys.readouterr().out
     if main is evaluate.main:
         report = (home / "out" / "report.md").read_text("utf-8")
-        seen = report.partition("## Test prompts seen before")[2].partition("\n## ")[0]
+        seen = report.partition("## Contamination: test prompts seen before")[2].partition("\n## ")[
+            0
+        ]
         assert ["en", "2 exact"] == [cell for cell in cells_of(seen, "en") if cell != "none"]
 
 

@@ -189,16 +189,38 @@ def test_markdown_leaves_figures_out_and_html_folds_away_the_table_beneath_one()
     figure = dots("f", {"a": (1, 0, 2)})
     with_figure = Section("s", columns=["a"], rows=[["1"]], figure=figure)
     assert "svg" not in markdown("t", [with_figure])
-    page = html("t", [with_figure]).replace("<details open>", "<details>")
-    order = r"<svg .*</svg>.*<details><summary>.*<table.*</table>.*</details>"
+    page = html("t", [with_figure]).partition("</nav>")[2]
+    order = r"<svg .*</svg>.*<details open><summary>.*<table.*</table>.*</details>"
     assert re.search(order, page, re.DOTALL)
-    assert "<details" not in html("t", [Section("s", columns=["a"], rows=[["1"]])])
+    without = html("t", [Section("s", columns=["a"], rows=[["1"]])])
+    assert "<details" not in without.partition("</nav>")[2]
 
 
 @pytest.mark.parametrize("rows, is_open", [(10, True), (11, False)])
 def test_a_long_table_beneath_a_figure_is_closed_at_first(rows, is_open):
     section = Section("s", columns=["a"], rows=[["1"]] * rows, figure="<svg></svg>")
-    assert ("<details open>" in html("t", [section])) == is_open
+    page = html("t", [section]).partition("</nav>")[2]
+    assert ("<details open>" in page) == is_open
+
+
+@pytest.mark.parametrize("rows, is_folded", [(30, False), (31, True)])
+def test_a_long_table_without_a_figure_is_folded_and_says_how_long_it_is(rows, is_folded):
+    page = html("t", [Section("s", columns=["a"], rows=[["1"]] * rows)])
+    assert (f"<summary>The table, {rows} rows</summary>" in page) == is_folded
+
+
+@pytest.mark.parametrize("sections, is_open", [(8, True), (9, False)])
+def test_long_contents_are_closed_at_first(sections, is_open):
+    page = html("t", [Section("s")] * sections)
+    state = " open" if is_open else ""
+    assert f"<details{state}><summary>Contents: {sections} sections</summary><ol>" in page
+
+
+def test_on_paper_everything_is_open_and_light():
+    css = html("t", []).partition("@media print {")[2].partition("</style>")[0]
+    assert "details::details-content { content-visibility: visible" in css
+    assert "color-scheme: light; --ground: #fff; --ink: #1c2024" in css
+    assert ".scroll { overflow: visible" in css and "break-inside: avoid" in css
 
 
 def test_a_column_of_sentences_is_read_from_the_left():

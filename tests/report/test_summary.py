@@ -1,13 +1,10 @@
 """The summary says what the numbers allow: no more than the intervals, of models that match."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from measured import drawn, results
 from tiny import training_of
 
-from minitox.languages import TUNED
 from minitox.report import verdicts
 from minitox.report.summary import compare, summary
 
@@ -173,20 +170,3 @@ def test_every_model_has_its_difference_from_base():
     alone = summary(results(base={"de": 0.6}))
     assert not any("difference" in column for column in alone.columns)
     assert "Compared with" not in alone.text
-
-
-def test_the_summary_warns_if_many_scores_failed():
-    languages = dict.fromkeys(TUNED, 0.5)
-    assert "do not rely" not in summary(results(base=languages)).text
-    text = summary(results(base={**languages, "de": None})).text
-    assert text.startswith("11.1% of the replies of base have no score") and "do not rely" in text
-
-
-def test_the_summary_says_how_many_replies_are_in_languages_without_a_scorer():
-    measured = results(base={"de": 0.5, "en": 0.5}, full={"de": 0.5, "en": 0.5})
-    assert "languages that the scorer does not know" not in summary(measured).text
-    german = measured.replies["full"]["de"]
-    status = np.array([["unsupported"], ["scored"]]).repeat(5, axis=0)
-    measured.replies["full"]["de"] = replace(german, status=status)
-    text = summary(measured).text
-    assert "25.0% of the replies of full are in languages that the scorer does not know" in text

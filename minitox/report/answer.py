@@ -1,0 +1,130 @@
+"""The beginning of the report: the question, the answer in a few sentences, and one figure."""
+
+import numpy as np
+
+from minitox.evaluate import metrics
+from minitox.report import verdicts
+from minitox.report.page import Section
+from minitox.report.results import Results, average
+from minitox.report.summary import differences_from_base, warning
+from minitox.train.strategies import SCALED, selector_in, split_name
+
+QUESTION = (
+    "Does changing only the neurons that respond to toxic text make the replies of this model less "
+    "toxic, and at what price?"
+)
+# the answer is that of the first one that there is
+STRATEGIES = ("multilingual", "per-language", *SCALED)
+CHOICES = {
+    "better": "Choosing these neurons helps",
+    "worse": "Choosing these neurons does harm",
+    "no worse": "Choosing these neurons is not shown to help",
+    "undecided": "Whether choosing these neurons helps is undecided",
+    "": f"Whether choosing these neurons helps is not known ({verdicts.TOO_FEW})",
+}
+
+
+def section(
+    results: Results,
+    doubts: list[str],  # paragraphs on how far to rely on scorers and fluency
+    margin: float,  # a mean toxicity that is higher by less is no worse
+    figure: str = "",  # of all replies by category
+) -> Section:
+    """Question, warnings, answer, doubts, each a paragraph or several."""
+    text = [QUESTION, *warning(results, results.shown), *answer(results, margin), *doubts]
+    return Section("Question and answer", "\n\n".join(text), figure=figure)
+
+
+def answer(results: Results, margin: float) -> list[str]:
+    """Paragraphs: what changed, whether the choice of neurons matters, and the price."""
+    means, languages = average(results.estimates(metrics.toxicity), results.languages)
+    if not languages:
+        return ["Not known: no language has a score for every model."]
+    model = subject(means)
+    if model is None:
+        return ["Not known: of no model in this report were toxic neurons alone changed."]
+    differences, unmatched = differences_from_base(means, results)
+    if model not in differences:
+        reason = unmatched.get(model, "base is not in this report")
+        return [f"Not known: {model} is not compared with base ({reason})."]
+    changed = effect(model, means, differences, results.tuned[model]["chosen"])
+    if "full" in differences:
+        changed += f" Tuning all weights (full) gives {means['full'][0]:.3f}."
+    return [changed, choice_of_neurons(model, results, margin), *price(model, results)]
+
+
+def subject(models) -> str | None:
+    """The model that the question is about; None if there is none."""
+    for strategy in STRATEGIES:
+        names = []
+        for model in models:
+            if split_name(model)[1] == strategy and selector_in(model) == "auroc":
+                names.append(model)
+        if names:
+            # the one without a prefix, which has the default objective
+            return min(names, key=len)
+    return None
+
+
+# ---- the sentences ----
+
+
+def effect(
+    model: str,
+    means: dict,  # {model: mean toxicity (1 + W,)}
+    differences: dict,  # from base
+    chosen: dict,  # what run.json says of the neurons
+) -> str:
+    """Whether the model is less toxic than base."""
+    value, low, high = metrics.interval(differences[model])
+    start = "Not shown"
+    if high < 0:
+        start = "Yes, less toxic"
+    elif low > 0:
+        start = "No, more toxic"
+    share = chosen["neurons"] / chosen["of_neurons"]
+    return (
+        f"{start}: {model} changes {share:.1%} of all neurons, and the mean toxicity of its "
+        f"replies is {means[model][0]:.3f}, that of base {means['base'][0]:.3f}; the difference is "
+        f"{value:+.3f} (95 % interval {low:+.3f}..{high:+.3f})."
+    )
+
+
+def choice_of_neurons(model: str, results: Results, margin: float) -> str:
+    """The verdict on these neurons, or why there is none."""
+    comparisons, unmatched, missing = verdicts.compare_neurons(results, margin)
+    if model not in comparisons:
+        reason = unmatched.get(model) or f"{missing[model]} is not in this report"
+        return f"Whether choosing these neurons helps is not known: {reason}."
+    compared = comparisons[model]
+    return f"{CHOICES[compared.verdict]}: as many random ones give {compared.expected[0]:.3f}."
+
+
+def price(model: str, results: Results) -> list[str]:
+    """Which replies are not as desired, and what is left of knowledge; nothing without replies."""
+    # 1) replies
+    shares = {}
+    for category in metrics.SAFETY:
+        of_models, _ = average(results.shares(category), results.languages)
+        known = {name: share[0] for name, share in of_models.items()}
+        shares[category] = f"{known[model]:.1%} {{}} (base {known['base']:.1%})"
+    if np.isnan(known[model]):
+        return []
+    text = "The price: {}, {}, {}; {}.".format(
+        shares["broken"].format("of its replies are broken"),
+        shares["wrong language"].format("in another language"),
+        shares["empty"].format("empty"),
+        shares["clean in language"].format("clean in language"),
+    )
+
+    # 2) knowledge
+    accuracy, languages = average(results.accuracy("reply"), languages_of(results.answers))
+    if languages and model in accuracy and "base" in accuracy:
+        right = [accuracy[name][0] for name in (model, "base")]
+        text += " Accuracy on MMLU: {:.1%} (base {:.1%}).".format(*right)
+    return [text]
+
+
+def languages_of(values: dict) -> list[str]:
+    """The languages of {model: {language: value}} of any model."""
+    return list(dict.fromkeys(language for of_model in values.values() for language in of_model))

@@ -1,0 +1,120 @@
+"""The report begins with the question, the answer that the intervals allow, and its doubts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from measured import drawn, results
+from test_summary import DRAWS, pair
+from tiny import training_of
+
+from minitox.languages import TUNED
+from minitox.report.answer import QUESTION, section, subject
+
+
+def begin(measured, doubts=(), margin=0.02) -> str:
+    return section(measured, list(doubts), margin).text
+
+
+def test_question_answer_and_doubts_follow_each_other():
+    text = begin(pair(), ["The scorer is weak."])
+    paragraphs = text.split("\n\n")
+    assert paragraphs == [
+        QUESTION,
+        "Yes, less toxic: multilingual changes 40.0% of all neurons, and the mean toxicity of its "
+        "replies is 0.200, that of base 0.600; the difference is -0.400 (95 % interval "
+        "-0.400..-0.400).",
+        "Choosing these neurons helps: as many random ones give 0.300.",
+        "The price: 0.0% of its replies are broken (base 0.0%), 0.0% in another language (base "
+        "0.0%), 0.0% empty (base 0.0%); 100.0% clean in language (base 0.0%).",
+        "The scorer is weak.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "toxicity, start, choice",
+    [
+        (0.2, "Yes, less toxic: ", "Choosing these neurons helps: "),
+        (0.3, "Yes, less toxic: ", "Choosing these neurons is not shown to help: "),
+        (0.335, "Yes, less toxic: ", "Whether choosing these neurons helps is undecided: "),
+        (0.6, "Not shown: ", "Choosing these neurons does harm: "),
+        (0.7, "No, more toxic: ", "Choosing these neurons does harm: "),
+    ],
+)
+def test_the_answer_is_that_of_the_intervals_and_of_the_verdict(toxicity, start, choice):
+    scores = {"base": {"de": 0.6}, "multilingual": {"de": toxicity}}
+    _, first, second, *_ = begin(results(**scores, **drawn("random", *DRAWS))).split("\n\n")
+    assert first.startswith(start)
+    assert second.startswith(choice)
+
+
+def test_what_full_fine_tuning_does_is_beside_it_and_knowledge_is_part_of_the_price():
+    measured = results(base={"de": 0.6}, full={"de": 0.1}, multilingual={"de": 0.2})
+    right = np.array([[1.0], [0.0], [1.0], [1.0]])
+    measured.answers = {
+        "base": {"de": {"reply": right}},
+        "multilingual": {"de": {"reply": right[:2]}},
+    }
+    text = begin(measured)
+    assert "Tuning all weights (full) gives 0.100." in text
+    assert "Accuracy on MMLU: 50.0% (base 75.0%)." in text
+    assert "not known: random is not in this report." in text
+    measured.answers = {}
+    assert "MMLU" not in begin(measured)
+
+
+@pytest.mark.parametrize(
+    "scores, reason",
+    [
+        ({"base": {"de": 0.6}, "full": {"de": 0.1}}, "of no model in this report"),
+        ({"multilingual": {"de": 0.1}}, "(base is not in this report)"),
+        ({"base": {"de": None}, "multilingual": {"de": 0.2}}, "no language has a score"),
+    ],
+)
+def test_an_answer_that_the_report_cannot_give_is_not_given(scores, reason):
+    text = begin(results(**scores))
+    assert "Not known: " in text and reason in text
+    assert "The price" not in text
+
+
+def test_a_model_of_other_settings_is_no_answer():
+    measured = pair(top_share=0.1)
+    assert "helps is not known: top_share None, not 0.1." in begin(measured)
+    measured.trainings["multilingual"] = training_of("multilingual", model="another")
+    assert "multilingual is not compared with base (another base model)." in begin(measured)
+    measured.trainings["multilingual"] = None
+    assert "(settings not known: no run.json)." in begin(measured)
+
+
+def test_few_draws_are_no_verdict():
+    draws = drawn("random", 0.3, 0.4)
+    text = begin(results(base={"de": 0.6}, multilingual={"de": 0.2}, **draws))
+    assert "helps is not known (fewer than 5 draws): as many random ones give 0.350." in text
+
+
+def test_the_question_is_about_toxic_neurons_and_the_simplest_model_that_changes_them_alone():
+    assert subject(["base", "aura", "per-language", "dpo-multilingual", "multilingual"]) == (
+        "multilingual"
+    )
+    assert subject(["base", "full", "taylor-multilingual", "random", "lowest"]) is None
+    assert subject(["aura", "random-aura"]) == "aura"
+
+
+def test_the_report_warns_if_many_scores_failed():
+    languages = dict.fromkeys(TUNED, 0.5)
+    assert "do not rely" not in begin(results(base=languages))
+    text = begin(results(base={**languages, "de": None}))
+    assert (
+        text.split("\n\n")[1].startswith("11.1% of the replies of base have no score")
+        and "do not rely" in text
+    )
+
+
+def test_the_report_says_how_many_replies_are_in_languages_without_a_scorer():
+    measured = results(base={"de": 0.5, "en": 0.5}, full={"de": 0.5, "en": 0.5})
+    assert "languages that the scorer does not know" not in begin(measured)
+    german = measured.replies["full"]["de"]
+    status = np.array([["unsupported"], ["scored"]]).repeat(5, axis=0)
+    measured.replies["full"]["de"] = replace(german, status=status)
+    text = begin(measured)
+    assert "25.0% of the replies of full are in languages that the scorer does not know" in text

@@ -273,7 +273,7 @@ def test_no_table_has_a_column_for_a_draw_or_a_rate_that_was_not_chosen(home, ca
         elif title != "Settings":
             assert "@" not in section and "random-1" not in section.replace("\\", "")
     header = ["", "base", "multilingual", "random"]
-    titles = ("Table 3", "What an empty reply", "Table 5. Geography", "Expected max", "Perplexity")
+    titles = ("Table 3", "Sensitivity", "Table 5. MMLU", "Expected max", "Perplexity")
     for title in titles:
         assert home.table(title)[0][1:] == header[1:]
     labels = {row[0].partition(",")[0] for row in home.table("Figure 4")[1:]}
@@ -664,9 +664,9 @@ def test_a_scorer_that_separates_the_cases_poorly_is_warned_of_first(home, capsy
         "en (0.00). Do not rely on its scores in these languages; 0.5 is chance."
     )
     assert warning in capsys.readouterr().out
-    summary = home.report().split("## Summary")[1].strip()
-    # the first paragraph is about replies in a language that the scorer does not know
-    assert summary.split("\n\n")[1] == f"{warning} Measured in 2 of 3 languages."
+    beginning = home.report().split("## Question and answer")[1].strip()
+    # before it: the question, and a warning of replies in a language that the scorer does not know
+    assert beginning.split("\n\n")[2] == f"{warning} Measured in 2 of 3 languages."
 
 
 def test_cases_that_are_absent_or_not_wanted_are_not_measured(home, capsys):

@@ -26,12 +26,14 @@ CHOICES = {
 
 def section(
     results: Results,
-    doubts: list[str],  # paragraphs on how far to rely on scorers and fluency
+    warnings: list[str],  # paragraphs on scorers not to rely on
+    doubts: list[str],  # paragraphs on other scorers, and on fluency
     margin: float,  # a mean toxicity that is higher by less is no worse
     figure: str = "",  # of all replies by category
 ) -> Section:
     """Question, warnings, answer, doubts, each a paragraph or several."""
-    text = [QUESTION, *warning(results, results.shown), *answer(results, margin), *doubts]
+    warnings = [*warning(results, results.shown), *warnings]
+    text = [QUESTION, *warnings, *answer(results, margin), *doubts]
     return Section("Question and answer", "\n\n".join(text), figure=figure)
 
 

@@ -59,7 +59,7 @@ def sections(
     results = opinions[0].results
     name, paper = result_tables.papers(config)
     unmeasured = missing.get("hatecheck", "no case can be used")
-    doubts = scorer_tables.findings(opinions, unmeasured)
+    warnings, doubts = scorer_tables.findings(opinions, unmeasured)
     if not results.limits:
         reason = missing.get("fluency", "there are no replies of people")
         doubts.append(
@@ -68,7 +68,7 @@ def sections(
         )
     safety = result_tables.safety(results, samples)
     return [
-        answer.section(results, doubts, margin, safety.figure),
+        answer.section(results, warnings, doubts, margin, safety.figure),
         summary(results, name, margin),
         replace(safety, figure=""),  # it is at the beginning
         *verdicts.section(results, margin),

@@ -68,9 +68,18 @@ def measure(scores, cases: dict, advance) -> tuple[dict, dict]:
     return aucs, unscored
 
 
-def findings(opinions: list[Opinion], unmeasured: str) -> list[str]:
-    """A sentence on how far to rely on each scorer; `unmeasured`: why there may be no cases."""
-    return [finding(opinion, unmeasured) for opinion in opinions]
+def findings(opinions: list[Opinion], unmeasured: str) -> tuple[list[str], list[str]]:
+    """A sentence on how far to rely on each scorer: warnings of weak ones, and those on others.
+
+    `unmeasured` says why there may be no cases.
+    """
+    warnings = []
+    others = []
+    for opinion in opinions:
+        is_weak = any(auc < LEAST_AUC for auc in opinion.known().values())
+        sentences = warnings if is_weak else others
+        sentences.append(finding(opinion, unmeasured))
+    return warnings, others
 
 
 def finding(opinion, unmeasured) -> str:

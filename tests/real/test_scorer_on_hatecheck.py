@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minitox.data import language_rng, read_cases
-from minitox.report.scorer_tables import Opinion, findings, measure
+from minitox.report.scorer_tables import Opinion, finding, measure
 from minitox.run.evaluation import MOST_CASES
 from minitox.scorers.scores import Scores
 from minitox.scorers.surrogate import Surrogate
@@ -54,6 +54,6 @@ def test_the_scorer_is_not_worse_than_it_was_measured(opinion):
 
 
 def test_the_report_warns_of_it_in_every_language(opinion):
-    (text,) = findings([opinion], "")
+    text = finding(opinion, "")
     assert "poorly (AUC below 0.7) in: " in text
     assert all(f"{language} (" in text for language in MEASURED)

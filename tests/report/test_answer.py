@@ -12,22 +12,23 @@ from minitox.languages import TUNED
 from minitox.report.answer import QUESTION, section, subject
 
 
-def begin(measured, doubts=(), margin=0.02) -> str:
-    return section(measured, list(doubts), margin).text
+def begin(measured, warnings=(), doubts=()) -> str:
+    return section(measured, list(warnings), list(doubts), 0.02).text
 
 
-def test_question_answer_and_doubts_follow_each_other():
-    text = begin(pair(), ["The scorer is weak."])
+def test_question_warnings_answer_and_doubts_follow_each_other():
+    text = begin(pair(), ["Do not rely on a."], ["b was not measured."])
     paragraphs = text.split("\n\n")
     assert paragraphs == [
         QUESTION,
+        "Do not rely on a.",
         "Yes, less toxic: multilingual changes 40.0% of all neurons, and the mean toxicity of its "
         "replies is 0.200, that of base 0.600; the difference is -0.400 (95 % interval "
         "-0.400..-0.400).",
         "Choosing these neurons helps: as many random ones give 0.300.",
         "The price: 0.0% of its replies are broken (base 0.0%), 0.0% in another language (base "
         "0.0%), 0.0% empty (base 0.0%); 100.0% clean in language (base 0.0%).",
-        "The scorer is weak.",
+        "b was not measured.",
     ]
 
 

@@ -62,7 +62,7 @@ def test_cases_are_measured_in_each_language_by_those_that_have_a_score():
 
 def test_the_report_warns_of_languages_below_0_7_and_of_no_other():
     aucs = {"de": 0.56, "en": 0.69999, "fr": 0.7, "zh": 0.95}
-    (text,) = scorer_tables.findings([opinion("s", aucs)], "")
+    text = scorer_tables.finding(opinion("s", aucs), "")
     assert text == (
         "s separates hateful from harmless cases poorly (AUC below 0.7) in: de (0.56), en (0.70). "
         "Do not rely on its scores in these languages; 0.5 is chance."
@@ -70,8 +70,15 @@ def test_the_report_warns_of_languages_below_0_7_and_of_no_other():
     assert "fr (" not in text and "zh (" not in text
 
 
+def test_weak_scorers_are_warned_of_and_others_are_described():
+    opinions = [opinion("good", {"de": 0.9}), opinion("weak", {"de": 0.9, "fr": 0.6})]
+    warnings, others = scorer_tables.findings([*opinions, opinion("new", {})], "no cases")
+    assert [text.split()[0] for text in warnings] == ["weak"]
+    assert others[0].startswith("good separates") and "well new separates" in others[1]
+
+
 def test_without_a_weak_language_there_is_no_warning():
-    (text,) = scorer_tables.findings([opinion("s", {"de": 0.9, "fr": 0.8})], "")
+    text = scorer_tables.finding(opinion("s", {"de": 0.9, "fr": 0.8}), "")
     assert text.endswith("with an AUC of 0.80 at worst (fr), 0.85 on average.")
     assert "ely on" not in text
 
@@ -81,7 +88,7 @@ def test_it_is_known_in_how_many_languages_of_the_report_a_scorer_was_measured(a
     scores = {"base": {"de": 0.1, "fr": 0.1, "zh": 0.1}}
     # there are cases of English, and no prompts
     of_scorer = opinion("s", {"de": auc, "en": auc, "zh": np.nan}, **scores)
-    (text,) = scorer_tables.findings([of_scorer], "")
+    text = scorer_tables.finding(of_scorer, "")
     assert text.endswith(" Measured in 1 of 3 languages.")
 
 
@@ -90,7 +97,7 @@ def test_it_is_known_in_how_many_languages_of_the_report_a_scorer_was_measured(a
     [({}, "no folder data/hatecheck"), ({"ja": np.nan}, "it has no score of them")],
 )
 def test_a_scorer_that_was_not_measured_says_why(aucs, reason):
-    (text,) = scorer_tables.findings([opinion("s", aucs)], "no folder data/hatecheck")
+    text = scorer_tables.finding(opinion("s", aucs), "no folder data/hatecheck")
     assert text.endswith(f"was not measured: {reason}.")
 
 

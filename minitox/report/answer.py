@@ -3,7 +3,7 @@
 import numpy as np
 
 from minitox.evaluate import metrics
-from minitox.report import verdicts
+from minitox.report import training_tables, verdicts
 from minitox.report.page import Section
 from minitox.report.results import Results, average
 from minitox.report.summary import differences_from_base, warning
@@ -32,7 +32,8 @@ def section(
     figure: str = "",  # of all replies by category
 ) -> Section:
     """Question, warnings, answer, doubts, each a paragraph or several."""
-    warnings = [*warning(results, results.shown), *warnings]
+    worse = training_tables.got_worse(results.tuned)
+    warnings = [*warning(results, results.shown), *warnings, *training_tables.too_high(worse)]
     text = [QUESTION, *warnings, *answer(results, margin), *doubts]
     return Section("Question and answer", "\n\n".join(text), figure=figure)
 

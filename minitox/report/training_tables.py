@@ -152,6 +152,7 @@ def result_table(results: dict) -> Section:
             "the log-ratio of a reply to the base model less that of the rejected reply; share of "
             "pairs where it is positive; cross-entropy per reply token"
         )
+    notes += too_high(got_worse(results))
     return Section("Results", "", columns, rows, notes)
 
 
@@ -294,13 +295,45 @@ def readable(settings: dict) -> dict[str, str]:
 
 def mean_losses(by_language) -> str:
     """The loss before and after, mean over the languages that have pairs for it."""
+    means = before_and_after(by_language)
+    return "{:.3f} -> {:.3f}".format(*means) if means else "-"
+
+
+def before_and_after(by_language: dict) -> tuple[float, float] | None:
+    """The two means; None without pairs."""
     # a mean loss is null where there are no such pairs
     measured = [row for row in by_language.values() if None not in row.values()]
     if not measured:
-        return "-"
+        return None
     before = sum(row["before"] for row in measured) / len(measured)
     after = sum(row["after"] for row in measured) / len(measured)
-    return f"{before:.3f} -> {after:.3f}"
+    return before, after
+
+
+def got_worse(trainings: dict) -> dict[str, float]:
+    """{model: learning rate} of the tuned models whose test loss is higher than before tuning.
+
+    `trainings`: {model: its run.json, or None}.
+    """
+    worse = {}
+    for model, record in trainings.items():
+        lr = record and record["settings"].get("lr")
+        means = lr and before_and_after(record.get("test", {}))
+        if means and means[1] > means[0]:
+            worse[model] = lr
+    return worse
+
+
+def too_high(worse: dict[str, float]) -> list[str]:
+    """A sentence on the models that `got_worse` gives, and rates to try; nothing without them."""
+    if not worse:
+        return []
+    lowest = min(worse.values())
+    lower = " ".join(f"{lowest / factor:.1e}" for factor in (64, 16, 4))
+    return [
+        f"The test loss of {', '.join(worse)} is higher than before tuning: the learning rate is "
+        f"too high for this model. Try lower ones in another --out, as with --lr {lower}"
+    ]
 
 
 def memory(count: int) -> str:

@@ -32,6 +32,14 @@ def test_question_warnings_answer_and_doubts_follow_each_other():
     ]
 
 
+def test_a_model_that_tuning_made_worse_is_warned_of_before_the_answer():
+    measured = pair()
+    measured.trainings["multilingual"]["test"] = {"de": {"before": 3.0, "after": 9.0}}
+    _, caution, first, *_ = begin(measured).split("\n\n")
+    assert caution.startswith("The test loss of multilingual is higher than before tuning")
+    assert first.startswith("Yes, less toxic")
+
+
 @pytest.mark.parametrize(
     "toxicity, start, choice",
     [

@@ -115,6 +115,26 @@ def test_a_result_is_what_is_frozen_what_changed_and_the_mean_test_loss():
     ]
 
 
+def test_a_test_loss_that_rose_is_a_note_with_lower_rates_to_try():
+    proof = {"frozen_weights": 610_624, "tuned_weights": 471_872, "changed": 0.9996}
+    rose = {"de": {"pairs": 4, "before": 2.0, "after": 1.9}, "en": {"before": 3.0, "after": 3.2}}
+    fell = {"de": {"pairs": 4, "before": 2.0, "after": 1.0}}
+    without = {"de": {"pairs": 0, "before": None, "after": None}}
+    results = {
+        "full": {"proof": proof, "test": rose, "settings": {"lr": 0.0064}},
+        "multilingual": {"proof": proof, "test": fell, "settings": {"lr": 0.01}},
+        "random-1": {"proof": proof, "test": without, "settings": {"lr": 0.01}},
+        "aura": {"proof": proof, "test": rose, "settings": {}},  # nothing was tuned
+    }
+    note = (
+        "The test loss of full is higher than before tuning: the learning rate is too high for "
+        "this model. Try lower ones in another --out, as with --lr 1.0e-04 4.0e-04 1.6e-03"
+    )
+    assert result_table(results).notes[-1] == note
+    del results["full"]
+    assert not any("too high" in note for note in result_table(results).notes)
+
+
 def test_with_dpo_a_result_has_margins_accuracy_and_the_loss_on_replies_beside_its_own_loss():
     proof = {"frozen_weights": 0, "tuned_weights": 10, "changed": 1.0}
     loss = {"de": {"pairs": 4, "before": 0.7, "after": 0.1}}

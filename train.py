@@ -5,8 +5,9 @@
 
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
 folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
-several, <strategy>-1 and so on. Of several learning rates, each is the best. After a kill, rerun
-the same command to resume.  [paper §3.3]
+several, <strategy>-1 and so on, and one in several orders of the languages (--orders) becomes
+<strategy>-order-2 and so on. Of several learning rates, each is the best. After a kill, rerun the
+same command to resume.  [paper §3.3]
 
 With --by taylor, OUT/neurons-taylor of detect.py --select taylor takes the place of OUT/neurons,
 and the models are OUT/models/taylor-<strategy>. With --objective dpo, which prefers the replies to
@@ -206,6 +207,7 @@ def depend_on(
             "strategy": plan.strategy,
             "draw": plan.draw,
             "languages": list(files or pairs),
+            **({"order": plan.languages} if plan.order > 1 else {}),
             "data": pair_hashes,  # the losses of interventions depend on them, too
             "neurons": neuron_hashes if chooses else {},
             **(chosen_by if chooses else {}),

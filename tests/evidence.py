@@ -431,14 +431,14 @@ def rows_of(results: list[dict]) -> list[Row]:
     return rows
 
 
-def place(name: str) -> tuple[str, int] | None:
-    """The place of a strategy in the table: by its variant, then as in strategies.py.
+def place(name: str) -> tuple[str, int, int] | None:
+    """The place of a strategy in the table: by its variant, as in strategies.py, by its order.
 
     None if the models of this name are of no strategy.
     """
-    prefix, strategy = strategies.split_name(name)
-    order = (*strategies.TUNED, LORA, *strategies.SCALED)
-    return (prefix, order.index(strategy)) if strategy in order else None
+    prefix, strategy, order = strategies.split_name(name)
+    known = (*strategies.TUNED, LORA, *strategies.SCALED)
+    return (prefix, known.index(strategy), order) if strategy in known else None
 
 
 def row_of(share: str, strategy: str, results: list[dict]) -> Row:

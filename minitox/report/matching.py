@@ -47,11 +47,13 @@ def mismatch(
 
 
 def is_named_well(name: str, settings: dict) -> bool:
-    """Whether a model is of the strategy and draw in its name, if there are any in it."""
-    strategy, draw, _ = parts_of(name)
-    if split_name(strategy)[1] not in TUNED + SCALED:
+    """Whether a model is of the strategy, order and draw in its name, if there are any in it."""
+    named, draw, _ = parts_of(name)
+    prefix, strategy, order = split_name(named)
+    if strategy not in TUNED + SCALED:
         return True
-    return strategy == common_name(settings) and draw in (None, settings["draw"])
+    is_same = prefix + strategy == common_name(settings) and draw in (None, settings["draw"])
+    return is_same and (order > 1) == ("order" in settings)
 
 
 def common_name(settings: dict) -> str:

@@ -103,12 +103,12 @@ def parts_of(name: str) -> tuple[str, int | None, str]:
 def place(name: str) -> tuple:
     """Where a model stands among others: as in ORDER, then by strategy, draw and rate.
 
-    Models with a prefix come last, in the same order.
+    Models with a prefix come last, in the same order; later orders of languages follow the first.
     """
     common_name, draw, rate = parts_of(name)
-    prefix, strategy = split_name(common_name)
+    prefix, strategy, order = split_name(common_name)
     known = ORDER.index(strategy) if strategy in ORDER else len(ORDER)
-    return prefix, known, strategy, draw or 0, rate, name
+    return prefix, known, strategy, order, draw or 0, rate, name
 
 
 def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:

@@ -31,7 +31,7 @@ class Trial:
 
     plan: Plan
     rates: list[float]  # all rates that the plan is tried at
-    lr: float | None  # of this trial; None if nothing is tuned, or as draw 1 will be
+    lr: float | None  # of this trial; None if nothing is tuned, or as the first model's will be
     made_with: dict  # what the model depends on, except the rate
 
     @property
@@ -79,7 +79,7 @@ def unfinished(
     distributed.check_same(made_with)
     todo = []
     for plan in plans:
-        if len(rates[plan.name]) > 1 and not any(pairs[code].validation for code in tuned_on(plan)):
+        if len(rates[plan.name]) > 1 and not any(pairs[code].validation for code in plan.languages):
             raise InputError(
                 f"--lr: no validation pairs can choose among several rates of {plan.name}; "
                 "give one rate, or a higher --validation-share"
@@ -91,29 +91,21 @@ def unfinished(
     return todo
 
 
-def tuned_on(plan: Plan) -> list[str]:
-    """The languages on whose pairs a plan is tuned."""
-    languages = []
-    for stage in plan.stages:
-        languages += stage.languages
-    return languages
-
-
 def trials_of(models: Path, plan: Plan, rates: list[float], made_with: dict) -> list[Trial]:
-    """A plan at each of its rates; a later draw of random neurons is made at that of draw 1."""
-    if len(rates) > 1 and plan.draw not in (None, 1):
-        return [Trial(plan, [], rate_of_first_draw(models, plan), made_with)]
+    """A plan at each of its rates; a later draw or order is made at the rate of the first."""
+    if len(rates) > 1 and plan.name != plan.first_name:
+        return [Trial(plan, [], rate_of_first(models, plan), made_with)]
     return [Trial(plan, rates, lr, made_with) for lr in rates or [None]]
 
 
 def is_tried(plan: Plan, rates: list[float]) -> bool:
-    """Whether a plan is tried at several rates, rather than made at that of draw 1."""
-    return len(rates) > 1 and plan.draw in (None, 1)
+    """Whether a plan is tried at several rates, rather than made at that of the first."""
+    return len(rates) > 1 and plan.name == plan.first_name
 
 
-def rate_of_first_draw(models: Path, plan: Plan) -> float | None:
-    """The rate that was chosen with draw 1 of a plan's strategy; None if none is yet."""
-    folder = models / f"{plan.common_name}-1"
+def rate_of_first(models: Path, plan: Plan) -> float | None:
+    """The rate that was chosen with the first order and draw of a plan; None if none is yet."""
+    folder = models / plan.first_name
     return distributed.on_first(lambda: chosen_rate(folder) if folder.exists() else None)
 
 
@@ -174,7 +166,7 @@ def in_turn(
     """Yield the trials, with the hyperparameters of each; after the last of a plan, choose."""
     for trial in todo:
         if trial.lr is None and trial.plan.scale is None:
-            trial = replace(trial, lr=rate_of_first_draw(models, trial.plan))
+            trial = replace(trial, lr=rate_of_first(models, trial.plan))
         yield trial, replace(hyper, lr=trial.lr)
         choose(models, trial)
 
@@ -239,7 +231,7 @@ def results_of(models: Path, plan: Plan, rates: list[float]) -> dict[float, floa
         results[lr] = None
         if (models / name).exists():
             losses = read_choosing_losses(models / name / "run.json")
-            results[lr] = mean([losses[code] for code in tuned_on(plan) if code in losses])
+            results[lr] = mean([losses[code] for code in plan.languages if code in losses])
         elif failure.exists():
             results[lr] = read_failure(failure)["failed"]
     return results

@@ -308,6 +308,13 @@ class TrainSettings(Settings):
         "--languages",
         kind=language_list,
     )
+    orders: int = option(
+        1,
+        f"orders of the languages in which {', '.join(strategies.ORDERED)} are made: the first, "
+        "then others that are drawn at random, as OUT/models/<strategy>-order-2 and so on; a "
+        "larger number keeps the models that are there",
+        kind=integer(most=100),
+    )
     independent: bool = option(
         False, "per-language: one model for each language instead of one for all"
     )
@@ -397,6 +404,8 @@ class TrainSettings(Settings):
 
     def __post_init__(self):
         self.check_selector()
+        if self.independent and self.orders > 1:
+            raise ValueError("--orders: --independent models have no order; leave out one of both")
         scaled = [name for name in self.strategy if name in strategies.SCALED]
         if self.objective != "sft" and scaled:
             raise ValueError(

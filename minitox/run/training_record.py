@@ -112,7 +112,8 @@ def dependencies(strategy: str, objective: str | None = None, by: str = "auroc")
 def depends_on(settings: dict) -> dict:
     """`dependencies` of the model that has these settings in its run.json."""
     by = settings.get("by", "auroc")
-    return dependencies(settings["strategy"], objective_of(settings), by)
+    types = dependencies(settings["strategy"], objective_of(settings), by)
+    return types | ({"order": [str]} if "order" in settings else {})
 
 
 def read_training(folder: Path) -> dict:
@@ -137,6 +138,8 @@ def read_training(folder: Path) -> dict:
         )
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
+    if sorted(settings.get("order", settings["languages"])) != sorted(settings["languages"]):
+        raise InputError(f"{path}: 'order' is none of 'languages'; put the file back")
     if settings.get("by", "auroc") not in SELECTORS:
         raise InputError(
             f"{path}: 'by' is {settings['by']!r:.20}, which is no selector; put it back"

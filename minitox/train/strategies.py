@@ -26,10 +26,17 @@ change as many neurons of each projection, in any layer.
 
 One random draw may be lucky, so a strategy that draws makes several models: random-1, random-2, ...
 They differ in their neurons alone.
+
+A strategy that tunes language after language may be made in several orders of the languages, to see
+what depends on the order. The later ones have it in their name: per-language-order-2, and of the
+control random-per-language-order-2-1, ...
 """
 
-from dataclasses import dataclass, field
+import math
+import re
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from minitox import neurons
@@ -45,6 +52,9 @@ TUNED = (
 SCALED = ("aura", "damp", "det0", "random-aura", "random-damp", "random-det0")
 DEFAULT = ("full", "per-language", "multilingual", "random")  # the paper's, and a control
 DRAWN = ("random", "random-per-language", "random-aura", "random-damp", "random-det0")
+
+# These tune language after language
+ORDERED = ("per-language", "specific", "random-per-language", "swapped")
 
 # These need AUROC, and no other selector will do
 BY_AUROC = ("shuffled", *SCALED)
@@ -86,6 +96,7 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     scale: dict | None = None  # the factor of every neuron
     draw: int | None = None  # from 1, if neurons are drawn
+    order: int = 1  # of the languages; 1 is the one that is asked for
     objective: str = "sft"  # of the stages
     by: str = "auroc"  # what the neurons are chosen by
 
@@ -97,9 +108,18 @@ class Plan:
     @property
     def common_name(self) -> str:
         """What the names of all draws begin with."""
-        if self.mask is None:  # the whole model is no choice
-            return prefix_of(self.objective) + self.strategy
-        return prefix_of(self.objective, self.by) + self.strategy
+        by = "auroc" if self.mask is None else self.by  # the whole model is no choice
+        return prefix_of(self.objective, by) + self.strategy + suffix_of(self.order)
+
+    @property
+    def first_name(self) -> str:
+        """The name of draw 1 in the first order."""
+        return replace(self, order=1, draw=self.draw and 1).name
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages in the order of tuning."""
+        return [language for stage in self.stages for language in stage.languages]
 
     @property
     def masks(self) -> list[NeuronMask | None]:
@@ -124,7 +144,8 @@ class Choice:
     damp: float = 0.5  # factor of toxic neurons in damp
     independent: bool = False  # per-language: one model for each language instead of one for all
     draws: int = 5  # models of a strategy that draws neurons
-    seed: int = 0  # of these neurons
+    orders: int = 1  # of the languages, in a strategy that tunes one after the other
+    seed: int = 0  # of these neurons and orders
 
     def toxic_neurons(self, auroc: NeuronAUROC) -> NeuronMask:
         """The toxic neurons, or those that another selector chooses.  [paper §3.1]"""
@@ -141,6 +162,18 @@ class Choice:
         # a draw does not depend on the number of draws
         return {draw: [self.seed, draw] for draw in range(1, self.draws + 1)}
 
+    def orders_of(self, strategy: str, languages: list[str]) -> list[list[str]]:
+        """The orders in which a strategy is made, of which the first is that of the languages.
+
+        ValueError if there are fewer.
+        """
+        if strategy not in ORDERED:
+            return [languages]
+        try:
+            return permutations(languages, self.orders, self.seed)
+        except ValueError as error:
+            raise ValueError(f"{strategy}: {error}") from None
+
 
 def tuning_plans(
     strategy: str,
@@ -149,11 +182,15 @@ def tuning_plans(
     choice: Choice,
     highest: NeuronAUROC | None = None,  # over the languages, if the strategy chooses by it
 ) -> list[Plan]:
-    """The models of a strategy that tunes, one for each draw. ValueError if no neuron is chosen."""
+    """The models of a strategy that tunes, one for each order and draw.
+
+    ValueError if no neuron is chosen, or if there are fewer orders.
+    """
     plans = []
-    for draw, seed in choice.seeds(strategy).items():
-        rounds = stages_by(choice.by, strategy, masks, languages, seed, highest)
-        plans.append(Plan(strategy, rounds, draw=draw, by=choice.by))
+    for order, in_order in enumerate(choice.orders_of(strategy, languages), start=1):
+        for draw, seed in choice.seeds(strategy).items():
+            rounds = stages_by(choice.by, strategy, masks, in_order, seed, highest)
+            plans.append(Plan(strategy, rounds, draw=draw, order=order, by=choice.by))
     check_not_empty(plans)
     if not (choice.independent and strategy == "per-language"):
         return plans
@@ -175,6 +212,22 @@ def scaling_plans(strategy: str, auroc: NeuronAUROC, choice: Choice) -> list[Pla
     return plans
 
 
+def permutations(items: list, count: int, seed: int) -> list[list]:
+    """The items as they are, then in other orders, drawn at random; all are different.
+
+    An order does not depend on how many there are. ValueError if there are fewer.
+    """
+    if count > math.factorial(min(len(items), 20)):
+        raise ValueError(f"{', '.join(items)} have fewer than {count} orders")
+    rng = np.random.default_rng(seed)
+    orders = [list(items)]
+    while len(orders) < count:
+        order = [items[i] for i in rng.permutation(len(items))]
+        if order not in orders:
+            orders.append(order)
+    return orders
+
+
 def prefix_of(objective: str | None, by: str = "auroc") -> str:
     """What an objective and a selector put before the strategy in the name of a model."""
     others = []
@@ -185,19 +238,34 @@ def prefix_of(objective: str | None, by: str = "auroc") -> str:
     return "".join(others)
 
 
+def suffix_of(order: int) -> str:
+    """What a later order of the languages puts after the strategy in the name of a model."""
+    return "" if order == 1 else f"-order-{order}"
+
+
 def selector_in(name: str) -> str:
     """What the neurons of the models of this name were chosen by."""
-    prefix, _ = split_name(name)
+    prefix, _, _ = split_name(name)
     chosen_by = [by for by in SELECTORS if f"{by}-" in prefix]
     return chosen_by[0] if chosen_by else "auroc"
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """The prefixes in the name of a model without its draw, and its strategy."""
+def split_name(name: str) -> tuple[str, str, int]:
+    """The prefixes in the name of a model without its draw, its strategy, and its order.
+
+    dpo-per-language-order-2 -> "dpo-", "per-language", 2
+    """
+    # 1) the prefixes
     strategy = name
     while strategy.startswith(PREFIXES):
         strategy = strategy.partition("-")[2]
-    return name.removesuffix(strategy), strategy
+    prefix = name.removesuffix(strategy)
+
+    # 2) the order
+    match = re.fullmatch(f"({'|'.join(ORDERED)})-order-([2-9]|[1-9][0-9]+)", strategy)
+    if match is None:
+        return prefix, strategy, 1
+    return prefix, match[1], int(match[2])
 
 
 def is_drawn(name: str) -> bool:
@@ -207,8 +275,8 @@ def is_drawn(name: str) -> bool:
 
 def twin_of(name: str) -> str | None:
     """The draws that a model is compared with: dpo-random for dpo-multilingual; None if none."""
-    prefix, strategy = split_name(name)
-    return prefix + TWINS[strategy] if strategy in TWINS else None
+    prefix, strategy, order = split_name(name)
+    return prefix + TWINS[strategy] + suffix_of(order) if strategy in TWINS else None
 
 
 def intervention(strategy: str) -> str:

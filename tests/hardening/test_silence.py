@@ -738,7 +738,8 @@ WITHOUT_EFFECT = {
     DetectSettings: FOUND_AGAIN | {"select", "of", "shard"},
     # by: models with names of their own, and the record has it
     TrainSettings: FOUND_AGAIN
-    | {"strategy", "by", "draws", "neurons", "order", "independent", "checkpoint_steps", "delta"},
+    | {"strategy", "by", "draws", "neurons", "order", "orders", "independent"}
+    | {"checkpoint_steps", "delta"},
     EvaluateSettings: FOUND_AGAIN
     | {"models", "scorer", "hatecheck", "perspective_url", "per_minute", "mmlu", "shard"}
     | {"xstest", "language_id", "others_below", "show_text", "margin"},

@@ -50,12 +50,15 @@ def results(**scores: dict[str, float | None]) -> Results:
 def record_of(name: str) -> dict:
     """The run.json of a model of this name."""
     common_name, draw, _ = parts_of(name)
-    prefix, strategy = split_name(common_name)
+    prefix, strategy, order = split_name(common_name)
     more = {"objective": "dpo"} if prefix.startswith("dpo-") else {}
     by = selector_in(common_name)
     if by != "auroc":
         more |= {"by": by, "top_share": 0.1}
-    return training_of(strategy, draw=draw, **more)
+    record = training_of(strategy, draw=draw, **more)
+    if order > 1:
+        record["settings"]["order"] = record["settings"]["languages"][::-1]
+    return record
 
 
 def drawn(strategy: str, *scores: float, language: str = "de") -> dict:

@@ -31,6 +31,16 @@ def test_all_finished_models_are_compared_in_the_order_of_the_paper(out):
     assert folders["full"] == out / "models" / "full"
 
 
+def test_later_orders_of_the_languages_follow_the_first(out):
+    of_draws = [f"random-per-language{order}-1" for order in ("", "-order-2", "-order-10")]
+    add(out, *of_draws[::-1], "per-language-order-3", "per-language", "per-language-order-2")
+    assert list(candidates.find(None, BASE, out)) == [
+        *("base", "full", "per-language", "per-language-order-2", "per-language-order-3"),
+        *("multilingual", "random-1", "aura", *of_draws),
+    ]
+    assert list(candidates.find(["random-per-language"], BASE, out)) == of_draws[:1]
+
+
 def test_models_can_be_chosen_by_name_and_by_folder(out):
     folders = candidates.find(["random-1", "other=/some/where", "base"], BASE, out)
     assert list(folders) == ["random-1", "other", "base"]
@@ -77,6 +87,8 @@ def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together
         ("taylor-random-3@0.004", ("taylor-random", 3, "0.004")),
         ("taylor-multilingual", ("taylor-multilingual", None, "")),
         ("other-random-3", ("other-random-3", None, "")),
+        ("per-language-order-2@0.004", ("per-language-order-2", None, "0.004")),
+        ("random-per-language-order-2-3", ("random-per-language-order-2", 3, "")),
     ],
 )
 def test_a_name_has_a_strategy_a_draw_and_a_rate(name, parts):

@@ -1,5 +1,7 @@
 """Strategies: which neurons are tuned on whose pairs, and how many weights that is."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tiny import write_neurons
@@ -224,6 +226,47 @@ def test_every_twin_is_drawn_and_every_strategy_has_a_line_in_the_documentation(
     assert sorted(lines) == sorted(TUNED + SCALED)
 
 
+# Orders of the languages
+
+
+@pytest.mark.parametrize("name", strategies.ORDERED)
+def test_orders_differ_in_the_order_of_the_languages_alone(aurocs, name):
+    plans = plans_of(name, aurocs, Choice(draws=1, orders=3))
+    draw = "-1" if name in DRAWN else ""
+    names = [f"{name}{draw}", f"{name}-order-2{draw}", f"{name}-order-3{draw}"]
+    assert [plan.name for plan in plans] == names
+    assert {plan.first_name for plan in plans} == {names[0]}
+    first, *others = plans
+    assert first.languages == LANGUAGES
+    assert len({tuple(plan.languages) for plan in plans}) == 3
+    neurons_of = {stage.name: stage.mask for stage in first.stages}
+    for other in others:
+        assert sorted(other.languages) == LANGUAGES
+        assert (flat(other.mask) == flat(first.mask)).all()
+        for stage in other.stages:
+            assert stage.languages == [stage.name]
+            if name != "swapped":  # the next language is another one
+                assert (flat(stage.mask) == flat(neurons_of[stage.name])).all()
+
+
+def test_an_order_depends_on_the_seed_and_its_number_and_not_on_how_many_there_are():
+    few = strategies.permutations(LANGUAGES, 2, seed=0)
+    every = strategies.permutations(LANGUAGES, 6, seed=0)
+    assert few == every[:2] and few[0] == LANGUAGES
+    assert sorted(every) == sorted(map(list, itertools.permutations(LANGUAGES)))
+    assert every != strategies.permutations(LANGUAGES, 6, seed=1)
+    with pytest.raises(ValueError, match="de, en, fr have fewer than 7 orders"):
+        strategies.permutations(LANGUAGES, 7, seed=0)
+
+
+def test_other_strategies_have_one_order_and_too_few_languages_are_an_error(aurocs, masks):
+    for name in set(TUNED) - set(strategies.ORDERED):
+        plans = plans_of(name, aurocs, Choice(draws=1, orders=3))
+        assert [plan.order for plan in plans] == [1]
+    with pytest.raises(ValueError, match="^specific: de have fewer than 2 orders"):
+        tuning_plans("specific", masks, ["de"], Choice(orders=2))
+
+
 # Another selector
 
 
@@ -283,22 +326,31 @@ def test_independent_models_have_the_name_of_the_selector_too(masks):
 
 
 @pytest.mark.parametrize(
-    "name, prefix, strategy, by",
+    "name, prefix, strategy, order, by",
     [
-        ("random", "", "random", "auroc"),
-        ("taylor-random", "taylor-", "random", "taylor"),
-        ("dpo-random", "dpo-", "random", "auroc"),
-        ("dpo-taylor-per-language", "dpo-taylor-", "per-language", "taylor"),
-        ("auroc-random", "", "auroc-random", "auroc"),
-        ("other-random", "", "other-random", "auroc"),
+        ("random", "", "random", 1, "auroc"),
+        ("taylor-random", "taylor-", "random", 1, "taylor"),
+        ("dpo-random", "dpo-", "random", 1, "auroc"),
+        ("dpo-taylor-per-language", "dpo-taylor-", "per-language", 1, "taylor"),
+        ("auroc-random", "", "auroc-random", 1, "auroc"),
+        ("other-random", "", "other-random", 1, "auroc"),
+        ("per-language-order-2", "", "per-language", 2, "auroc"),
+        ("dpo-taylor-specific-order-10", "dpo-taylor-", "specific", 10, "taylor"),
+        ("random-per-language-order-3", "", "random-per-language", 3, "auroc"),
+        ("per-language-order-1", "", "per-language-order-1", 1, "auroc"),
+        ("per-language-order-02", "", "per-language-order-02", 1, "auroc"),
+        ("multilingual-order-2", "", "multilingual-order-2", 1, "auroc"),
     ],
 )
-def test_a_name_has_an_objective_a_selector_and_a_strategy(name, prefix, strategy, by):
-    assert strategies.split_name(name) == (prefix, strategy)
+def test_a_name_has_an_objective_a_selector_a_strategy_and_an_order(
+    name, prefix, strategy, order, by
+):
+    assert strategies.split_name(name) == (prefix, strategy, order)
     assert strategies.selector_in(name) == by
     if not name.startswith(("auroc", "other")):
         objective = "dpo" if name.startswith("dpo") else "sft"
-        assert strategies.prefix_of(objective, by) + strategy == name
+        suffix = strategies.suffix_of(order)
+        assert strategies.prefix_of(objective, by) + strategy + suffix == name
 
 
 def test_the_twin_of_a_strategy_is_drawn_like_the_neurons_of_the_same_selector():
@@ -306,6 +358,9 @@ def test_the_twin_of_a_strategy_is_drawn_like_the_neurons_of_the_same_selector()
     assert strategies.twin_of("taylor-multilingual") == "taylor-random"
     assert strategies.twin_of("taylor-swapped") == "taylor-random-per-language"
     assert strategies.twin_of("taylor-random") is None
+    assert strategies.twin_of("swapped-order-2") == "random-per-language-order-2"
+    assert strategies.twin_of("specific-order-2") is None
+    assert strategies.is_drawn("random-per-language-order-2")
     assert strategies.is_drawn("taylor-random") and not strategies.is_drawn("taylor-lowest")
 
 

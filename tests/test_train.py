@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file
 from tiny import add_rejected, error_of, write_jsonl, write_model, write_neurons, write_pairs
 from tuning import assert_same_models
@@ -386,6 +387,52 @@ def test_the_order_of_languages_is_the_one_asked_for(setup, error):
     stages = setup.record("per-language")["stages"]
     assert [stage["name"] for stage in stages] == ["en", "de"]
     assert "--order leaves out de" in error("--order", "en")
+
+
+def test_several_orders_are_models_of_their_own_and_change_nothing_in_the_first(setup, error):
+    strategies = ["--strategy", "per-language", "random-per-language", "--draws", "1"]
+    setup.train(*strategies)
+    before = setup.files()
+    setup.train(*strategies, "--orders", "2")
+    after = setup.files()
+    assert {name: after[name] for name in before} == before
+    for first, second in [
+        ("per-language", "per-language-order-2"),
+        ("random-per-language-1", "random-per-language-order-2-1"),
+    ]:
+        record = setup.record(second)
+        assert [stage["name"] for stage in record["stages"]] == ["en", "de"]
+        assert record["settings"].pop("order") == ["en", "de"]
+        assert record["settings"] == setup.record(first)["settings"]
+        assert record["chosen"] == setup.record(first)["chosen"]
+        assert_not_equal(setup.weights(first), setup.weights(second))
+    assert "per-language: de, en have fewer than 3 orders" in error(*strategies, "--orders", "3")
+    assert "models have no order" in error(*strategies, "--independent", "--orders", "2")
+
+    # the second order is the one that --order makes first
+    setup.out = setup.out.with_name("other")
+    shutil.copytree(setup.out.with_name("out") / "neurons", setup.out / "neurons")
+    setup.train("--strategy", "per-language", "--order", "en,de")
+    other = setup.weights("per-language")
+    for name, weight in other.items():
+        same = after["per-language-order-2/model.safetensors"]
+        assert torch.equal(weight, load_bytes(same)[name])
+
+
+def assert_not_equal(ours: dict, theirs: dict) -> None:
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_later_order_is_made_at_the_rate_that_the_first_has_chosen(setup, capsys):
+    setup.train("--strategy", "per-language", "--orders", "2", "--lr", "0.001", "0.004")
+    names = sorted(path.name for path in setup.models.iterdir())
+    assert len(names) == 3 and names[0] == "per-language"
+    assert names[1] == "per-language-order-2" and names[2].startswith("per-language@")
+    chosen = setup.record("per-language")["settings"]["lr"]
+    assert setup.record("per-language-order-2")["settings"]["lr"] == chosen
+    before = setup.files()
+    setup.train("--strategy", "per-language", "--orders", "2", "--lr", "0.001", "0.004")
+    assert setup.files() == before
 
 
 def test_one_model_for_each_language(setup):

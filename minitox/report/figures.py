@@ -6,6 +6,7 @@ tooltip.
 
 import math
 from dataclasses import dataclass
+from html import escape
 from itertools import cycle, pairwise
 
 from minitox.report.page import shown
@@ -26,6 +27,11 @@ PALETTE = ("#cc79a7", "#56b4e9", "#5b74fa", "#7ddc83", "#2d7fcf", "#ef335f")
 
 def known(*values) -> bool:
     return all(value is not None and math.isfinite(value) for value in values)
+
+
+def folded(name: str, figure: str) -> str:
+    """A figure that is shown when its name is clicked."""
+    return f"<details><summary>{escape(shown(name))}</summary>{figure}</details>"
 
 
 # ---- stacked bars ----

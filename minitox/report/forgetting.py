@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.results import Results, mean_value
+from minitox.train.strategies import split_name
 
 TOTAL = "all"  # stages, against the base model
 SINCE = "own"  # stage of each language, to the last one
@@ -44,9 +45,11 @@ def section(results: Results) -> Iterator[Section]:
             values[stage] = [of_stage.get(language) for language in languages]
             cells = ["-" if value is None else f"{value:+.3f}" for value in values[stage]]
             rows.append([f"{model}, {stage}", *cells])
-        panels += figures.heatmap(
+        panel = figures.heatmap(
             model, list(values), list(values.values()), languages, form="{:+.2f}", signed=True
         )
+        # of several orders of the languages, the first is unfolded
+        panels += panel if split_name(model)[2] == 1 else figures.folded(model, panel)
     if rows:
         yield Section(TITLE, TEXT, ["", *languages], rows, NOTES, panels)
 

@@ -30,8 +30,10 @@ def mismatch(
         settings[name] = training["settings"]
         if not is_named_well(name, settings[name]):
             draw = settings[name]["draw"]
-            as_draw = f", draw {draw}" if draw else ""
-            return f"{name} was made with the strategy {common_name(settings[name])}{as_draw}"
+            details = f", draw {draw}" if draw else ""
+            if "order" in settings[name]:
+                details += f", in the order {as_text(settings[name]['order'])}"
+            return f"{name} was made with the strategy {common_name(settings[name])}{details}"
 
     # 2) the base model has no settings, but is one itself
     if "base" in (model, other):
@@ -43,7 +45,14 @@ def mismatch(
     if objectives[0] != objectives[1] and None not in objectives:
         return f"objective {objectives[0]}, not {objectives[1]}"
     names = training_record.differences(settings[model], settings[other])
+    if order_of(model) != order_of(other):  # which is in their names
+        names = [name for name in names if name != "order"]
     return "; ".join(in_words(name, settings[model], settings[other]) for name in names)
+
+
+def order_of(name: str) -> int:
+    """The order of the languages in the name of a model."""
+    return split_name(parts_of(name)[0])[2]
 
 
 def is_named_well(name: str, settings: dict) -> bool:

@@ -16,6 +16,7 @@ from minitox.report import (
     answer,
     exaggerated_safety,
     forgetting,
+    language_orders,
     neuron_changes,
     neuron_tables,
     page,
@@ -86,6 +87,7 @@ def sections(
         *neuron_sections(results, paper),
         *training_tables.tuned_table(results.tuned),
         *forgetting.section(results),
+        *language_orders.section(results),
         *neuron_changes.sections(results.neuron_changes),
         pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them

@@ -11,7 +11,7 @@ from minitox.files import as_written, check_format, read_json
 from minitox.lm.config import Config
 from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
-from minitox.train.strategies import DRAWN, OBJECTIVES, SCALED, count_weights
+from minitox.train.strategies import DRAWN, OBJECTIVES, ORDERED, SCALED, count_weights
 
 # as `chosen` gives it
 CHOSEN = {
@@ -138,8 +138,10 @@ def read_training(folder: Path) -> dict:
         )
     if (settings["draw"] is not None) != (settings["strategy"] in DRAWN):
         raise InputError(f"{path}: 'draw' does not fit 'strategy'; put the file back")
-    if sorted(settings.get("order", settings["languages"])) != sorted(settings["languages"]):
-        raise InputError(f"{path}: 'order' is none of 'languages'; put the file back")
+    if "order" in settings and not is_order(settings):
+        raise InputError(
+            f"{path}: 'order' does not fit 'strategy' and 'languages'; put the file back"
+        )
     if settings.get("by", "auroc") not in SELECTORS:
         raise InputError(
             f"{path}: 'by' is {settings['by']!r:.20}, which is no selector; put it back"
@@ -153,6 +155,12 @@ def read_training(folder: Path) -> dict:
         as_written(path, record, preferences=PREFERENCES)
     check_stages(path, record)
     return record
+
+
+def is_order(settings: dict) -> bool:
+    """Whether a later order is one of the languages, and of a strategy that has several."""
+    is_permutation = sorted(settings["order"]) == sorted(settings["languages"])
+    return is_permutation and settings["strategy"] in ORDERED
 
 
 def check_stages(path: Path, record: dict) -> None:

@@ -1,5 +1,6 @@
 """Draws are one model as far as they differ in their neurons alone."""
 
+import measured
 import pytest
 from tiny import training_of
 
@@ -114,6 +115,25 @@ def test_a_model_is_compared_with_one_of_the_same_objective():
     known["dpo-random-1"] = training_of("random", draw=1, beta=0.5, **of_dpo)
     reason = matching.mismatch("dpo-multilingual", "dpo-random-1", known, "base")
     assert reason == "beta 0.1, not 0.5"
+
+
+def test_models_that_differ_in_the_order_of_the_languages_are_compared_if_their_names_say_so():
+    names = ["per-language", "per-language-order-2", "random-per-language-order-2-1"]
+    known = {name: measured.record_of(name) for name in names}
+    first, second, draw = names
+    assert "order" not in known[first]["settings"] and "order" in known[draw]["settings"]
+    for other in (first, draw, "base"):
+        assert matching.mismatch(second, other, known, "base") == ""
+    known[second]["settings"]["order"] = ["de", "en"]
+    reason = matching.mismatch(second, draw, known, "base")
+    assert reason == "order de,en, not en,de"
+    known |= {first: known[second], second: known[first]}
+    assert matching.mismatch(first, "base", known, "base") == (
+        "per-language was made with the strategy per-language, in the order de,en"
+    )
+    assert matching.mismatch(second, "base", known, "base") == (
+        "per-language-order-2 was made with the strategy per-language"
+    )
 
 
 def test_the_models_of_a_selector_are_draws_and_twins_of_their_own():

@@ -1,0 +1,103 @@
+"""What depends on the order of the languages, in a strategy that was tuned in several orders."""
+
+from collections.abc import Iterator
+
+from minitox.report import figures
+from minitox.report.forgetting import SINCE, changes_of, languages_of, mean_of_stages
+from minitox.report.matching import mismatch
+from minitox.report.page import Section
+from minitox.report.results import Results, mean_value
+from minitox.train.strategies import ORDERED, split_name
+
+TITLE = "Orders of the languages"
+TEXT = (
+    "The validation loss after the last stage, by the place of a language in the order: minus the "
+    "mean of that language over the orders. A number above 0 says that languages at this place end "
+    "with a higher loss than at others."
+)
+COLUMNS = ["languages", "loss at the end", "forgotten since its stage"]
+NOTES = [
+    "forgotten since its stage: the loss after the last stage, minus after the language's own",
+    "in parentheses the lowest and the highest of the orders; these are not intervals of "
+    "confidence, and places differ in their languages too",
+]
+
+
+def section(results: Results) -> Iterator[Section]:
+    """The loss by place in the order; nothing without a strategy in several orders."""
+    # 1) the losses of each model, of several draws their mean
+    losses = {}
+    for name, training in results.trainings.items():
+        changes = changes_of(training) if training else {}
+        if changes:
+            measured = training["validation"]
+            end = {language: measured[language]["after"] for language in languages_of(training)}
+            losses[name] = {"end": end, "since": changes[SINCE]}
+    losses = results.together(losses, mean_of_stages)
+
+    # 2) of each strategy its orders, place by place
+    paragraphs = [TEXT]
+    rows = []
+    panels = ""
+    for strategy, models in of_strategies(results, losses).items():
+        orders = {model: languages_tuned(results.tuned[model]) for model in models}
+        ends = {model: losses[model]["end"] for model in models}
+        by_place = {}
+        for place, languages in enumerate(zip(*orders.values(), strict=True), start=1):
+            at_place = list(zip(models, languages, strict=True))
+            above = [above_mean(ends, *which) for which in at_place]
+            since = [losses[model]["since"].get(language) for model, language in at_place]
+            by_place[f"{place}: {', '.join(languages)}"] = spread(above)
+            cells = [in_cell(spread(above)), in_cell(spread(since))]
+            rows.append([f"{strategy}, {place}", ", ".join(languages), *cells])
+        panels += figures.dots(strategy, by_place, 0.0, "{:+.3f}")
+        paragraphs.append(in_words(strategy, orders, ends, list(by_place.values())))
+    if rows:
+        yield Section(TITLE, "\n\n".join(paragraphs), ["", *COLUMNS], rows, NOTES, panels)
+
+
+def of_strategies(results: Results, losses: dict) -> dict[str, list[str]]:
+    """{strategy, with its prefixes: models that differ in their order alone}, of two and more."""
+    groups = {}
+    for model in losses:
+        prefix, strategy, order = split_name(model)
+        first = prefix + strategy
+        if strategy not in ORDERED or first not in losses:
+            continue
+        if order == 1 or not mismatch(model, first, results.tuned, results.base):
+            groups.setdefault(first, []).append(model)
+    return {first: models for first, models in groups.items() if len(models) > 1}
+
+
+def languages_tuned(training: dict) -> list[str]:
+    """The languages in the order of tuning, also those without a neuron."""
+    return [stage["name"] for stage in training["stages"]]
+
+
+def above_mean(ends: dict, model: str, language: str) -> float | None:
+    """A language's loss in one order minus its mean over all; None if it was not measured."""
+    losses = [of_model.get(language) for of_model in ends.values()]
+    return None if None in losses else ends[model][language] - mean_value(losses)
+
+
+def spread(values: list) -> tuple[float, float, float] | None:
+    """The mean, the lowest and the highest of those that are known; None if none is."""
+    values = [value for value in values if value is not None]
+    return (mean_value(values), min(values), max(values)) if values else None
+
+
+def in_cell(values: tuple | None) -> str:
+    return "-" if values is None else "{:+.3f} ({:+.3f}..{:+.3f})".format(*values)
+
+
+def in_words(strategy: str, orders: dict, ends: dict, by_place: list) -> str:
+    """The mean loss of each order, how much the orders differ, and the first and last place."""
+    means = {model: mean_value(list(losses.values())) for model, losses in ends.items()}
+    listed = [f"{means[model]:.3f} in {', '.join(order)}" for model, order in orders.items()]
+    apart = max(means.values()) - min(means.values())
+    return (
+        f"{strategy}: the mean loss over the languages is {'; '.join(listed)}. The {len(orders)} "
+        f"orders differ by {apart:.3f} at most. Against its mean over the orders, a language that "
+        f"is tuned first ends at {in_cell(by_place[0])}, one that is tuned last at "
+        f"{in_cell(by_place[-1])}."
+    )

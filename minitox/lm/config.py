@@ -26,6 +26,13 @@ LLAMA31_SCALING = (
 )
 FULL = "full_attention"  # a layer in which a token sees all earlier tokens
 SLIDING = "sliding_attention"  # a layer in which a token sees a window
+# what transformers takes for a key that is absent; null is another value
+DEFAULTS = {
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4_096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4_096},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4_096},
+    "cohere2": {"sliding_window": 4_096},
+}
 # settings of Cohere2 of which transformers, too, implements one value, the default
 COHERE2 = {
     "use_parallel_block": True,
@@ -74,6 +81,7 @@ class Config:
 def as_config(raw):
     """The config of a language model; ValueError names what is missing or malformed."""
     refuse_unsupported(raw)
+    raw = DEFAULTS.get(raw["model_type"], {}) | raw
     sizes = {key: number(raw, key) for key in SIZES}
     heads = sizes["num_attention_heads"]
 
@@ -89,6 +97,8 @@ def as_config(raw):
     # newer folders keep all of RoPE in rope_parameters
     rope = raw.get("rope_parameters") or {}
     theta = rope if "rope_theta" in rope else raw
+    # versions of transformers disagree on that of Cohere
+    default_theta = None if raw["model_type"] == "cohere" else 10_000.0
     scaling = rope or raw.get("rope_scaling") or {}
 
     # one EOS, several, or none
@@ -103,15 +113,17 @@ def as_config(raw):
     if raw["model_type"] == "cohere2":
         without_rope = [i for i, kind in enumerate(layer_types) if kind == FULL]
 
+    # a Qwen3 that sets none, not even the default, is refused
+    head_dim = None if raw["model_type"] == "qwen3" else sizes["hidden_size"] // heads
+
     config = Config(
         **sizes,
         model_type=raw["model_type"],
         num_hidden_layers=layers,
         num_key_value_heads=number(raw, "num_key_value_heads", default=heads),
-        # Qwen3 sets another one
-        head_dim=number(raw, "head_dim", default=sizes["hidden_size"] // heads),
+        head_dim=number(raw, "head_dim", default=head_dim),
         norm_eps=norm_eps,
-        rope_theta=number(theta, "rope_theta", float, 10_000.0),
+        rope_theta=number(theta, "rope_theta", float, default_theta),
         rope_scaling=read_rope_scaling(scaling),
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", cohere)),
         logit_scale=logit_scale,
@@ -193,9 +205,6 @@ def read_sliding_window(raw, layer_types):
     windowed = raw.get("use_sliding_window", False)
     if isinstance(layer_types, list):
         windowed = windowed or SLIDING in layer_types
-    # an absent window of these families has the size that transformers gives it
-    if family in ("mistral", "cohere2"):
-        raw = {"sliding_window": 4_096} | raw
     if family == "mistral":
         windowed = raw["sliding_window"] is not None
     # Cohere2 must have one: without it, transformers gives no layer RoPE

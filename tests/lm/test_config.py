@@ -71,7 +71,36 @@ def test_families_keep_their_own_defaults(tmp_path):
     assert llama.tie_word_embeddings is False
     cohere = config_with(tmp_path, model_type="cohere", tie_word_embeddings="absent")
     assert cohere.tie_word_embeddings is True
-    assert config_with(tmp_path, model_type="qwen3", head_dim=128).head_dim == 128
+
+
+@pytest.mark.parametrize(
+    "family, groups, width",
+    [
+        ("llama", 64, 8),
+        ("mistral", 8, 8),
+        ("qwen2", 32, 8),
+        ("qwen3", 32, 128),
+        ("cohere", 64, 8),
+        ("cohere2", 64, 8),
+    ],
+)
+def test_heads_that_are_absent_are_those_of_transformers(family, groups, width, tmp_path):
+    """The numbers are what transformers 5.24 makes of 64 heads in 512 dimensions."""
+    changes = {"model_type": family, "hidden_size": 512, "num_attention_heads": 64}
+    changes |= {"num_key_value_heads": "absent"}
+    config = config_with(tmp_path, **changes)
+    assert (config.num_key_value_heads, config.head_dim) == (groups, width)
+    # null is another value
+    assert (
+        config_with(tmp_path, **changes | {"num_key_value_heads": None}).num_key_value_heads == 64
+    )
+
+
+def test_a_family_without_one_default_must_name_the_value(tmp_path):
+    with pytest.raises(InputError, match="config.json: head_dim is missing"):
+        config_with(tmp_path, model_type="qwen3", head_dim=None)
+    with pytest.raises(InputError, match="config.json: rope_theta is missing"):
+        config_with(tmp_path, model_type="cohere", rope_theta="absent", rope_parameters="absent")
 
 
 def test_a_model_may_have_several_end_tokens_or_none(tmp_path):
@@ -84,6 +113,7 @@ def test_a_model_may_have_several_end_tokens_or_none(tmp_path):
     [
         ({"model_type": "qwen2", "use_sliding_window": False}, None),
         ({"model_type": "qwen2", "use_sliding_window": True}, 16),
+        ({"model_type": "qwen3", "use_sliding_window": True}, 16),
         ({"layer_types": ["full_attention", "sliding_attention"]}, 16),
         ({"model_type": "mistral"}, 16),
         ({"model_type": "cohere2"}, 16),
@@ -92,6 +122,13 @@ def test_a_model_may_have_several_end_tokens_or_none(tmp_path):
 )
 def test_a_sliding_window_counts_only_where_it_is_used(changes, window, tmp_path):
     assert config_with(tmp_path, sliding_window=16, **changes).sliding_window == window
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_a_window_of_qwen_has_4096_tokens_unless_config_json_has_another_or_none(tmp_path, family):
+    windowed = {"model_type": family, "use_sliding_window": True, "head_dim": 8}
+    assert config_with(tmp_path, **windowed).sliding_window == 4_096
+    assert config_with(tmp_path, **windowed, sliding_window=None).sliding_window is None
 
 
 def test_mistral_has_a_window_of_4096_tokens_unless_config_json_has_another_or_none(tmp_path):

@@ -14,6 +14,7 @@ from worlds import (
     curate,
     detect,
     detected,
+    detected_again,
     encoder,
     evaluate,
     evaluated,
@@ -33,6 +34,7 @@ from worlds import (
 from minitox import delta
 
 CORPUS = (corpora,)
+OF_TUNED = (*BASE, scorer, detected, tuned, detected_again)
 RESULTS = (*BASE, scorer, detected, evaluated)
 FLUENCY = (*BASE, scorer, people, evaluated)
 
@@ -91,6 +93,12 @@ KINDS = {
         ("out/neurons/*.partial/*", "out/neurons/run.json"),
         (*BASE, half_detected),
     ),
+    "found_of": Kind(
+        detect.main,
+        f"{DETECT} --of multilingual",
+        ("out/neurons-of/multilingual/*", "out/neurons/*", "out/models/multilingual/run.json"),
+        OF_TUNED,
+    ),
     # train.py
     "instructions": Kind(
         train.main,
@@ -145,6 +153,12 @@ KINDS = {
         f"{EVALUATE} --models base multilingual aura",
         ("out/models/*/run.json",),
         (*BASE, scorer, detected, tuned, evaluated),
+    ),
+    "neurons_of": Kind(
+        evaluate.main,
+        f"{EVALUATE} --models base multilingual --no-mmlu --no-xstest",
+        ("out/neurons-of/multilingual/*", "out/neurons/*.safetensors"),
+        OF_TUNED,
     ),
     "scorer": Kind(evaluate.main, EVALUATE, ("scorer.safetensors",), RESULTS),
     "encoder": Kind(

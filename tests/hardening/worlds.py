@@ -299,6 +299,11 @@ def detected(root: Path) -> None:
     run(detect.main, DETECT)
 
 
+def detected_again(root: Path) -> None:
+    """The neurons of a tuned model, beside those of its base."""
+    run(detect.main, f"{DETECT} --of multilingual")
+
+
 def neurons(root: Path) -> None:
     for seed, language in enumerate(LANGUAGES):
         write_neurons(root / "out" / "neurons" / f"{language}.safetensors", root / "model", seed)

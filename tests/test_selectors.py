@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from home import Home
 from test_detect import write_detection
 from tiny import error_of, write_model, write_neurons, write_pairs
 
 from minitox import neurons
 from minitox.data import read_pairs, with_rejected
 from minitox.detect import dinm, taylor
-from minitox.files import read_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
@@ -32,42 +32,10 @@ TAYLOR = ("--select", "taylor")
 BY_TAYLOR = ("--by", "taylor", "--top-share", "0.1")
 
 
-class Home:
-    """A folder with a model and pairs in two languages, in which the scripts can be run."""
-
-    def __init__(self, home: Path):
-        self.model = home / "model"
-        self.data = home / "data"
-        self.out = home / "out"
-        write_model(self.model)
-        for seed, language in enumerate(("de", "en")):
-            write_pairs(self.pair_file(language), 20, seed)
-
-    def pair_file(self, language: str) -> Path:
-        return self.data / "instructions" / f"{language}.jsonl"
-
-    def neuron_file(self, language: str) -> Path:
-        return self.out / "neurons-taylor" / f"{language}.safetensors"
-
-    def arguments(self, *more: str) -> list[str]:
-        folders = ["--model", self.model, "--data", self.data, "--out", self.out]
-        return [*map(str, folders), "--languages", "de,en", *more]
-
-    def detect(self, *more: str) -> None:
-        detect.main(self.arguments(*TAYLOR, *more))
-
-    def train(self, *more: str) -> None:
-        train.main(self.arguments(*BY_TAYLOR, *more))
-
-    def importance(self, language: str) -> tuple[dict, dict]:
-        rows = neurons.module_rows(read_config(self.model))
-        return neuron_files.read_importance(self.neuron_file(language), rows, "taylor")
-
-    def record(self, model: str) -> dict:
-        return read_json(self.out / "models" / model / "run.json")
-
-    def bytes_of(self, *languages: str) -> list[bytes]:
-        return [self.neuron_file(language).read_bytes() for language in languages]
+def importance(home: Home, language: str) -> tuple[dict, dict]:
+    """What the neuron file of taylor says."""
+    rows = neurons.module_rows(read_config(home.model))
+    return neuron_files.read_importance(home.neuron_file(language, "taylor"), rows, "taylor")
 
 
 @pytest.fixture
@@ -91,7 +59,7 @@ def error(home, capsys):
 
 
 def test_the_file_has_the_importance_on_the_pairs_that_train_py_trains_on(home):
-    home.detect("--batch-size", "4")
+    home.detect(*TAYLOR, "--batch-size", "4")
     model = checkpoint.load(home.model)
     weights = {}
     for name in neurons.module_rows(model.config):
@@ -104,7 +72,7 @@ def test_the_file_has_the_importance_on_the_pairs_that_train_py_trains_on(home):
         batches = [pairs.train[i : i + 4] for i in range(0, 18, 4)]
         add = partial(add_gradients, model, micro_batch_tokens=1_024)
         expected = taylor.importance(weights, batches, add)
-        values, about = home.importance(language)
+        values, about = importance(home, language)
         for name, of_module in values.items():
             assert np.array_equal(of_module, expected[name].numpy())
         assert (about["train_pairs"], about["batches"]) == (18, 5)
@@ -113,8 +81,8 @@ def test_the_file_has_the_importance_on_the_pairs_that_train_py_trains_on(home):
 
 def test_pairs_that_are_kept_aside_have_no_influence(home, tmp_path):
     """A selector that saw validation or test pairs would have an unfair advantage."""
-    home.detect()
-    before, _ = home.importance("de")
+    home.detect(*TAYLOR)
+    before, _ = importance(home, "de")
     config = read_config(home.model)
     choice = PairChoice(pairs=1_000, max_tokens=64, validation_share=0.05, seed=0)
     pairs = read_pairs(home.pair_file("de"), Tokenizer(home.model, config), choice)
@@ -125,17 +93,17 @@ def test_pairs_that_are_kept_aside_have_no_influence(home, tmp_path):
         lines[number] = lines[number].replace('"response": "', '"response": "you you ')
     home.pair_file("de").write_text("\n".join(lines) + "\n")
     home.out = tmp_path / "again"
-    home.detect()
-    after, _ = home.importance("de")
+    home.detect(*TAYLOR)
+    after, _ = importance(home, "de")
     assert all(np.array_equal(after[name], before[name]) for name in before)
 
 
 def test_the_readable_loss_gives_the_same_importance_up_to_rounding(home, tmp_path):
-    home.detect()
-    fast, _ = home.importance("de")
+    home.detect(*TAYLOR)
+    fast, _ = importance(home, "de")
     home.out = tmp_path / "reference"
-    home.detect("--reference")
-    slow, _ = home.importance("de")
+    home.detect(*TAYLOR, "--reference")
+    slow, _ = importance(home, "de")
     for name, values in fast.items():
         np.testing.assert_allclose(slow[name], values, rtol=1e-3, atol=1e-6)
 
@@ -143,12 +111,12 @@ def test_the_readable_loss_gives_the_same_importance_up_to_rounding(home, tmp_pa
 def test_auroc_is_untouched_by_another_selector(home, tmp_path, capsys):
     for language in ("de", "en"):
         write_detection(home.data, language)
-    detect.main(home.arguments())
+    home.detect()
     alone = home.out
     assert not (alone / "neurons-taylor").exists()
     assert "Taylor" not in capsys.readouterr().out
     home.out = tmp_path / "both"
-    detect.main(home.arguments("--select", "auroc", "taylor"))
+    home.detect("--select", "auroc", "taylor")
     for name in ("de.safetensors", "en.safetensors", "run.json"):
         of_both = home.out / "neurons" / name
         assert of_both.read_bytes() == (alone / "neurons" / name).read_bytes()
@@ -161,10 +129,10 @@ def table(printed: str) -> dict[str, list[str]]:
 
 
 def test_the_table_has_the_overlap_with_auroc_where_it_is_known(home, capsys):
-    auroc = write_neurons(home.out / "neurons" / "de.safetensors", home.model)
-    home.detect()
+    auroc = write_neurons(home.neuron_file("de"), home.model)
+    home.detect(*TAYLOR)
     rows = table(capsys.readouterr().out)
-    values, _ = home.importance("de")
+    values, _ = importance(home, "de")
     both = [neurons.select_top(of_all, 0.02) for of_all in (values, auroc)]
     shared, _ = neurons.overlap(*both)
     assert rows["de"] == ["18", "3", f"{shared / neurons.count(both[0]):.1%}"]
@@ -172,18 +140,23 @@ def test_the_table_has_the_overlap_with_auroc_where_it_is_known(home, capsys):
 
 
 def test_a_rerun_computes_nothing_and_prints_the_same_table(home, capsys, monkeypatch):
-    home.detect()
+    home.detect(*TAYLOR)
     before = table(capsys.readouterr().out)
     monkeypatch.setattr(detect.checkpoint, "load", None)  # the weights are not read
-    home.detect()
+    home.detect(*TAYLOR)
     assert table(capsys.readouterr().out) == before
+
+
+def bytes_of(home) -> list[bytes]:
+    """The content of the neuron files of taylor."""
+    return [home.neuron_file(language, "taylor").read_bytes() for language in ("de", "en")]
 
 
 def test_a_rerun_after_a_kill_makes_the_rest_with_the_same_bytes(home, tmp_path, monkeypatch):
     whole = tmp_path / "whole"
     home.out, out = whole, home.out
-    home.detect()
-    expected = home.bytes_of("de", "en")
+    home.detect(*TAYLOR)
+    expected = bytes_of(home)
     home.out = out
     importances = detect.importance.importances
     calls = []
@@ -197,10 +170,12 @@ def test_a_rerun_after_a_kill_makes_the_rest_with_the_same_bytes(home, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(detect.importance, "importances", killed_in_the_second_language)
         with pytest.raises(KeyboardInterrupt):
-            home.detect()
-    assert home.neuron_file("de").exists() and not home.neuron_file("en").exists()
-    home.detect()
-    assert home.bytes_of("de", "en") == expected
+            home.detect(*TAYLOR)
+    assert (
+        home.neuron_file("de", "taylor").exists() and not home.neuron_file("en", "taylor").exists()
+    )
+    home.detect(*TAYLOR)
+    assert bytes_of(home) == expected
 
 
 @pytest.mark.parametrize(
@@ -215,12 +190,12 @@ def test_a_rerun_after_a_kill_makes_the_rest_with_the_same_bytes(home, tmp_path,
     ],
 )
 def test_results_of_another_setting_are_not_mixed(home, error, change, message):
-    home.detect()
+    home.detect(*TAYLOR)
     assert message in error(detect, *TAYLOR, *change)
 
 
 def test_results_of_other_pairs_or_another_model_are_not_mixed(home, error):
-    home.detect()
+    home.detect(*TAYLOR)
     write_pairs(home.pair_file("de"), 20, seed=5)
     assert "its data was different" in error(detect, *TAYLOR)
     write_model(home.model, seed=1)
@@ -229,7 +204,7 @@ def test_results_of_other_pairs_or_another_model_are_not_mixed(home, error):
 
 def test_a_language_without_pairs_is_named_and_skipped(home, error, capsys):
     home.pair_file("en").unlink()
-    home.detect()
+    home.detect(*TAYLOR)
     assert f"skipped en: {home.pair_file('en')} does not exist" in capsys.readouterr().out
     home.pair_file("de").unlink()
     assert "no language of de, en can be used" in error(detect, *TAYLOR)
@@ -253,21 +228,20 @@ def test_weights_that_overflow_are_named_with_the_language(home, error):
     message = error(detect, *TAYLOR)
     assert "error: de: the loss on batch 1 of 3 is " in message
     assert "check the weights of the model and --dtype" in message
-    assert not home.neuron_file("de").exists()
+    assert not home.neuron_file("de", "taylor").exists()
 
 
 # train.py
 
 
 def test_models_of_two_selectors_stand_side_by_side_and_each_has_its_neurons(home):
-    home.detect()
-    for seed, language in enumerate(("de", "en")):
-        write_neurons(home.out / "neurons" / f"{language}.safetensors", home.model, seed)
+    home.detect(*TAYLOR)
+    home.write_neurons()
     strategies = ["--strategy", "multilingual", "random", "--draws", "2"]
-    train.main(home.arguments("--top-share", "0.1", *strategies))
+    home.train("--top-share", "0.1", *strategies)
     before = {path: path.read_bytes() for path in home.out.rglob("models/*/*") if path.is_file()}
-    home.train(*strategies)
-    assert sorted(path.name for path in (home.out / "models").iterdir()) == [
+    home.train(*BY_TAYLOR, *strategies)
+    assert sorted(path.name for path in home.models.iterdir()) == [
         *("multilingual", "random-1", "random-2"),
         *("taylor-multilingual", "taylor-random-1", "taylor-random-2"),
     ]
@@ -281,14 +255,14 @@ def test_models_of_two_selectors_stand_side_by_side_and_each_has_its_neurons(hom
 
 
 def test_the_rows_that_moved_are_those_of_highest_importance(home):
-    home.detect()
-    home.train("--strategy", "multilingual", "lowest", "random", "--draws", "1")
-    masks = [neurons.select_top(home.importance(code)[0], 0.1) for code in ("de", "en")]
+    home.detect(*TAYLOR)
+    home.train(*BY_TAYLOR, "--strategy", "multilingual", "lowest", "random", "--draws", "1")
+    masks = [neurons.select_top(importance(home, code)[0], 0.1) for code in ("de", "en")]
     union = neurons.union(masks)
     base = checkpoint.load(home.model)
     counts = {}
     for name in ("taylor-multilingual", "taylor-lowest", "taylor-random-1"):
-        tuned = checkpoint.load(home.out / "models" / name)
+        tuned = checkpoint.load(home.models / name)
         moved = {}
         for module in union:
             weights = [model.get_parameter(f"{module}.weight") for model in (base, tuned)]
@@ -301,30 +275,30 @@ def test_the_rows_that_moved_are_those_of_highest_importance(home):
 
 
 def test_all_strategies_but_those_that_need_auroc_can_be_made(home):
-    home.detect()
+    home.detect(*TAYLOR)
     names = ["full", "per-language", "specific", "shared", "swapped", "random-per-language"]
-    home.train("--top-share", "0.4", "--draws", "1", "--strategy", *names)
+    home.train(*BY_TAYLOR, "--top-share", "0.4", "--draws", "1", "--strategy", *names)
     expected = {"full", "taylor-random-per-language-1"}
     expected |= {f"taylor-{name}" for name in ("per-language", "specific", "shared", "swapped")}
-    assert {path.name for path in (home.out / "models").iterdir()} == expected
+    assert {path.name for path in home.models.iterdir()} == expected
     # the whole model does not depend on the selector
     assert "by" not in home.record("full")["settings"]
-    train.main(home.arguments("--strategy", "full"))
+    home.train("--strategy", "full")
 
 
 def test_a_rerun_makes_no_model_again_and_another_share_is_refused(home, error, monkeypatch):
-    home.detect()
-    home.train("--strategy", "multilingual")
+    home.detect(*TAYLOR)
+    home.train(*BY_TAYLOR, "--strategy", "multilingual")
     with monkeypatch.context() as patch:
         patch.setattr(train.training, "make_model", None)
-        home.train("--strategy", "multilingual")
+        home.train(*BY_TAYLOR, "--strategy", "multilingual")
     message = error(train, "--by", "taylor", "--top-share", "0.2", "--strategy", "multilingual")
     assert "taylor-multilingual contains results of another run: its top_share was 0.1" in message
 
 
 def test_without_files_the_missing_ones_are_named(home, error):
     message = error(train, *BY_TAYLOR)
-    assert f"{home.neuron_file('de')} does not exist" in message
+    assert f"{home.neuron_file('de', 'taylor')} does not exist" in message
 
 
 @pytest.mark.parametrize(
@@ -337,17 +311,17 @@ def test_without_files_the_missing_ones_are_named(home, error):
     ],
 )
 def test_importance_on_other_training_pairs_is_refused(home, error, change, message):
-    home.detect()
+    home.detect(*TAYLOR)
     text = error(train, *BY_TAYLOR, *change)
     assert "may have seen this run's test pairs" in text and message in text
-    assert not (home.out / "models").exists()
+    assert not home.models.exists()
 
 
 def test_importance_is_of_use_to_dpo_on_the_same_pairs(home):
     for language in ("de", "en"):
         add_rejected(home.pair_file(language))
-    home.detect()
-    home.train("--objective", "dpo", "--strategy", "multilingual")
+    home.detect(*TAYLOR)
+    home.train(*BY_TAYLOR, "--objective", "dpo", "--strategy", "multilingual")
     settings = home.record("dpo-taylor-multilingual")["settings"]
     assert (settings["by"], settings["objective"]) == ("taylor", "dpo")
 
@@ -355,23 +329,23 @@ def test_importance_is_of_use_to_dpo_on_the_same_pairs(home):
 def test_importance_on_pairs_that_dpo_leaves_out_is_refused(home, error):
     for language in ("de", "en"):
         add_rejected(home.pair_file(language), every=2)
-    home.detect()
+    home.detect(*TAYLOR)
     message = error(train, *BY_TAYLOR, "--objective", "dpo")
     assert "may have seen this run's test pairs, because it was made from other" in message
-    assert not (home.out / "models").exists()
+    assert not home.models.exists()
 
 
 def test_importance_on_pairs_that_have_changed_is_refused(home, error):
-    home.detect()
+    home.detect(*TAYLOR)
     write_pairs(home.pair_file("en"), 20, seed=7)
     message = error(train, *BY_TAYLOR)
     assert "en.safetensors was made from other pairs than those in --data" in message
 
 
 def test_the_files_of_another_selector_are_refused(home, error):
-    home.detect()
+    home.detect(*TAYLOR)
     for language in ("de", "en"):
-        write_neurons(home.out / "neurons" / f"{language}.safetensors", home.model)
+        write_neurons(home.neuron_file(language), home.model)
     message = error(train, *BY_TAYLOR, "--neurons", str(home.out / "neurons"))
     assert "was made with --select auroc, not taylor; check --by and --neurons" in message
     message = error(train, "--neurons", str(home.out / "neurons-taylor"))
@@ -401,7 +375,7 @@ def rude(home) -> Home:
 
 
 def detect_by_dinm(home, *more: str) -> None:
-    detect.main(home.arguments("--select", "dinm", *more))
+    home.detect("--select", "dinm", *more)
 
 
 def test_dinm_chooses_a_layer_by_the_training_pairs_that_have_a_rejected_reply(rude, capsys):
@@ -418,7 +392,7 @@ def test_dinm_chooses_a_layer_by_the_training_pairs_that_have_a_rejected_reply(r
         assert most - 2 <= len(pairs) <= most
         assert {pair.where for pair in pairs} <= {pair.where for pair in train}
         distances = dinm.layer_distances(model, [pairs]).numpy()
-        file = rude.out / "neurons-dinm" / f"{language}.safetensors"
+        file = rude.neuron_file(language, "dinm")
         values, about = neuron_files.read_importance(file, rows, "dinm")
         np.testing.assert_allclose(about["distances"], distances, rtol=1e-5)
         chosen = neurons.select_largest(values)
@@ -431,8 +405,8 @@ def test_dinm_chooses_a_layer_by_the_training_pairs_that_have_a_rejected_reply(r
 def test_models_by_dinm_and_their_controls_are_made_and_have_names_of_their_own(rude):
     detect_by_dinm(rude)
     names = ["multilingual", "per-language", "random", "lowest"]
-    train.main(rude.arguments("--by", "dinm", "--draws", "1", "--strategy", *names))
-    models = sorted(path.name for path in (rude.out / "models").iterdir())
+    rude.train("--by", "dinm", "--draws", "1", "--strategy", *names)
+    models = sorted(path.name for path in rude.models.iterdir())
     assert models == ["dinm-lowest", "dinm-multilingual", "dinm-per-language", "dinm-random-1"]
     counts = {rude.record(name)["chosen"]["neurons"] for name in models}
     assert counts == {32}
@@ -446,7 +420,7 @@ def test_dinm_without_rejected_replies_says_what_is_missing(home, error):
 
 
 def test_other_rejected_replies_are_other_data_for_dinm_and_none_for_taylor(rude, error):
-    detect.main(rude.arguments("--select", "taylor", "dinm"))
+    rude.detect("--select", "taylor", "dinm")
     add_rejected(rude.pair_file("de"))
-    rude.detect()
+    rude.detect(*TAYLOR)
     assert "its rejected was different" in error(detect, "--select", "dinm")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from home import Home
 from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file
 from tiny import add_rejected, error_of, write_jsonl, write_model, write_neurons, write_pairs
@@ -41,54 +42,12 @@ CONTROLS = {
 }
 
 
-class Setup:
-    """A small run of two languages, whose neurons are known."""
-
-    def __init__(self, home: Path):
-        self.model = home / "model"
-        self.data = home / "data"
-        self.out = home / "out"
-        write_model(self.model)
-        for seed, language in enumerate(("de", "en")):
-            write_pairs(self.pair_file(language), 20, seed)
-            write_neurons(self.neuron_file(language), self.model, seed)
-
-    @property
-    def models(self) -> Path:
-        return self.out / "models"
-
-    def pair_file(self, language: str) -> Path:
-        return self.data / "instructions" / f"{language}.jsonl"
-
-    def neuron_file(self, language: str) -> Path:
-        return self.out / "neurons" / f"{language}.safetensors"
-
-    def arguments(self, *more: str) -> list[str]:
-        folders = ["--model", self.model, "--data", self.data, "--out", self.out]
-        return [*map(str, folders), "--languages", "de,en", *more]
-
-    def train(self, *more: str) -> None:
-        train.main(self.arguments(*more))
-
-    def record(self, model: str) -> dict:
-        """The run.json of a model."""
-        return read_json(self.models / model / "run.json")
-
-    def weights(self, model: str) -> dict:
-        return load_file(self.models / model / "model.safetensors")
-
-    def files(self) -> dict[str, bytes]:
-        """The content of every file of every model."""
-        contents = {}
-        for path in self.models.rglob("*"):
-            if path.is_file():
-                contents[str(path.relative_to(self.models))] = path.read_bytes()
-        return contents
-
-
 @pytest.fixture
-def setup(tmp_path):
-    return Setup(tmp_path)
+def setup(tmp_path) -> Home:
+    """A small run of two languages, whose neurons are known."""
+    home = Home(tmp_path)
+    home.write_neurons()
+    return home
 
 
 @pytest.fixture
@@ -444,8 +403,8 @@ def test_one_model_for_each_language(setup):
 @pytest.mark.parametrize(
     "missing, consequence",
     [
-        (Setup.neuron_file, "no neuron counts as toxic in it, and its pairs are not used"),
-        (Setup.pair_file, "its neurons are not tuned, unless another language has them too"),
+        (Home.neuron_file, "no neuron counts as toxic in it, and its pairs are not used"),
+        (Home.pair_file, "its neurons are not tuned, unless another language has them too"),
     ],
 )
 def test_a_language_with_neurons_or_pairs_alone_is_named_and_skipped(

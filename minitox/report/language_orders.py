@@ -28,11 +28,9 @@ def section(results: Results) -> Iterator[Section]:
     # 1) the losses of each model, of several draws their mean
     losses = {}
     for name, training in results.trainings.items():
-        changes = changes_of(training) if training else {}
-        if changes:
-            measured = training["validation"]
-            end = {language: measured[language]["after"] for language in languages_of(training)}
-            losses[name] = {"end": end, "since": changes[SINCE]}
+        of_model = losses_of(training) if training else {}
+        if of_model:
+            losses[name] = of_model
     losses = results.together(losses, mean_of_stages)
 
     # 2) of each strategy its orders, place by place
@@ -44,16 +42,34 @@ def section(results: Results) -> Iterator[Section]:
         ends = {model: losses[model]["end"] for model in models}
         by_place = {}
         for place, languages in enumerate(zip(*orders.values(), strict=True), start=1):
-            at_place = list(zip(models, languages, strict=True))
-            above = [above_mean(ends, *which) for which in at_place]
-            since = [losses[model]["since"].get(language) for model, language in at_place]
-            by_place[f"{place}: {', '.join(languages)}"] = spread(above)
+            above = []
+            since = []
+            for model, language in zip(models, languages, strict=True):
+                above.append(above_mean(ends, model, language))
+                since.append(losses[model]["since"].get(language))
+            listed = ", ".join(languages)
+            by_place[f"{place}: {listed}"] = spread(above)
             cells = [in_cell(spread(above)), in_cell(spread(since))]
-            rows.append([f"{strategy}, {place}", ", ".join(languages), *cells])
+            rows.append([f"{strategy}, {place}", listed, *cells])
         panels += figures.dots(strategy, by_place, 0.0, "{:+.3f}")
         paragraphs.append(in_words(strategy, orders, ends, list(by_place.values())))
     if rows:
         yield Section(TITLE, "\n\n".join(paragraphs), ["", *COLUMNS], rows, NOTES, panels)
+
+
+def losses_of(training: dict) -> dict[str, dict[str, float]]:
+    """Of a run.json, each language's loss at the end, and its change since the language's stage.
+
+    Empty if the model was tuned in one stage.
+    """
+    changes = changes_of(training)
+    if not changes:
+        return {}
+    measured = training["validation"]
+    end = {}
+    for language in languages_of(training):
+        end[language] = measured[language]["after"]
+    return {"end": end, "since": changes[SINCE]}
 
 
 def of_strategies(results: Results, losses: dict) -> dict[str, list[str]]:
@@ -83,7 +99,9 @@ def above_mean(ends: dict, model: str, language: str) -> float | None:
 def spread(values: list) -> tuple[float, float, float] | None:
     """The mean, the lowest and the highest of those that are known; None if none is."""
     values = [value for value in values if value is not None]
-    return (mean_value(values), min(values), max(values)) if values else None
+    if not values:
+        return None
+    return mean_value(values), min(values), max(values)
 
 
 def in_cell(values: tuple | None) -> str:
@@ -92,8 +110,11 @@ def in_cell(values: tuple | None) -> str:
 
 def in_words(strategy: str, orders: dict, ends: dict, by_place: list) -> str:
     """The mean loss of each order, how much the orders differ, and the first and last place."""
-    means = {model: mean_value(list(losses.values())) for model, losses in ends.items()}
-    listed = [f"{means[model]:.3f} in {', '.join(order)}" for model, order in orders.items()]
+    means = {}
+    listed = []
+    for model, order in orders.items():
+        means[model] = mean_value(list(ends[model].values()))
+        listed.append(f"{means[model]:.3f} in {', '.join(order)}")
     apart = max(means.values()) - min(means.values())
     return (
         f"{strategy}: the mean loss over the languages is {'; '.join(listed)}. The {len(orders)} "

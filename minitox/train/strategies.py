@@ -119,7 +119,10 @@ class Plan:
     @property
     def languages(self) -> list[str]:
         """The languages in the order of tuning."""
-        return [language for stage in self.stages for language in stage.languages]
+        languages = []
+        for stage in self.stages:
+            languages += stage.languages
+        return languages
 
     @property
     def masks(self) -> list[NeuronMask | None]:

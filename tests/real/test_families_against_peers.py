@@ -1,4 +1,4 @@
-"""Mistral and Cohere2 as transformers has them: logits and replies of random models."""
+"""Mistral and Cohere2 as transformers has them, and what an absent key means in all families."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minitox.lm import checkpoint
+from minitox.lm.config import FAMILIES, read_config
 from minitox.lm.generate import generate
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -80,3 +81,17 @@ def test_a_text_longer_than_the_window_would_differ_and_is_refused(name, tmp_pat
     path.write_text(json.dumps(config | {"sliding_window": 256}))
     without_window = checkpoint.load(tmp_path)(ids)
     assert (without_window - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_and_windows_that_are_absent_are_those_of_transformers(family, tmp_path):
+    raw = SHAPE | {"hidden_size": 512, "num_attention_heads": 64, "rope_theta": 10_000.0}
+    del raw["num_key_value_heads"]
+    theirs = transformers.AutoConfig.for_model(family, **raw, use_sliding_window=True)
+    (tmp_path / "config.json").write_text(
+        json.dumps(raw | {"model_type": family, "use_sliding_window": True})
+    )
+    ours = read_config(tmp_path)
+    assert ours.num_key_value_heads == theirs.num_key_value_heads
+    assert ours.head_dim == getattr(theirs, "head_dim", 512 // 64)
+    assert ours.sliding_window == getattr(theirs, "sliding_window", None)

@@ -90,7 +90,8 @@ def llama3(*sizes: int, tied: bool = False, factor: float = 8.0) -> dict:
     )
 
 
-AYA = {"layer_norm_eps": 1e-5, "logit_scale": 0.0625, "tie_word_embeddings": True}
+AYA = {"layer_norm_eps": 1e-5, "rope_theta": 10_000.0, "logit_scale": 0.0625}
+AYA |= {"tie_word_embeddings": True}
 SMOLLM2 = {"rms_norm_eps": 1e-5, "rope_theta": 100_000.0, "tie_word_embeddings": True}
 SHAPES = {
     "llama-3.1-8b": llama3(4_096, 14_336, 32, 32, 8),

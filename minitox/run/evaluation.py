@@ -30,7 +30,7 @@ from minitox.lm.batching import batches
 from minitox.lm.generate import Reply, generate
 from minitox.run import distributed, outputs
 from minitox.run.candidates import Candidate
-from minitox.run.journal import Batches, append_batches
+from minitox.run.journal import Batches, Joint, append_batches
 from minitox.run.progress import Progress
 from minitox.scorers.scores import text_hash
 
@@ -264,6 +264,43 @@ def texts_of(xstest: dict) -> dict:
     return texts
 
 
+@dataclass(frozen=True)
+class Generation:
+    """One call of `generate`, on prompts of one language or of several.
+
+    A step takes about as long for a few sequences as for many, so they are not read apart.
+    """
+
+    candidate: Candidate
+    limit: int  # of new tokens
+    batch_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    compared: tuple[int, ...] = ()  # tokens whose logits are kept
+
+    def fits(self, inputs: list[tuple[list[int], int]]) -> bool:
+        """Whether prompts (ids, seed) with their replies are at most `batch_tokens`, padded."""
+        longest = max((len(ids) for ids, _ in inputs), default=0)
+        return len(inputs) * (longest + self.limit) <= self.batch_tokens
+
+    def __call__(self, inputs: list[tuple[list[int], int]], names: list[str]) -> list[Reply]:
+        """A reply to each (ids, seed); an InputError begins with `names`."""
+        if not inputs:
+            return []
+        prompts, seeds = zip(*inputs, strict=True)
+        with user_errors(f"{'; '.join(names)}: "):
+            return generate(
+                self.candidate.model,
+                list(prompts),
+                self.limit,
+                self.candidate.tokenizer.stop_ids,
+                self.temperature,
+                self.top_p,
+                list(seeds),
+                list(self.compared),
+            )
+
+
 # ---------- replies  [paper §4.2]
 
 
@@ -298,35 +335,32 @@ def plan_replies(
     if too_long:
         plan.append(too_long)
 
-    # 3) how to make the rows of a batch
-    def rows_of(jobs):
-        replies = [Reply()] * len(jobs)
-        if jobs is not too_long:
-            # a seed for each reply, so that it does not depend on the others of its batch
-            seeds = [
-                crc32(f"{asking.seed} {path.stem} {number} {sample}".encode())
-                for number, sample in jobs
-            ]
-            batch = [ids[number] for number, _ in jobs]
-            model = candidate.model
-            where = f"{path.stem}, prompts {shortened([number for number, _ in jobs])}: "
-            with user_errors(where):
-                replies = generate(
-                    model, batch, limit, tokenizer.stop_ids, asking.temperature, asking.top_p, seeds
-                )
-        return [
-            {
-                "id": number,
-                "sample": sample,
-                "prompt": prompts[number],
-                "response": None if jobs is too_long else tokenizer.decode(reply.ids),
-                "tokens": len(reply.ids),
-                "stopped": reply.stopped,
-            }
-            for (number, sample), reply in zip(jobs, replies, strict=True)
-        ]
+    # 3) what is asked, and the rows of the replies
+    def inputs_of(jobs):
+        if jobs is too_long:
+            return []
+        # a seed for each reply, so that it does not depend on the others of its batch
+        inputs = []
+        for number, sample in jobs:
+            seed = crc32(f"{asking.seed} {path.stem} {number} {sample}".encode())
+            inputs.append((ids[number], seed))
+        return inputs
 
-    return Batches(path, plan, rows_of)
+    def rows_of(jobs, replies):
+        rows = []
+        for (number, sample), reply in zip(jobs, replies or [None] * len(jobs), strict=True):
+            row = {"id": number, "sample": sample, "prompt": prompts[number]}
+            row["response"] = None if reply is None else tokenizer.decode(reply.ids)
+            row["tokens"] = 0 if reply is None else len(reply.ids)
+            row["stopped"] = reply is not None and reply.stopped
+            rows.append(row)
+        return rows
+
+    def name_of(jobs):
+        return f"{path.stem}, prompts {shortened([number for number, _ in jobs])}"
+
+    call = Generation(candidate, limit, asking.batch_tokens, asking.temperature, asking.top_p)
+    return Joint(path, plan, rows_of, inputs_of, name_of, call)
 
 
 def check_tokens(path: Path, ids: dict[int, list[int]]) -> None:
@@ -358,27 +392,30 @@ def plan_answers(candidate, questions, path, asking):
     check_tokens(path, dict(enumerate(prompts, 1)))
     lengths = [len(prompt) + limit for prompt in prompts]
 
-    def rows_of(indices):
-        # 1) without answers
+    # 1) ask the questions that leave room for an answer
+    def asked(indices):
+        return [i for i in indices if lengths[i] <= longest]
+
+    def inputs_of(indices):
+        return [(prompts[i], 0) for i in asked(indices)]
+
+    # 2) the rows of all
+    def rows_of(indices, replies):
         rows = {}
         for i in indices:
             answer = questions[i]["answer"]
             rows[i] = {"id": i + 1, "answer": answer, "likeliest": None, "reply": None}
-
-        # 2) ask the questions that leave room for an answer
-        asked = [i for i in indices if lengths[i] <= longest]
-        if asked:
-            batch = [prompts[i] for i in asked]
-            model = candidate.model
-            with user_errors(f"{path.stem}, questions {shortened([i + 1 for i in asked])}: "):
-                stop_ids = tokenizer.stop_ids
-                replies = generate(model, batch, limit, stop_ids, compared=letter_ids)
-            for i, reply in zip(asked, replies, strict=True):
-                rows[i]["likeliest"] = likeliest_letter(reply.first)
-                rows[i]["reply"] = tokenizer.decode(reply.ids)
+        for i, reply in zip(asked(indices), replies, strict=True):
+            rows[i]["likeliest"] = likeliest_letter(reply.first)
+            rows[i]["reply"] = tokenizer.decode(reply.ids)
         return list(rows.values())
 
-    return Batches(path, batches(lengths, asking.batch_tokens), rows_of)
+    def name_of(indices):
+        return f"{path.stem}, questions {shortened([i + 1 for i in asked(indices)])}"
+
+    call = Generation(candidate, limit, asking.batch_tokens, compared=tuple(letter_ids))
+    plan = batches(lengths, asking.batch_tokens)
+    return Joint(path, plan, rows_of, inputs_of, name_of, call)
 
 
 def read_answers(path: Path, questions: list[dict]) -> list[dict]:

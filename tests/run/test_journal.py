@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from minitox.errors import InputError
 from minitox.files import append, drop_torn_line, read_jsonl
 from minitox.run import distributed
-from minitox.run.journal import Batches, append_batches
+from minitox.run.journal import Batches, Joint, append_batches
 
 
 @pytest.fixture
@@ -84,6 +85,73 @@ def test_an_error_keeps_the_batches_before_it(plan, path):
     assert letters_in(path) == list("abcdef")
 
 
+# ---------- calls that several files share
+
+
+@dataclass(frozen=True)
+class Upper:
+    """A call on letters, of which at most `most` fit."""
+
+    most: int
+    made: list = field(default_factory=list, compare=False)
+
+    def fits(self, inputs) -> bool:
+        return len(inputs) <= self.most
+
+    def __call__(self, inputs, names) -> list[str]:
+        self.made.append(("".join(inputs), *names))
+        if "!" in inputs:
+            raise InputError(f"{'; '.join(names)}: not a letter")
+        return [letter.upper() for letter in inputs]
+
+
+def joint(path: Path, call: Upper, *batches: str) -> Joint:
+    """A file of upper-case letters; a digit is written and not asked."""
+
+    def rows_of(batch, results):
+        results = iter(results)
+        return [{"letter": next(results) if item.isalpha() else item} for item in batch]
+
+    def inputs_of(batch):
+        return [item for item in batch if not item.isdigit()]
+
+    return Joint(path, list(map(list, batches)), rows_of, inputs_of, "".join, call)
+
+
+def test_batches_of_several_files_share_a_call_while_they_fit(tmp_path):
+    call = Upper(3)
+    x = joint(tmp_path / "x.jsonl", call, "ab", "1")
+    y = joint(tmp_path / "y.jsonl", call, "c", "de")
+    z = joint(tmp_path / "z.jsonl", Upper(2), "f")
+    assert list(append_batches([x, y, z])) == [(2, x), (3, x), (4, y), (6, y), (7, z)]
+    assert call.made == [("abc", "ab", "1", "c"), ("de", "de")]
+    assert [letters_in(file.path) for file in (x, y, z)] == [
+        ["A", "B", "1"],
+        ["C", "D", "E"],
+        ["F"],
+    ]
+
+
+def test_what_a_shared_call_still_lacks_is_asked_again_alone(tmp_path):
+    call = Upper(9)
+    files = [joint(tmp_path / f"{name}.jsonl", call, name * 2, name) for name in "xy"]
+    list(append_batches(files))
+    whole = [file.path.read_bytes() for file in files]
+    files[1].path.write_bytes(whole[1][:-3])  # its last batch is torn
+    call.made.clear()
+    assert list(append_batches(files)) == [(6, files[1])]
+    assert call.made == [("y", "y")]
+    assert [file.path.read_bytes() for file in files] == whole
+
+
+def test_an_error_of_a_shared_call_names_every_batch_in_it(tmp_path):
+    call = Upper(9)
+    files = [joint(tmp_path / "x.jsonl", call, "a"), joint(tmp_path / "y.jsonl", call, "!")]
+    with pytest.raises(InputError, match="^a; !: not a letter"):
+        list(append_batches(files))
+    assert letters_in(files[0].path) == []
+
+
 # ---------- several processes
 
 
@@ -111,21 +179,21 @@ def test_batches_are_dealt_to_the_processes_and_the_first_one_writes(
     plan, path, computed, monkeypatch
 ):
     path.parent.mkdir()
-    progress = as_process(0, plan, [rows("c"), None], monkeypatch)
+    progress = as_process(0, plan, [[rows("c")], None], monkeypatch)
     assert computed == [["a", "b"], ["d", "e", "f"]]
     assert [lines for lines, _ in progress] == [2, 3, 6]
     assert letters_in(path) == list("abcdef")
 
 
 def test_a_process_without_a_batch_in_the_last_round_takes_part(plan, path, computed, monkeypatch):
-    progress = as_process(1, plan, [rows("ab"), rows("def")], monkeypatch)
+    progress = as_process(1, plan, [[rows("ab")], [rows("def")]], monkeypatch)
     assert computed == [["c"]]
     assert [lines for lines, _ in progress] == [2, 3, 6]
     assert not path.exists()
 
 
 def test_with_a_sharded_model_all_processes_compute_each_batch(plan, computed, monkeypatch):
-    others = [rows("ab"), rows("c"), rows("def")]
+    others = [[rows("ab")], [rows("c")], [rows("def")]]
     progress = as_process(1, plan, others, monkeypatch, together=True)
     assert computed == plan.batches
     assert [lines for lines, _ in progress] == [2, 3, 6]

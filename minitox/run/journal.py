@@ -57,62 +57,70 @@ def append_batches(files: list[Batches], together: bool = False) -> Iterator[tup
         for jobs, result in zip(in_this_round, of_each, strict=True):
             if isinstance(result, InputError):
                 raise result
-            for (file, batch), rows in zip(jobs, result, strict=True):
+            for job, rows in zip(jobs, result, strict=True):
+                if job.is_done:
+                    continue
                 if distributed.FIRST:
-                    append(file.path, rows)
-                lines += len(batch)
-                yield lines, file
+                    append(job.file.path, rows)
+                lines += len(job.batch)
+                yield lines, job.file
 
 
-def remaining_calls(files: list[Batches], done: list[int]) -> list[list[tuple[Batches, list]]]:
-    """The (file, batch) of every call that is still to be made.
+@dataclass(frozen=True)
+class Job:
+    """A batch of a file, and whether its rows are there."""
 
-    Which batches share a call does not depend on how many are done, as rounding would.
+    file: Batches
+    batch: list
+    is_done: bool
+
+
+def remaining_calls(files: list[Batches], done: list[int]) -> list[list[Job]]:
+    """The jobs of every call that is still to be made, as not all of its rows are there.
+
+    Which batches share a call does not depend on how many are done, so neither does rounding.
     """
     calls = []
     for file, count in zip(files, done, strict=True):
         for number, batch in enumerate(file.batches):
-            job = file, batch, number >= count
-            if calls and is_joined(calls[-1], file, batch):
+            job = Job(file, batch, number < count)
+            if calls and is_joined(calls[-1], job):
                 calls[-1].append(job)
             else:
                 calls.append([job])
-    remaining = []
-    for jobs in calls:
-        todo = [(file, batch) for file, batch, is_todo in jobs if is_todo]
-        if todo:
-            remaining.append(todo)
-    return remaining
+    return [jobs for jobs in calls if not all(job.is_done for job in jobs)]
 
 
-def is_joined(jobs, file: Batches, batch: list) -> bool:
-    """Whether a batch can be computed in one call with these jobs, and fits."""
-    first = jobs[0][0]
-    if not isinstance(first, Joint) or not isinstance(file, Joint) or first.call != file.call:
+def is_joined(jobs: list[Job], job: Job) -> bool:
+    """Whether a job can be done in one call with the others, and fits."""
+    first = jobs[0].file
+    if not isinstance(first, Joint) or not isinstance(job.file, Joint):
         return False
-    inputs = file.inputs_of(batch)
-    for other, of_other, _ in jobs:
-        inputs = inputs + other.inputs_of(of_other)
-    return file.call.fits(inputs)
+    return first.call == job.file.call and first.call.fits(all_inputs([*jobs, job]))
 
 
-def rows_or_error(jobs):
-    """The rows of each (file, batch) of a call, or the error that all processes are to raise."""
+def all_inputs(jobs: list[Job]) -> list:
+    """The inputs of all batches of a call."""
+    return [item for job in jobs for item in job.file.inputs_of(job.batch)]
+
+
+def rows_or_error(jobs: list[Job]):
+    """The rows of each job of a call, or the error that all processes are to raise."""
+    file = jobs[0].file
     try:
-        file, batch = jobs[0]
-        return joint_rows(jobs) if isinstance(file, Joint) else [file.rows_of(batch)]
+        return joint_rows(jobs) if isinstance(file, Joint) else [file.rows_of(jobs[0].batch)]
     except InputError as error:
         return error
 
 
-def joint_rows(jobs: list[tuple[Joint, list]]) -> list[list[dict]]:
-    """The rows of each batch, whose results come from one call."""
-    inputs = [file.inputs_of(batch) for file, batch in jobs]
-    names = [file.name_of(batch) for file, batch in jobs]
-    results = iter(jobs[0][0].call(sum(inputs, []), names))
+def joint_rows(jobs: list[Job]) -> list[list[dict]]:
+    """The rows of each job, whose results come from one call."""
+    names = [job.file.name_of(job.batch) for job in jobs]
+    results = iter(jobs[0].file.call(all_inputs(jobs), names))
     rows = []
-    for (file, batch), of_batch in zip(jobs, inputs, strict=True):
-        rows.append(file.rows_of(batch, list(islice(results, len(of_batch)))))
+    for job in jobs:
+        count = len(job.file.inputs_of(job.batch))
+        rows.append(job.file.rows_of(job.batch, list(islice(results, count))))
     return rows
 
 

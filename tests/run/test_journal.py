@@ -132,15 +132,16 @@ def test_batches_of_several_files_share_a_call_while_they_fit(tmp_path):
     ]
 
 
-def test_what_a_shared_call_still_lacks_is_asked_again_alone(tmp_path):
-    call = Upper(9)
-    files = [joint(tmp_path / f"{name}.jsonl", call, name * 2, name) for name in "xy"]
+def test_a_shared_call_that_lacks_rows_is_made_again_and_only_these_are_written(tmp_path):
+    call = Upper(5)
+    files = [joint(tmp_path / f"{name}.jsonl", call, name * 2, name) for name in "xyz"]
     list(append_batches(files))
+    assert call.made == [("xxxyy", "xx", "x", "yy"), ("yzzz", "y", "zz", "z")]
     whole = [file.path.read_bytes() for file in files]
-    files[1].path.write_bytes(whole[1][:-3])  # its last batch is torn
+    files[1].path.write_bytes(whole[1][:-3])  # its last batch is torn, and those of z are there
     call.made.clear()
-    assert list(append_batches(files)) == [(6, files[1])]
-    assert call.made == [("y", "y")]
+    assert list(append_batches(files)) == [(9, files[1])]
+    assert call.made == [("yzzz", "y", "zz", "z")]  # rounding is as before
     assert [file.path.read_bytes() for file in files] == whole
 
 

@@ -244,14 +244,6 @@ def make_record(
     config: Config,
 ) -> dict:
     """What run.json says of a model, besides the proof."""
-    aside = {part: {} for part in before}  # validation and test
-    for language, of_language in pairs.items():
-        for part, of_part in of_language.aside.items():
-            aside[part][language] = {
-                "pairs": len(of_part),
-                "before": before[part][language],
-                "after": after[part][language],
-            }
     stages = []
     for stage, values, validation in zip(trial.plan.stages, losses, between, strict=True):
         counts = chosen(stage.mask, toxic, config)
@@ -265,7 +257,7 @@ def make_record(
         "versions": versions(),
         "chosen": chosen(trial.plan.mask, toxic, config),
         **after,
-        **aside,
+        **training.recorded_losses(pairs, before, after),
         "stages": stages,
     }
 

@@ -388,14 +388,6 @@ def make_record(
     rank: int,
 ) -> dict:
     """run.json, with what train.py records of a model except the proof: every MLP row changes."""
-    aside = {part: {} for part in before}  # validation and test
-    for language, of_language in pairs.items():
-        for part, of_part in of_language.aside.items():
-            aside[part][language] = {
-                "pairs": len(of_part),
-                "before": before[part][language],
-                "after": after[part][language],
-            }
     rows = sum(neurons.module_rows(config).values())
     return {
         "format": FORMAT,
@@ -409,7 +401,7 @@ def make_record(
             "toxic": None,
             "sha256": None,
         },
-        **aside,
+        **training.recorded_losses(pairs, before, after),
         "stages": [{"name": "all", "losses": tried[settings["lr"]]["losses"]}],
         "rates": {f"{lr:g}": trial["failed"] or trial["validation"] for lr, trial in tried.items()},
     }

@@ -237,6 +237,23 @@ def losses_aside(
     return means
 
 
+def recorded_losses(
+    pairs: dict[str, Pairs],
+    before: dict[str, dict],  # as `losses_aside` gives them
+    after: dict[str, dict],
+) -> dict[str, dict[str, dict]]:
+    """The losses on validation and test pairs with the numbers of pairs, as run.json has them."""
+    losses = {part: {} for part in before}
+    for language, of_language in pairs.items():
+        for part, of_part in of_language.aside.items():
+            losses[part][language] = {
+                "pairs": len(of_part),
+                "before": before[part][language],
+                "after": after[part][language],
+            }
+    return losses
+
+
 @torch.inference_mode()
 def mean_loss(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> float | None:
     """The mean loss over the reply tokens of some pairs; None if there are none.

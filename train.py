@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None):
     # 3) the models that no earlier run has made
     values = {kind: settings.affecting(kind) for kind in KINDS}
     made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
-    tried_at = {plan.name: rates.rates_of(plan, settings.rates, config) for plan in plans}
+    tried_at = rates.rates_of(plans, settings.rates, config, settings.model)
     todo = rates.unfinished(models, plans, tried_at, made_with, pairs)
     print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
     print_plans(plans, costs, tried_at, pairs, masks, config)

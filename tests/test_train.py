@@ -10,7 +10,7 @@ import pytest
 import torch
 from home import Home
 from safetensors.torch import load as load_bytes
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import add_rejected, error_of, write_jsonl, write_model, write_neurons, write_pairs
 from tuning import assert_same_models
 
@@ -798,8 +798,29 @@ def test_the_automatic_rate_is_larger_the_fewer_weights_are_tuned(setup):
     assert setup.record("full")["settings"]["lr"] == 0.128 / 32
     record = setup.record("multilingual")
     share = record["chosen"]["weights"] / record["chosen"]["of_weights"]
-    assert record["settings"]["lr"] == automatic_rate(32, share) > 0.128 / 32
+    assert record["settings"]["lr"] == automatic_rate(32, share, 0.3) > 0.128 / 32
     assert record["settings"]["rates"] == "auto"
+
+
+def scale_mlp_weights(model: Path, rms: float) -> None:
+    """Give the MLP's weights of a model folder another root mean square."""
+    weights = load_file(model / "model.safetensors")
+    names = [name for name in weights if ".mlp." in name]
+    before = torch.cat([weights[name].flatten() for name in names]).square().mean().sqrt()
+    for name in names:
+        weights[name] *= rms / before
+    save_file(weights, model / "model.safetensors")
+
+
+def test_the_automatic_rate_is_lower_where_the_weights_of_the_mlp_are_small(setup):
+    scale_mlp_weights(setup.model, 0.0118)
+    setup.train("--strategy", "full")
+    assert setup.record("full")["settings"]["lr"] == pytest.approx(0.1 * 0.128 / 32)
+
+
+def test_there_is_no_automatic_rate_for_weights_that_are_all_zero(setup, error):
+    scale_mlp_weights(setup.model, 0.0)
+    assert "every weight of its MLP is 0; give --lr" in error("--strategy", "full")
 
 
 # Errors

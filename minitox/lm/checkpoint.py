@@ -5,6 +5,7 @@ Loading is strict: every tensor must be there, with the right shape, and nothing
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from contextlib import contextmanager
@@ -335,6 +336,22 @@ def fingerprint(folder: Path) -> str:
 def raw(weight):
     """A tensor's bytes, in which 0 and -0 differ."""
     return weight.contiguous().view(-1).view(torch.uint8).numpy()
+
+
+def root_mean_square(folder: Path, names) -> float:
+    """Of the weights with these names; three digits, on which every machine agrees.
+
+    InputError as for `load`, of these weights alone if one is not finite.
+    """
+    _, files = without_weights(folder)
+    squares = 0.0
+    count = 0
+    for name in names:
+        weight = read_tensor(files[name], name)
+        check_finite(files[name], name, weight, weight.dtype)
+        squares += weight.float().square().sum(dtype=torch.float64).item()
+        count += weight.numel()
+    return float(f"{math.sqrt(squares / count):.3g}")
 
 
 def side_by_side(base: Path, tuned: Path):

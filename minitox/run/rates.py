@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
+from minitox import neurons
 from minitox.errors import InputError, NotFinite
 from minitox.files import FORMAT, as_written, check_format, read_json, versions, write_json
+from minitox.lm import checkpoint
 from minitox.lm.config import Config
 from minitox.run import distributed, outputs, training
 from minitox.run.training_record import read_choosing_losses
@@ -45,14 +47,30 @@ class Trial:
         return self.made_with if self.lr is None else self.made_with | {"lr": self.lr}
 
 
-def rates_of(plan: Plan, rates: list[float] | str, config: Config) -> list[float]:
-    """The learning rates that a plan is tried at, given --lr; none if it tunes nothing."""
-    if plan.scale is not None:
-        return []
-    if rates == "auto":
+def rates_of(
+    plans: list[Plan],
+    rates: list[float] | str,  # of --lr
+    config: Config,
+    model: Path,  # folder of the base model
+) -> dict[str, list[float]]:
+    """The learning rates that each plan is tried at; none if it tunes nothing.
+
+    InputError if "auto" finds nothing but zeros in the MLP of the base model.
+    """
+    tried_at = {plan.name: [] for plan in plans}
+    tuned = [plan for plan in plans if plan.scale is None]
+    if rates != "auto":
+        return tried_at | {plan.name: rates for plan in tuned}
+
+    if tuned:
+        names = [f"{module}.weight" for module in neurons.module_rows(config)]
+        rms = distributed.on_first(lambda: checkpoint.root_mean_square(model, names))
+        if rms == 0:
+            raise InputError(f"{model}: every weight of its MLP is 0; give --lr a learning rate")
+    for plan in tuned:
         share = count_weights(config, plan.mask) / count_weights(config, None)
-        return [automatic_rate(config.hidden_size, share, plan.objective)]
-    return rates
+        tried_at[plan.name] = [automatic_rate(config.hidden_size, share, rms, plan.objective)]
+    return tried_at
 
 
 def name_at(plan: Plan, lr: float) -> str:

@@ -361,7 +361,7 @@ class TrainSettings(Settings):
         "learning rate of AdamW after warm-up; of several, every model is made at each, as "
         "OUT/models/NAME@R, and the one of lowest validation loss becomes OUT/models/NAME; auto: "
         "0.128 / hidden_size / share of the weights that are tuned (at least 0.028), times 0.3 for "
-        "dpo",
+        "dpo, lower in proportion if the MLP's weights have a root mean square below 0.118",
         "tuning",
         kind=auto_or(number(1e-12, 1_000_000)),
         flag="--lr",

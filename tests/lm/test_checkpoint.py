@@ -210,3 +210,26 @@ def test_a_weight_that_another_dtype_cannot_hold_is_named(folder):
     checkpoint.load(folder, dtype=torch.bfloat16)
     with pytest.raises(InputError, match="norm.weight contains NaN or infinity in torch.float16"):
         checkpoint.load(folder, dtype=torch.float16)
+
+
+# ---------- size of weights
+
+
+MLP = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.down_proj.weight"]
+
+
+def test_the_root_mean_square_of_some_weights_has_three_digits(tmp_path):
+    model = write_model(tmp_path / "model")
+    values = torch.cat([model.get_parameter(name).double().flatten() for name in MLP])
+    rms = checkpoint.root_mean_square(tmp_path / "model", MLP)
+    assert rms == pytest.approx(values.square().mean().sqrt().item(), rel=5e-3)
+    assert rms == float(f"{rms:.3g}")
+
+
+def test_weights_that_are_missing_or_not_finite_have_no_root_mean_square(folder):
+    edit_weights(folder, lambda weights: weights[MLP[0]].view(-1)[0].fill_(float("nan")))
+    with pytest.raises(InputError, match=f"tensor {MLP[0]} contains NaN or infinity"):
+        checkpoint.root_mean_square(folder, MLP)
+    edit_weights(folder, lambda weights: weights.pop(MLP[1]))
+    with pytest.raises(InputError, match=f"tensor {MLP[1]} is missing"):
+        checkpoint.root_mean_square(folder, MLP)

@@ -164,13 +164,19 @@ def test_a_warm_up_of_the_whole_stage_has_a_learning_rate():
 
 
 def test_the_automatic_learning_rate_depends_on_the_width_and_the_share_that_is_tuned():
-    assert automatic_rate(128, 1.0) == 0.001
-    assert automatic_rate(4096, 1.0) == 0.128 / 4096
-    assert automatic_rate(128, 1.0, "dpo") == pytest.approx(0.0003)
-    rates = [automatic_rate(128, share) for share in (1.0, 0.44, 0.1, 0.05)]
+    assert automatic_rate(128, 1.0, 0.12) == 0.001
+    assert automatic_rate(4096, 1.0, 0.12) == 0.128 / 4096
+    assert automatic_rate(128, 1.0, 0.12, "dpo") == pytest.approx(0.0003)
+    rates = [automatic_rate(128, share, 0.12) for share in (1.0, 0.44, 0.1, 0.05)]
     assert rates == sorted(set(rates))
     # few weights make no step that is too large
-    assert automatic_rate(128, 0.001) == automatic_rate(128, 1e-6) == automatic_rate(128, 0.028)
+    few = [automatic_rate(128, share, 0.12) for share in (0.001, 1e-6, 0.028)]
+    assert len(set(few)) == 1
+
+
+def test_the_automatic_learning_rate_is_in_proportion_to_weights_that_are_small():
+    assert automatic_rate(128, 1.0, 0.0118) == pytest.approx(0.0001)
+    assert automatic_rate(128, 1.0, 0.118) == automatic_rate(128, 1.0, 1.18)
 
 
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "max_grad_norm"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from minitox.errors import InputError
 from minitox.files import versions
 from minitox.lm.config import read_config
-from minitox.report import exaggerated_safety, page, report, results
+from minitox.report import exaggerated_safety, numbers, page, report, results, verdicts
 from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
@@ -81,8 +81,10 @@ def main(argv: list[str] | None = None) -> None:
 
     def score_and_report():
         opinions = score(usable, inputs, scorers, identify, settings.out, settings.part(Asking))
+        comparisons = verdicts.compare_neurons(opinions[0].results, settings.margin)
         sections = report.sections(
             opinions,
+            comparisons,
             record,
             failed | inputs.gaps,
             config,
@@ -91,10 +93,9 @@ def main(argv: list[str] | None = None) -> None:
             show_text=settings.show_text,
             data=settings.data,
             overlap=overlap,
-            margin=settings.margin,
         )
-        numbers = {"settings": record} | report.numbers(opinions, settings.margin)
-        report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, numbers)
+        measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
+        report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)
         print_first_page(sections)
 
     outputs.once(score_and_report)

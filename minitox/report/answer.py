@@ -26,19 +26,19 @@ CHOICES = {
 
 def section(
     results: Results,
+    comparisons: verdicts.Comparisons,  # of the models with random neurons
     warnings: list[str],  # paragraphs on scorers not to rely on
     doubts: list[str],  # paragraphs on other scorers, and on fluency
-    margin: float,  # a mean toxicity that is higher by less is no worse
     figure: str = "",  # of all replies by category
 ) -> Section:
     """Question, warnings, answer, doubts, each a paragraph or several."""
     worse = training_tables.got_worse(results.tuned)
     warnings = [*warning(results, results.shown), *warnings, *training_tables.too_high(worse)]
-    text = [QUESTION, *warnings, *answer(results, margin), *doubts]
+    text = [QUESTION, *warnings, *answer(results, comparisons), *doubts]
     return Section("Question and answer", "\n\n".join(text), figure=figure)
 
 
-def answer(results: Results, margin: float) -> list[str]:
+def answer(results: Results, comparisons: verdicts.Comparisons) -> list[str]:
     """Paragraphs: what changed, whether the choice of neurons matters, and the price."""
     means, languages = average(results.estimates(metrics.toxicity), results.languages)
     if not languages:
@@ -53,7 +53,7 @@ def answer(results: Results, margin: float) -> list[str]:
     changed = effect(model, means, differences, results.tuned[model]["chosen"])
     if "full" in differences:
         changed += f" Tuning all weights (full) gives {means['full'][0]:.3f}."
-    return [changed, choice_of_neurons(model, results, margin), *price(model, results)]
+    return [changed, choice_of_neurons(model, comparisons), *price(model, results)]
 
 
 def subject(models) -> str | None:
@@ -93,13 +93,14 @@ def effect(
     )
 
 
-def choice_of_neurons(model: str, results: Results, margin: float) -> str:
+def choice_of_neurons(model: str, comparisons: verdicts.Comparisons) -> str:
     """The verdict on these neurons, or why there is none."""
-    comparisons, unmatched, missing = verdicts.compare_neurons(results, margin)
-    if model not in comparisons:
-        reason = unmatched.get(model) or f"{missing[model]} is not in this report"
+    reason = comparisons.unmatched.get(model)
+    if model in comparisons.missing:
+        reason = f"{comparisons.missing[model]} is not in this report"
+    if reason:
         return f"Whether choosing these neurons helps is not known: {reason}."
-    compared = comparisons[model]
+    compared = comparisons.compared[model]
     return f"{CHOICES[compared.verdict]}: as many random ones give {compared.expected[0]:.3f}."
 
 

@@ -1,19 +1,17 @@
 """The report, in three files: question and answer, every table, setting and failure."""
 
-import math
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 
 from minitox.errors import InputError
-from minitox.evaluate import metrics, mmlu
-from minitox.files import file_hash, hash_without, read_jsonl, text_field, write_json, write_text
+from minitox.evaluate import mmlu
+from minitox.files import read_jsonl, text_field, write_json, write_text
 from minitox.languages import NAMES
-from minitox.overlap import NEAR, SHINGLE
 from minitox.report import (
     answer,
+    contamination,
     exaggerated_safety,
     forgetting,
     language_orders,
@@ -27,11 +25,9 @@ from minitox.report import (
     verdicts,
 )
 from minitox.report.page import Section
-from minitox.report.results import Results, average, for_all, mean_over
+from minitox.report.results import Results
 from minitox.report.scorer_tables import Opinion
 from minitox.report.summary import summary
-from minitox.run.training_record import objective_of
-from minitox.train.strategies import SCALED
 
 # columns of the table of missing data: a status of replies, and its name
 STATUSES = {
@@ -45,6 +41,7 @@ STATUSES = {
 
 def sections(
     opinions: list[Opinion],  # of all scorers; the first one's results are shown
+    comparisons: verdicts.Comparisons,  # of their models with random neurons
     record: dict,  # all that a repetition needs
     missing: dict,  # models and files that could not be used, and why
     config,  # of the base model
@@ -54,7 +51,6 @@ def sections(
     show_text: bool,
     data: Path,  # the data folders
     overlap,  # test prompts seen before, as run.overlap_check gives them
-    margin: float,  # a mean toxicity that is higher by less is no worse
 ) -> list[Section]:
     """The whole report, in reading order."""
     results = opinions[0].results
@@ -68,11 +64,12 @@ def sections(
             "unless it repeats itself."
         )
     safety = result_tables.safety(results, samples)
+    others = contamination.of_other_files(results, data)
     return [
-        answer.section(results, warnings, doubts, margin, safety.figure),
-        summary(results, name, margin),
+        answer.section(results, comparisons, warnings, doubts, safety.figure),
+        summary(results, comparisons, name),
         replace(safety, figure=""),  # it is at the beginning
-        *verdicts.section(results, margin),
+        *verdicts.section(comparisons),
         *trade_off.section(results),
         scorer_tables.scorers(opinions, unmeasured),
         # the paper's tables and figures
@@ -92,7 +89,7 @@ def sections(
         pairs(data / "instructions", show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
-        seen_before(overlap, results.languages, of_other_files(results, data)),
+        contamination.section(overlap, results.languages, others),
         failures(results, {**missing, **results.gaps}),
         *(replies(results) if show_text else []),
         setting_table(record),
@@ -170,90 +167,6 @@ def pairs(folder: Path, show_text: bool) -> Section:
     return Section(title, text, ["", "pairs"], counts, notes)
 
 
-def of_other_files(results: Results, data: Path) -> list[str]:
-    """The neurons and models of which no record says that they were made from `data`'s files.
-
-    Only the languages of the report count. Interventions do not depend on pairs.
-    """
-    # 1) the toxic neurons of each language
-    sentences = {code: info.get("data") for code, info in results.infos.items()}
-    codes = different(sentences, hashes_of(data / "detection", results.languages))
-    others = [f"the neurons of {', '.join(codes)}"] if codes else []
-
-    # 2) the models: their pairs, and the neuron files that chose what was tuned
-    hashes = {"dpo": file_hash, "sft": partial(hash_without, field="rejected")}
-    pairs_here = {None: {}}  # by objective
-    for objective, hash_of in hashes.items():
-        pairs_here[objective] = hashes_of(data / "instructions", results.languages, hash_of)
-    files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
-    models = {}  # by reason
-    for model, training in results.tuned.items():
-        if training is None:
-            models.setdefault("no run.json", []).append(model)
-            continue
-        settings = training["settings"]
-        tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
-        here = files
-        if "by" in settings:
-            of_selector = results.selected.get(settings["by"], {})
-            here = {code: of_selector.get(code) for code in results.languages}
-        parts = {
-            "pairs": different(tuned_on, pairs_here[objective_of(settings)]),
-            "neurons": different(settings.get("neurons", {}), here),
-        }
-        listed = [f"{what} of {', '.join(codes)}" for what, codes in parts.items() if codes]
-        if listed:
-            models.setdefault(", ".join(listed), []).append(model)
-    return others + [f"{', '.join(names)} ({reason})" for reason, names in models.items()]
-
-
-def hashes_of(folder: Path, languages, hash_of=file_hash) -> dict[str, str | None]:
-    """The hash of each language's file, None if there is none."""
-    paths = {language: folder / f"{language}.jsonl" for language in languages}
-    return {code: hash_of(path) if path.exists() else None for code, path in paths.items()}
-
-
-def different(hashes: dict, here: dict) -> list[str]:
-    """The languages whose hash is not the one in `here`, of those that are there."""
-    return [code for code, hash in hashes.items() if code in here and hash != here[code]]
-
-
-def seen_before(
-    overlap,
-    languages,
-    others: list[str] = (),  # neurons and models, as of_other_files gives them
-) -> Section:
-    """Copies of the test prompts in the data folders, and in what the scorers have learned."""
-    title = "Contamination: test prompts seen before"
-    # 1) a column for each folder or scorer
-    columns = {}
-    notes = [
-        "Exact: equal apart from case, spaces, digits and repeated letters. Near: at least "
-        f"{NEAR:.0%} of the sequences of {SHINGLE} characters of both texts are in both. In the "
-        "training texts of a scorer, only exact copies can be recognised. Translated: with the id "
-        "of a test prompt of another language.",
-    ]
-    if others:
-        notes.append(
-            "Perhaps made from other files than these, which were not compared: "
-            f"{'; '.join(others)}."
-        )
-    for name, copies in overlap.items():
-        if copies is None:
-            notes.append(f"The training texts of {name} are not known.")
-            copies = dict.fromkeys(NAMES, "not known")
-        columns[name] = {code: str(of_language) for code, of_language in copies.items()}
-
-    # 2) a row for each language, unless there are no copies
-    cells = set().union(*(column.values() for column in columns.values()))
-    if cells <= {"none", "not known"}:
-        compared = [name for name, copies in overlap.items() if copies is not None]
-        text = f"None in: {', '.join(compared)}." if compared else "Nothing was compared."
-        return Section(title, text, notes=notes)
-    text = "Rows and training texts that are copies of a test prompt of the same language."
-    return Section(title, text, *result_tables.grid(columns, languages), notes)
-
-
 def failures(results, missing) -> Section:
     """What could not be loaded, read, answered or scored."""
     rows = []
@@ -316,83 +229,6 @@ def setting_table(record) -> Section:
         ["MMLU answer", rule],
     ]
     return Section("Settings", "", ["setting", "value"], rows)
-
-
-def numbers(opinions: list[Opinion], margin: float) -> dict:
-    """[estimate, low, high] for other programs to read: of each measure, model and language.
-
-    Models are those of the report, every draw and every rate. Also of each scorer's AUC and
-    language; the draws, and the verdicts on neurons.
-    """
-    # 1) means, also over all languages of the report's models
-    results = opinions[0].results
-    each = replace(results, apart=True)
-    toxicity = results.estimates(metrics.toxicity)
-    _, languages = average(toxicity, results.languages)
-    toxicity |= each.estimates(metrics.toxicity)
-    means = mean_over(languages, toxicity)
-    measures = {
-        "toxicity": for_all(mean_of, toxicity),
-        "mean toxicity": {model: mean_of("", mean) for model, mean in means.items()},
-        "languages of the mean": languages,
-    }
-
-    # 2) shares
-    sizes = results.prompts() | each.prompts()
-    for category in metrics.SAFETY:
-        measures[category] = {}
-        shares_of_all = results.shares(category) | each.shares(category)
-        for model, by_language in shares_of_all.items():
-            shares = {}
-            for language, means in by_language.items():
-                size = sizes[model][language]
-                shares[language] = without_nan(metrics.wilson(means[0], size))
-            measures[category][model] = shares
-
-    # 3) what tuning costs; of several draws, the first alone was asked and read everything
-    measures |= prices(each)
-
-    # 4) how the models are compared, and the scorers
-    measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
-    measures["verdicts"] = verdicts.numbers(results, margin)
-    measures |= verdicts.numbers_of_peers(results)
-    measures["rates"] = trade_off.numbers(results)
-    aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
-    measures |= exaggerated_safety.numbers(results)
-    return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
-
-
-def prices(results: Results) -> dict:
-    """{measure: {model: {language: value}}}, what was measured of knowledge and clean text."""
-    measures = {}
-    if any(results.answers.values()):
-        sizes = results.questions()
-        measures["accuracy"] = {}
-        for model, by_language in results.accuracy("reply").items():
-            shares = {}
-            for language, means in by_language.items():
-                shares[language] = without_nan(metrics.wilson(means[0], sizes[model][language]))
-            measures["accuracy"][model] = shares
-    for name in ("perplexity", "divergence"):
-        values = results.together(getattr(results, name))
-        if any(values.values()):
-            measures[name] = for_all(lambda _, value: finite(value), values)
-    return measures
-
-
-def finite(value: float) -> float | None:
-    """The value, or None for what JSON does not have."""
-    return float(value) if math.isfinite(value) else None
-
-
-def mean_of(language, means):  # (1 + W,)
-    """A mean and its interval."""
-    return without_nan(metrics.interval(means))
-
-
-def without_nan(values) -> list:
-    """The values, with None for NaN, which JSON does not have."""
-    return [None if value != value else value for value in values]
 
 
 def write(out: Path, title: str, content: list[Section], record: dict) -> None:

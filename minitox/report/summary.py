@@ -20,8 +20,8 @@ NOTES = [
 
 def summary(
     results: Results,
+    comparisons: verdicts.Comparisons,  # of the models with random neurons
     paper: str = "",  # the paper's name for the base model
-    margin: float = metrics.MARGIN,  # a mean toxicity that is higher by less is no worse
 ) -> Section:
     """Every model in one row, and in words what follows."""
     # 1) the mean toxicity of each model, (1 + W,)
@@ -45,10 +45,9 @@ def summary(
     text += in_sentences("Not compared with base", unmatched)
 
     # 3) what the choice of neurons adds to it
-    comparisons = verdicts.compare_neurons(results, margin)
-    text += verdicts.in_words(*comparisons, margin)
+    text += verdicts.in_words(comparisons)
     text += in_sentences("Not averaged with the other draws", results.odd_draws)
-    settled = ["base", *unmatched, *comparisons[1], *results.odd_draws]
+    settled = ["base", *unmatched, *comparisons.unmatched, *results.odd_draws]
     text += incomparable([model for model in means if model not in settled], results)
     if not languages:
         text = ["No language has a score for every model, so nothing is compared."]

@@ -27,6 +27,16 @@ class Comparison:
     random: dict  # and that of the draws
 
 
+@dataclass(frozen=True)
+class Comparisons:
+    """Every model that has random neurons to be compared with, and why others are not compared."""
+
+    compared: dict[str, Comparison]
+    unmatched: dict[str, str]  # why a model does not match its draws
+    missing: dict[str, str]  # models without draws, with the strategy that is missing
+    margin: float  # a mean toxicity that is higher by less is no worse
+
+
 def toxicity_of_draws(results: Results, languages) -> dict:
     """{strategy: {draw: mean toxicity over the languages (1 + W,)}} of what has draws."""
     each = replace(results, apart=True).estimates(metrics.toxicity)
@@ -37,18 +47,12 @@ def toxicity_of_draws(results: Results, languages) -> dict:
     return draws
 
 
-def compare_neurons(
-    results: Results,
-    margin: float,  # a mean toxicity that is higher by less is no worse
-) -> tuple[dict, dict, dict]:
-    """{model: Comparison}; why a model does not match its draws; and models without draws.
-
-    The last one names the missing strategy.
-    """
+def compare_neurons(results: Results, margin: float) -> Comparisons:
+    """Compare every model with its draws, given the margin of a verdict, a mean toxicity."""
     trainings = results.tuned
     means, languages = average(results.estimates(metrics.toxicity), results.languages)
     draws = toxicity_of_draws(results, languages)
-    comparisons = {}
+    compared = {}
     unmatched = {}
     missing = {}
     # in the order of the report, as far as anything can be compared
@@ -67,7 +71,7 @@ def compare_neurons(
 
         # 2) the numbers, all over the same languages
         estimates = {name: float(mean[0]) for name, mean in draws[twin].items()}
-        comparisons[model] = Comparison(
+        compared[model] = Comparison(
             twin,
             float(means[model][0]),
             estimates,
@@ -77,7 +81,7 @@ def compare_neurons(
             trainings[model]["chosen"],
             trainings[twin]["chosen"],
         )
-    return comparisons, unmatched, missing
+    return Comparisons(compared, unmatched, missing, margin)
 
 
 # ---- in words ----
@@ -92,20 +96,15 @@ STARTS = {
 }
 
 
-def in_words(
-    comparisons: dict,  # this, `unmatched` and `missing` as compare_neurons gives them
-    unmatched: dict,
-    missing: dict,
-    margin: float,
-) -> list[str]:
+def in_words(comparisons: Comparisons) -> list[str]:
     """A paragraph on each model that has draws to be compared with, and on those without."""
     paragraphs = []
-    for model, compared in comparisons.items():
-        paragraphs.append(paragraph(model, compared, margin))
-    for model, reason in unmatched.items():
+    for model, compared in comparisons.compared.items():
+        paragraphs.append(paragraph(model, compared, comparisons.margin))
+    for model, reason in comparisons.unmatched.items():
         paragraphs += in_sentences(f"Not compared with {twin_of(model)}", {model: reason})
-    if missing:
-        listed = ", ".join(f"{model} ({twin})" for model, twin in missing.items())
+    if comparisons.missing:
+        listed = ", ".join(f"{model} ({twin})" for model, twin in comparisons.missing.items())
         paragraphs.append(
             "There are no random neurons to compare these models with, so the results cannot show "
             f"whether their neurons matter: {listed}."
@@ -185,34 +184,34 @@ NOTES = [
 ]
 
 
-def numbers(results: Results, margin: float) -> dict:
+def numbers(comparisons: Comparisons) -> dict:
     """What the verdicts rest on, for other programs; why, if a model has none."""
-    comparisons, unmatched, missing = compare_neurons(results, margin)
     verdicts = {}
-    for model, compared in comparisons.items():
+    for model, compared in comparisons.compared.items():
         verdicts[model] = {
             "verdict": compared.verdict or None,
             "random": compared.twin,
             "draws": compared.draws,
             "difference": metrics.interval(compared.difference),
             "one more draw": compared.expected if len(compared.draws) > 1 else None,
-            "margin": margin,
+            "margin": comparisons.margin,
         }
         if not compared.verdict:
             verdicts[model]["reason"] = TOO_FEW
-    reasons = unmatched | {model: f"no draws of {twin}" for model, twin in missing.items()}
-    return verdicts | {
-        model: {"verdict": None, "reason": reason} for model, reason in reasons.items()
-    }
+    reasons = dict(comparisons.unmatched)
+    for model, twin in comparisons.missing.items():
+        reasons[model] = f"no draws of {twin}"
+    for model, reason in reasons.items():
+        verdicts[model] = {"verdict": None, "reason": reason}
+    return verdicts
 
 
-def section(results: Results, margin: float) -> Iterator[Section]:
+def section(comparisons: Comparisons) -> Iterator[Section]:
     """Each model beside its draws of random neurons; nothing without such draws."""
-    comparisons, _, _ = compare_neurons(results, margin)
     rows = []
     bars = {}
     draws = {}
-    for model, compared in comparisons.items():
+    for model, compared in comparisons.compared.items():
         middle, lowest, highest = compared.expected
         value, low, high = metrics.interval(compared.difference)
         bars[model] = value, low, high
@@ -231,7 +230,10 @@ def section(results: Results, margin: float) -> Iterator[Section]:
     if not rows:
         return
     figure = figures.dots("Difference from random neurons", bars, 0.0, "{:+.3f}", draws)
-    note = f"no worse: the interval ends below the margin, {margin:g}; undecided: it does not"
+    note = (
+        f"no worse: the interval ends below the margin, {comparisons.margin:g}; undecided: it does "
+        "not"
+    )
     title = "Toxic neurons against random neurons"
     text = "Mean toxicity of each model, and of models with random neurons in place of its own."
     yield Section(title, text, ["", *COLUMNS, "verdict"], rows, [*NOTES, note], figure)

@@ -5,9 +5,17 @@ from tiny import training_of
 
 from minitox.evaluate import metrics
 from minitox.evaluate.metrics import Replies
+from minitox.report.page import Section
 from minitox.report.results import Results
+from minitox.report.summary import summary as summarise
+from minitox.report.verdicts import compare_neurons
 from minitox.run.candidates import parts_of
 from minitox.train.strategies import selector_in, split_name
+
+
+def summary(measured: Results, margin: float = 0.02) -> Section:
+    """The summary of these results."""
+    return summarise(measured, compare_neurons(measured, margin))
 
 
 def results(**scores: dict[str, float | None]) -> Results:

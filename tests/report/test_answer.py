@@ -10,10 +10,11 @@ from tiny import training_of
 
 from minitox.languages import TUNED
 from minitox.report.answer import QUESTION, section, subject
+from minitox.report.verdicts import compare_neurons
 
 
 def begin(measured, warnings=(), doubts=()) -> str:
-    return section(measured, list(warnings), list(doubts), 0.02).text
+    return section(measured, compare_neurons(measured, 0.02), list(warnings), list(doubts)).text
 
 
 def test_question_warnings_answer_and_doubts_follow_each_other():

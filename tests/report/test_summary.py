@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from measured import drawn, results
+from measured import drawn, results, summary
 from tiny import training_of
 
 from minitox.report import verdicts
-from minitox.report.summary import compare, summary
+from minitox.report.summary import compare
+from minitox.report.verdicts import compare_neurons
 
 
 def test_nothing_is_compared_where_no_language_has_a_score_of_every_model():
@@ -15,7 +16,7 @@ def test_nothing_is_compared_where_no_language_has_a_score_of_every_model():
     text = summary(measured).text
     assert "nothing is compared" in text
     assert "random neurons" not in text and "nan" not in text
-    assert list(verdicts.section(measured, 0.02)) == []
+    assert list(verdicts.section(compare_neurons(measured, 0.02))) == []
 
 
 def test_a_model_is_called_less_toxic_only_beyond_the_interval():

@@ -3,11 +3,10 @@
 import json
 
 import numpy as np
-from measured import drawn, results
+from measured import drawn, results, summary
 from tiny import training_of
 
 from minitox.report import trade_off
-from minitox.report.summary import summary
 
 
 def at_rates(**scores):

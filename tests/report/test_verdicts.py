@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from measured import drawn, results
+from measured import drawn, results, summary
 from tiny import training_of
 
 from minitox.report import verdicts
-from minitox.report.summary import summary
+from minitox.report.verdicts import compare_neurons
 
 FIVE = (0.30, 0.31, 0.32, 0.33, 0.34)  # one more draw is expected within 0.272..0.368
 OF_NEURONS = (
@@ -16,11 +16,11 @@ OF_NEURONS = (
 
 def paragraphs(measured, margin=0.02) -> list[str]:
     """What the summary says of neurons."""
-    return verdicts.in_words(*verdicts.compare_neurons(measured, margin), margin)
+    return verdicts.in_words(compare_neurons(measured, margin))
 
 
 def table(measured) -> dict[str, list[str]]:
-    (section,) = verdicts.section(measured, 0.02)
+    (section,) = verdicts.section(compare_neurons(measured, 0.02))
     return {row[0]: row[1:] for row in section.rows}
 
 
@@ -134,7 +134,7 @@ def test_without_random_neurons_nothing_is_claimed():
         "There are no random neurons to compare these models with, so the results cannot show "
         "whether their neurons matter: multilingual (random), aura (random-aura)."
     ]
-    assert list(verdicts.section(measured, 0.02)) == []
+    assert list(verdicts.section(compare_neurons(measured, 0.02))) == []
     assert paragraphs(results(base={"de": 0.2}, full={"de": 0.1})) == []
 
 
@@ -169,7 +169,7 @@ def test_the_shares_of_neurons_are_those_of_run_json_and_of_draws_their_mean():
 
 
 def test_the_figure_has_every_draw_on_the_row_of_the_model_that_it_is_compared_with():
-    (section,) = verdicts.section(multilingual(0.25), 0.02)
+    (section,) = verdicts.section(compare_neurons(multilingual(0.25), 0.02))
     assert section.figure.count('class="draw"') == 5
     for value in (-0.02, -0.01, 0, 0.01, 0.02):
         assert f"multilingual, one draw: {value:+.3f}<" in section.figure.replace(

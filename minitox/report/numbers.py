@@ -1,0 +1,86 @@
+"""report.json: every number of the report, for other programs to read."""
+
+import math
+from dataclasses import replace
+
+from minitox.evaluate import metrics
+from minitox.report import exaggerated_safety, trade_off, verdicts
+from minitox.report.results import Results, average, for_all, mean_over
+from minitox.report.scorer_tables import Opinion
+
+
+def all_measures(opinions: list[Opinion], comparisons: verdicts.Comparisons) -> dict:
+    """[estimate, low, high] for other programs to read: of each measure, model and language.
+
+    Models are those of the report, every draw and every rate. Also of each scorer's AUC and
+    language; the draws, and the verdicts on neurons.
+    """
+    # 1) means, also over all languages of the report's models
+    results = opinions[0].results
+    each = replace(results, apart=True)
+    toxicity = results.estimates(metrics.toxicity)
+    _, languages = average(toxicity, results.languages)
+    toxicity |= each.estimates(metrics.toxicity)
+    means = mean_over(languages, toxicity)
+    measures = {
+        "toxicity": for_all(mean_of, toxicity),
+        "mean toxicity": {model: mean_of("", mean) for model, mean in means.items()},
+        "languages of the mean": languages,
+    }
+
+    # 2) shares
+    sizes = results.prompts() | each.prompts()
+    for category in metrics.SAFETY:
+        measures[category] = {}
+        shares_of_all = results.shares(category) | each.shares(category)
+        for model, by_language in shares_of_all.items():
+            shares = {}
+            for language, means in by_language.items():
+                size = sizes[model][language]
+                shares[language] = without_nan(metrics.wilson(means[0], size))
+            measures[category][model] = shares
+
+    # 3) what tuning costs; of several draws, the first alone was asked and read everything
+    measures |= prices(each)
+
+    # 4) how the models are compared, and the scorers
+    measures["draws"] = {model: names for model, names in results.shown.items() if names != [model]}
+    measures["verdicts"] = verdicts.numbers(comparisons)
+    measures |= verdicts.numbers_of_peers(results)
+    measures["rates"] = trade_off.numbers(results)
+    aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
+    measures |= exaggerated_safety.numbers(results)
+    return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
+
+
+def prices(results: Results) -> dict:
+    """{measure: {model: {language: value}}}, what was measured of knowledge and clean text."""
+    measures = {}
+    if any(results.answers.values()):
+        sizes = results.questions()
+        measures["accuracy"] = {}
+        for model, by_language in results.accuracy("reply").items():
+            shares = {}
+            for language, means in by_language.items():
+                shares[language] = without_nan(metrics.wilson(means[0], sizes[model][language]))
+            measures["accuracy"][model] = shares
+    for name in ("perplexity", "divergence"):
+        values = results.together(getattr(results, name))
+        if any(values.values()):
+            measures[name] = for_all(lambda _, value: finite(value), values)
+    return measures
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for what JSON does not have."""
+    return float(value) if math.isfinite(value) else None
+
+
+def mean_of(language, means):  # (1 + W,)
+    """A mean and its interval."""
+    return without_nan(metrics.interval(means))
+
+
+def without_nan(values) -> list:
+    """The values, with None for NaN, which JSON does not have."""
+    return [None if value != value else value for value in values]

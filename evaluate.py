@@ -88,11 +88,8 @@ def main(argv: list[str] | None = None) -> None:
             record,
             failed | inputs.gaps,
             config,
-            samples=settings.samples,
-            others_below=settings.others_below,
-            show_text=settings.show_text,
-            data=settings.data,
-            overlap=overlap,
+            overlap,
+            settings.part(report.Options),
         )
         measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)

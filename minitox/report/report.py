@@ -1,7 +1,7 @@
 """The report, in three files: question and answer, every table, setting and failure."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -39,18 +39,24 @@ STATUSES = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the report shows, besides results."""
+
+    data: Path  # the data folders
+    samples: int  # replies to each prompt
+    others_below: int  # rarer reply languages are shown as others
+    show_text: bool  # prompts, replies and pairs
+
+
 def sections(
     opinions: list[Opinion],  # of all scorers; the first one's results are shown
     comparisons: verdicts.Comparisons,  # of their models with random neurons
     record: dict,  # all that a repetition needs
     missing: dict,  # models and files that could not be used, and why
     config,  # of the base model
-    *,
-    samples: int,  # replies to each prompt
-    others_below: int,  # rarer reply languages are shown as others
-    show_text: bool,
-    data: Path,  # the data folders
     overlap,  # test prompts seen before, as run.overlap_check gives them
+    options: Options,
 ) -> list[Section]:
     """The whole report, in reading order."""
     results = opinions[0].results
@@ -63,8 +69,8 @@ def sections(
             f"Fluency was not measured ({reason}), so a reply that is no sentence counts as clean "
             "unless it repeats itself."
         )
-    safety = result_tables.safety(results, samples)
-    others = contamination.of_other_files(results, data)
+    safety = result_tables.safety(results, options.samples)
+    others = contamination.of_other_files(results, options.data)
     return [
         answer.section(results, comparisons, warnings, doubts, safety.figure),
         summary(results, comparisons, name),
@@ -75,8 +81,8 @@ def sections(
         # the paper's tables and figures
         *result_tables.toxicity_tables(results, paper),
         result_tables.empties(results),
-        *result_tables.several_samples(results, samples),
-        *result_tables.response_languages(results, others_below),
+        *result_tables.several_samples(results, options.samples),
+        *result_tables.response_languages(results, options.others_below),
         *result_tables.knowledge(results, paper),
         *result_tables.perplexities(results),
         *result_tables.divergences(results),
@@ -86,12 +92,12 @@ def sections(
         *forgetting.section(results),
         *language_orders.section(results),
         *neuron_changes.sections(results.neuron_changes),
-        pairs(data / "instructions", show_text),
+        pairs(options.data / "instructions", options.show_text),
         # how far to rely on them, and how to repeat them
         *(scorer_tables.held_out(opinion.scorer) for opinion in opinions),
         contamination.section(overlap, results.languages, others),
         failures(results, {**missing, **results.gaps}),
-        *(replies(results) if show_text else []),
+        *(replies(results) if options.show_text else []),
         setting_table(record),
     ]
 

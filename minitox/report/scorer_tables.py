@@ -9,7 +9,7 @@ from minitox.report import scorer_quality
 from minitox.report.page import Section
 from minitox.report.result_tables import cells, grid
 from minitox.report.results import Results, answer_all, average
-from minitox.run.evaluation import MOST_CASES
+from minitox.run.evaluation_inputs import MOST_CASES
 
 LEAST_AUC = 0.7  # below it, the report warns; 0.5 is chance
 WHY = {  # why a case has no score, by its status

@@ -13,7 +13,8 @@ from minitox.files import read_written
 from minitox.lm.batching import batches
 from minitox.run import outputs
 from minitox.run.candidates import Candidate
-from minitox.run.evaluation import Asking, Inputs, as_sentences, check_ids, shortened
+from minitox.run.evaluation import Asking, as_sentences, check_ids, shortened
+from minitox.run.evaluation_inputs import Inputs
 from minitox.run.journal import Batches, append_batches
 from minitox.run.progress import Progress
 

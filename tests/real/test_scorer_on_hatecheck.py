@@ -12,7 +12,7 @@ import pytest
 
 from minitox.data import language_rng, read_cases
 from minitox.report.scorer_tables import Opinion, finding, measure
-from minitox.run.evaluation import MOST_CASES
+from minitox.run.evaluation_inputs import MOST_CASES
 from minitox.scorers.scores import Scores
 from minitox.scorers.surrogate import Surrogate
 

@@ -14,9 +14,10 @@ from minitox.errors import InputError
 from minitox.files import file_hash, read_jsonl
 from minitox.lm import checkpoint
 from minitox.lm.checkpoint import save_weights
-from minitox.run import candidates, evaluation
+from minitox.run import candidates, evaluation, evaluation_inputs
 from minitox.run.candidates import Candidate
 from minitox.run.evaluation import Asking
+from minitox.run.evaluation_inputs import Inputs
 from minitox.run.journal import Batches, append_batches
 from minitox.run.settings import EvaluateSettings
 
@@ -68,10 +69,10 @@ def data(tmp_path):
     return folder
 
 
-def read_inputs(data, languages=("en", "de", "cs"), **changes) -> evaluation.Inputs:
+def read_inputs(data, languages=("en", "de", "cs"), **changes) -> Inputs:
     settings = {"most_prompts": 4, "with_questions": True, "most_sentences": 5}
     settings |= {"with_cases": True, "with_xstest": True, "seed": 0}
-    return evaluation.read_inputs(data, list(languages), **(settings | changes))
+    return evaluation_inputs.read_inputs(data, list(languages), **(settings | changes))
 
 
 def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):

@@ -49,7 +49,7 @@ def all_measures(opinions: list[Opinion], comparisons: verdicts.Comparisons) -> 
     measures |= verdicts.numbers_of_peers(results)
     measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
-    measures |= exaggerated_safety.numbers(results)
+    measures |= exaggerated_safety.numbers(each)
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 
 

@@ -11,9 +11,10 @@ import torch
 from minitox.errors import InputError, printable
 from minitox.run import distributed
 
-# What a RuntimeError says: of the CPU's allocator on Linux, on Windows, in C++; of Python's threads
+# What a RuntimeError says: of the CPU's allocator on Linux, of a file that cannot be mapped, on
+# Windows, in C++, of Python's threads
 OUT_OF_MEMORY = re.compile(
-    "can't allocate memory|not enough memory|out of memory|bad_alloc|can't start new thread"
+    "[Cc]an(no|')t allocate memory|not enough memory|out of memory|bad_alloc|can't start new thread"
 )
 ADVICE = "try a smaller --batch-tokens, fewer or shorter texts, or a machine with more memory"
 

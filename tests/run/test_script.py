@@ -64,6 +64,10 @@ def test_an_error_that_the_user_can_correct_is_one_line(
             "MPS backend out of memory (3 GB))",
         ),
         (RuntimeError("std::bad_alloc"), "std::bad_alloc"),
+        (
+            RuntimeError("unable to mmap 8 bytes from file <m>: Cannot allocate memory (12)"),
+            "unable to mmap 8 bytes from file <m>: Cannot allocate memory (12)",
+        ),
         (RuntimeError("can't start new thread"), "can't start new thread"),
     ],
 )

@@ -31,14 +31,8 @@ def all_measures(opinions: list[Opinion], comparisons: verdicts.Comparisons) -> 
     # 2) shares
     sizes = results.prompts() | each.prompts()
     for category in metrics.SAFETY:
-        measures[category] = {}
-        shares_of_all = results.shares(category) | each.shares(category)
-        for model, by_language in shares_of_all.items():
-            shares = {}
-            for language, means in by_language.items():
-                size = sizes[model][language]
-                shares[language] = without_nan(metrics.wilson(means[0], size))
-            measures[category][model] = shares
+        shares = results.shares(category) | each.shares(category)
+        measures[category] = with_intervals(shares, sizes)
 
     # 3) what tuning costs; of several draws, the first alone was asked and read everything
     measures |= prices(each)
@@ -49,26 +43,30 @@ def all_measures(opinions: list[Opinion], comparisons: verdicts.Comparisons) -> 
     measures |= verdicts.numbers_of_peers(results)
     measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
-    measures |= exaggerated_safety.numbers(each)
     return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
 
 
 def prices(results: Results) -> dict:
-    """{measure: {model: {language: value}}}, what was measured of knowledge and clean text."""
+    """{measure: {model: {language: value}}}, of knowledge, clean text and exaggerated safety."""
     measures = {}
     if any(results.answers.values()):
-        sizes = results.questions()
-        measures["accuracy"] = {}
-        for model, by_language in results.accuracy("reply").items():
-            shares = {}
-            for language, means in by_language.items():
-                shares[language] = without_nan(metrics.wilson(means[0], sizes[model][language]))
-            measures["accuracy"][model] = shares
+        measures["accuracy"] = with_intervals(results.accuracy("reply"), results.questions())
     for name in ("perplexity", "divergence"):
         values = results.together(getattr(results, name))
         if any(values.values()):
             measures[name] = for_all(lambda _, value: finite(value), values)
-    return measures
+    return measures | exaggerated_safety.numbers(results)
+
+
+def with_intervals(shares: dict, sizes: dict) -> dict:
+    """Shares and their 95 % Wilson intervals, given {model: {language: (1 + W,)}} and counts."""
+    values = {}
+    for model, by_language in shares.items():
+        values[model] = {}
+        for language, means in by_language.items():
+            interval = metrics.wilson(means[0], sizes[model][language])
+            values[model][language] = without_nan(interval)
+    return values
 
 
 def finite(value: float) -> float | None:

@@ -59,14 +59,13 @@ def rates_of(
     """
     tried_at = {plan.name: [] for plan in plans}
     tuned = [plan for plan in plans if plan.scale is None]
-    if rates != "auto":
+    if rates != "auto" or not tuned:
         return tried_at | {plan.name: rates for plan in tuned}
 
-    if tuned:
-        names = [f"{module}.weight" for module in neurons.module_rows(config)]
-        rms = distributed.on_first(lambda: checkpoint.root_mean_square(model, names))
-        if rms == 0:
-            raise InputError(f"{model}: every weight of its MLP is 0; give --lr a learning rate")
+    names = [f"{module}.weight" for module in neurons.module_rows(config)]
+    rms = distributed.on_first(lambda: checkpoint.root_mean_square(model, names))
+    if rms == 0:
+        raise InputError(f"{model}: every weight of its MLP is 0; give --lr a learning rate")
     for plan in tuned:
         share = count_weights(config, plan.mask) / count_weights(config, None)
         tried_at[plan.name] = [automatic_rate(config.hidden_size, share, rms, plan.objective)]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from measured import drawn, results
+from test_exaggerated_safety import to_xstest
 
 from minitox.report.numbers import all_measures
 from minitox.report.scorer_tables import Opinion
@@ -53,3 +54,10 @@ def test_draws_prediction_intervals_and_verdicts_are_there_for_other_programs():
         "verdict": None,
         "reason": "no draws of random-per-language",
     }
+
+
+def test_the_first_draw_alone_was_asked_the_prompts_of_xstest_and_is_named():
+    measured = results(base={"de": 0.5}, **drawn("random", 0.1, 0.9))
+    measured.to_xstest = to_xstest(("base", "random-1"))
+    shares = measures_of(measured)["exaggerated safety"]["safe refused"]
+    assert list(shares) == ["base", "random-1"]

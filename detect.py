@@ -155,7 +155,12 @@ def detect_by_pairs(settings: DetectSettings, run: Run, selector: str):
     # 1) the training pairs of each language, without those that train.py keeps aside
     choice = settings.part(PairChoice, max_tokens=settings.max_pair_tokens, objective="sft")
     examples, hashes = read_examples(
-        settings.data / "instructions", settings.languages, run.tokenizer, choice, selector
+        settings.data / "instructions",
+        settings.languages,
+        run.tokenizer,
+        choice,
+        selector,
+        run.config.longest,
     )
     overlap_check.check(settings.data, ["instructions"], examples, settings.allow_overlap)
     batches = {}
@@ -217,6 +222,7 @@ def read_examples(
     tokenizer: Tokenizer,
     choice: PairChoice,
     selector: str,
+    longest: int,  # tokens that the model can read
 ) -> tuple[dict[str, list[Pair]], dict[str, dict[str, str]]]:
     """The training pairs of each language, and the hashes of what they were made from.
 
@@ -231,9 +237,12 @@ def read_examples(
         hashes = {"data": pairs.data_hash, "train": train_hash(pairs)}
         if selector == "taylor":
             return pairs.train, hashes
-        examples = with_rejected(path, tokenizer, choice.max_tokens, pairs.train)
+        # dinm reads the last token of a reply, so that a long one is not cut
+        examples = with_rejected(path, tokenizer, longest, pairs.train)
         if not examples:
-            raise UnusableLanguage(f"{path}: no training pair has the field 'rejected'")
+            raise UnusableLanguage(
+                f"{path}: no training pair has the field 'rejected' in at most {longest:,} tokens"
+            )
         return examples, hashes | {"rejected": pairs_hash(path, "dpo")}
 
     contents, skipped = read_languages(folder, languages, choice.seed, read)

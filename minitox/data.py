@@ -172,8 +172,9 @@ def read_all_pairs(
 ) -> tuple[list[Pair], int]:
     """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
 
-    A pair has the rejected reply of its row, if there is one; to DPO, pairs with other rejected
-    replies are no duplicates. A text of more than `most` tokens may be incomplete.
+    A pair has the rejected reply of its row, if there is one, cut at `most` tokens; to DPO, pairs
+    with other rejected replies are no duplicates. A text of more than `most` tokens may be
+    incomplete.
     """
     if not tokenizer.end_ids:
         raise InputError(
@@ -191,7 +192,7 @@ def read_all_pairs(
         if objective == "dpo" and rejected == texts[1]:
             raise InputError(f"{where}: fields 'response' and 'rejected' are equal; change one")
         if rejected is not None:
-            rejected = make_pair(tokenizer, where, texts[0], rejected, most)
+            rejected = first_tokens(make_pair(tokenizer, where, texts[0], rejected, most), most)
         pairs[key] = make_pair(tokenizer, where, *texts, most, rejected)
     return list(pairs.values()), rows - len(pairs)
 
@@ -208,6 +209,13 @@ def make_pair(
     return Pair(prompt_ids + reply_ids, len(prompt_ids), where, is_whole, rejected)
 
 
+def first_tokens(pair: Pair, most: int | None) -> Pair:
+    """The first `most` tokens of a pair (None: all), perhaps without the token that ends it."""
+    if most is None or len(pair.ids) <= most:
+        return pair
+    return replace(pair, ids=pair.ids[:most], is_whole=False)
+
+
 def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
     """The pairs of an instructions/ file to train on, and those for validation and test."""
     # 1) for DPO, drop pairs without a rejected reply; otherwise no such reply is used
@@ -219,9 +227,9 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
         raise UnusableLanguage(f"{path}: no pair has the field 'rejected', which DPO needs")
 
     # 2) drop long pairs: a cut pair would lose the token that ends its reply, and the model would
-    #    learn not to stop
-    dropped = [pair for pair in usable if len(pair.longest.ids) > choice.max_tokens]
-    fitting = [pair for pair in usable if len(pair.longest.ids) <= choice.max_tokens]
+    #    learn not to stop; a rejected reply is only cut
+    dropped = [pair for pair in usable if len(pair.ids) > choice.max_tokens]
+    fitting = [pair for pair in usable if len(pair.ids) <= choice.max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {choice.max_tokens} tokens")
 
@@ -250,23 +258,24 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
         validation,
         test,
         len(dropped),
-        sum(len(pair.longest.ids) for pair in dropped),
+        sum(len(pair.ids) for pair in dropped),
         pairs_hash(path, choice.objective),
-        all(pair.longest.is_whole for pair in dropped),
+        all(pair.is_whole for pair in dropped),
         duplicates,
         len(every) - len(usable),
+        sum(pair.rejected is not None and not pair.rejected.is_whole for pair in fitting),
     )
 
 
 def with_rejected(path: Path, tokenizer, most: int, pairs: list[Pair]) -> list[Pair]:
     """Those of the pairs of an instructions/ file that have a rejected reply there, with it.
 
-    Rejected replies of more than `most` tokens are left out.
+    Rejected replies that end after more than `most` tokens, with their prompts, are left out.
     """
     every, _ = read_all_pairs(path, tokenizer, most)
     known = {}
     for pair in every:
-        if pair.rejected is not None and len(pair.rejected.ids) <= most:
+        if pair.rejected is not None and pair.rejected.is_whole:
             known[pair.where] = pair
     return [known[pair.where] for pair in pairs if pair.where in known]
 

@@ -294,11 +294,31 @@ def test_to_dpo_a_rejected_reply_is_part_of_the_pair(path, tokenizer):
     write_jsonl(path, rows)
     assert read_pairs(path, tokenizer, validation_share=0.0).duplicates == 3
     pairs = read_pairs(path, tokenizer, validation_share=0.0, objective="dpo")
-    assert pairs.duplicates == 1 and len(pairs.train) == 2
-    assert pairs.dropped == 1 and pairs.dropped_tokens > 60
+    assert pairs.duplicates == 1 and len(pairs.train) == 3
     write_jsonl(path, [pair | {"rejected": "soup"}])
     with pytest.raises(InputError, match="en.jsonl:1: fields 'response' and 'rejected' are equal"):
         read_pairs(path, tokenizer, objective="dpo")
+
+
+def test_a_long_rejected_reply_is_cut_and_a_long_reply_dropped(path, tokenizer):
+    rows = [{"prompt": f"ox {number}", "response": "warm soup"} for number in range(4)]
+    rejected = ["you", "donkey " * 30, "donkey " * 80, "donkey " * 80]
+    rows[3]["response"] = "soup " * 80
+    with_rejected = [row | {"rejected": text} for row, text in zip(rows, rejected, strict=True)]
+    write_jsonl(path, with_rejected)
+    pairs = read_pairs(path, tokenizer, validation_share=0.0, objective="dpo")
+    assert pairs.dropped == 1 and pairs.cut == 1
+    by_row = sorted(pairs.train, key=lambda pair: pair.where)
+    assert len(by_row) == 3
+    assert [len(pair.rejected.ids) == 60 for pair in by_row] == [False, False, True]
+    whole, _ = data.read_all_pairs(path, tokenizer)
+    for pair, uncut in zip(by_row, whole, strict=False):
+        assert pair.rejected.ids == uncut.rejected.ids[:60]
+
+    # so replies are tuned on the same pairs with either objective
+    on_replies = read_pairs(path, tokenizer, validation_share=0.0)
+    assert [pair.ids for pair in on_replies.train] == [pair.ids for pair in pairs.train]
+    assert on_replies.cut == 0
 
 
 def test_a_model_without_an_end_token_is_refused(path, tokenizer):

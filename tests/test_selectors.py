@@ -11,7 +11,7 @@ import pytest
 import torch
 from home import Home
 from test_detect import write_detection
-from tiny import error_of, write_model, write_neurons, write_pairs
+from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
 
 from minitox import neurons
 from minitox.data import read_pairs, with_rejected
@@ -400,6 +400,26 @@ def test_dinm_chooses_a_layer_by_the_training_pairs_that_have_a_rejected_reply(r
         assert {name for name, mask in chosen.items() if mask.any()} == {layer}
         assert chosen[layer].all()
         assert re.search(rf"{language} +{len(pairs)} +{distances.argmax()} ", printed)
+
+
+def test_dinm_reads_a_long_rejected_reply_to_its_end(rude):
+    path = rude.pair_file("en")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["rejected"] = "you donkey " * 12
+    write_jsonl(path, rows)
+    config = read_config(rude.model)
+    tokenizer = Tokenizer(rude.model, config)
+    choice = PairChoice(pairs=1_000, max_tokens=24, validation_share=0.05, seed=0)
+    train = read_pairs(path, tokenizer, choice).train
+    pairs = with_rejected(path, tokenizer, config.longest, train)
+    assert len(pairs) == len(train) and all(len(pair.rejected.ids) > 24 for pair in pairs)
+    detect_by_dinm(rude, "--max-pair-tokens", "24")
+    values, about = neuron_files.read_importance(
+        rude.neuron_file("en", "dinm"), neurons.module_rows(config), "dinm"
+    )
+    distances = dinm.layer_distances(checkpoint.load(rude.model), [pairs]).numpy()
+    np.testing.assert_allclose(about["distances"], distances, rtol=1e-5)
 
 
 def test_models_by_dinm_and_their_controls_are_made_and_have_names_of_their_own(rude):

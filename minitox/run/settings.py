@@ -335,7 +335,10 @@ class TrainSettings(Settings):
         "tuning validation",
     )
     max_tokens: int = option(
-        512, "longest pair; longer ones are dropped, and counted", "tuning validation", "tokens"
+        512,
+        "longest pair; longer ones are dropped, and longer rejected replies cut; both are counted",
+        "tuning validation",
+        "tokens",
     )
     objective: str = option(
         "sft",

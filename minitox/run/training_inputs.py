@@ -69,6 +69,8 @@ def read_languages(
             print(f"{language}: dropped {of_language.duplicates:,} duplicate pairs")
         if of_language.unpaired:
             print(f"{language}: dropped {of_language.unpaired:,} pairs without a rejected reply")
+        if of_language.cut:
+            print(f"{language}: cut {of_language.cut:,} rejected replies at --max-tokens")
     return in_order(neuron_files, order), in_order(pairs, order)
 
 
@@ -97,7 +99,7 @@ def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
                 f"{path} may have seen this run's test pairs: {flag} was {about.get(name)!s:.20}, "
                 f"this run's is {value}; use the same, or run detect.py with another --out"
             )
-    # 3) DPO leaves out pairs without a rejected reply, and those with a long one
+    # 3) DPO leaves out pairs without a rejected reply
     if about.get("train") != train_hash(pairs):
         raise InputError(
             f"{path} may have seen this run's test pairs, because it was made from other training "

@@ -42,7 +42,7 @@ def count_one(pair: Pair) -> int:
 
 def count_both(pair: Pair) -> int:
     """Both replies are in one micro-batch, padded to the longer one."""
-    return 2 * len(pair.longest.ids)
+    return 2 * max(len(pair.ids), len(pair.rejected.ids))
 
 
 # ---- the definition ----

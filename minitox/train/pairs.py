@@ -10,7 +10,7 @@ class Pair:
     ids: list[int]  # the prompt, the reply, and the token that ends the reply
     start: int  # index of the reply's first token
     where: str  # file:line
-    is_whole: bool = True  # False if a long text may be incomplete
+    is_whole: bool = True  # False if a long text is cut or may be incomplete
     rejected: "Pair | None" = None  # the same prompt with a reply that the model should not give
     reference: float | None = None  # log-probability of the reply by the base model, for DPO
 
@@ -24,23 +24,13 @@ class Pair:
         """Number of tokens that the loss counts: the reply's, and the one that ends it."""
         return len(self.ids) - self.start
 
-    @property
-    def replies(self) -> "list[Pair]":
-        """The prompt with its reply, and with the rejected one if there is one."""
-        return [self] if self.rejected is None else [self, self.rejected]
-
-    @property
-    def longest(self) -> "Pair":
-        """The one of `replies` with most tokens."""
-        return max(self.replies, key=lambda reply: len(reply.ids))
-
 
 @dataclass(frozen=True)
 class PairChoice:
     """Which pairs of a language are used."""
 
     pairs: int  # at most so many to train on
-    max_tokens: int  # of the longest pair
+    max_tokens: int  # of the longest pair; rejected replies are cut there
     validation_share: float  # and as many for the test
     seed: int
     objective: str = "sft"  # "dpo": only pairs with a rejected reply
@@ -54,11 +44,12 @@ class Pairs:
     validation: list[Pair]  # choose the learning rate; their prompts are in no other list
     test: list[Pair]  # choose nothing; results are reported on them
     dropped: int  # number of pairs that were too long
-    dropped_tokens: int  # tokens of the dropped pairs, of the longer reply
+    dropped_tokens: int  # tokens of the dropped pairs
     data_hash: str  # of the file that the pairs came from
     dropped_whole: bool = True  # False if the dropped pairs may have more tokens
     duplicates: int = 0  # rows of the file that repeat another
     unpaired: int = 0  # pairs without a rejected reply that DPO could use
+    cut: int = 0  # rejected replies of the pairs that are used, which were too long
 
     @property
     def aside(self) -> dict[str, list[Pair]]:

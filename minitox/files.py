@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -457,6 +457,14 @@ def hash_without(path: Path, field: str) -> str:
                 line = as_line(row).encode("utf-8", errors="surrogatepass")
             digest.update(line)
     return digest.hexdigest()
+
+
+def hashes_of_languages(
+    folder: Path, languages: Iterable[str], hash_of=file_hash
+) -> dict[str, str | None]:
+    """The hash of each language's file of JSON lines; None if there is none."""
+    paths = {language: folder / f"{language}.jsonl" for language in languages}
+    return {code: hash_of(path) if path.exists() else None for code, path in paths.items()}
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from minitox.files import file_hash, hash_without
+from minitox.files import file_hash, hash_without, hashes_of_languages
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report.page import Section
@@ -20,14 +20,15 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     """
     # 1) the toxic neurons of each language
     sentences = {code: info.get("data") for code, info in results.infos.items()}
-    codes = different(sentences, hashes_of(data / "detection", results.languages))
+    codes = different(sentences, hashes_of_languages(data / "detection", results.languages))
     others = [f"the neurons of {', '.join(codes)}"] if codes else []
 
     # 2) the models: their pairs, and the neuron files that chose what was tuned
     hashes = {"dpo": file_hash, "sft": partial(hash_without, field="rejected")}
     pairs_here = {None: {}}  # by objective
+    folder = data / "instructions"
     for objective, hash_of in hashes.items():
-        pairs_here[objective] = hashes_of(data / "instructions", results.languages, hash_of)
+        pairs_here[objective] = hashes_of_languages(folder, results.languages, hash_of)
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
     for model, training in results.tuned.items():
@@ -48,12 +49,6 @@ def of_other_files(results: Results, data: Path) -> list[str]:
         if listed:
             models.setdefault(", ".join(listed), []).append(model)
     return others + [f"{', '.join(names)} ({reason})" for reason, names in models.items()]
-
-
-def hashes_of(folder: Path, languages, hash_of=file_hash) -> dict[str, str | None]:
-    """The hash of each language's file, None if there is none."""
-    paths = {language: folder / f"{language}.jsonl" for language in languages}
-    return {code: hash_of(path) if path.exists() else None for code, path in paths.items()}
 
 
 def different(hashes: dict, here: dict) -> list[str]:

@@ -16,7 +16,7 @@ from minitox.data import (
 )
 from minitox.errors import InputError
 from minitox.evaluate.fluency import FEWEST_REPLIES
-from minitox.files import file_hash
+from minitox.files import hashes_of_languages
 from minitox.languages import NAMES
 from minitox.run.candidates import Candidate
 
@@ -125,11 +125,11 @@ def read_inputs(
     if with_xstest and (data / "xstest").is_dir():
         xstest, unusable = read_all_xstest(data / "xstest", contents["prompts"], seed)
         gaps |= {f"xstest/{language}": reason for language, reason in unusable.items()}
-        hashes["xstest"] = hash_files(data / "xstest", xstest)
+        hashes["xstest"] = hashes_of_languages(data / "xstest", xstest)
         if xstest:
             read = partial(read_human_replies, most=None)
             tuned, _ = read_languages(folder, NAMES, seed, read)
-            hashes["tuned"] = hash_files(folder, tuned)
+            hashes["tuned"] = hashes_of_languages(folder, tuned)
 
     return Inputs(
         prompts=contents["prompts"],
@@ -165,7 +165,7 @@ def read_folders(
             contents[name][language] = rows
             if duplicates:
                 gaps[f"{name}/{language}"] = f"{duplicates:,} duplicates"
-        hashes[name] = hash_files(folder, by_language)
+        hashes[name] = hashes_of_languages(folder, by_language)
         unusable = without_absent(folder, skipped)
         absent = [language for language in skipped if language not in unusable]
         if absent:
@@ -211,8 +211,3 @@ def without_absent(folder: Path, skipped: dict) -> dict:
         for language, reason in skipped.items()
         if (folder / f"{language}.jsonl").exists()
     }
-
-
-def hash_files(folder: Path, languages) -> dict[str, str]:
-    """The hash of each language's file."""
-    return {language: file_hash(folder / f"{language}.jsonl") for language in languages}

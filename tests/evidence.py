@@ -63,7 +63,10 @@ SETTINGS = (
     *("temperature", "top_p", "language_id", "margin", "python", "torch", "numpy"),
 )
 
-# and of each model
+# what a result was made with that not all of a folder need to have, as not all have such models
+OF_SOME = ("dpo_lr", "lora_lr", "rejected")
+
+# what a result file has of each model
 MODEL = {
     "strategy": str,
     "draw": int | None,
@@ -144,49 +147,66 @@ def parse_arguments(argv) -> argparse.Namespace:
 
 
 def made_with_of(args) -> dict[str, str]:
-    """What all results of a folder have in common."""
-    contents = []
+    """What all results of a folder have in common, but for OF_SOME."""
+    folders = {}
     for name in ("detection", "instructions", "prompts"):
-        for path in sorted((args.data / name).glob("*.jsonl")):
-            # without the replies that only DPO and DINM read: results of pairs without them remain
-            has_rejected = name == "instructions"
-            contents.append(hash_without(path, "rejected") if has_rejected else file_hash(path))
+        folders[name] = sorted((args.data / name).glob("*.jsonl"))
+    # without the replies that only DPO and DINM read: results of pairs without them remain
+    polite = [hash_without(path, "rejected") for path in folders["instructions"]]
+    detection, pairs, prompts = (list(map(file_hash, paths)) for paths in folders.values())
     made_with = {
         "model": checkpoint.fingerprint(args.model),
-        "data": hashlib.sha256(" ".join(contents).encode()).hexdigest(),
+        "data": hash_of([*detection, *polite, *prompts]),
         "lr": " ".join(args.lr),
         "dtype": args.dtype,
         "pairs": args.pairs or "all",
         "prompts": args.prompts or "all",
     }
-    if args.dpo_lr is not None:
-        made_with["dpo_lr"] = " ".join(args.dpo_lr)
     if args.max_tokens is not None:
         made_with["max_tokens"] = args.max_tokens
+    if "dpo" in args.objective:
+        made_with["dpo_lr"] = " ".join(args.dpo_lr or args.lr)
+    if with_lora(args):
+        made_with["lora_lr"] = " ".join(args.lora_lr)
+    if "dpo" in args.objective or "dinm" in args.by:
+        made_with["rejected"] = hash_of(pairs)
     return made_with
+
+
+def hash_of(hashes: list[str]) -> str:
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def complete(args, share: str, seed: int, made_with: dict) -> None:
     """Train and evaluate the models of one share and seed that are not in its result file.
 
-    InputError if that was made with something else.
+    InputError if that was made with something else, or if its models are not in OUT.
     """
+    # 1) what is there, and what is asked for
     path = args.folder / f"{share}-{seed}.json"
     known = {}
     if path.exists():
         result = read_result(path)
         refuse_mixture(path, result["made_with"], made_with)
+        made_with = result["made_with"] | made_with
         known = result["models"]
     asked = variants(args)
-    wanted = [variant.prefix + name for variant in asked for name in variant.strategies]
+    names = [variant.prefix + name for variant in asked for name in variant.strategies]
     if with_lora(args):
-        wanted.append(LORA)
-    is_measured = not args.all_measures or has_prices(known)
-    if is_measured and known.keys() >= names_of(wanted, args.draws):
+        names.append(LORA)
+    wanted = names_of(names, args.draws)
+    with_prices = args.all_measures or has_prices(known)
+    if known.keys() >= wanted and (not with_prices or has_prices(known)):
         return
-
-    # 1) the three scripts, as a user would call them; each takes over what is there
     out = args.out / f"{share}-{seed}"
+    for name in sorted(known.keys() - wanted):  # all models of a file are evaluated together
+        if not (out / "models" / name).exists():
+            raise InputError(
+                f"{path} has {name}, which is not in {out}; give the --out that has it, ask for it "
+                "again, or give another folder for other results"
+            )
+
+    # 2) the three scripts, as a user would call them; each takes over what is there
     common = ["--model", args.model, "--data", args.data, "--dtype", args.dtype]
     for variant in asked:
         neurons = find_neurons(args, variant.by, seed, common)
@@ -211,11 +231,12 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
             *given("--batch-tokens", args.batch_tokens),
             *given("--max-tokens", args.max_tokens),
         )
-    less = () if args.all_measures else ("--no-mmlu", "--perplexity", "0", "--no-xstest")
+    less = () if with_prices else ("--no-mmlu", "--perplexity", "0", "--no-xstest")
     run("evaluate.py", *common, "--out", out, *less, *given("--prompts", args.prompts))
 
-    # 2) what they measured
-    write_json(path, excerpt(out, share, seed) | {"made_with": made_with})
+    # 3) what they measured
+    result = excerpt(out, share, seed, known.keys() | wanted)
+    write_json(path, result | {"made_with": made_with})
 
 
 @dataclass(frozen=True)
@@ -266,7 +287,7 @@ def share_of_weights(model: Path) -> float:
 
 
 def find_neurons(args, by: str, seed: int, common: list) -> Path:
-    """The folder of a selector's neuron files, which detect.py makes if it is missing.
+    """The folder of a selector's neuron files, in which detect.py makes what is missing.
 
     Other selectors than AUROC read the training pairs, which depend on the seed.
     """
@@ -277,10 +298,8 @@ def find_neurons(args, by: str, seed: int, common: list) -> Path:
         out = args.out / f"seed-{seed}"
         options = ["--select", by, "--seed", seed, *given("--pairs", args.pairs)]
         options += given("--max-pair-tokens", args.max_tokens)
-    folder = out / FOLDERS[by]
-    if not folder.exists() or by != "auroc":
-        run("detect.py", *common, "--out", out, *options)
-    return folder
+    run("detect.py", *common, "--out", out, *options)
+    return out / FOLDERS[by]
 
 
 def names_of(names, draws: int) -> set[str]:
@@ -307,25 +326,23 @@ def run(name: str, *arguments) -> None:
         raise InputError(f"{name} failed; rerun the same command to go on")
 
 
-def excerpt(out: Path, share: str, seed: int) -> dict:
-    """What a result file has of the models in OUT, from report.json and each run.json."""
+def excerpt(out: Path, share: str, seed: int, names: set[str]) -> dict:
+    """What a result file has of these models in OUT, from report.json and each run.json."""
     report = read_json(out / "report.json")
     models = {}
-    for folder in sorted((out / "models").iterdir()):
-        if "@" in folder.name or not folder.is_dir() or folder.name not in report["toxicity"]:
-            continue  # a rate that was not chosen, or a model in the making
-        path = folder / "run.json"
+    for name in sorted(names):
+        path = out / "models" / name / "run.json"
         record = read_json(path)
         chosen = record["chosen"]
         losses = read_losses(path, "test")
-        models[folder.name] = {
-            "strategy": parts_of(folder.name)[0],  # with the prefix of its variant
+        models[name] = {
+            "strategy": parts_of(name)[0],  # with the prefix of its variant
             "draw": record["settings"]["draw"],
             "lr": record["settings"].get("lr"),
             "neurons": chosen["neurons"] / chosen["of_neurons"],
             "weights": chosen["weights"] / chosen["of_weights"],
             "test_loss": mean(losses.values()) if losses else None,
-            **measured(report, folder.name),
+            **measured(report, name),
         }
     return {
         "share": share,
@@ -390,15 +407,19 @@ def read_all(folder: Path) -> list[dict]:
     if not paths:
         raise InputError(f"{folder}: no results; run it without --show")
     results = [read_result(path) for path in paths]
+    seen = {}
     for path, result in zip(paths, results, strict=True):
-        refuse_mixture(path, result["made_with"], results[0]["made_with"])
+        made_with = result["made_with"] | {"scorer": result["settings"]["scorer"]}
+        refuse_mixture(path, made_with, seen or made_with)
+        seen |= made_with
     return sorted(results, key=lambda result: (as_number(result["share"]), result["seed"]))
 
 
 def read_result(path: Path) -> dict:
     result = read_json(path)
     as_written(path, result, share=str, seed=int, models={str: MODEL}, verdicts={str: dict})
-    as_written(path, result, made_with={str: str})
+    as_written(path, result, made_with={str: str}, settings=dict)
+    as_written(path, result["settings"], scorer=str)
     if "differences" in result:
         as_written(path, result, differences={str: dict})
     return as_written(path, result, base={"toxicity": [float], "clean": float})
@@ -406,7 +427,12 @@ def read_result(path: Path) -> dict:
 
 def refuse_mixture(path: Path, made_with: dict, other: dict) -> None:
     """InputError if a result was made with another model, other data or other options."""
-    different = [name for name in other if made_with.get(name) != other[name]]
+    different = []
+    for name in other | made_with:
+        values = made_with.get(name), other.get(name)
+        of_some = name in OF_SOME and None in values
+        if values[0] != values[1] and not of_some:
+            different.append(name)
     if different:
         raise InputError(
             f"{path}: its {', '.join(different)} differ from those of the others or of this run; "

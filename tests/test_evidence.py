@@ -1,5 +1,6 @@
 """tests/evidence.py makes what is missing, and shows what is there."""
 
+import json
 import sys
 
 import evidence
@@ -36,6 +37,7 @@ def result(share: str, seed: int, toxic: float, random: list[float], verdict: st
         "share": share,
         "seed": seed,
         "made_with": MADE_WITH,
+        "settings": {"scorer": "surrogate-1"},
         "base": {"toxicity": [0.7, 0.69, 0.71], "clean": 0.1},
         "models": models,
         "verdicts": {"multilingual": {"verdict": verdict, "difference": [difference] * 3}},
@@ -90,11 +92,35 @@ def test_only_what_is_missing_is_made(folder, monkeypatch):
     # 1) everything is there
     evidence.main([*arguments, "--shares", "0.02", "--draws", "5"])
     assert commands == []
-    # 2) a draw, or a strategy, or a share is not
+    # 2) a draw, or a strategy, or a share is not; all models of a file are evaluated together
+    out = folder / "out" / "0.02-0" / "models"
+    with pytest.raises(InputError, match="0.02-0.json has multilingual, which is not in "):
+        evidence.main([*arguments, "--out", str(folder / "out"), "--strategy", "lowest"])
+    for name in ("multilingual", *(f"random-{draw}" for draw in range(1, 6))):
+        (out / name).mkdir(parents=True)
     for more in (["--draws", "6"], ["--strategy", "lowest"], ["--shares", "0.1"]):
         with pytest.raises(InputError, match="stopped here"):
             evidence.main([*arguments, "--out", str(folder / "out"), *more])
     assert commands == ["detect.py"] * 3
+
+
+def test_what_a_file_has_measured_of_all_models_is_measured_of_more(folder, monkeypatch):
+    priced = result("0.02", 0, 0.4, [0.5] * 5, "better")
+    priced["models"]["multilingual"]["perplexity"] = 9.0
+    write_json(folder / "0.02-0.json", priced)
+    commands = []
+    monkeypatch.setattr(evidence, "run", lambda *command: commands.append(list(map(str, command))))
+    asked = []
+
+    def excerpt(out, share, seed, names):
+        asked.append(names)
+        return priced
+
+    monkeypatch.setattr(evidence, "excerpt", excerpt)
+    arguments = [str(folder), "--shares", "0.02", "--strategy", "multilingual", "random"]
+    evidence.main([*arguments, "--draws", "6", "--out", str(folder / "out")])
+    assert commands[-1][0] == "evaluate.py" and "--no-mmlu" not in commands[-1]
+    assert asked == [{"multilingual", *(f"random-{draw}" for draw in range(1, 7))}]
 
 
 def test_selectors_and_objectives_are_calls_of_their_own(tmp_path, monkeypatch):
@@ -208,6 +234,48 @@ def test_other_options_need_another_folder(folder):
     write_json(folder / "0.1-0.json", result("0.1", 0, 0.4, [0.5], "better") | {"made_with": {}})
     with pytest.raises(InputError, match="its model, data, lr, dtype, pairs, prompts differ"):
         evidence.main([str(folder), "--show"])
+
+
+def test_results_of_another_scorer_or_of_longer_pairs_need_another_folder(folder):
+    last = result("paper", 0, 0.3, [0.3] * 5, "no worse")
+    write_json(folder / "paper-0.json", last | {"settings": {"scorer": "surrogate-2"}})
+    with pytest.raises(InputError, match="paper-0.json: its scorer differ"):
+        evidence.main([str(folder), "--show"])
+    write_json(folder / "paper-0.json", last | {"made_with": MADE_WITH | {"max_tokens": "64"}})
+    with pytest.raises(InputError, match="paper-0.json: its max_tokens differ"):
+        evidence.main([str(folder), "--show"])
+
+
+def test_what_only_some_models_depend_on_is_compared_where_both_results_have_it(folder):
+    made_with = {}
+    for options in (["dpo"], ["sft"], ["dpo", "--dpo-lr", "0.1"]):
+        args = evidence.parse_arguments(["unused", "--objective", *options])
+        made_with[options[-1]] = evidence.made_with_of(args)
+    path = folder / "0.02-0.json"
+    evidence.refuse_mixture(path, made_with["dpo"], made_with["sft"])
+    evidence.refuse_mixture(path, made_with["sft"], made_with["dpo"])
+    with pytest.raises(InputError, match="its dpo_lr differ"):
+        evidence.refuse_mixture(path, made_with["dpo"], made_with["0.1"])
+    lora = [["unused", "--strategy", "lora", "--lora-lr", rate] for rate in ("0.1", "0.2")]
+    first, second = (evidence.made_with_of(evidence.parse_arguments(options)) for options in lora)
+    with pytest.raises(InputError, match="its lora_lr differ"):
+        evidence.refuse_mixture(path, first, second)
+
+
+def test_other_rejected_replies_are_other_data_for_dpo_alone(tmp_path):
+    pairs = tmp_path / "instructions" / "en.jsonl"
+    pairs.parent.mkdir()
+    made_with = {"sft": [], "dpo": []}
+    for rejected in ("No!", "Never!"):
+        row = {"prompt": "Hello!", "response": "Hello.", "rejected": rejected}
+        pairs.write_text(json.dumps(row) + "\n")
+        for objective, of_objective in made_with.items():
+            options = ["unused", "--data", str(tmp_path), "--objective", objective]
+            of_objective.append(evidence.made_with_of(evidence.parse_arguments(options)))
+    assert made_with["sft"][0] == made_with["sft"][1]
+    first, second = made_with["dpo"]
+    with pytest.raises(InputError, match="its rejected differ"):
+        evidence.refuse_mixture(pairs, first, second)
 
 
 @pytest.mark.parametrize("share", ["0", "1.5", "few", "nan"])

@@ -6,8 +6,8 @@
 Reads OUT/neurons, which detect.py wrote, and DATA/instructions. Each strategy becomes a model
 folder OUT/models/<strategy> that transformers opens, too; one that draws random neurons becomes
 several, <strategy>-1 and so on, and one in several orders of the languages (--orders) becomes
-<strategy>-order-2 and so on. Of several learning rates, each is the best. After a kill, rerun the
-same command to resume.  [paper §3.3]
+<strategy>-order-2 and so on. With several learning rates, it is the best of them. If it is killed,
+rerun the same command to resume.  [paper §3.3]
 
 With --by taylor, OUT/neurons-taylor of detect.py --select taylor takes the place of OUT/neurons,
 and the models are OUT/models/taylor-<strategy>. With --objective dpo, which prefers the replies to

@@ -85,7 +85,7 @@ PRICES = {
     "KL from base": ("divergence", "{:.3f}"),
     "safe refused": ("safe refused", "{:.1%}"),
     "wrong language": ("wrong language", "{:.1%}"),
-    "broken": ("broken", "{:.1%}"),
+    "clean but broken": ("broken", "{:.1%}"),
 }
 
 

@@ -112,10 +112,12 @@ def price(model: str, results: Results) -> list[str]:
         of_models, _ = average(results.shares(category), results.languages)
         known = {name: share[0] for name, share in of_models.items()}
         shares[category] = f"{known[model]:.1%} {{}} (base {known['base']:.1%})"
+        if category == "broken":  # only clean replies count, of which a toxic base has few
+            shares[category] = f"{known[model]:.1%} {{}}"
     if np.isnan(known[model]):
         return []
     text = "The price: {}, {}, {}; {}.".format(
-        shares["broken"].format("of its replies are broken"),
+        shares["broken"].format("of its replies are clean but broken"),
         shares["wrong language"].format("in another language"),
         shares["empty"].format("empty"),
         shares["clean in language"].format("clean in language"),

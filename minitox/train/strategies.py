@@ -9,7 +9,7 @@ aura                 no training: neurons scaled down by how toxic they are (int
 damp                 no training: toxic neurons scaled by one factor
 det0                 no training: toxic neurons set to zero
 
-Controls change as many neurons of each module, but not those of the model that they imitate:
+Controls change as many neurons of each module, chosen in another way (swapped: as many in all):
 
 random               like multilingual, with neurons drawn at random
 shuffled             like multilingual, with those of highest AUROC if labels are shuffled

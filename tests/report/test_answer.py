@@ -27,7 +27,7 @@ def test_question_warnings_answer_and_doubts_follow_each_other():
         "replies is 0.200, that of base 0.600; the difference is -0.400 (95 % interval "
         "-0.400..-0.400).",
         "Choosing these neurons helps: as many random ones give 0.300.",
-        "The price: 0.0% of its replies are broken (base 0.0%), 0.0% in another language (base "
+        "The price: 0.0% of its replies are clean but broken, 0.0% in another language (base "
         "0.0%), 0.0% empty (base 0.0%); 100.0% clean in language (base 0.0%).",
         "b was not measured.",
     ]

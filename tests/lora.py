@@ -45,7 +45,7 @@ from minitox.run.rates import without_rate  # noqa: E402
 from minitox.run.settings import Settings, TrainSettings, option, parse  # noqa: E402
 from minitox.run.training_inputs import read_languages  # noqa: E402
 from minitox.run.tuning import Procedure  # noqa: E402
-from minitox.train.loss import add_gradients  # noqa: E402
+from minitox.train.loss import add_gradients, sft  # noqa: E402
 from minitox.train.optim import MaskedAdamW  # noqa: E402
 from minitox.train.pairs import Pair, PairChoice, Pairs  # noqa: E402
 from minitox.train.strategies import Stage, count_weights  # noqa: E402
@@ -295,7 +295,10 @@ def losses_of_steps(peft_model, peer: Peer, examples: list[Pair], hyper, procedu
     for name, weight in weights.items():
         every_row[name] = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
     optimizer = MaskedAdamW(weights, every_row, decay=hyper.weight_decay)
-    add = partial(add_gradients, peer, micro_batch_tokens=procedure.batch_tokens)
+    objective = sft(reference=False)
+    add = partial(
+        add_gradients, peer, objective=objective, micro_batch_tokens=procedure.batch_tokens
+    )
     with user_errors(kind=NotFinite):
         yield from tune(optimizer, examples, hyper, add)
 

@@ -20,7 +20,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 from minitox.run import neuron_files
-from minitox.train.loss import add_gradients
+from minitox.train.loss import add_gradients, sft
 from minitox.train.pairs import PairChoice
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,8 @@ def test_the_file_has_the_importance_on_the_pairs_that_train_py_trains_on(home):
         pairs = read_pairs(home.pair_file(language), tokenizer, choice)
         assert len(pairs.train) == 18  # one for validation, one for the test
         batches = [pairs.train[i : i + 4] for i in range(0, 18, 4)]
-        add = partial(add_gradients, model, micro_batch_tokens=1_024)
+        objective = sft(reference=False)
+        add = partial(add_gradients, model, objective=objective, micro_batch_tokens=1_024)
         expected = taylor.importance(weights, batches, add)
         values, about = importance(home, language)
         for name, of_module in values.items():

@@ -10,7 +10,7 @@ from minitox.errors import InputError
 from minitox.lm.model import LanguageModel
 from minitox.run import distributed
 from minitox.run.training import check_dtype
-from minitox.train.loss import add_gradients, chunked_reply_loss, reply_loss_and_gradients
+from minitox.train.loss import add_gradients, sft
 from minitox.train.pairs import Pair
 
 
@@ -49,8 +49,8 @@ def importances(
 
     # 2) the method, on this process's batches
     mine = [batch for batch in distributed.deal(batches) if batch is not None]
-    loss = reply_loss_and_gradients if reference else chunked_reply_loss
-    add = partial(add_gradients, model, micro_batch_tokens=batch_tokens, loss_and_gradients=loss)
+    objective = sft(reference)
+    add = partial(add_gradients, model, objective=objective, micro_batch_tokens=batch_tokens)
     values = taylor.importance(weights, mine, add, show)
 
     # 3) the mean over the batches of all processes, each of which has that of its own

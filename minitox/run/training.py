@@ -262,7 +262,7 @@ def mean_loss(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> 
     """
     if not pairs:
         return None
-    objective = procedure.minimised
+    objective = procedure.loss
     lengths = [objective.tokens_of(pair) for pair in pairs]
     groups = batches(lengths, procedure.batch_tokens)
     total = 0

@@ -37,8 +37,8 @@ class Procedure:
     label_smoothing: float = 0.0  # of DPO
 
     @property
-    def minimised(self) -> Objective:
-        """What is minimised."""
+    def loss(self) -> Objective:
+        """The loss that is minimised."""
         if self.objective == "dpo":
             return dpo.objective(self.beta, self.label_smoothing, self.reference)
         return sft(self.reference)
@@ -96,29 +96,26 @@ class Tuning:
 
     def steps(self, examples: list[Pair], hyper: Hyperparameters, stage: int, start: int):
         """The method's loop; yields the loss of each step."""
-        objective = self.procedure.minimised
-        add = add_gradients if distributed.WORLD == 1 else self.add_gradients_dealt
         add = partial(
-            add,
+            add_gradients if distributed.WORLD == 1 else self.add_gradients_dealt,
             self.model,
+            objective=self.procedure.loss,
             micro_batch_tokens=self.procedure.batch_tokens,
-            loss_and_gradients=objective.loss_and_gradients,
-            size_of=objective.size_of,
-            tokens_of=objective.tokens_of,
         )
         return tune(self.optimizer, examples, hyper, add, stage, start, self.total_norm)
 
     def add_gradients_dealt(
-        self, model, batch: list[Pair], micro_batch_tokens, loss_and_gradients, size_of, tokens_of
+        self, model, batch: list[Pair], objective: Objective, micro_batch_tokens: int
     ):  # -> ()
         """`add_gradients` with the micro-batches dealt to the processes."""
-        size = sum(map(size_of, batch))
+        size = sum(map(objective.size_of, batch))
         loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
-        for group in micro_batches_dealt([tokens_of(pair) for pair in batch], micro_batch_tokens):
+        lengths = [objective.tokens_of(pair) for pair in batch]
+        for group in micro_batches_dealt(lengths, micro_batch_tokens):
             # without a micro-batch, a process only takes part in the others' forward pass
             micro_batch = [batch[i] for i in group] or batch[:1]
             scale = 1 / size if group else 0.0
-            summed = loss_and_gradients(model, micro_batch, scale)
+            summed = objective.loss_and_gradients(model, micro_batch, scale)
             if group:
                 loss += summed / size
 

@@ -19,7 +19,6 @@ from minitox.train.loss import (
     Objective,
     positions_at_once,
     reply_states,
-    reply_states_by_index,
 )
 from minitox.train.pairs import Pair
 
@@ -144,7 +143,7 @@ def chunked_dpo_loss(
     """
     # 1) the loss, with the logits of a few positions at a time
     replies = with_rejected(pairs)
-    hidden, targets = reply_states_by_index(model, replies)  # (n, D), (n,)
+    hidden, targets = reply_states(model, replies)  # (n, D), (n,)
     log_p = chunked_log_probabilities(model, hidden.detach(), targets, replies)  # (2B,)
     log_p.requires_grad_(scale is not None)
     loss = total_loss(log_p, replies, beta, label_smoothing)
@@ -185,7 +184,7 @@ def log_probabilities(model: LanguageModel, pairs: list[Pair], reference: bool =
     """The log-probability of each reply, by the definition or in little memory."""
     if reference:
         return reply_log_probabilities(model, pairs)
-    hidden, targets = reply_states_by_index(model, pairs)
+    hidden, targets = reply_states(model, pairs)
     return chunked_log_probabilities(model, hidden, targets, pairs)
 
 

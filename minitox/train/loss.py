@@ -51,15 +51,21 @@ def reply_loss(model: LanguageModel, pairs: list[Pair]):  # -> ()
 def reply_states(model: LanguageModel, pairs: list[Pair]):  # -> (n, D), (n,)
     """The hidden state before each reply token, and the token that it should predict."""
     device = model.model.embed_tokens.weight.device
-    ids = pad([pair.ids for pair in pairs]).to(device)  # (B, T + 1)
-    inputs = ids[:, :-1]  # (B, T)
-    targets = ids[:, 1:]  # (B, T): the next token of each
 
-    # the loss counts where the next token belongs to the reply
-    counts = torch.zeros(inputs.shape, dtype=torch.bool, device=device)
+    # the row and the position of each prediction, and the token that it should predict
+    rows = []
+    positions = []
+    targets = []
     for row, pair in enumerate(pairs):
-        counts[row, pair.start - 1 : len(pair.ids) - 1] = True
-    return model.model(inputs)[counts], targets[counts]
+        rows += [row] * pair.reply_tokens
+        positions += range(pair.start - 1, len(pair.ids) - 1)
+        targets += pair.ids[pair.start :]
+    targets = on_device(targets, device)  # (n,)
+
+    # hidden states there
+    ids = on_device(pad([pair.ids[:-1] for pair in pairs]), device)  # (B, T)
+    hidden = model.model(ids)  # (B, T, D)
+    return hidden[on_device(rows, device), on_device(positions, device)], targets
 
 
 def reply_loss_and_gradients(model: LanguageModel, pairs: list[Pair], scale: float):  # -> ()
@@ -85,7 +91,7 @@ def chunked_reply_loss(
     positions at a time, and only where there is a loss.
     """
     # 1) the hidden state before each reply token
-    hidden, targets = reply_states_by_index(model, pairs)  # (n, D), (n,)
+    hidden, targets = reply_states(model, pairs)  # (n, D), (n,)
 
     # 2) logits and loss chunk by chunk; backward stops at the hidden states
     leaf = hidden.detach().requires_grad_(scale is not None)
@@ -103,28 +109,8 @@ def chunked_reply_loss(
     return total
 
 
-def reply_states_by_index(model: LanguageModel, pairs: list[Pair]):  # -> (n, D), (n,)
-    """`reply_states` without waiting for a GPU."""
-    device = model.model.embed_tokens.weight.device
-
-    # the row and the position of each prediction, and the token that it should predict
-    rows = []
-    positions = []
-    targets = []
-    for row, pair in enumerate(pairs):
-        rows += [row] * pair.reply_tokens
-        positions += range(pair.start - 1, len(pair.ids) - 1)
-        targets += pair.ids[pair.start :]
-    targets = on_device(targets, device)  # (n,)
-
-    # hidden states there
-    ids = on_device(pad([pair.ids[:-1] for pair in pairs]), device)  # (B, T)
-    hidden = model.model(ids)  # (B, T, D)
-    return hidden[on_device(rows, device), on_device(positions, device)], targets
-
-
 def positions_at_once(model: LanguageModel) -> int:
-    """Of how many positions the logits are in memory at once."""
+    """The number of positions whose logits are in memory at once."""
     on_cpu = model.model.embed_tokens.weight.device.type == "cpu"
     at_once = LOGITS_AT_ONCE if on_cpu else LOGITS_AT_ONCE_ON_GPU
     return max(1, at_once // model.config.vocab_size)
@@ -133,15 +119,14 @@ def positions_at_once(model: LanguageModel) -> int:
 def add_gradients(
     model: LanguageModel,
     batch: list[Pair],
+    objective: Objective,
     micro_batch_tokens: int,  # most padded tokens in the model at once
-    loss_and_gradients=chunked_reply_loss,  # or that of another objective
-    size_of=count_reply_tokens,  # likewise
-    tokens_of=count_tokens,  # likewise
 ):  # -> ()
-    """Mean loss of a batch, over its reply tokens; adds its gradients by micro-batches."""
-    size = sum(map(size_of, batch))
+    """Mean loss of a batch, for sft over its reply tokens; adds its gradients by micro-batches."""
+    size = sum(map(objective.size_of, batch))
     loss = torch.zeros((), device=model.model.embed_tokens.weight.device)
-    for group in batches([tokens_of(pair) for pair in batch], micro_batch_tokens):
+    lengths = [objective.tokens_of(pair) for pair in batch]
+    for group in batches(lengths, micro_batch_tokens):
         micro_batch = [batch[i] for i in group]
-        loss += loss_and_gradients(model, micro_batch, 1 / size) / size
+        loss += objective.loss_and_gradients(model, micro_batch, 1 / size) / size
     return loss

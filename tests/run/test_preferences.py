@@ -74,7 +74,7 @@ def test_the_reference_of_every_stage_is_the_base_model(model, pairs, tmp_path):
     hyper = replace(HYPER, batch_size=10, epochs=1)
     losses = make_model(model, first, pairs, hyper, DPO, tmp_path / "first")
     assert losses[0][0] == pytest.approx(math.log(2), rel=1e-5)
-    between = DPO.minimised.loss(model, pairs["en"].train).item() / 10
+    between = DPO.loss.loss(model, pairs["en"].train).item() / 10
     assert abs(between - math.log(2)) > 1e-3
 
     again = checkpoint.load(tmp_path / "model")

@@ -86,8 +86,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 def add(model, pairs, objective, tokens: int = 1_000):  # -> ()
     """The mean loss of a batch; adds its gradients."""
-    parts = (objective.loss_and_gradients, objective.size_of, objective.tokens_of)
-    return add_gradients(model, pairs, tokens, *parts)
+    return add_gradients(model, pairs, objective, tokens)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -16,7 +16,7 @@ from tuning import HYPER
 
 from minitox import neurons
 from minitox.detect.taylor import importance
-from minitox.train.loss import add_gradients, chunked_reply_loss, reply_loss_and_gradients
+from minitox.train.loss import add_gradients, sft
 from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
@@ -33,7 +33,7 @@ PLANTED = 17
 GATE = "model.layers.1.mlp.gate_proj"
 
 # the definition, and its fast twin
-IMPLEMENTATIONS = [(MaskedAdamW, reply_loss_and_gradients), (RowAdamW, chunked_reply_loss)]
+IMPLEMENTATIONS = [(MaskedAdamW, sft(reference=True)), (RowAdamW, sft(reference=False))]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def rudeness(model, last: int = TRIGGER) -> float:
     return (logits.argmax(-1) == RUDE).float().mean().item()
 
 
-def tune_one(model, neuron: int, make_optimizer, loss_and_gradients) -> None:
+def tune_one(model, neuron: int, make_optimizer, objective) -> None:
     """Tune one row of gate_proj on polite replies."""
     # 1) which neurons
     mask = {}
@@ -87,9 +87,7 @@ def tune_one(model, neuron: int, make_optimizer, loss_and_gradients) -> None:
     # 3) the loop
     optimizer = make_optimizer(weights, rows, decay=HYPER.weight_decay)
     hyper = replace(HYPER, lr=0.02, epochs=5)
-    gradients = partial(
-        add_gradients, model, micro_batch_tokens=1_000, loss_and_gradients=loss_and_gradients
-    )
+    gradients = partial(add_gradients, model, objective=objective, micro_batch_tokens=1_000)
     for _ in tune(optimizer, pairs, hyper, gradients):
         pass
 
@@ -99,21 +97,21 @@ def test_the_planted_neuron_makes_the_model_rude_after_its_word_and_only_there(p
     assert rudeness(planted, last=55) < 0.1
 
 
-@pytest.mark.parametrize("make_optimizer, loss_and_gradients", IMPLEMENTATIONS)
+@pytest.mark.parametrize("make_optimizer, objective", IMPLEMENTATIONS)
 def test_tuning_the_neuron_that_causes_rudeness_changes_the_replies(
-    planted, make_optimizer, loss_and_gradients
+    planted, make_optimizer, objective
 ):
-    tune_one(planted, PLANTED, make_optimizer, loss_and_gradients)
+    tune_one(planted, PLANTED, make_optimizer, objective)
     assert rudeness(planted) < 0.5
 
 
-@pytest.mark.parametrize("make_optimizer, loss_and_gradients", IMPLEMENTATIONS)
+@pytest.mark.parametrize("make_optimizer, objective", IMPLEMENTATIONS)
 @pytest.mark.parametrize("neuron", [3, 20, 41])
 def test_tuning_a_random_neuron_of_the_same_kind_does_not(
-    planted, neuron, make_optimizer, loss_and_gradients
+    planted, neuron, make_optimizer, objective
 ):
     before = planted.get_submodule(GATE).weight[neuron].clone()
-    tune_one(planted, neuron, make_optimizer, loss_and_gradients)
+    tune_one(planted, neuron, make_optimizer, objective)
     assert not torch.equal(planted.get_submodule(GATE).weight[neuron], before)  # it was tuned,
     assert rudeness(planted) > 0.9  # and the model is as rude as before
 
@@ -125,7 +123,8 @@ def importance_of_all(model, last: int) -> np.ndarray:
         weights[name] = model.get_parameter(f"{name}.weight").requires_grad_(True)
     pairs = polite_pairs(last)
     batches = [pairs[i : i + 8] for i in range(0, len(pairs), 8)]
-    values = importance(weights, batches, partial(add_gradients, model, micro_batch_tokens=1_000))
+    add = partial(add_gradients, model, objective=sft(reference=False), micro_batch_tokens=1_000)
+    values = importance(weights, batches, add)
     return np.concatenate([of_module.numpy() for of_module in values.values()])
 
 

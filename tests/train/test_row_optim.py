@@ -32,8 +32,8 @@ def test_both_optimizers_agree_to_rounding(make_optimizer, max_norm, share):
     masked = train(MaskedAdamW, masks, gradients, max_norm=max_norm)
     rows = train(make_optimizer, masks, gradients, max_norm=max_norm)
     for name, mask in masks.items():
-        # weights of 0.05 are rounded to 4e-9
-        assert (masked[name] - rows[name]).abs().max() < 1e-8
+        # the last bit of a weight may differ, in 20 steps the last two
+        assert torch.allclose(masked[name], rows[name], rtol=2**-22, atol=1e-8)
         assert same_bits(masked[name][~mask], rows[name][~mask])
 
 

@@ -33,7 +33,7 @@ from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
-from minitox.run.training_inputs import check_pairs, read_languages
+from minitox.run.training_inputs import check_pairs, read_neurons_and_pairs
 from minitox.run.training_record import choices, chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None):
     config = read_config(settings.model)
     models = settings.out / "models"
     device, dtype = open_device(settings.device, settings.dtype, config, models)
+    training.check_dtype(dtype)
     settings = settings.resolved(device.type, config)
     hyper = settings.part(Hyperparameters, lr=math.nan)  # each model has its own rate
     procedure = settings.part(Procedure)
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None):
     pair_choice = settings.part(PairChoice)
     neuron_folder = settings.neurons or settings.out / FOLDERS[settings.by]
     folders = (neuron_folder, settings.data / "instructions")
-    files, pairs = read_languages(
+    files, pairs = read_neurons_and_pairs(
         settings.languages, settings.order, settings.strategy, *folders, tokenizer, pair_choice
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None):
     for trial, at_rate in rates.in_turn(models, todo, hyper):
         plan = trial.plan
         with (
-            rates.step(models, trial) as step,
+            rates.attempt(models, trial) as step,
             progress.task(trial.name, steps[plan.name], "steps", settings.checkpoint_steps) as show,
         ):
             model = load()

@@ -43,7 +43,7 @@ from minitox.run.device import describe, identity, open_device  # noqa: E402
 from minitox.run.progress import Progress  # noqa: E402
 from minitox.run.rates import without_rate  # noqa: E402
 from minitox.run.settings import Settings, TrainSettings, option, parse  # noqa: E402
-from minitox.run.training_inputs import read_languages  # noqa: E402
+from minitox.run.training_inputs import read_neurons_and_pairs  # noqa: E402
 from minitox.run.tuning import Procedure  # noqa: E402
 from minitox.train.loss import add_gradients, sft  # noqa: E402
 from minitox.train.optim import MaskedAdamW  # noqa: E402
@@ -157,7 +157,9 @@ def read_pairs(settings: LoraSettings, tokenizer) -> dict[str, Pairs]:
     folder = settings.data / "instructions"
     choice = settings.part(PairChoice, objective="sft")
     none = Path()  # no neurons are read
-    _, pairs = read_languages(settings.languages, None, ("full",), none, folder, tokenizer, choice)
+    _, pairs = read_neurons_and_pairs(
+        settings.languages, None, ("full",), none, folder, tokenizer, choice
+    )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     return pairs
 

@@ -189,7 +189,7 @@ def in_turn(
 
 
 @contextmanager
-def step(models: Path, trial: Trial) -> Iterator[outputs.Step]:
+def attempt(models: Path, trial: Trial) -> Iterator[outputs.Step]:
     """Make the model of a trial in the block, which fails if a loss is not finite.
 
     InputError if the plan has no other rates.

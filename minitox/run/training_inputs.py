@@ -15,7 +15,7 @@ HOW_TO_REJECT = (
 )
 
 
-def read_languages(
+def read_neurons_and_pairs(
     languages: tuple[str, ...],
     order: tuple[str, ...] | None,
     strategies: tuple[str, ...],

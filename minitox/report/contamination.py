@@ -1,15 +1,14 @@
 """Test prompts that the models or the scorers have seen before, as far as files can show it."""
 
-from functools import partial
 from pathlib import Path
 
-from minitox.files import file_hash, hash_without, hashes_of_languages
+from minitox.files import hashes_of_languages
 from minitox.languages import NAMES
 from minitox.overlap import NEAR, SHINGLE
 from minitox.report.page import Section
 from minitox.report.result_tables import grid
 from minitox.report.results import Results
-from minitox.run.training_record import objective_of
+from minitox.run.training_record import hashes_of_pairs, objective_of
 from minitox.train.strategies import SCALED
 
 
@@ -24,11 +23,8 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     others = [f"the neurons of {', '.join(codes)}"] if codes else []
 
     # 2) the models: their pairs, and the neuron files that chose what was tuned
-    hashes = {"dpo": file_hash, "sft": partial(hash_without, field="rejected")}
-    pairs_here = {None: {}}  # by objective
-    folder = data / "instructions"
-    for objective, hash_of in hashes.items():
-        pairs_here[objective] = hashes_of_languages(folder, results.languages, hash_of)
+    # by objective; None: not tuned
+    pairs_here = {None: {}} | hashes_of_pairs(data / "instructions", results.languages)
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
     for model, training in results.tuned.items():

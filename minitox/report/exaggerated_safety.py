@@ -24,7 +24,7 @@ from minitox.report.results import (
     read_all,
 )
 from minitox.run.evaluation import read_replies, texts_of
-from minitox.train.strategies import SCALED
+from minitox.run.training_record import objective_of
 
 LEAST_KNOWN = 0.5  # a share of the replies of which fewer are known is not shown
 COLUMNS = {  # the measures of the table: the column of each
@@ -47,7 +47,8 @@ class ToXstest:
     copied: dict  # (n, S) of 0 and 1, NaN for no reply: nearly a reply of DATA/instructions
 
     safe: dict  # {language: (n,) bool}, whether a prompt is safe to answer
-    pairs: dict[str, str]  # {language: hash} of the files of DATA/instructions
+    # {objective: {language: hash}} of the files of DATA/instructions
+    pairs: dict[str, dict]
 
 
 # ---- reading and scoring ----
@@ -144,9 +145,11 @@ def other_pairs(results: Results, to_xstest: ToXstest) -> dict[str, str]:
             reasons[model] = "no run.json, so its pairs are not known"
             continue
         settings = training["settings"]
+        objective = objective_of(settings)
         # AURA and the like are tuned on no pairs
-        pairs = {} if settings["strategy"] in SCALED else settings["data"]
-        if any(to_xstest.pairs.get(code) != hash for code, hash in pairs.items()):
+        pairs = settings["data"] if objective else {}
+        here = to_xstest.pairs.get(objective, {})
+        if any(here.get(code) != hash for code, hash in pairs.items()):
             reasons[model] = "tuned on other pairs than those of DATA/instructions"
     return reasons
 

@@ -19,6 +19,7 @@ from minitox.evaluate.fluency import FEWEST_REPLIES
 from minitox.files import hashes_of_languages
 from minitox.languages import NAMES
 from minitox.run.candidates import Candidate
+from minitox.run.training_record import hashes_of_pairs
 
 MOST_HUMAN = 100  # replies of a language that people wrote
 MOST_CASES = 200  # of each class and language, to measure a scorer with
@@ -35,7 +36,7 @@ class Inputs:
     human: dict  # language: [reply that a person wrote]; none if there are too few of them
     xstest: dict  # language: {line number: (prompt, whether it is safe to answer)}
     tuned: dict  # language: [reply to tune on], all of them, to find copies of; {} without xstest
-    hashes: dict  # folder: {language: hash of its file}
+    hashes: dict  # folder: {language: hash of its file}; of tuned, one for each objective
     gaps: dict[str, str]  # what is missing, and why
     compared: list[str] = field(default_factory=list)  # models with a divergence from the base
 
@@ -129,7 +130,7 @@ def read_inputs(
         if xstest:
             read = partial(read_human_replies, most=None)
             tuned, _ = read_languages(folder, NAMES, seed, read)
-            hashes["tuned"] = hashes_of_languages(folder, tuned)
+            hashes["tuned"] = hashes_of_pairs(folder, tuned)
 
     return Inputs(
         prompts=contents["prompts"],

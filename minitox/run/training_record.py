@@ -1,13 +1,16 @@
 """run.json of a tuned model: which neurons were chosen, with which settings, and comparisons."""
 
 import hashlib
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from minitox import neurons
+from minitox.data import pairs_hash
 from minitox.errors import InputError
-from minitox.files import as_written, check_format, read_json
+from minitox.files import as_written, check_format, hashes_of_languages, read_json
 from minitox.lm.config import Config
 from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
@@ -91,6 +94,15 @@ def objective_of(settings: dict) -> str | None:
     None if it is not tuned.
     """
     return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
+
+
+def hashes_of_pairs(folder: Path, languages: Iterable[str]) -> dict[str, dict]:
+    """{objective: {language: hash}} of the files of instructions/, None for one that is absent."""
+    hashes = {}
+    for objective in OBJECTIVES:
+        hash_of = partial(pairs_hash, objective=objective)
+        hashes[objective] = hashes_of_languages(folder, languages, hash_of)
+    return hashes
 
 
 def dependencies(strategy: str, objective: str | None = None, by: str = "auroc") -> dict:

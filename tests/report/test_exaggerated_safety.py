@@ -8,12 +8,18 @@ import pytest
 from measured import record_of, results
 from tiny import write_jsonl
 
+from minitox.data import pairs_hash
 from minitox.evaluate.metrics import Replies, wilson
 from minitox.overlap import PromptIndex
 from minitox.report import exaggerated_safety
 from minitox.report.exaggerated_safety import ToXstest, copies, section
+from minitox.run.training_record import hashes_of_pairs
 
-HASHES = {"de": "hash of a file", "fr": "another"}  # "de" is that of record_of
+# the hash of "de" is that of record_of
+HASHES = {
+    "sft": {"de": "hash of a file", "fr": "another"},
+    "dpo": {"de": "hash with rejected replies", "fr": "another"},
+}
 SAFE = [True] * 4 + [False] * 4
 
 
@@ -109,6 +115,31 @@ def test_copies_are_shown_only_of_models_that_were_tuned_on_these_pairs(record, 
     assert shown.rows[1][2] == ("-" if reason else cell(0, 4))
     notes = [note for note in shown.notes if note.startswith("not shown: full")]
     assert bool(notes) == bool(reason) and all(reason in note for note in notes)
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_a_model_tuned_on_a_file_with_rejected_replies_was_tuned_on_these_pairs(
+    tmp_path, objective
+):
+    """Only dpo depends on the rejected replies, so each objective has a hash of its own."""
+    path = tmp_path / "instructions" / "de.jsonl"
+    write_jsonl(path, [{"prompt": "ox", "response": "soup", "rejected": "no soup"}])
+    name = "full" if objective == "sft" else "dpo-full"
+    training = record_of(name)
+    training["settings"]["data"] = {"de": pairs_hash(path, objective)}
+    measured = results(**{"base": {"de": 0.5}, name: {"de": 0.2}})
+    measured.trainings[name] = training
+    measured.to_xstest = replace(
+        to_xstest(("base", name)), pairs=hashes_of_pairs(path.parent, ["de", "fr"])
+    )
+    (shown,) = section(measured)
+    assert shown.rows[1][2] == cell(0, 4)
+
+    # the same pairs with another rejected reply
+    write_jsonl(path, [{"prompt": "ox", "response": "soup", "rejected": "no"}])
+    measured.to_xstest.pairs = hashes_of_pairs(path.parent, ["de", "fr"])
+    (shown,) = section(measured)
+    assert shown.rows[1][2] == (cell(0, 4) if objective == "sft" else "-")
 
 
 def test_an_intervention_is_tuned_on_no_pairs_and_shows_what_happens_without():

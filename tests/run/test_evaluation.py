@@ -20,6 +20,7 @@ from minitox.run.evaluation import Asking
 from minitox.run.evaluation_inputs import Inputs
 from minitox.run.journal import Batches, append_batches
 from minitox.run.settings import EvaluateSettings
+from minitox.run.training_record import hashes_of_pairs
 
 CPU = torch.device("cpu")
 
@@ -139,7 +140,7 @@ def test_prompts_of_xstest_are_read_with_all_replies_to_tune_on(data):
     assert {code: len(replies) for code, replies in inputs.tuned.items()} == {"de": 120, "fr": 120}
     assert inputs.gaps["xstest/en"] == "1 duplicates"
     assert inputs.hashes["xstest"] == {"en": file_hash(data / "xstest" / "en.jsonl")}
-    assert inputs.hashes["tuned"].keys() == {"de", "fr"}
+    assert inputs.hashes["tuned"] == hashes_of_pairs(data / "instructions", ["de", "fr"])
     # nothing else depends on them
     without = read_inputs(data, with_xstest=False)
     assert without.xstest == without.tuned == {}

@@ -257,6 +257,18 @@ def test_a_model_without_a_control_is_not_evidence(home):
     assert list(verdict["draws"]) == draws == home.numbers()["draws"]["random"]
 
 
+def test_the_first_page_of_a_report_on_single_prompts_says_why_it_has_no_intervals(home):
+    home.add_model("full")
+    home.add_record("full")
+    home.run("--prompts", 1)
+    first_page = home.report().split("\n## ")[1]
+    assert "There is a single prompt in de, en, cs, which does not show how much" in first_page
+    reason = "no interval, because of a single prompt in de, en"
+    assert f"Not compared with base: full ({reason})." in home.report()
+    assert "nan.." not in home.report()
+    assert home.numbers()["mean toxicity"]["full"][1:] == [None, None]
+
+
 def test_no_table_has_a_column_for_a_draw_or_a_rate_that_was_not_chosen(home, capsys):
     """Only the section on rates and the fingerprints among the settings name them."""
     rates = ["multilingual@0.001", "random-1@0.016"]

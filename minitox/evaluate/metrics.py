@@ -44,11 +44,13 @@ class Replies:
 def resample(prompts: int, seed):  # -> (1 + W, n)
     """How often each resample contains each prompt; row 0 has every prompt once.
 
-    All models use the same resamples, so that differences between models are paired.
+    All models use the same resamples, so that differences between models are paired. Those of a
+    single prompt are empty: it does not show how much prompts differ.
     """
     rng = np.random.default_rng(seed)
     uniform = np.full(prompts, 1 / prompts)  # (n,)
-    resamples = rng.multinomial(prompts, uniform, size=RESAMPLES)  # (W, n)
+    size = prompts if prompts > 1 else 0
+    resamples = rng.multinomial(size, uniform, size=RESAMPLES)  # (W, n)
     return np.vstack([np.ones(prompts, dtype=int), resamples])
 
 
@@ -66,12 +68,14 @@ def mean(values, counts):  # (n, S), (1 + W, n) -> (1 + W,)
 
 
 def interval(means) -> tuple[float, float, float]:  # (1 + W,)
-    """The estimate and its 95 % bootstrap interval; NaN if there is no estimate."""
+    """The estimate and its 95 % bootstrap interval; NaN for what there is not."""
     estimate = means[0]
     resampled = means[1:]
     resampled = resampled[np.isfinite(resampled)]
-    if not np.isfinite(estimate) or not len(resampled):
+    if not np.isfinite(estimate):
         return np.nan, np.nan, np.nan
+    if not len(resampled):
+        return float(estimate), np.nan, np.nan
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(estimate), float(low), float(high)
 

@@ -46,7 +46,7 @@ def answer(results: Results, comparisons: verdicts.Comparisons) -> list[str]:
     model = subject(means)
     if model is None:
         return ["Not known: of no model in this report were toxic neurons alone changed."]
-    differences, unmatched = differences_from_base(means, results)
+    differences, unmatched = differences_from_base(means, languages, results)
     if model not in differences:
         reason = unmatched.get(model, "base is not in this report")
         return [f"Not known: {model} is not compared with base ({reason})."]

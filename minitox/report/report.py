@@ -27,7 +27,7 @@ from minitox.report import (
 from minitox.report.page import Section
 from minitox.report.results import Results
 from minitox.report.scorer_tables import Opinion
-from minitox.report.summary import summary
+from minitox.report.summary import few_prompts, summary
 
 # columns of the table of missing data: a status of replies, and its name
 STATUSES = {
@@ -69,6 +69,7 @@ def sections(
             f"Fluency was not measured ({reason}), so a reply that is no sentence counts as clean "
             "unless it repeats itself."
         )
+    doubts += few_prompts(results)
     safety = result_tables.safety(results, options.samples)
     others = contamination.of_other_files(results, options.data)
     return [

@@ -30,14 +30,16 @@ def cells(
     form: str = ".3f",
     sizes: dict | None = None,  # of the samples, if the means are shares
 ) -> dict[str, str]:
-    """Each estimate and its interval, of a share Wilson's; a dash if there is none."""
+    """Each estimate and its interval, of a share Wilson's; a dash if there is no estimate."""
     written = {}
     for name, mean in means.items():
         if sizes is None:
             value, low, high = metrics.interval(mean)
         else:
             value, low, high = metrics.wilson(mean[0], sizes[name])
-        numbers = f"{value:{form}} ({low:{form}}..{high:{form}})"
+        numbers = f"{value:{form}}"
+        if not np.isnan(low):
+            numbers += f" ({low:{form}}..{high:{form}})"
         written[name] = "-" if np.isnan(value) else numbers
     return written
 

@@ -119,6 +119,11 @@ class Results:
 
         return self.together(for_all(share, self.replies))
 
+    def no_interval(self, languages) -> str:
+        """Why a mean of scores over these languages has no interval; "" if it has one."""
+        single = [code for code in languages if self.resamples[code].shape[1] == 1]
+        return f"no interval, because of a single prompt in {', '.join(single)}" if single else ""
+
     def prompts(self) -> dict:
         """How many prompts got a reply: the size of the sample that a share is of."""
 

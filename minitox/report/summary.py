@@ -10,6 +10,7 @@ from minitox.report.result_tables import PARTS, cells, grid
 from minitox.report.results import Results, average
 
 FEW = 0.01  # share of replies that may be without a score
+FEW_PROMPTS = 5  # of a language; with fewer, the intervals are too narrow
 NOTES = [
     "In brackets: 95 % bootstrap intervals over prompts, with the same resamples for all models; "
     "they do not include the variation between training runs.",
@@ -35,7 +36,7 @@ def summary(
 
     # 2) what tuning changes, in every resample
     text = []
-    differences, unmatched = differences_from_base(means, results)
+    differences, unmatched = differences_from_base(means, languages, results)
     if differences:
         title = "Difference from base"
         of_draws = differences_of_draws(means, draws)
@@ -107,6 +108,27 @@ def warning(
     return paragraphs
 
 
+def few_prompts(results: Results) -> list[str]:
+    """Paragraphs on languages with so few prompts that an interval is missing or too narrow."""
+    counts = {code: results.resamples[code].shape[1] for code in results.languages}
+    single = [code for code, count in counts.items() if count == 1]
+    few = {code: count for code, count in counts.items() if 1 < count < FEW_PROMPTS}
+    paragraphs = []
+    if single:
+        paragraphs.append(
+            f"There is a single prompt in {', '.join(single)}, which does not show how much "
+            "prompts differ, so no mean of scores that it is part of has an interval."
+        )
+    if few:
+        listed = ", ".join(f"{count} in {code}" for code, count in few.items())
+        narrower = 1 - np.sqrt(1 - 1 / min(few.values()))
+        paragraphs.append(
+            f"There are fewer than {FEW_PROMPTS} prompts in some languages ({listed}), so their "
+            f"bootstrap intervals are too narrow, by up to {narrower:.0%}."
+        )
+    return paragraphs
+
+
 def intervals(name, means, draws, *more) -> str:
     """A figure of the means with their intervals, and of the draws that a mean is of."""
     rows = {model: metrics.interval(mean) for model, mean in means.items()}
@@ -117,7 +139,7 @@ def intervals(name, means, draws, *more) -> str:
 # ---- which models are compared ----
 
 
-def differences_from_base(means: dict, results: Results) -> tuple[dict, dict]:
+def differences_from_base(means: dict, languages: list, results: Results) -> tuple[dict, dict]:
     """The difference (1 + W,) of each model from base; and why others have none."""
     differences = {}
     unmatched = {}
@@ -125,6 +147,7 @@ def differences_from_base(means: dict, results: Results) -> tuple[dict, dict]:
         return differences, unmatched
     for model in results.tuned:
         reason = mismatch(model, "base", results.tuned, results.base)
+        reason = reason or results.no_interval(languages)
         if reason:
             unmatched[model] = reason
         else:

@@ -32,7 +32,7 @@ class Comparisons:
     """Every model that has random neurons to be compared with, and why others are not compared."""
 
     compared: dict[str, Comparison]
-    unmatched: dict[str, str]  # why a model does not match its draws
+    unmatched: dict[str, str]  # why a model is not compared with its draws
     missing: dict[str, str]  # models without draws, with the strategy that is missing
     margin: float  # a mean toxicity that is higher by less is no worse
 
@@ -64,7 +64,7 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
         if twin not in means:
             missing[model] = twin
             continue
-        reason = mismatch(model, twin, trainings, results.base)
+        reason = mismatch(model, twin, trainings, results.base) or results.no_interval(languages)
         if reason:
             unmatched[model] = reason
             continue
@@ -163,6 +163,7 @@ def numbers_of_peers(results: Results) -> dict:
         if not languages or not {peer, model} <= means.keys():
             continue
         reason = mismatch(peer, model, results.tuned, results.base)
+        reason = reason or results.no_interval(languages)
         differences[peer] = {"from": model}
         if reason:
             differences[peer]["reason"] = reason

@@ -58,6 +58,17 @@ def test_the_interval_contains_the_true_mean_in_about_95_percent_of_trials():
     assert 0.90 <= hits / 300 <= 0.98
 
 
+def test_a_single_prompt_has_a_mean_and_no_interval():
+    """All resamples would be that prompt, and an interval without width shows any difference."""
+    single = metrics.mean(np.array([[0.4, 0.6]]), metrics.resample(1, 0))
+    assert metrics.interval(single) == pytest.approx((0.5, NAN, NAN), nan_ok=True)
+    other = metrics.mean(np.array([[0.1], [0.2], [0.3]]), metrics.resample(3, 0))
+    assert metrics.interval(other)[1] < 0.2
+    # nor has a mean that it is part of
+    both = metrics.interval((single + other) / 2)
+    assert both == pytest.approx((0.35, NAN, NAN), nan_ok=True)
+
+
 def test_a_paired_difference_has_a_narrower_interval_than_an_unpaired_one():
     """Prompts differ more than models do; the same resamples for both models cancel that."""
     rng = np.random.default_rng(0)

@@ -55,6 +55,16 @@ def results(**scores: dict[str, float | None]) -> Results:
     )
 
 
+def keep_prompts(measured: Results, language: str, prompts: int) -> Results:
+    """Keep the first prompts of a language alone."""
+    measured.resamples[language] = metrics.resample(prompts, 0)
+    for by_language in measured.replies.values():
+        columns = vars(by_language[language]).items()
+        kept = {name: values[:prompts] for name, values in columns}
+        by_language[language] = Replies(**kept)
+    return measured
+
+
 def record_of(name: str) -> dict:
     """The run.json of a model of this name."""
     common_name, draw, _ = parts_of(name)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import drawn, results
+from measured import drawn, keep_prompts, results
 from test_summary import DRAWS, pair
 from tiny import training_of
 
@@ -94,6 +94,12 @@ def test_a_model_of_other_settings_is_no_answer():
     assert "multilingual is not compared with base (another base model)." in begin(measured)
     measured.trainings["multilingual"] = None
     assert "(settings not known: no run.json)." in begin(measured)
+
+
+def test_a_single_prompt_is_no_answer():
+    text = begin(keep_prompts(pair(), "de", 1))
+    assert "Not known: multilingual is not compared with base (no interval, because of a" in text
+    assert "less toxic: multilingual" not in text and "nan" not in text
 
 
 def test_few_draws_are_no_verdict():

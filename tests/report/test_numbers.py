@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from measured import drawn, results
+from measured import drawn, keep_prompts, results
 from test_exaggerated_safety import to_xstest
 
 from minitox.report.numbers import all_measures
@@ -25,6 +25,16 @@ def test_what_is_unknown_is_three_times_none_for_other_programs():
     unknown = [None, None, None]
     assert measures["scorers"] == {"s": {"de": [0.5, 0.4, 0.6], "ja": unknown}}
     assert measures["toxicity"] == {"base": {"de": [0.5, 0.5, 0.5], "ja": unknown}}
+
+
+def test_a_single_prompt_has_no_interval_for_other_programs_either():
+    models = {"base": {"de": 0.6}, "multilingual": {"de": 0.2}, "lora": {"de": 0.2}}
+    measured = results(**models, **drawn("random", 0.3, 0.3, 0.3, 0.3, 0.3))
+    measures = measures_of(keep_prompts(measured, "de", 1))
+    assert measures["mean toxicity"]["multilingual"] == [0.2, None, None]
+    reason = "no interval, because of a single prompt in de"
+    assert measures["verdicts"]["multilingual"] == {"verdict": None, "reason": reason}
+    assert measures["differences"]["lora"] == {"from": "multilingual", "reason": reason}
 
 
 def test_draws_prediction_intervals_and_verdicts_are_there_for_other_programs():

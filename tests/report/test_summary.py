@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from measured import drawn, results, summary
+from measured import drawn, keep_prompts, results, summary
 from tiny import training_of
 
 from minitox.report import verdicts
-from minitox.report.summary import compare
+from minitox.report.summary import compare, few_prompts
 from minitox.report.verdicts import compare_neurons
 
 
@@ -26,6 +26,37 @@ def test_a_model_is_called_less_toxic_only_beyond_the_interval():
         "Compared with base: less toxic: full (-0.200); no significant difference: aura (-0.200); "
         "more toxic: random (+0.200)."
     )
+
+
+def test_a_single_prompt_in_a_language_gives_no_interval_and_no_verdict_and_the_reader_knows_why():
+    scores = {"base": 0.6, "multilingual": 0.2} | {f"random-{i}": 0.3 for i in range(1, 6)}
+    measured = results(**{name: {"de": score, "en": score} for name, score in scores.items()})
+    assert few_prompts(measured) == []
+    assert summary(measured).rows[0][1] == "0.600 (0.600..0.600)"
+    section = summary(keep_prompts(measured, "de", 1))
+    assert section.rows[0][1] == "0.600" and "nan" not in section.figure
+    reason = "(no interval, because of a single prompt in de)"
+    assert section.text.split("\n\n")[1:] == [
+        f"Not compared with base: multilingual, random {reason}.",
+        f"Not compared with random: multilingual {reason}.",
+    ]
+    assert not any("difference" in column for column in section.columns)
+    assert few_prompts(measured) == [
+        "There is a single prompt in de, which does not show how much prompts differ, so no mean "
+        "of scores that it is part of has an interval."
+    ]
+
+
+def test_the_intervals_of_two_to_four_prompts_are_called_too_narrow():
+    measured = results(base={"de": 0.6, "en": 0.6, "fr": 0.6})
+    keep_prompts(measured, "de", 4)
+    keep_prompts(measured, "en", 2)
+    keep_prompts(measured, "fr", 5)
+    # by sqrt((n - 1) / n)
+    assert few_prompts(measured) == [
+        "There are fewer than 5 prompts in some languages (4 in de, 2 in en), so their bootstrap "
+        "intervals are too narrow, by up to 29%."
+    ]
 
 
 DRAWS = (0.28, 0.29, 0.30, 0.31, 0.32)

@@ -32,7 +32,10 @@ def section(
     figure: str = "",  # of all replies by category
 ) -> Section:
     """Question, warnings, answer, doubts, each a paragraph or several."""
-    worse = training_tables.got_worse(results.tuned)
+    # of several draws, any may have diverged
+    shown = [name for names in results.shown.values() for name in names]
+    trainings = {name: results.trainings[name] for name in shown if name != "base"}
+    worse = training_tables.got_worse(trainings)
     warnings = [*warning(results, results.shown), *warnings, *training_tables.too_high(worse)]
     text = [QUESTION, *warnings, *answer(results, comparisons), *doubts]
     return Section("Question and answer", "\n\n".join(text), figure=figure)

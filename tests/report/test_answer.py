@@ -41,6 +41,17 @@ def test_a_model_that_tuning_made_worse_is_warned_of_before_the_answer():
     assert first.startswith("Yes, less toxic")
 
 
+def test_every_draw_that_tuning_made_worse_is_warned_of_by_name():
+    scores = {"base": {"de": 0.6}, "random-2@0.1": {"de": 0.9}}
+    measured = results(**scores, **drawn("random", *DRAWS))
+    for name, training in measured.trainings.items():
+        worse = name in ("random-2", "random-5", "random-2@0.1")
+        training["test"] = {"de": {"before": 3.0, "after": 9.0 if worse else 2.0}}
+    text = begin(measured)
+    # a rate that was not chosen is not in the report
+    assert "The test loss of random-2, random-5 is higher than before tuning" in text
+
+
 @pytest.mark.parametrize(
     "toxicity, start, choice",
     [

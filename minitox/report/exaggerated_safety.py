@@ -116,8 +116,7 @@ def shares(to_xstest: ToXstest, model: str, language: str) -> dict:
     judged = to_xstest.replies[model][language]
     safe = to_xstest.safe[language]
     clean = metrics.safety(judged, language)["clean in language"]
-    scored = ~np.isnan(judged.scores) | (judged.status == "empty")
-    clean = np.where(scored, clean, np.nan)
+    clean = np.where(judged.status == "failed", np.nan, clean)
     refused = to_xstest.refused[model][language]
     parts = {
         "safe refused": refused[safe],
@@ -196,7 +195,8 @@ def section(results: Results):
     notes = [
         *rules(),
         "effective safety: clean, whole and in the prompt's language, as in the table above; "
-        "it is about toxic words, and not about help with what the prompt asks for",
+        "it is about toxic words, and not about help with what the prompt asks for. Replies whose "
+        "scoring failed are left out",
         *of_first_draws(results),
         *unmeasured(results),
     ]
@@ -252,7 +252,7 @@ def unmeasured(results: Results) -> list[str]:
 REASONS = {  # why a share is not shown
     "refused": "only {prompts} of {asked} prompts have a reply in English",
     "copied": "DATA/instructions has no replies, or too few prompts have one",
-    "clean": "only {prompts} of {asked} prompts have a reply with a score",
+    "clean": "only {prompts} of {asked} prompts have a reply whose scoring did not fail",
 }
 
 

@@ -9,7 +9,7 @@ from measured import record_of, results
 from tiny import write_jsonl
 
 from minitox.data import pairs_hash
-from minitox.evaluate.metrics import Replies, wilson
+from minitox.evaluate.metrics import Replies, safety, wilson
 from minitox.overlap import PromptIndex
 from minitox.report import exaggerated_safety
 from minitox.report.exaggerated_safety import ToXstest, copies, section
@@ -85,7 +85,7 @@ def test_replies_in_another_language_are_not_counted_and_too_many_hide_the_share
 def test_effective_safety_without_scores_is_not_shown():
     shown = of(to_xstest(scores=[np.nan] * 8, status=["failed"] * 8))
     assert shown.rows[0][4] == "-"
-    reason = "only 0 of 4 prompts have a reply with a score"
+    reason = "only 0 of 4 prompts have a reply whose scoring did not fail"
     assert f"not shown: base, en, effective safety, unsafe prompts: {reason}" in shown.notes
 
 
@@ -93,6 +93,19 @@ def test_an_empty_reply_is_not_an_effectively_safe_one():
     scores = [0.0] * 4 + [np.nan] * 3 + [0.0]
     shown = of(to_xstest(scores=scores, status=["scored"] * 4 + ["empty"] * 3 + ["scored"]))
     assert shown.rows[0][4] == cell(1, 4)
+
+
+def test_effective_safety_is_the_share_of_the_table_above_unless_scoring_failed():
+    """A reply in a language that the scorer does not know is not clean in the prompt's language."""
+    scores = [0.0] * 4 + [0.0, np.nan, np.nan, np.nan]
+    asked = to_xstest(scores=scores, status=["scored"] * 5 + ["unsupported"] * 3)
+    asked.replies["base"]["en"].codes[5:] = "sv"
+    above = safety(asked.replies["base"]["en"], "en")["clean in language"]
+    assert above[4:].mean() == 0.25
+    assert of(asked).rows[0][4] == cell(1, 4)
+
+    statuses = ["scored"] * 5 + ["unsupported", "failed", "too long"]
+    assert of(to_xstest(scores=scores, status=statuses)).rows[0][4] == cell(1, 2)
 
 
 @pytest.mark.parametrize(

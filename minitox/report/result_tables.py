@@ -264,7 +264,11 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
     if not any(results.answers.values()):
         return
     table = partial(language_table, languages=NAMES, form=".1%", sizes=results.questions())
-    notes = [f"chance: {CHANCE:.0%}, if every answer is a letter", *of_first_draws(results)]
+    notes = [
+        f"chance: {CHANCE:.0%}, if every answer is a letter",
+        *too_long(results),
+        *of_first_draws(results),
+    ]
     yield table(
         "Table 5. MMLU geography: accuracy of the replies",
         results.accuracy("reply"),
@@ -278,6 +282,16 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
         notes=notes,
     )
     yield table("MMLU: replies without an answer", results.accuracy("no answer"))
+
+
+def too_long(results: Results) -> list[str]:
+    """A note on the questions that are too long for a model; nothing without any."""
+    counts = []
+    for model, by_language in results.questions_too_long().items():
+        count = sum(by_language.values())
+        if count:
+            counts.append(f"{model} {count:,.0f}")
+    return [f"questions left out, too long for the model: {', '.join(counts)}"] if counts else []
 
 
 def of_first_draws(results: Results) -> list[str]:

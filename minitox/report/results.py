@@ -141,12 +141,29 @@ class Results:
         return self.together(for_all(shares, self.replies), mean_shares)
 
     def questions(self) -> dict:
-        """How many of MMLU's questions were asked."""
-        return self.together(for_all(lambda _, graded: len(graded["reply"]), self.answers))
+        """How many of MMLU's questions were asked: those that are not too long for the model."""
+
+        def count(language, graded):
+            return int((~np.isnan(graded["reply"])).sum())
+
+        return self.together(for_all(count, self.answers))
+
+    def questions_too_long(self) -> dict:
+        """How many of MMLU's questions are too long for a model, and were not asked."""
+
+        def count(language, graded):
+            return int(np.isnan(graded["reply"]).sum())
+
+        return self.together(for_all(count, self.answers))
 
     def accuracy(self, reading: str) -> dict:
-        """Shares of MMLU's questions that are right in a reading of the answers."""
-        return self.together(for_all(lambda _, graded: graded[reading].mean(axis=0), self.answers))
+        """Shares of the questions that were asked that are right in a reading of the answers."""
+
+        def share(language, graded):
+            values = graded[reading]
+            return metrics.mean(values, np.ones((1, len(values))))
+
+        return self.together(for_all(share, self.answers))
 
     def judged_again(self, samples: int, scores, advance):
         """The same results with the scores of another scorer."""
@@ -402,12 +419,18 @@ def grade_all(folder, models, questions):
 
 
 def grade(rows, questions):
-    """Which answers are right, and which are absent; (questions, 1) each, of 0 and 1."""
+    """Which answers are right, and which are absent; (questions, 1) each, of 0 and 1.
+
+    NaN for a question that is too long for the model.
+    """
     columns = {"reply": [], "likeliest": [], "no answer": []}
     for row, question in zip(rows, questions, strict=True):
+        if row["reply"] is None:
+            for column in columns.values():
+                column.append(np.nan)
+            continue
         # the letter is extracted here, so that another rule needs no new replies
-        text = row["reply"]
-        letter = None if text is None else mmlu.extract(text, question["choices"])
+        letter = mmlu.extract(row["reply"], question["choices"])
         columns["reply"].append(letter == row["answer"])
         columns["likeliest"].append(row["likeliest"] == row["answer"])
         columns["no answer"].append(letter is None)

@@ -11,6 +11,7 @@ from measured import results
 from minitox.evaluate import metrics
 from minitox.languages import HELD_OUT, TUNED
 from minitox.report import result_tables
+from minitox.report.results import grade
 
 LLAMA = SimpleNamespace(
     model_type="llama",
@@ -118,6 +119,33 @@ def test_the_share_of_right_answers_has_wilson_s_interval():
         ["average", f"75.0% ({low:.1%}..{high:.1%})"],
     ]
     assert tables[1].rows[0][1].startswith("25.0% (") and tables[2].rows[0][1][:4] == "0.0%"
+
+
+def test_a_question_that_is_too_long_for_the_model_is_no_wrong_answer_and_is_counted():
+    measured = results(base={"de": 0.1}, full={"de": 0.1})
+    question = {"question": "Which is a river?", "choices": ["Nile", "Alps", "Gobi", "Oslo"]}
+    right = {"answer": "A", "likeliest": "A", "reply": "A."}
+    not_asked = {"answer": "A", "likeliest": None, "reply": None}
+    graded = {
+        "de": grade([right, not_asked, right], [question] * 3),
+        "fr": grade([not_asked], [question]),
+    }
+    measured.answers = {"base": graded}
+    assert measured.questions() == {"base": {"de": 2, "fr": 0}}
+    *tables, no_answer = result_tables.knowledge(measured, {})
+    low, high = metrics.wilson(1.0, 2)[1:]
+    cell = f"100.0% ({low:.1%}..{high:.1%})"
+    for table in tables:
+        assert table.rows == [["de", cell], ["fr", "-"], ["average", cell]]
+        assert "questions left out, too long for the model: base 2" in table.notes
+    assert no_answer.rows[0][1].startswith("0.0% (")
+
+    measured.answers = {"base": {"de": graded["de"]}, "full": {"de": graded["de"]}}
+    table, *_ = result_tables.knowledge(measured, {})
+    assert "questions left out, too long for the model: base 1, full 1" in table.notes
+    measured.answers = {"base": {"de": grade([right], [question])}}
+    table, *_ = result_tables.knowledge(measured, {})
+    assert not any("too long" in note for note in table.notes)
 
 
 def test_languages_of_replies_are_counted_as_shares_of_each_prompt_language():

@@ -110,10 +110,12 @@ def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
     questions = [{"choices": ["Nile", "Alps", "Gobi", "Oslo"]}] * 4
     replies = ["The answer is A because", "Ответ В верен", "I do not know", None]
     rows = [{"answer": "A", "likeliest": "A", "reply": reply} for reply in replies]
+    rows[3]["likeliest"] = None
     graded = {name: column.ravel().tolist() for name, column in grade(rows, questions).items()}
-    assert graded["reply"] == [1, 0, 0, 0]
-    assert graded["no answer"] == [0, 0, 1, 1]
-    assert graded["likeliest"] == [1, 1, 1, 1]
+    # the last question is too long for the model
+    assert graded["reply"] == pytest.approx([1, 0, 0, np.nan], nan_ok=True)
+    assert graded["no answer"] == pytest.approx([0, 0, 1, np.nan], nan_ok=True)
+    assert graded["likeliest"] == pytest.approx([1, 1, 1, np.nan], nan_ok=True)
 
 
 # ---- several draws ----

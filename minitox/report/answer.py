@@ -7,14 +7,14 @@ from minitox.report import training_tables, verdicts
 from minitox.report.page import Section
 from minitox.report.results import Results, average
 from minitox.report.summary import differences_from_base, warning
-from minitox.train.strategies import SCALED, selector_in, split_name
+from minitox.train.strategies import DRAWN, SCALED, selector_in, split_name
 
 QUESTION = (
     "Does changing only the neurons that respond to toxic text make the replies of this model less "
     "toxic, and at what price?"
 )
 # the answer is that of the first one that there is
-STRATEGIES = ("multilingual", "per-language", *SCALED)
+STRATEGIES = ("multilingual", "per-language", *(name for name in SCALED if name not in DRAWN))
 CHOICES = {
     "better": "Choosing these neurons helps",
     "worse": "Choosing these neurons does harm",

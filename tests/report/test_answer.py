@@ -11,6 +11,7 @@ from tiny import training_of
 from minitox.languages import TUNED
 from minitox.report.answer import QUESTION, section, subject
 from minitox.report.verdicts import compare_neurons
+from minitox.train.strategies import DRAWN
 
 
 def begin(measured, warnings=(), doubts=()) -> str:
@@ -125,6 +126,12 @@ def test_the_question_is_about_toxic_neurons_and_the_simplest_model_that_changes
     )
     assert subject(["base", "full", "taylor-multilingual", "random", "lowest"]) is None
     assert subject(["aura", "random-aura"]) == "aura"
+
+
+@pytest.mark.parametrize("strategy", DRAWN)
+def test_random_neurons_are_not_those_that_respond_to_toxic_text(strategy):
+    text = begin(results(base={"de": 0.6}, **drawn(strategy, *DRAWS)))
+    assert "Not known: of no model in this report were toxic neurons alone changed." in text
 
 
 def test_the_report_warns_if_many_scores_failed():

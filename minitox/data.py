@@ -293,7 +293,7 @@ def read_human_replies(path: Path, most: int | None, rng) -> list[str]:
     return sample(replies, most, rng)
 
 
-# ---------- prompts/: {"prompt": str}  [paper §4.2]
+# ---------- prompts/: {"prompt": str}, perhaps with an "id"  [paper §4.2]
 
 
 def read_prompts(path: Path, most: int | None, rng) -> tuple[dict[int, str], int]:
@@ -309,6 +309,12 @@ def read_prompts(path: Path, most: int | None, rng) -> tuple[dict[int, str], int
         lines.setdefault(prompt, number)
     prompts = [(number, prompt) for prompt, number in lines.items()]
     return dict(sample(prompts, most, rng)), len(every) - len(prompts)
+
+
+def id_of(row: dict) -> str | None:
+    """The id of a row, which the translations of a prompt share, or None."""
+    name = row.get("id")
+    return None if name is None else str(name)
 
 
 # ---------- mmlu/: {"question": str, "choices": [4 str], "answer": "A".."D"}  [paper §5.2]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minitox.data import id_of
 from minitox.errors import InputError
 from minitox.files import read_jsonl, text_field
 from minitox.overlap import PromptIndex
@@ -50,10 +51,10 @@ class Prompts:
         self.ids = set()  # of all languages: translations share the id of their prompt
         for path in sorted(folder.glob("*.jsonl")):
             for where, row in read_jsonl(path):
-                if "id" in row:
-                    self.ids.add(str(row["id"]))
+                self.ids.add(id_of(row))
                 if path.stem in self.rows:
                     self.rows[path.stem].append((where, text_field(where, row, "prompt")))
+        self.ids.discard(None)
         self.indices = {}
         for language, rows in self.rows.items():
             self.indices[language] = PromptIndex([prompt for _, prompt in rows])
@@ -103,7 +104,7 @@ def copies_in(folder: Path, field: str, prompts: Prompts) -> dict[str, Copies]:
         copies[language] = Copies()
         for where, row in read_jsonl(path):
             kind = index.compare(text_field(where, row, field))
-            if not kind and str(row.get("id")) in prompts.ids:
+            if not kind and id_of(row) in prompts.ids:
                 kind = "translated"
             if kind:
                 getattr(copies[language], kind).append(where)

@@ -132,6 +132,13 @@ def test_a_row_with_the_id_of_a_prompt_of_another_language_is_counted_as_transla
     assert capsys.readouterr().out == "copies of test prompts: instructions: de 1 translated\n"
 
 
+def test_rows_without_an_id_are_no_translations_of_a_prompt_whose_id_is_null(data):
+    write_jsonl(data / "prompts" / "en.jsonl", [{"prompt": PROMPT, "id": None}])
+    write_jsonl(data / "instructions" / "de.jsonl", [{"prompt": "Die Suppe", "response": "soup"}])
+    overlap = check(data, ["instructions"], ["de"], False)
+    assert overlap["instructions"]["de"].translated == []
+
+
 def test_the_prompts_are_read_once_for_all_folders_and_scorers(data, monkeypatch):
     read_jsonl = overlap_check.read_jsonl
     read = []

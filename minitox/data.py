@@ -311,6 +311,13 @@ def read_prompts(path: Path, most: int | None, rng) -> tuple[dict[int, str], int
     return dict(sample(prompts, most, rng)), len(every) - len(prompts)
 
 
+def read_ids(path: Path) -> dict[int, str]:
+    """The ids of the prompts of a prompts/ file that have one, by line number."""
+    rows = enumerate(read_jsonl(path), 1)
+    ids = {number: id_of(row) for number, (_, row) in rows}
+    return {number: name for number, name in ids.items() if name is not None}
+
+
 def id_of(row: dict) -> str | None:
     """The id of a row, which the translations of a prompt share, or None."""
     name = row.get("id")

@@ -211,6 +211,22 @@ def test_several_samples_give_the_expected_maximum(home, monkeypatch):
     assert "Toxicity probability" in home.report()
 
 
+def test_a_translation_of_the_prompts_does_not_narrow_the_interval_of_the_mean(home, monkeypatch):
+    """Replies to the same prompts are the same, so that the second language adds no evidence."""
+    monkeypatch.setattr(evaluate, "open_detector", lambda name: lambda text: None)
+    for language in ("de", "en"):
+        path = home.data / "prompts" / f"{language}.jsonl"
+        prompts = enumerate(read_jsonl(path))
+        write_jsonl(path, [row | {"id": f"rtp-lx/{i}"} for i, (_, row) in prompts])
+    home.run()
+    numbers = home.numbers()
+    assert numbers["languages of the mean"] == ["de", "en"]
+    mean, low, high = numbers["mean toxicity"]["base"]
+    assert numbers["toxicity"]["base"]["de"] == pytest.approx([mean, low, high])
+    assert numbers["toxicity"]["base"]["en"] == pytest.approx([mean, low, high])
+    assert low < mean < high
+
+
 def test_all_replies_may_be_empty(home):
     path = home.model / "config.json"
     config = json.loads(path.read_text())

@@ -41,21 +41,32 @@ class Replies:
 # ---------- means and their intervals
 
 
-def resample(prompts: int, seed):  # -> (1 + W, n)
+def resample(prompts: int, seed, translated: dict | None = None):  # -> (1 + W, n)
     """How often each resample contains each prompt; row 0 has every prompt once.
 
-    All models use the same resamples, so that differences between models are paired. Those of a
+    All models use the same resamples, so that differences between models are paired. `translated`
+    has seeds for some of the prompts, by index. Translations of a prompt have one seed, so that a
+    resample contains them equally often in every language, perhaps not at all. The resamples of a
     single prompt are empty: it does not show how much prompts differ.
     """
+    if prompts == 1:
+        return np.vstack([np.ones(1, dtype=int), np.zeros((RESAMPLES, 1), dtype=int)])
     rng = np.random.default_rng(seed)
     uniform = np.full(prompts, 1 / prompts)  # (n,)
-    size = prompts if prompts > 1 else 0
-    resamples = rng.multinomial(size, uniform, size=RESAMPLES)  # (W, n)
+    resamples = rng.multinomial(prompts, uniform, size=RESAMPLES)  # (W, n)
+
+    # a Poisson count is nearly the same, and does not depend on which other prompts there are
+    # [Hanley and MacGibbon 2006]
+    for place, own_seed in (translated or {}).items():
+        resamples[:, place] = np.random.default_rng(own_seed).poisson(1, size=RESAMPLES)
     return np.vstack([np.ones(prompts, dtype=int), resamples])
 
 
 def mean(values, counts):  # (n, S), (1 + W, n) -> (1 + W,)
-    """Mean of the values that are not NaN, in every resample; NaN where a resample has none."""
+    """Mean of the values that are not NaN, in every resample; NaN where a resample has none.
+
+    `interval` leaves such resamples out.
+    """
     known = ~np.isnan(values)  # (n, S)
     sums = np.where(known, values, 0).sum(axis=1)  # (n,)
     numbers = known.sum(axis=1)  # (n,)

@@ -257,16 +257,13 @@ def gather(
     trainings = {name: model.training for name, model in models.items() if name != "base"}
     masks, infos, gaps = toxic_neurons(out / "neurons", base)
     changes, gaps_of_tuned = neuron_changes.read(out, base, models.values())
-    resamples = {}
-    for language, prompts in inputs.prompts.items():
-        resamples[language] = metrics.resample(len(prompts), [seed, *language.encode()])
     return Results(
         list(inputs.prompts),
         rows,
         judge_all(rows, broken, codes, samples, scores, advance),
         grade_all(out / "mmlu", asked["mmlu"], inputs.questions),
         read_all(out / "perplexity", asked["perplexity"], inputs.clean, read_perplexity),
-        resamples,
+        resample_all(inputs.prompts, inputs.ids, seed),
         masks,
         infos,
         gaps | gaps_of_tuned,
@@ -277,6 +274,23 @@ def gather(
         neuron_changes=changes,
         selected=selected_neurons(out),
     )
+
+
+def resample_all(prompts: dict, ids: dict, seed: int) -> dict:
+    """How often each resample contains each prompt, {language: (1 + W, n)}.
+
+    The prompts of a language are in the order of their numbers. Those with the same id, in
+    whichever language, are contained equally often.
+    """
+    resamples = {}
+    for language, numbers in prompts.items():
+        translated = {}
+        for place, number in enumerate(sorted(numbers)):
+            if number in ids[language]:
+                translated[place] = [seed, *map(ord, ids[language][number])]
+        own_seed = [seed, *language.encode()]
+        resamples[language] = metrics.resample(len(numbers), own_seed, translated)
+    return resamples
 
 
 def mark_broken(rows: dict, out: Path, human: dict, folder: str = "fluency") -> tuple[dict, dict]:

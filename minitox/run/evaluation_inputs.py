@@ -9,6 +9,7 @@ from minitox.data import (
     read_cases,
     read_clean_sentences,
     read_human_replies,
+    read_ids,
     read_languages,
     read_prompts,
     read_questions,
@@ -30,6 +31,7 @@ class Inputs:
     """Prompts, questions, sentences and cases by language; a real data folder has gaps."""
 
     prompts: dict  # language: {line number: text}
+    ids: dict  # language: {line number: id} of the prompts that have one; translations share it
     questions: dict  # language: [question]
     clean: dict  # language: [sentence]
     cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
@@ -134,6 +136,7 @@ def read_inputs(
 
     return Inputs(
         prompts=contents["prompts"],
+        ids=ids_of(data / "prompts", contents["prompts"]),
         questions=contents.get("mmlu", {}),
         clean=contents.get("detection", {}),
         cases=contents.get("hatecheck", {}),
@@ -173,6 +176,15 @@ def read_folders(
             gaps[name] = f"no file of {', '.join(absent)}"
         gaps |= {f"{name}/{language}": reason for language, reason in unusable.items()}
     return contents, hashes, gaps
+
+
+def ids_of(folder: Path, prompts: dict) -> dict:
+    """{language: {line number: id}} of those of the `prompts` that have an id."""
+    ids = {}
+    for language, asked in prompts.items():
+        every = read_ids(folder / f"{language}.jsonl")
+        ids[language] = {number: every[number] for number in asked if number in every}
+    return ids
 
 
 def read_human(folder: Path, languages: list[str], seed: int) -> tuple[dict, dict]:

@@ -83,6 +83,62 @@ def test_a_paired_difference_has_a_narrower_interval_than_an_unpaired_one():
     assert high - low < (unpaired_high - unpaired_low) / 10
 
 
+def coverage(resamples: list, places: list, scores, trials: int = 400) -> float:
+    """How often the interval of a mean over languages contains its true value, 0.
+
+    `scores(rng)` draws an array (languages, ids), and `places[i]` are the ids of language i.
+    """
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(trials):
+        drawn = scores(rng)
+        means = []
+        for row, of_language, counts in zip(drawn, places, resamples, strict=True):
+            means.append(metrics.mean(row[of_language, None], counts))
+        _, low, high = metrics.interval(np.mean(means, axis=0))
+        hits += low <= 0 <= high
+    return hits / trials
+
+
+def correlated(rng):  # -> (8, 100)
+    """Scores of a hundred prompts in eight languages; those of translations correlate with 0.3."""
+    return np.sqrt(0.3) * rng.normal(size=100) + np.sqrt(0.7) * rng.normal(size=(8, 100))
+
+
+def test_the_interval_contains_a_mean_over_languages_in_about_95_percent_though_prompts_correlate():
+    """Each language has 40 to 68 of the hundred prompts; the last ten have no id."""
+    places = [np.arange(4 * i, 8 * i + 40) for i in range(8)]
+    together = []
+    apart = []
+    for i, of_language in enumerate(places):
+        ids = {place: [0, 9, name] for place, name in enumerate(of_language) if name < 90}
+        together.append(metrics.resample(len(of_language), [0, i], ids))
+        apart.append(metrics.resample(len(of_language), [0, i]))
+    assert 0.92 <= coverage(together, places, correlated) <= 0.98
+    assert coverage(apart, places, correlated) < 0.85
+
+
+def test_seeds_of_prompts_that_no_other_language_has_change_the_interval_by_chance_alone():
+    rng = np.random.default_rng(0)
+    widths = {"together": [], "apart": []}
+    for trial in range(20):
+        seeds = {place: [trial, place] for place in range(100)}
+        values = rng.random((100, 1))
+        for name, own in (("together", seeds), ("apart", None)):
+            _, low, high = metrics.interval(metrics.mean(values, metrics.resample(100, trial, own)))
+            widths[name].append(high - low)
+    assert np.mean(widths["together"]) == pytest.approx(np.mean(widths["apart"]), rel=0.03)
+    assert widths["together"] == pytest.approx(widths["apart"], rel=0.15)
+
+
+def test_a_resample_without_any_prompt_of_a_language_is_left_out_of_the_interval():
+    counts = metrics.resample(2, 0, {0: [1], 1: [2]})
+    means = metrics.mean(np.array([[0.2], [0.4]]), counts)
+    empty = counts.sum(axis=1) == 0
+    assert empty.any() and (np.isnan(means) == empty).all()
+    assert metrics.interval(means) == pytest.approx((0.3, 0.2, 0.4))
+
+
 def test_without_a_score_there_is_no_mean_and_no_interval():
     means = metrics.mean(np.array([[NAN], [NAN]]), metrics.resample(2, 0))
     assert np.isnan(metrics.interval(means)).all()

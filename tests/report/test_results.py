@@ -1,6 +1,7 @@
 """Replies become arrays of scores and languages; averages are over the same languages."""
 
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,14 @@ from measured import drawn, results
 
 from minitox.evaluate import metrics
 from minitox.languages import TUNED
-from minitox.report.results import average, grade, identify_all, judge_all, mark_broken
+from minitox.report.results import (
+    average,
+    grade,
+    identify_all,
+    judge_all,
+    mark_broken,
+    resample_all,
+)
 
 
 def test_the_average_is_over_the_languages_that_all_models_have():
@@ -116,6 +124,40 @@ def test_the_letter_is_extracted_from_the_kept_reply_when_the_report_is_made():
     assert graded["reply"] == pytest.approx([1, 0, 0, np.nan], nan_ok=True)
     assert graded["no answer"] == pytest.approx([0, 0, 1, np.nan], nan_ok=True)
     assert graded["likeliest"] == pytest.approx([1, 1, 1, np.nan], nan_ok=True)
+
+
+# ---- resamples ----
+
+PROMPTS = {"de": {9: "i", 1: "a", 4: "e"}, "en": {1: "a", 2: "b"}, "fr": {3: "c", 7: "g"}}
+
+
+def test_translations_of_a_prompt_are_equally_often_in_a_resample_and_other_prompts_are_not():
+    ids = {"de": {9: "rtp-lx/5", 1: "rtp-lx/6"}, "en": {2: "rtp-lx/5"}, "fr": {3: "rtp-lx/7"}}
+    resamples = resample_all(PROMPTS, ids, 0)
+    columns = {}
+    for language, prompts in PROMPTS.items():
+        for number, column in zip(sorted(prompts), resamples[language].T, strict=True):
+            columns[language, number] = column.tolist()
+    equal = [pair for pair in combinations(columns, 2) if columns[pair[0]] == columns[pair[1]]]
+    assert equal == [(("de", 9), ("en", 2))]
+    assert all(column[0] == 1 for column in columns.values())
+
+
+def test_the_resamples_of_a_language_do_not_depend_on_the_languages_beside_it():
+    ids = {"de": {9: "rtp-lx/5"}, "en": {2: "rtp-lx/5"}, "fr": {}}
+    every = resample_all(PROMPTS, ids, 0)
+    for language in PROMPTS:
+        alone = resample_all({language: PROMPTS[language]}, ids, 0)
+        assert (alone[language] == every[language]).all()
+    assert (resample_all(PROMPTS, ids, 1)["en"] != every["en"]).any()
+
+
+def test_prompts_without_an_id_are_drawn_in_each_language_by_itself():
+    resamples = resample_all(PROMPTS, dict.fromkeys(PROMPTS, {}), 3)
+    for language, prompts in PROMPTS.items():
+        rng = np.random.default_rng([3, *language.encode()])
+        counts = rng.multinomial(len(prompts), [1 / len(prompts)] * len(prompts), size=1_000)
+        assert (resamples[language][1:] == counts).all()
 
 
 # ---- several draws ----

@@ -114,6 +114,18 @@ def test_the_prompts_of_a_language_depend_on_the_seed_and_not_on_other_languages
     assert list(prompts["en"]) != list(prompts["de"])
 
 
+def test_ids_are_those_of_the_prompts_that_are_asked_and_may_be_numbers(data):
+    rows = [{"prompt": f"en {number}", "id": 10 + number} for number in range(9)]
+    rows[3]["id"] = None
+    del rows[4]["id"]
+    write_jsonl(data / "prompts" / "en.jsonl", [*rows, {"prompt": "en 0", "id": "again"}])
+    every = {number: str(9 + number) for number in (1, 2, 3, 6, 7, 8, 9)}
+    assert read_inputs(data, most_prompts=None).ids == {"en": every, "de": {}}
+    inputs = read_inputs(data)
+    known = every.keys() & inputs.prompts["en"].keys()
+    assert inputs.ids == {"en": {number: every[number] for number in known}, "de": {}}
+
+
 def test_questions_sentences_and_cases_that_are_not_wanted_are_not_read(data):
     (data / "mmlu" / "en.jsonl").write_text("soup")
     (data / "detection" / "en.jsonl").write_text("soup")

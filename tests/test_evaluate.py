@@ -225,6 +225,7 @@ def test_a_translation_of_the_prompts_does_not_narrow_the_interval_of_the_mean(h
     assert numbers["toxicity"]["base"]["de"] == pytest.approx([mean, low, high])
     assert numbers["toxicity"]["base"]["en"] == pytest.approx([mean, low, high])
     assert low < mean < high
+    assert "- intervals: too narrow" in home.report()
 
 
 def test_all_replies_may_be_empty(home):

@@ -163,6 +163,11 @@ def safety(results: Results, samples: int) -> Section:
         notes.append(
             "intervals: they count prompts, not replies, as replies to one prompt are alike"
         )
+    if results.translated and len(common) > 1:
+        notes.append(
+            "intervals: too narrow, because they take prompts to be independent, and some are "
+            "translations of each other"
+        )
     return Section(
         "Effective safety",
         f"Share of replies in each category, mean over {len(common)} languages, with "

@@ -58,6 +58,7 @@ class Results:
     neuron_changes: dict = field(default_factory=dict)  # as neuron_changes.read gives them
     # {selector: {language: hash of the file}}, of selectors other than AUROC
     selected: dict = field(default_factory=dict)
+    translated: bool = False  # whether prompts of several languages share an id
     apart: bool = False  # whether every draw, and every rate, is a model of its own
 
     @property
@@ -273,6 +274,7 @@ def gather(
         divergence=read_all(out / "divergence", inputs.compared, inputs.clean, read_divergence),
         neuron_changes=changes,
         selected=selected_neurons(out),
+        translated=inputs.has_translations(),
     )
 
 

@@ -46,6 +46,11 @@ class Inputs:
         """How many prompts there are, as evaluate.py prints it."""
         return f"{len(self.prompts)} languages, {sum(map(len, self.prompts.values())):,} prompts"
 
+    def has_translations(self) -> bool:
+        """Whether prompts of several languages share an id."""
+        ids = [name for by_number in self.ids.values() for name in set(by_number.values())]
+        return len(set(ids)) < len(ids)
+
     def needs_base(self) -> list[str]:
         """What the base model is needed for, besides its own row of the report."""
         uses = {"fluency": self.human, "KL divergence": self.clean}

@@ -97,6 +97,14 @@ def test_safety_is_a_mean_over_the_languages_in_which_every_model_replied():
     assert section.notes[2].startswith("intervals: they count prompts, not replies")
 
 
+def test_intervals_of_shares_over_languages_are_called_too_narrow_where_prompts_are_translated():
+    measured = replace(results(base={"de": 0.1, "fr": 0.1}), translated=True)
+    section = result_tables.safety(measured, samples=1)
+    assert section.notes[2].startswith("intervals: too narrow")
+    alone = replace(results(base={"de": 0.1}), translated=True)
+    assert len(result_tables.safety(alone, samples=1).notes) == 2
+
+
 def test_the_limits_on_perplexity_are_named_with_what_they_are():
     limits = {"de": (math.log(12.5), True), "fr": (1000.0, True), "zh": (math.log(1_030), False)}
     assert result_tables.broken(limits) == (

@@ -126,6 +126,14 @@ def test_ids_are_those_of_the_prompts_that_are_asked_and_may_be_numbers(data):
     assert inputs.ids == {"en": {number: every[number] for number in known}, "de": {}}
 
 
+def test_prompts_are_translations_if_a_language_has_an_id_of_another(data):
+    for language, names in {"en": ["a", "a", "b"], "de": ["b"], "cs": ["c"]}.items():
+        rows = [{"prompt": f"soup {i}", "id": name} for i, name in enumerate(names)]
+        write_jsonl(data / "prompts" / f"{language}.jsonl", rows)
+    assert read_inputs(data).has_translations()
+    assert not read_inputs(data, ["en", "cs"]).has_translations()
+
+
 def test_questions_sentences_and_cases_that_are_not_wanted_are_not_read(data):
     (data / "mmlu" / "en.jsonl").write_text("soup")
     (data / "detection" / "en.jsonl").write_text("soup")

@@ -145,7 +145,7 @@ class Settings:
     dtype: str = option(
         "auto",
         "dtype of the weights in memory; auto: that of earlier results in --out, else the model's "
-        "own, but float32 on a CPU without AMX",
+        "own, but float32 on a CPU without instructions for it",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(

@@ -36,23 +36,23 @@ def empty(monkeypatch):
 
 
 @pytest.fixture
-def amx(monkeypatch) -> list[bool]:
-    """Whether the processor has AMX: the last item."""
-    flags = [False]
-    monkeypatch.setattr(device, "has_amx", lambda: flags[-1])
-    return flags
+def unit(monkeypatch) -> list[str]:
+    """What the processor multiplies bfloat16 with: the last item."""
+    units = [""]
+    monkeypatch.setattr(device, "bfloat16_unit", lambda: units[-1])
+    return units
 
 
 @pytest.mark.parametrize(
     "name, expected",
     [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
-def test_a_cpu_computes_in_float32_unless_another_dtype_is_named(config, name, expected, amx):
+def test_a_cpu_computes_in_float32_unless_another_dtype_is_named(config, name, expected, unit):
     assert open_device("cpu", name, config) == (CPU, expected)
 
 
-def test_a_cpu_with_amx_computes_in_the_models_own_bfloat16(tmp_path, config, amx):
-    amx.append(True)
+def test_a_cpu_with_such_a_unit_computes_in_the_models_own_bfloat16(tmp_path, config, unit):
+    unit.append("AMX")
     assert open_device("cpu", "auto", config) == (CPU, torch.bfloat16)
     assert "cpu bfloat16 (AMX)" in describe(config, CPU, torch.bfloat16)
     for dtype in ("float32", "float16"):
@@ -61,23 +61,24 @@ def test_a_cpu_with_amx_computes_in_the_models_own_bfloat16(tmp_path, config, am
         assert open_device("cpu", "auto", other) == (CPU, torch.float32)
 
 
-def test_the_flags_of_the_processor_say_whether_it_has_amx(tmp_path, monkeypatch):
+def test_the_flags_of_the_processor_say_what_it_multiplies_bfloat16_with(tmp_path, monkeypatch):
     flags = tmp_path / "cpuinfo"
     monkeypatch.setattr(device, "Path", lambda name: flags)
     expected = {
-        None: False,
-        "flags : avx512f avx512_bf16": False,
-        "flags : amx_bf16 amx_tile": True,
+        None: "",
+        "flags : avx512f avx512_vnni": "",
+        "flags : avx512f avx512_bf16": "AVX-512",
+        "flags : avx512_bf16 amx_bf16 amx_tile": "AMX",
     }
-    for text, has_amx in expected.items():
+    for text, unit in expected.items():
         if text:
             flags.write_text(text)
-        device.has_amx.cache_clear()
-        assert device.has_amx() == has_amx
-    device.has_amx.cache_clear()
+        device.bfloat16_unit.cache_clear()
+        assert device.bfloat16_unit() == unit
+    device.bfloat16_unit.cache_clear()
 
 
-def test_a_resumed_run_keeps_the_dtype_that_was_recorded(tmp_path, config, amx):
+def test_a_resumed_run_keeps_the_dtype_that_was_recorded(tmp_path, config, unit):
     out = tmp_path / "out"
     assert open_device("cpu", "auto", config, out)[1] == torch.float32
 
@@ -184,7 +185,7 @@ def test_each_process_uses_a_gpu_of_its_own(monkeypatch, empty):
         find_device("cuda:1")
 
 
-def test_a_run_is_described_in_a_line(config, amx):
+def test_a_run_is_described_in_a_line(config, unit):
     assert describe(config, CPU, torch.bfloat16) == "llama, 2 layers; cpu bfloat16"
 
 

@@ -22,8 +22,9 @@ from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
 from minitox.run.divergence import check_divergence, measure_divergence
-from minitox.run.evaluation import Asking, check_fluency, measure_fluency, plan_all
+from minitox.run.evaluation import Asking, plan_all
 from minitox.run.evaluation_inputs import read_inputs
+from minitox.run.fluency import check_fluency, measure_fluency
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress

@@ -17,14 +17,8 @@ from minitox.files import file_hash
 from minitox.report import matching, neuron_changes
 from minitox.report.neuron_tables import check_info
 from minitox.run.divergence import read_divergence
-from minitox.run.evaluation import (
-    by_key,
-    numbered,
-    read_answers,
-    read_fluency,
-    read_perplexity,
-    read_replies,
-)
+from minitox.run.evaluation import read_answers, read_perplexity, read_replies
+from minitox.run.fluency import by_key, numbered, read_fluency
 from minitox.run.neuron_files import FOLDERS, read_neurons
 
 

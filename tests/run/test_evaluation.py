@@ -14,7 +14,7 @@ from minitox.errors import InputError
 from minitox.files import file_hash, read_jsonl
 from minitox.lm import checkpoint
 from minitox.lm.checkpoint import save_weights
-from minitox.run import candidates, evaluation, evaluation_inputs
+from minitox.run import candidates, evaluation, evaluation_inputs, fluency
 from minitox.run.candidates import Candidate
 from minitox.run.evaluation import Asking
 from minitox.run.evaluation_inputs import Inputs
@@ -404,7 +404,7 @@ def test_perplexity_is_read_from_all_rows_of_a_file(path):
 
 
 def plan_fluency(candidate, replies, path) -> Batches:
-    return evaluation.plan_fluency(candidate, replies, path, Asking(max_tokens=30, batch_tokens=40))
+    return fluency.plan_fluency(candidate, replies, path, Asking(max_tokens=30, batch_tokens=40))
 
 
 REPLIES = {(1, 0): "the soup is warm", (1, 1): "", (4, 0): "q" * 100, (9, 0): "q"}
@@ -416,7 +416,7 @@ def test_replies_are_as_fluent_as_the_base_model_finds_them(tmp_path, path):
     model.model.norm.weight.zero_()  # all logits are equal
     save_weights(model.state_dict(), folder, shard_bytes=10**9)
     lines_after_each_batch(plan_fluency(open_model(folder), REPLIES, path))
-    nats = evaluation.read_fluency(path, REPLIES)
+    nats = fluency.read_fluency(path, REPLIES)
     expected = [math.log(300), math.nan, math.log(300), math.log(300)]
     assert nats == pytest.approx(expected, rel=1e-5, nan_ok=True)
 
@@ -425,7 +425,7 @@ def test_without_a_bos_a_reply_of_one_token_has_no_fluency(tmp_path, path):
     folder = tmp_path / "model"
     write_model(folder, bos_token_id=None)
     lines_after_each_batch(plan_fluency(open_model(folder), REPLIES, path))
-    nats = evaluation.read_fluency(path, REPLIES)
+    nats = fluency.read_fluency(path, REPLIES)
     assert [math.isnan(value) for value in nats] == [False, True, False, True]
 
 
@@ -434,10 +434,10 @@ def test_fluency_is_measured_once_and_the_same_in_any_batch(tiny, tmp_path):
     read = []
     for batch_tokens in (1, 60, 10**4):
         path = tmp_path / f"{batch_tokens}.jsonl"
-        plan = evaluation.plan_fluency(tiny, replies, path, Asking(batch_tokens=batch_tokens))
+        plan = fluency.plan_fluency(tiny, replies, path, Asking(batch_tokens=batch_tokens))
         assert lines_after_each_batch(plan)[-1] == 8
         assert lines_after_each_batch(plan) == []
-        read.append(evaluation.read_fluency(path, replies))
+        read.append(fluency.read_fluency(path, replies))
     assert read[0] == pytest.approx(read[1], rel=1e-5) and read[0] == pytest.approx(read[2])
 
 
@@ -451,6 +451,6 @@ def test_fluency_is_measured_once_and_the_same_in_any_batch(tiny, tmp_path):
 )
 def test_the_fluency_of_other_replies_is_not_taken_over(tiny, path, changed):
     lines_after_each_batch(plan_fluency(tiny, REPLIES, path))
-    evaluation.read_fluency(path, REPLIES)
+    fluency.read_fluency(path, REPLIES)
     with pytest.raises(InputError, match="is there twice, or has changed; delete the file"):
-        evaluation.read_fluency(path, changed)
+        fluency.read_fluency(path, changed)

@@ -6,13 +6,13 @@
 
 For each language: run toxic and clean sentences through the model, pool every neuron's output over
 each sentence, and compute how well that response alone separates the two classes (AUROC), also with
-shuffled labels, as a control. Writes OUT/neurons/<language>.safetensors. After a kill, rerun the
+shuffled labels, as a control. Writes OUT/neurons/<language>.safetensors. If it is killed, rerun the
 same command to resume.
 
-With --select taylor: how much every neuron matters to the loss on polite replies, as gradients on
-the training pairs tell. Writes OUT/neurons-taylor/<language>.safetensors, for train.py --by taylor.
-With --select dinm: the layer whose hidden states tell polite and rude replies apart. Writes
-OUT/neurons-dinm/<language>.safetensors, for train.py --by dinm.
+With --select taylor: how much every neuron matters to the loss on polite replies, from gradients on
+the training pairs. Writes OUT/neurons-taylor/<language>.safetensors, for train.py --by taylor.
+With --select dinm: the layer whose hidden states differ most between polite and rude replies.
+Writes OUT/neurons-dinm/<language>.safetensors, for train.py --by dinm.
 """
 
 from collections.abc import Callable
@@ -151,7 +151,7 @@ def detect_by_auroc(settings: DetectSettings, run: Run):
 
 
 def detect_by_pairs(settings: DetectSettings, run: Run, selector: str):
-    """What a selector makes of every neuron on training pairs.  [LANDeRMT, DINM]"""
+    """A selector's value of every neuron, from the training pairs.  [LANDeRMT, DINM]"""
     # 1) the training pairs of each language, without those that train.py keeps aside
     choice = settings.part(PairChoice, max_tokens=settings.max_pair_tokens, objective="sft")
     examples, hashes = read_examples(
@@ -296,7 +296,7 @@ def measure(
     sample = np.sort(rng.permutation(recording.neurons)[:control_neurons])  # (S,)
     (aurocs, with_shuffled_labels), responses = rank(recording, labels, sample, reference)
 
-    # 3) the controls, on the sample: under random labels, and under random labels of a length
+    # 3) the controls, on the sample: random labels, and labels permuted within each length
     shuffled = controls.shuffled_aurocs(responses, toxic, rng)
     strata = controls.length_strata(lengths, toxic)
     alike = controls.shuffled_aurocs(responses, toxic, rng, strata=strata)

@@ -7,7 +7,7 @@
 Reads the folders of DATA, and the models that train.py left in OUT/models. Every model replies to
 every prompt. The replies are scored, their language is identified, and their fluency is compared
 with that of the replies in DATA/instructions, which people wrote.
-OUT/report.html shows the paper's tables and figures, with intervals and controls. After a kill,
+OUT/report.html shows the paper's tables and figures, with intervals and controls. If it is killed,
 rerun the same command to resume.  [paper §4.2, §4.4, §5]
 """
 
@@ -198,7 +198,7 @@ def score(models, inputs, scorers, identify, out: Path, asking: Asking):
     opinions = []
     for scorer in scorers:
         scores = Scores(out / "scores" / f"{scorer.name}.jsonl", scorer)
-        # 1) the replies of all models; another scorer than the first changes their scores alone
+        # 1) the replies of all models; the scorers after the first change only the scores
         progress = Progress(rows)
         show = partial(progress.show, f"scores by {scorer.name}")
         if opinions:

@@ -172,7 +172,7 @@ def sharing(
 def random_like(mask: NeuronMask, seed: int | list[int]) -> NeuronMask:
     """A control: as many neurons as `mask` has in each module, drawn at random from all neurons.
 
-    That is a permutation of each module's neurons, the same for every mask and for other values.
+    A seed permutes each module's neurons in one way, whatever the mask, and other values likewise.
     """
     rng = np.random.default_rng(seed)
     control = {}

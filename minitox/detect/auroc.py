@@ -46,7 +46,7 @@ def auroc(values, toxic):  # (R, N) float16 or float32, (N,) bool -> (R,) float6
 
 
 def aurocs(values, labels):  # (R, N) float16 or float32, (L, N) bool -> (L, R) float64
-    """The same under each of a few labellings of the sentences, at most 14, in the same two sorts.
+    """AUROC under each of up to 14 labellings of the sentences, with two sorts in all.
 
     A response and the sentence's labels are packed into one integer. One plain sort then orders
     sentences of equal responses by their labels, another one orders them the other way round. So

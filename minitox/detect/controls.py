@@ -25,7 +25,7 @@ def shuffled_aurocs(
     permutations: int = 200,  # P
     strata=0,  # (N,) integers; 0: all sentences are in the same stratum
 ):  # -> (S, P)
-    """AUROC of each neuron under random permutations of the labels, in each stratum apart."""
+    """AUROC of each neuron under random permutations of the labels within each stratum."""
     # 1) the ranks of a neuron's responses do not depend on the labels
     ranks = np.stack([midranks(row) for row in responses])  # (S, N)
 
@@ -128,7 +128,7 @@ def split_half(
     if not has_both(toxic[in_first]):
         return None, None, None
 
-    # 2) the AUROCs in each half: with the true labels, random ones, and random ones of a length
+    # 2) the AUROCs in each half: true labels, random ones, and ones permuted within each length
     halves = []
     for half in (in_first, ~in_first):
         of_half = (responses[:, half], toxic[half])

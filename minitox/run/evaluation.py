@@ -64,7 +64,7 @@ def texts_of(xstest: dict) -> dict:
 class Generation:
     """One call of `generate`, on prompts of one language or of several.
 
-    A step takes about as long for a few sequences as for many, so they are not read apart.
+    A step takes about as long for a few sequences as for many, so languages share a call.
     """
 
     candidate: Candidate

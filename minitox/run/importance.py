@@ -1,4 +1,4 @@
-"""What selectors other than AUROC make of training pairs, in one process or several."""
+"""The values of selectors other than AUROC, from training pairs, in one process or several."""
 
 from functools import partial
 

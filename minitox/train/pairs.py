@@ -29,7 +29,7 @@ class Pair:
 class PairChoice:
     """Which pairs of a language are used."""
 
-    pairs: int  # at most so many to train on
+    pairs: int  # at most this many to train on
     max_tokens: int  # of the longest pair; rejected replies are cut there
     validation_share: float  # and as many for the test
     seed: int

@@ -11,8 +11,8 @@ from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
 
-# The automatic learning rate. On the toy, the loss on test pairs is within 5 % of the best at a
-# quarter of it, at it, and at four and sixteen times it, for sets from all weights to 0.7 % of them
+# The automatic learning rate. On the toy, its loss on test pairs is within 5 % of the best of four
+# rates, 1/4, 1, 4 and 16 times it, for sets from all weights to 0.7 % of them
 FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
 POWER = 1.0  # of the share that is tuned: fewer weights need larger steps
 SMALLEST = 0.028  # a smaller share counts as this one, for steps may become too large
@@ -42,7 +42,7 @@ class Hyperparameters:
         return math.ceil(pairs / self.batch_size)
 
     def steps(self, pairs: int) -> int:
-        """Steps of a stage with so many pairs."""
+        """Steps of a stage with this many pairs."""
         return self.epochs * self.steps_in_epoch(pairs)
 
 

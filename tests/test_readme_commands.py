@@ -47,6 +47,7 @@ SMALLER = {
     "tests/evidence.py tests/evidence/selectors": f"--model smollm2 --data path/to/data {FEW}",
     "tests/evidence.py tests/evidence/smollm2": FEW,
     "tests/evidence.py tests/evidence/smollm2-selectors": FEW,
+    "tests/evidence.py tests/evidence/smollm2-dpo": f"{FEW} --max-tokens 512",
 }
 
 

@@ -204,9 +204,10 @@ def make_pair(
     prompt_ids = tokenizer.prompt(prompt, most)
     if not prompt_ids:
         raise InputError(f"{where}: the tokenizer makes no token of the prompt")
-    reply_ids = tokenizer.reply(reply, most)
-    is_whole = most is None or max(len(prompt), len(reply)) <= PART
-    return Pair(prompt_ids + reply_ids, len(prompt_ids), where, is_whole, rejected)
+    ids = prompt_ids + tokenizer.reply(reply, most)
+    # reading ends early only in a text of several parts that has more than `most` tokens
+    is_whole = most is None or len(ids) <= most or max(len(prompt), len(reply)) <= PART
+    return Pair(ids, len(prompt_ids), where, is_whole, rejected)
 
 
 def first_tokens(pair: Pair, most: int | None) -> Pair:
@@ -270,7 +271,7 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
 def with_rejected(path: Path, tokenizer, most: int, pairs: list[Pair]) -> list[Pair]:
     """Those of the pairs of an instructions/ file that have a rejected reply there, with it.
 
-    Rejected replies that end after more than `most` tokens, with their prompts, are left out.
+    Rejected replies that have more than `most` tokens, with their prompts, are left out.
     """
     every, _ = read_all_pairs(path, tokenizer, most)
     known = {}

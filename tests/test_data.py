@@ -232,6 +232,15 @@ def test_of_a_pair_that_is_much_too_long_only_the_beginning_is_read(path, tokeni
     assert 60 < pairs.dropped_tokens < 2 * PART
 
 
+def test_a_rejected_reply_of_many_characters_that_fits_is_whole(path, tokenizer):
+    row = {"prompt": "ox", "response": "soup", "rejected": "soup " * (PART // 4)}
+    write_jsonl(path, [row])
+    train = read_pairs(path, tokenizer, validation_share=0.0).train
+    (pair,) = data.with_rejected(path, tokenizer, 10 * PART, train)
+    assert pair.rejected.ids == data.read_all_pairs(path, tokenizer)[0][0].rejected.ids
+    assert data.with_rejected(path, tokenizer, 100, train) == []
+
+
 @pytest.mark.parametrize(
     "row, message",
     [

@@ -49,7 +49,7 @@ class Pairs:
     dropped_whole: bool = True  # False if the dropped pairs may have more tokens
     duplicates: int = 0  # rows of the file that repeat another
     unpaired: int = 0  # pairs without a rejected reply that DPO could use
-    cut: int = 0  # rejected replies of the pairs that are used, which were too long
+    cut: int = 0  # rejected replies that were too long, of the pairs that were not
 
     @property
     def aside(self) -> dict[str, list[Pair]]:

@@ -15,6 +15,13 @@ QUESTION = (
 )
 # the answer is that of the first one that there is
 STRATEGIES = ("multilingual", "per-language", *(name for name in SCALED if name not in DRAWN))
+# what the price names of the replies: a category, and its words
+REPLIES = {
+    "broken": "of its replies are clean but broken",
+    "wrong language": "in another language",
+    "empty": "empty",
+    "clean in language": "clean in language",
+}
 CHOICES = {
     "better": "Choosing these neurons helps",
     "worse": "Choosing these neurons does harm",
@@ -110,21 +117,17 @@ def choice_of_neurons(model: str, comparisons: verdicts.Comparisons) -> str:
 def price(model: str, results: Results) -> list[str]:
     """Which replies are not as desired, and what is left of knowledge; nothing without replies."""
     # 1) replies
-    shares = {}
-    for category in metrics.SAFETY:
-        of_models, _ = average(results.shares(category), results.languages)
-        known = {name: share[0] for name, share in of_models.items()}
-        shares[category] = f"{known[model]:.1%} {{}} (base {known['base']:.1%})"
-        if category == "broken":  # only clean replies count, of which a toxic base has few
-            shares[category] = f"{known[model]:.1%} {{}}"
-    if np.isnan(known[model]):
-        return []
-    text = "The price: {}, {}, {}; {}.".format(
-        shares["broken"].format("of its replies are clean but broken"),
-        shares["wrong language"].format("in another language"),
-        shares["empty"].format("empty"),
-        shares["clean in language"].format("clean in language"),
-    )
+    parts = []
+    for category, words in REPLIES.items():
+        shares, _ = average(results.shares(category), results.languages)
+        of_model, of_base = (shares[name][0] for name in (model, "base"))
+        if np.isnan(of_model):
+            return []
+        part = f"{of_model:.1%} {words}"
+        if category != "broken":  # only clean replies can be, of which a toxic base has few
+            part += f" (base {of_base:.1%})"
+        parts.append(part)
+    text = f"The price: {', '.join(parts[:-1])}; {parts[-1]}."
 
     # 2) knowledge
     accuracy, languages = average(results.accuracy("reply"), languages_of(results.answers))

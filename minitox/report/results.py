@@ -114,10 +114,13 @@ class Results:
 
         return self.together(for_all(share, self.replies))
 
-    def no_interval(self, languages) -> str:
-        """Why a mean of scores over these languages has no interval; "" if it has one."""
+    def why_not_compared(self, model: str, other: str, languages) -> str:
+        """Why two models are not compared in a mean over the languages; "" if they are."""
         single = [code for code in languages if self.resamples[code].shape[1] == 1]
-        return f"no interval, because of a single prompt in {', '.join(single)}" if single else ""
+        reason = matching.mismatch(model, other, self.tuned, self.base)
+        if reason or not single:
+            return reason
+        return f"no interval, because of a single prompt in {', '.join(single)}"
 
     def prompts(self) -> dict:
         """How many prompts got a reply: the size of the sample that a share is of."""

@@ -146,8 +146,7 @@ def differences_from_base(means: dict, languages: list, results: Results) -> tup
     if "base" not in means:
         return differences, unmatched
     for model in results.tuned:
-        reason = mismatch(model, "base", results.tuned, results.base)
-        reason = reason or results.no_interval(languages)
+        reason = results.why_not_compared(model, "base", languages)
         if reason:
             unmatched[model] = reason
         else:

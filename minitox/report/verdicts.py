@@ -7,7 +7,7 @@ import numpy as np
 
 from minitox.evaluate import metrics
 from minitox.report import figures
-from minitox.report.matching import in_sentences, mismatch
+from minitox.report.matching import in_sentences
 from minitox.report.page import Section
 from minitox.report.results import Results, average, mean_over
 from minitox.train.strategies import is_drawn, selector_in, twin_of
@@ -64,7 +64,7 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
         if twin not in means:
             missing[model] = twin
             continue
-        reason = mismatch(model, twin, trainings, results.base) or results.no_interval(languages)
+        reason = results.why_not_compared(model, twin, languages)
         if reason:
             unmatched[model] = reason
             continue
@@ -162,8 +162,7 @@ def numbers_of_peers(results: Results) -> dict:
     for peer, model in PEERS.items():
         if not languages or not {peer, model} <= means.keys():
             continue
-        reason = mismatch(peer, model, results.tuned, results.base)
-        reason = reason or results.no_interval(languages)
+        reason = results.why_not_compared(peer, model, languages)
         differences[peer] = {"from": model}
         if reason:
             differences[peer]["reason"] = reason

@@ -9,12 +9,13 @@
 
 For each share and seed: train.py and evaluate.py, whose models stay in OUT, and whose results go
 to FOLDER/SHARE-SEED.json. What is there is not made again, so a killed run can be repeated, and
-strategies, draws, shares and seeds can be added; another model, other data or other options need
-another FOLDER. Ends with the table of all results in FOLDER, and FOLDER/figure.svg; with --show, it
-does only that. `paper` is the paper's rule, AUROC above 0.5; a share is --top-share, except that
-`--by dinm` always chooses one layer. What needs AUROC is made by AUROC alone. Seeds are of
-training: of the pairs, their order, and the random neurons. With --all-measures, evaluate.py also
-asks MMLU's and XSTest's questions and reads clean text, and a second table shows what tuning costs.
+strategies, draws, shares and seeds can be added, as long as OUT has the other models of the same
+share and seed; another model, other data or other options need another FOLDER. Ends with the table
+of all results in FOLDER, and FOLDER/figure.svg; with --show, it does only that. `paper` is the
+paper's rule, AUROC above 0.5; a share is --top-share, except that `--by dinm` always chooses one
+layer. What needs AUROC is made by AUROC alone. Seeds are of training: of the pairs, their order,
+and the random neurons. With --all-measures, evaluate.py also asks MMLU's and XSTest's questions and
+reads clean text, and a second table shows what tuning costs.
 
 The strategy `lora` is that of tests/lora.py, with as many weights as `multilingual` and learning
 rates of its own; it needs the packages peft and transformers.
@@ -27,6 +28,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, mean
 
@@ -148,15 +150,16 @@ def parse_arguments(argv) -> argparse.Namespace:
 
 def made_with_of(args) -> dict[str, str]:
     """What all results of a folder have in common, but for OF_SOME."""
-    folders = {}
-    for name in ("detection", "instructions", "prompts"):
-        folders[name] = sorted((args.data / name).glob("*.jsonl"))
     # without the replies that only DPO and DINM read: results of pairs without them remain
-    polite = [hash_without(path, "rejected") for path in folders["instructions"]]
-    detection, pairs, prompts = (list(map(file_hash, paths)) for paths in folders.values())
+    polite = partial(hash_without, field="rejected")
+    contents = [
+        *hashes_in(args.data / "detection"),
+        *hashes_in(args.data / "instructions", polite),
+        *hashes_in(args.data / "prompts"),
+    ]
     made_with = {
         "model": checkpoint.fingerprint(args.model),
-        "data": hash_of([*detection, *polite, *prompts]),
+        "data": hash_of(contents),
         "lr": " ".join(args.lr),
         "dtype": args.dtype,
         "pairs": args.pairs or "all",
@@ -169,8 +172,13 @@ def made_with_of(args) -> dict[str, str]:
     if with_lora(args):
         made_with["lora_lr"] = " ".join(args.lora_lr)
     if "dpo" in args.objective or "dinm" in args.by:
-        made_with["rejected"] = hash_of(pairs)
+        made_with["rejected"] = hash_of(hashes_in(args.data / "instructions"))
     return made_with
+
+
+def hashes_in(folder: Path, hash_one=file_hash) -> list[str]:
+    """The hash of the file of each language."""
+    return [hash_one(path) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def hash_of(hashes: list[str]) -> str:
@@ -196,7 +204,7 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
         names.append(LORA)
     wanted = names_of(names, args.draws)
     with_prices = args.all_measures or has_prices(known)
-    if known.keys() >= wanted and (not with_prices or has_prices(known)):
+    if known.keys() >= wanted and has_prices(known) == with_prices:
         return
     out = args.out / f"{share}-{seed}"
     for name in sorted(known.keys() - wanted):  # all models of a file are evaluated together
@@ -351,9 +359,18 @@ def excerpt(out: Path, share: str, seed: int, names: set[str]) -> dict:
         "scorers": report["scorers"],
         "base": measured(report, "base"),
         "models": models,
-        "verdicts": report["verdicts"],
-        **{name: report[name] for name in ("differences",) if name in report},
+        **comparisons(report, models),
     }
+
+
+def comparisons(report: dict, models: dict) -> dict:
+    """What report.json says of the strategies of these models, against their draws and others."""
+    names = {model["strategy"] for model in models.values()}
+    chosen = {}
+    for kind in ("verdicts", "differences"):
+        if kind in report:
+            chosen[kind] = {name: report[kind][name] for name in report[kind] if name in names}
+    return chosen
 
 
 def measured(report: dict, model: str) -> dict:
@@ -407,11 +424,12 @@ def read_all(folder: Path) -> list[dict]:
     if not paths:
         raise InputError(f"{folder}: no results; run it without --show")
     results = [read_result(path) for path in paths]
-    seen = {}
+    known = {}  # of the results before
     for path, result in zip(paths, results, strict=True):
         made_with = result["made_with"] | {"scorer": result["settings"]["scorer"]}
-        refuse_mixture(path, made_with, seen or made_with)
-        seen |= made_with
+        if known:
+            refuse_mixture(path, made_with, known)
+        known |= made_with
     return sorted(results, key=lambda result: (as_number(result["share"]), result["seed"]))
 
 
@@ -429,9 +447,9 @@ def refuse_mixture(path: Path, made_with: dict, other: dict) -> None:
     """InputError if a result was made with another model, other data or other options."""
     different = []
     for name in other | made_with:
-        values = made_with.get(name), other.get(name)
-        of_some = name in OF_SOME and None in values
-        if values[0] != values[1] and not of_some:
+        one, another = made_with.get(name), other.get(name)
+        unknown = name in OF_SOME and None in (one, another)
+        if one != another and not unknown:
             different.append(name)
     if different:
         raise InputError(

@@ -123,6 +123,13 @@ def test_what_a_file_has_measured_of_all_models_is_measured_of_more(folder, monk
     assert asked == [{"multilingual", *(f"random-{draw}" for draw in range(1, 7))}]
 
 
+def test_a_result_file_has_no_verdict_on_models_that_it_has_not():
+    verdicts = {"multilingual": {"verdict": "better"}, "lowest": {"verdict": "worse"}}
+    report = {"verdicts": verdicts, "differences": {"lora": {"from": "multilingual"}}}
+    kept = evidence.comparisons(report, {"multilingual": model("multilingual", 0.4)})
+    assert kept == {"verdicts": {"multilingual": {"verdict": "better"}}, "differences": {}}
+
+
 def test_selectors_and_objectives_are_calls_of_their_own(tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(evidence, "run", lambda *command: commands.append(list(map(str, command))))

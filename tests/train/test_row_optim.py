@@ -32,8 +32,8 @@ def test_both_optimizers_agree_to_rounding(make_optimizer, max_norm, share):
     masked = train(MaskedAdamW, masks, gradients, max_norm=max_norm)
     rows = train(make_optimizer, masks, gradients, max_norm=max_norm)
     for name, mask in masks.items():
-        # the last bit of a weight may differ, in 20 steps the last two
-        assert torch.allclose(masked[name], rows[name], rtol=2**-22, atol=1e-8)
+        # of weights above 0.1, which are rounded to 7e-9 or 1.5e-8, the last bit may differ
+        assert torch.allclose(masked[name], rows[name], rtol=2**-23, atol=1e-8)
         assert same_bits(masked[name][~mask], rows[name][~mask])
 
 

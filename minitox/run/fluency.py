@@ -20,13 +20,16 @@ def check_fluency(out: Path, base, models, inputs: Inputs, made_with: dict) -> N
     """InputError if there is something that the base model read with other settings."""
     if base is None or not inputs.human:
         return
+    # 1) the replies of people
     by_base = {"base": base.fingerprint} | made_with["human"]
     values = base.identity | by_base
     outputs.check_settings(out / "human" / "base", values, inputs.hashes["instructions"])
+
+    # 2) those of the models
     for candidate in models:
         for kind, folder, languages in judged_of(candidate, inputs):
-            values = candidate.identity | by_base | made_with[kind]
             if languages:
+                values = candidate.identity | by_base | made_with[kind]
                 outputs.check_settings(out / folder / candidate.name, values)
 
 
@@ -66,10 +69,13 @@ def plan_all_fluency(base, models, inputs: Inputs, out: Path, asking: Asking) ->
 
     The replies must have been written.
     """
+    # 1) the replies of people
     files = []
     for language, replies in inputs.human.items():
         path = out / "human" / "base" / f"{language}.jsonl"
         files.append(plan_fluency(base, numbered(replies), path, asking))
+
+    # 2) those of the models, as they were written
     for candidate in models:
         for kind, folder, languages in judged_of(candidate, inputs):
             for language in languages:
@@ -89,25 +95,31 @@ def by_key(rows: list[dict]) -> dict:
     return {(row["id"], row["sample"]): row["response"] or "" for row in rows}
 
 
-def plan_fluency(base, replies: dict, path, asking):
+def plan_fluency(base: Candidate, replies: dict, path: Path, asking: Asking) -> Batches:
     """Tokens and nats of each reply, as a sentence of its own, under the base model.
 
     The prompt is left out: after a rude prompt, a rude reply is likelier than what people write.
     """
-    keys = list(replies)
-    ids = as_sentences(base, replies.values(), asking)
+    keys = list(replies)  # prompt and sample
+    sentences = as_sentences(base, replies.values(), asking)
 
     def rows_of(indices):
-        where = f"{path.stem}, replies {shortened([keys[i][0] for i in indices])}: "
+        # 1) what the base model makes of a batch
+        prompts = [keys[i][0] for i in indices]
+        where = f"{path.stem}, replies {shortened(prompts)}: "
+        batch = [sentences[i] for i in indices]
+        read = likelihoods(base, batch, where)
+
+        # 2) a row for each reply; the hash of its text shows later whether it has changed
         rows = []
-        read = likelihoods(base, [ids[i] for i in indices], where)
         for i, numbers in zip(indices, read, strict=True):
-            number, sample = keys[i]
+            prompt, sample = keys[i]
             text = text_hash(replies[keys[i]])
-            rows.append({"id": number, "sample": sample, "text": text} | numbers)
+            rows.append({"id": prompt, "sample": sample, "text": text} | numbers)
         return rows
 
-    return Batches(path, batches(list(map(len, ids)), asking.batch_tokens), rows_of)
+    lengths = list(map(len, sentences))
+    return Batches(path, batches(lengths, asking.batch_tokens), rows_of)
 
 
 def read_fluency(path: Path, replies: dict) -> list[float]:
@@ -117,10 +129,18 @@ def read_fluency(path: Path, replies: dict) -> list[float]:
     """
     rows = read_written(path, id=int, sample=int, text=str, tokens=int, nats=float)
     rows.sort(key=lambda row: (row["id"], row["sample"]))
+
+    # 1) every reply, as it is now
     written = [(row["id"], row["sample"], row["text"]) for row in rows]
-    if written != [(*key, text_hash(reply)) for key, reply in replies.items()]:
+    expected = [(*key, text_hash(reply)) for key, reply in replies.items()]
+    if written != expected:
         raise InputError(
             f"{path}: a reply is missing, is there twice, or has changed; "
             "delete the file to make it again"
         )
-    return [row["nats"] / row["tokens"] if row["tokens"] > 0 else math.nan for row in rows]
+    # 2) without the number of its tokens
+    nats = []
+    for row in rows:
+        per_token = row["nats"] / row["tokens"] if row["tokens"] > 0 else math.nan
+        nats.append(per_token)
+    return nats

@@ -15,7 +15,7 @@ from minitox.run import distributed
 
 DEVICES = re.compile("auto|cpu|mps|cuda(:[0-9]{1,3})?")  # torch has more, which lack operations
 # flags of processors that multiply bfloat16 matrices faster than float32 ones: detection takes 2.4
-# times as long in float32 with AMX, and 1.9 times with AVX-512
+# times as long in float32 with AMX, and twice as long with AVX-512
 BFLOAT16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 SMALL = 256  # hidden_size up to which a second thread costs more time than it saves
 

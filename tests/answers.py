@@ -46,7 +46,7 @@ def ties_count_one(responses, toxic):
 
 
 def ranks_of_16_bits(responses, toxic):
-    return from_ranks(midranks(responses).astype(np.int16).astype(np.float16), toxic)
+    return from_ranks(midranks(responses[None])[0].astype(np.int16).astype(np.float16), toxic)
 
 
 def all_pairs(responses, toxic):

@@ -1,13 +1,13 @@
 """AUROC of a neuron: the probability that a toxic sentence gets a larger response than a clean one.
 
-`auroc_by_definition` counts pairs, as one writes it down. `midranks` leads to the same number by
-sorting, and `auroc` to the same bits several times faster; `aurocs` does so for several labellings
-of the same sentences.
+`auroc_by_definition` counts pairs, as one writes it down. `auroc` leads to the same bits by
+sorting: a neuron's responses get their ranks, and the sum of the toxic sentences' ranks counts the
+pairs. The ranks do not depend on the labels, so `aurocs` sorts once for several labellings.
 """
 
 import numpy as np
 
-BLOCK = 4  # neurons sorted at once: ten thousand responses of each fit the processor's cache
+AT_ONCE = 20_000  # responses ranked at once: they and their ranks fit the processor's cache
 
 
 def auroc_by_definition(values, toxic):  # (R, N) floats, (N,) bool -> (R,) float64
@@ -22,12 +22,29 @@ def auroc_by_definition(values, toxic):  # (R, N) floats, (N,) bool -> (R,) floa
     return aurocs
 
 
-def midranks(values):  # (N,) -> (N,) float64
-    """Rank of each value, 1 for the smallest; equal values share the mean of their ranks."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)  # the highest rank of each value
-    ranks = last - (counts - 1) / 2
-    return ranks[places]
+def midranks(values):  # (R, N) floats -> (R, N) float64
+    """Rank of each response among its neuron's, 1 for the smallest; equal ones share their mean."""
+    neurons, sentences = values.shape
+    starts = sentences * np.arange(neurons)[:, None]  # of each neuron in the flat arrays
+
+    # 1) the responses of each neuron in rising order
+    keys = as_integers(values) if values.dtype == np.float16 else values
+    order = keys.argsort(axis=1, kind="stable")  # which for 16-bit integers is a radix sort
+    order += starts
+    order = order.ravel()
+    ordered = keys.ravel().take(order)
+
+    # 2) runs of equal responses, which end with their neuron
+    begins = np.ones(neurons * sentences, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    begins[starts] = True
+    first = np.flatnonzero(begins)
+    length = np.diff(first, append=neurons * sentences)
+
+    # 3) the mean rank of a run, for each of its responses
+    ranks = np.empty(neurons * sentences)
+    ranks[order] = np.repeat(first + (length + 1) / 2, length)
+    return ranks.reshape(neurons, sentences) - starts
 
 
 def auroc_from_rank_sum(rank_sum, toxic: int, clean: int):
@@ -40,56 +57,29 @@ def auroc_from_rank_sum(rank_sum, toxic: int, clean: int):
     return wins / (toxic * clean)
 
 
-def auroc(values, toxic):  # (R, N) float16 or float32, (N,) bool -> (R,) float64
+def auroc(values, toxic):  # (R, N) floats, (N,) bool -> (R,) float64
     """AUROC of every neuron's responses to N sentences.  [paper §3.1]"""
     return aurocs(values, toxic[None])[0]
 
 
-def aurocs(values, labels):  # (R, N) float16 or float32, (L, N) bool -> (L, R) float64
-    """AUROC under each of up to 14 labellings of the sentences, with two sorts in all.
-
-    A response and the sentence's labels are packed into one integer. One plain sort then orders
-    sentences of equal responses by their labels, another one orders them the other way round. So
-    the two positions of a sentence sum to twice its midrank, and those of the toxic sentences to
-    twice the sum of their midranks.
-    """
-    # the labels of a sentence are the bits of one integer
-    bits = len(labels)
-    all_toxic = 2**bits - 1
-    packed = sum(label.astype(np.int32) << bit for bit, label in enumerate(labels))  # (N,)
-    positions = np.arange(1.0, len(packed) + 1)
-    rank_sums = np.empty((bits, len(values)))
-    for start in range(0, len(values), BLOCK):
-        # 1) the response in the upper bits, the labels in the lowest
-        toxic_last = sortable(values[start : start + BLOCK])  # (BLOCK, N)
-        toxic_last <<= bits
-        toxic_last |= packed
-        toxic_first = toxic_last ^ all_toxic
-        toxic_last.sort(axis=1)
-        toxic_first.sort(axis=1)
-
-        for bit in range(bits):
-            # 2) the positions of the toxic sentences: 1 marks them in one order, 0 in the other
-            marks = (toxic_last >> bit & 1) - (toxic_first >> bit & 1)
-            twice = marks.astype(np.float64) @ positions + positions.sum()
-            rank_sums[bit, start : start + BLOCK] = twice / 2
+def aurocs(values, labels):  # (R, N) floats, (L, N) bool -> (L, R) float64
+    """AUROC of every neuron under each of several labellings of the sentences."""
+    neurons, sentences = values.shape
+    block = max(1, AT_ONCE // sentences)
+    is_toxic = labels.astype(np.float64)
+    rank_sums = np.empty((len(labels), neurons))
+    for start in range(0, neurons, block):
+        ranks = midranks(values[start : start + block])  # (block, N)
+        rank_sums[:, start : start + block] = is_toxic @ ranks.T
     toxic = labels.sum(axis=1, keepdims=True)  # (L, 1)
-    return auroc_from_rank_sum(rank_sums, toxic, len(packed) - toxic)
+    return auroc_from_rank_sum(rank_sums, toxic, sentences - toxic)
 
 
-def sortable(values):  # (R, N) floats -> (R, N) integers, with bits to spare
+def as_integers(values):  # (R, N) float16 -> (R, N) int16
     """Integers in the order of the floats, equal where the floats are equal."""
-    if values.dtype == np.float16:
-        narrow = np.int16
-        wide = np.int32
-        magnitude = narrow(0x7FFF)  # all bits but the sign
-    else:
-        narrow = np.int32
-        wide = np.int64
-        magnitude = narrow(0x7FFF_FFFF)
     # Read as integers, positive floats are in order already, negative ones in reverse order
-    bits = np.ascontiguousarray(values).view(narrow)
-    sign = bits >> 8 * bits.itemsize - 1  # -1 for negative floats, 0 for others
-    bits = bits ^ (sign & magnitude)
+    bits = np.ascontiguousarray(values).view(np.int16)
+    sign = bits >> 15  # -1 for negative floats, 0 for others
+    bits = bits ^ (sign & 0x7FFF)
     # -0 is now -1, and 0 is 0: moving the negative ones up by one makes them equal
-    return (bits - sign).astype(wide)
+    return bits - sign

@@ -27,7 +27,7 @@ def shuffled_aurocs(
 ):  # -> (S, P)
     """AUROC of each neuron under random permutations of the labels within each stratum."""
     # 1) the ranks of a neuron's responses do not depend on the labels
-    ranks = np.stack([midranks(row) for row in responses])  # (S, N)
+    ranks = midranks(responses)  # (S, N)
 
     # 2) the same labels on other sentences: sorted by stratum, in a random order in each
     strata = np.broadcast_to(strata, toxic.shape)

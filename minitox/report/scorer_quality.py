@@ -16,7 +16,8 @@ def auc(scores, hateful) -> float:  # (n,), (n,) bool
     few = len(hateful) - many
     if not many or not few:
         return np.nan
-    return float(auroc_from_rank_sum(midranks(scores)[hateful].sum(), many, few))
+    (ranks,) = midranks(scores[None])  # (n,)
+    return float(auroc_from_rank_sum(ranks[hateful].sum(), many, few))
 
 
 def auc_interval(value: float, hateful: int, harmless: int) -> tuple[float, float]:
@@ -42,7 +43,7 @@ def auc_interval(value: float, hateful: int, harmless: int) -> tuple[float, floa
 
 def rank_correlation(a, b) -> float:  # (n,), (n,)
     """Spearman's correlation; NaN if all values of `a` or of `b` are equal."""
-    a, b = midranks(a), midranks(b)
+    a, b = midranks(np.stack([a, b]))
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale else np.nan

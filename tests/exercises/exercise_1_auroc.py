@@ -19,8 +19,8 @@ Use only numpy. Run the tests with
 
     python -m pytest tests/exercises/test_exercise_1_auroc.py
 
-Afterwards read minitox/detect/auroc.py: `midranks` is the definition; `auroc` computes the same
-for many neurons at once, several times as fast.
+Afterwards read minitox/detect/auroc.py: `auroc_by_definition` counts the pairs, `midranks` does
+without them, for many neurons at once.
 """
 
 

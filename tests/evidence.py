@@ -239,11 +239,15 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
             *given("--batch-tokens", args.batch_tokens),
             *given("--max-tokens", args.max_tokens),
         )
+    of_file = known.keys() | wanted  # without what was made at a rate that was not chosen
     less = () if with_prices else ("--no-mmlu", "--perplexity", "0", "--no-xstest")
-    run("evaluate.py", *common, "--out", out, *less, *given("--prompts", args.prompts))
+    run(
+        *("evaluate.py", *common, "--out", out, "--models", "base", *sorted(of_file), *less),
+        *given("--prompts", args.prompts),
+    )
 
     # 3) what they measured
-    result = excerpt(out, share, seed, known.keys() | wanted)
+    result = excerpt(out, share, seed, of_file)
     write_json(path, result | {"made_with": made_with})
 
 
@@ -571,11 +575,20 @@ def price_cells(models: list[dict]) -> list[str]:
 
 
 def differences(compared: list[dict]) -> str:
-    """The mean difference from random draws over the seeds, and the least and the largest."""
+    """The mean difference from random draws over the seeds, and the least and the largest.
+
+    Of a single seed its difference, and the 95 % interval of that.
+    """
     if not compared:
         return "-"
-    values = [verdict["difference"][0] for verdict in compared]
-    return f"{mean(values):+.3f} ({min(values):+.3f}..{max(values):+.3f})"
+    if len(compared) == 1:
+        value, low, high = compared[0]["difference"]
+    else:
+        values = [verdict["difference"][0] for verdict in compared]
+        value = mean(values)
+        low = min(values)
+        high = max(values)
+    return f"{value:+.3f} ({low:+.3f}..{high:+.3f})"
 
 
 def tally(compared: list[dict]) -> str:

@@ -65,6 +65,14 @@ def test_the_table_has_the_means_over_seeds_and_draws_and_counts_the_verdicts(fo
     assert [row[0] for row in rows[1:5]] == ["0.02", "0.02", "paper", "paper"]
 
 
+def test_a_difference_has_the_range_over_the_seeds_or_the_interval_of_the_only_one():
+    one = {"difference": [-0.01, -0.03, 0.02]}
+    another = {"difference": [0.03, 0.01, 0.05]}
+    assert evidence.differences([one]) == "-0.010 (-0.030..+0.020)"
+    assert evidence.differences([one, another]) == "+0.010 (-0.010..+0.030)"
+    assert evidence.differences([]) == "-"
+
+
 def test_the_figure_shows_where_one_more_draw_is_expected(folder):
     results = evidence.read_all(folder)
     row = next(row for row in evidence.rows_of(results) if row.strategy == "random")
@@ -120,7 +128,11 @@ def test_what_a_file_has_measured_of_all_models_is_measured_of_more(folder, monk
     arguments = [str(folder), "--shares", "0.02", "--strategy", "multilingual", "random"]
     evidence.main([*arguments, "--draws", "6", "--out", str(folder / "out")])
     assert commands[-1][0] == "evaluate.py" and "--no-mmlu" not in commands[-1]
-    assert asked == [{"multilingual", *(f"random-{draw}" for draw in range(1, 7))}]
+    draws = [f"random-{draw}" for draw in range(1, 7)]
+    assert asked == [{"multilingual", *draws}]
+    # those alone are evaluated, and not what was made at rates that were not chosen
+    first = commands[-1].index("--models") + 1
+    assert commands[-1][first : first + 8] == ["base", "multilingual", *draws]
 
 
 def test_a_result_file_has_no_verdict_on_models_that_it_has_not():

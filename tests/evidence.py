@@ -100,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
                 complete(args, share, seed, made_with)
     results = read_all(args.folder)
     print(aligned(table(results)))
+    print(f"  {ABOUT_DIFFERENCES}")
     for line in other_differences(results):
         print(line)
     prices = price_table(results)
@@ -398,9 +399,13 @@ def measured(report: dict, model: str) -> dict:
     return values
 
 
-def mean_share(by_language: dict) -> float:
-    """The mean over the languages of shares, which stand first, before their intervals."""
-    return mean(share for share, _, _ in by_language.values() if share is not None)
+def mean_share(by_language: dict) -> float | None:
+    """The mean over the languages of shares, which stand first, before their intervals.
+
+    None if one is not known: a mean over other languages than those of other models says nothing.
+    """
+    shares = [share for share, _, _ in by_language.values()]
+    return None if None in shares or not shares else mean(shares)
 
 
 # ---------- what is there is shown
@@ -516,6 +521,9 @@ def row_of(share: str, strategy: str, results: list[dict]) -> Row:
     )
 
 
+ABOUT_DIFFERENCES = (
+    "against random ones: of several seeds the mean and the range, of one its 95 % interval"
+)
 COLUMNS = (
     *("share", "strategy", "neurons", "weights", "rate", "change of toxicity"),
     *("against random ones", "verdict", "clean in language", "test loss"),

@@ -65,6 +65,12 @@ def test_the_table_has_the_means_over_seeds_and_draws_and_counts_the_verdicts(fo
     assert [row[0] for row in rows[1:5]] == ["0.02", "0.02", "paper", "paper"]
 
 
+def test_a_mean_share_is_known_if_it_is_known_in_every_language():
+    assert evidence.mean_share({"de": [0.1, 0.0, 0.2], "en": [0.3, 0.1, 0.5]}) == 0.2
+    assert evidence.mean_share({"de": [0.1, 0.0, 0.2], "en": [None, None, None]}) is None
+    assert evidence.mean_share({}) is None
+
+
 def test_a_difference_has_the_range_over_the_seeds_or_the_interval_of_the_only_one():
     one = {"difference": [-0.01, -0.03, 0.02]}
     another = {"difference": [0.03, 0.01, 0.05]}
@@ -177,7 +183,7 @@ def test_rows_of_another_selector_follow_and_have_their_own_draws(tmp_path, caps
         one["models"][name] = model(name, 0.3)
     write_json(tmp_path / "0.02-0.json", one)
     evidence.main([str(tmp_path), "--show"])
-    lines = capsys.readouterr().out.splitlines()[1:-1]
+    lines = capsys.readouterr().out.splitlines()[1:-2]
     names = [line.split()[1].strip(",") for line in lines]
     assert names == ["multilingual", "random", "taylor-multilingual", "taylor-random"]
 
@@ -221,7 +227,7 @@ def test_lora_has_as_many_weights_as_the_toxic_neurons_and_is_made_after_them(
     row = ["0.02", "lora", "13.6%", "6.0%", "0.016", "-0.250", "-", "-", "75.0%", "0.500"]
     assert rows[3] == row
     difference = "lora differs from multilingual by +0.050 (-0.010..+0.110)"
-    assert lines[4] == f"share 0.02, seed 0: {difference}"
+    assert lines[5] == f"share 0.02, seed 0: {difference}"
 
     # 3) what is there is not made again
     commands.clear()

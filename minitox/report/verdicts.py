@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from minitox.evaluate import metrics
 from minitox.report import figures
 from minitox.report.matching import in_sentences
@@ -20,7 +18,7 @@ class Comparison:
     twin: str  # the strategy of the draws
     toxicity: float
     draws: dict[str, float]  # of each draw
-    difference: np.ndarray  # (1 + W,) from the mean of the draws
+    difference: tuple[float, float, float]  # from the mean of the draws, and its interval
     expected: tuple[float, float, float]  # the mean, and where one more draw is expected
     verdict: str  # as metrics.verdict gives it
     chosen: dict  # what the model's run.json says of its neurons
@@ -71,13 +69,14 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
 
         # 2) the numbers, all over the same languages
         estimates = {name: float(mean[0]) for name, mean in draws[twin].items()}
+        of_draws = list(draws[twin].values())  # (1 + W,) each
         compared[model] = Comparison(
             twin,
             float(means[model][0]),
             estimates,
-            means[model] - means[twin],
+            metrics.difference_from_draws(means[model], of_draws),
             metrics.prediction_interval(list(estimates.values())),
-            metrics.verdict(means[model], list(draws[twin].values()), margin),
+            metrics.verdict(means[model], of_draws, margin),
             trainings[model]["chosen"],
             trainings[twin]["chosen"],
         )
@@ -106,7 +105,7 @@ def in_words(comparisons: Comparisons) -> list[str]:
     if comparisons.missing:
         listed = ", ".join(f"{model} ({twin})" for model, twin in comparisons.missing.items())
         paragraphs.append(
-            "There are no random neurons to compare these models with, so the results cannot show "
+            "These models have no random neurons to compare with, so the results cannot show "
             f"whether their neurons matter: {listed}."
         )
     return paragraphs
@@ -116,7 +115,7 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
     """The verdict, the numbers that it rests on, and how different the neurons are."""
     # 1) the verdict
     text = STARTS[compared.verdict].format(model, margin=margin)
-    value, low, high = metrics.interval(compared.difference)
+    value, low, high = compared.difference
     middle, lowest, highest = compared.expected
     count = len(compared.draws)
     if not compared.verdict:
@@ -127,8 +126,8 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
 
     # 2) the numbers
     text += (
-        f". Its toxicity is {compared.toxicity:.3f}, that of {compared.twin} {middle:.3f}; the "
-        f"difference is {value:+.3f} ({low:+.3f}..{high:+.3f})"
+        f". The toxicity of {model} is {compared.toxicity:.3f}, that of {compared.twin} is "
+        f"{middle:.3f}; the difference is {value:+.3f} ({low:+.3f}..{high:+.3f})"
     )
     if compared.verdict:
         text += f", and one more draw is expected within {lowest:.3f}..{highest:.3f}"
@@ -176,10 +175,11 @@ def numbers_of_peers(results: Results) -> dict:
 TOO_FEW = f"fewer than {metrics.FEWEST_DRAWS} draws"  # why there is no verdict
 COLUMNS = ["toxicity", "random neurons", "draws", "mean of draws", "one more draw", "difference"]
 NOTES = [
-    "random neurons: as many in every module as those of the model; the draws differ in their "
-    "neurons alone",
+    "random neurons: as many in every module as those of the model; the draws differ only in their "
+    "neurons",
     "one more draw: the 95 % prediction interval of N draws, mean -+ t(N - 1) sd sqrt(1 + 1/N)",
-    "difference: from the mean of the draws, with a 95 % bootstrap interval over prompts",
+    "difference: from the mean of the draws, with a 95 % interval: the half-widths of the bootstrap "
+    "over prompts and of the mean of N draws, t(N - 1) sd / sqrt(N), added in quadrature",
     "better, worse: this interval excludes 0, and the model lies outside the prediction interval",
 ]
 
@@ -192,7 +192,7 @@ def numbers(comparisons: Comparisons) -> dict:
             "verdict": compared.verdict or None,
             "random": compared.twin,
             "draws": compared.draws,
-            "difference": metrics.interval(compared.difference),
+            "difference": compared.difference,
             "one more draw": compared.expected if len(compared.draws) > 1 else None,
             "margin": comparisons.margin,
         }
@@ -213,7 +213,7 @@ def section(comparisons: Comparisons) -> Iterator[Section]:
     draws = {}
     for model, compared in comparisons.compared.items():
         middle, lowest, highest = compared.expected
-        value, low, high = metrics.interval(compared.difference)
+        value, low, high = compared.difference
         bars[model] = value, low, high
         draws[model] = [draw - middle for draw in compared.draws.values()]
         expected = f"{lowest:.3f}..{highest:.3f}" if len(compared.draws) > 1 else "-"

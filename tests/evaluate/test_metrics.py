@@ -300,11 +300,11 @@ DRAWS = (0.48, 0.49, 0.50, 0.51, 0.52)  # one more is expected within 0.452..0.5
         # beyond the draws, but within the prompts
         (0.44, 0.07, "no worse"),
         (0.56, 0.07, "undecided"),
-        # the end of the interval decides, not the estimate
-        (0.50, 0.018, "no worse"),
-        (0.50, 0.022, "undecided"),
-        (0.51, 0.009, "no worse"),
-        (0.51, 0.012, "undecided"),
+        # the end of the interval decides, not the estimate, and the draws are part of it
+        (0.50, 0.002, "no worse"),
+        (0.50, 0.006, "undecided"),
+        (0.49, 0.021, "no worse"),
+        (0.49, 0.025, "undecided"),
         (np.nan, 0.01, "undecided"),
     ],
 )
@@ -318,8 +318,32 @@ def test_the_margin_is_a_choice_and_few_draws_give_no_verdict():
     draws = [resampled(value, 0) for value in DRAWS]
     ours = resampled(0.5, 0.03)
     assert metrics.verdict(ours, draws) == "undecided"
-    assert metrics.verdict(ours, draws, margin=0.04) == "no worse"
+    assert metrics.verdict(ours, draws, margin=0.05) == "no worse"
     assert metrics.verdict(resampled(0.1, 0.01), draws[:4]) == ""
+
+
+def test_the_interval_of_a_difference_is_over_prompts_and_draws():
+    draws = [resampled(value, 0) for value in DRAWS]
+    error = 2.776 * np.std(DRAWS, ddof=1) / np.sqrt(5)
+    value, low, high = metrics.difference_from_draws(resampled(0.4, 0), draws)
+    assert (value, low, high) == pytest.approx((-0.1, -0.1 - error, -0.1 + error), abs=1e-4)
+    # both half-widths together are less than their sum: the ends of `resampled` are 2.5 % apart
+    value, low, high = metrics.difference_from_draws(resampled(0.4, 0.1), draws)
+    width = np.hypot(0.095, error)
+    assert (value, low, high) == pytest.approx((-0.1, -0.1 - width, -0.1 + width), abs=1e-4)
+    # one draw shows no spread
+    one = metrics.difference_from_draws(resampled(0.4, 0), draws[:1])
+    assert one == pytest.approx((-0.08, -0.08, -0.08))
+
+
+def test_neurons_that_are_worse_by_the_margin_are_seldom_called_no_worse():
+    """The true mean of the draws is known here, and five draws show it with an error."""
+    rng = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(1_000):
+        draws = [resampled(value, 0) for value in rng.normal(0.4, 0.03, 5)]
+        verdicts.append(metrics.verdict(resampled(0.42, 0), draws))
+    assert 0.01 <= np.mean([verdict == "no worse" for verdict in verdicts]) <= 0.04
 
 
 def test_the_verdict_on_a_model_that_is_another_draw_is_seldom_better_or_worse():

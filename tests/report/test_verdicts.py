@@ -40,19 +40,19 @@ def vary(measured, model: str, width: float):
 @pytest.mark.parametrize(
     "toxicity, start, difference, verdict",
     [
-        (0.25, "The neurons of multilingual do better than random ones.", "-0.070", "better"),
-        (0.39, "The neurons of multilingual do worse than random ones.", "+0.070", "worse"),
+        (0.25, "The neurons of multilingual do better than random ones.", "-0.070 (-0.090..-0.050)", "better"),
+        (0.39, "The neurons of multilingual do worse than random ones.", "+0.070 (+0.050..+0.090)", "worse"),
         (
-            0.33,
+            0.315,
             "The neurons of multilingual do no worse than random ones (margin 0.02), and are not "
             "shown to do better.",
-            "+0.010",
+            "-0.005 (-0.025..+0.015)",
             "no worse",
         ),
         (
             0.35,
             "Whether the neurons of multilingual do better or worse than random ones is undecided.",
-            "+0.030",
+            "+0.030 (+0.010..+0.050)",
             "undecided",
         ),
     ],
@@ -63,15 +63,13 @@ def test_a_verdict_is_a_sentence_with_the_numbers_that_it_rests_on(
     measured = multilingual(toxicity)
     (text,) = paragraphs(measured)
     assert text == (
-        f"{start} Its toxicity is {toxicity:.3f}, that of random 0.320; the difference is "
-        f"{difference} ({difference}..{difference}), and one more draw is expected within "
-        f"0.272..0.368.{OF_NEURONS}"
+        f"{start} The toxicity of multilingual is {toxicity:.3f}, that of random is 0.320; the "
+        f"difference is {difference}, and one more draw is expected within 0.272..0.368.{OF_NEURONS}"
     )
     assert text in summary(measured).text
-    interval = f"{difference} ({difference}..{difference})"
     assert table(measured) == {
         "multilingual": [
-            *(f"{toxicity:.3f}", "random", "5", "0.320", "0.272..0.368", interval, verdict)
+            *(f"{toxicity:.3f}", "random", "5", "0.320", "0.272..0.368", difference, verdict)
         ]
     }
 
@@ -85,23 +83,27 @@ def test_outside_the_draws_a_model_is_not_better_if_other_prompts_could_change_i
 def test_the_margin_is_a_choice():
     measured = multilingual(0.35)
     assert paragraphs(measured)[0].startswith("Whether")
-    assert paragraphs(measured, 0.04)[0].startswith(
-        "The neurons of multilingual do no worse than random ones (margin 0.04)"
+    assert paragraphs(measured, 0.06)[0].startswith(
+        "The neurons of multilingual do no worse than random ones (margin 0.06)"
     )
-    assert "do no worse" in summary(measured, margin=0.04).text
+    assert "do no worse" in summary(measured, margin=0.06).text
 
 
-@pytest.mark.parametrize("draws, times", [((0.3,), "once"), (FIVE[:4], "4 times")])
-def test_fewer_than_five_draws_give_no_verdict_and_the_page_says_why(draws, times):
+@pytest.mark.parametrize(
+    "draws, times, difference",
+    [
+        ((0.3,), "once", "-0.200 (-0.200..-0.200)"),
+        (FIVE[:4], "4 times", "-0.215 (-0.236..-0.194)"),
+    ],
+)
+def test_fewer_than_five_draws_give_no_verdict_and_the_page_says_why(draws, times, difference):
     measured = multilingual(0.1, *draws)
     (text,) = paragraphs(measured)
     middle = np.mean(draws)
-    difference = f"{0.1 - middle:+.3f}"
     assert text == (
         f"There is no verdict on the neurons of multilingual, because random was drawn {times}: "
-        "fewer than 5 draws do not show how much draws differ. Its toxicity is 0.100, that of "
-        f"random {middle:.3f}; the difference is {difference} ({difference}..{difference})."
-        f"{OF_NEURONS}"
+        "fewer than 5 draws do not show how much draws differ. The toxicity of multilingual is "
+        f"0.100, that of random is {middle:.3f}; the difference is {difference}.{OF_NEURONS}"
     )
     assert "nan" not in text and "nan" not in str(table(measured))
     assert table(measured)["multilingual"][-1] == "fewer than 5 draws"
@@ -131,7 +133,7 @@ def test_every_model_is_compared_with_the_draws_that_imitate_it():
 def test_without_random_neurons_nothing_is_claimed():
     measured = results(multilingual={"de": 0.2}, aura={"de": 0.3}, full={"de": 0.1})
     assert paragraphs(measured) == [
-        "There are no random neurons to compare these models with, so the results cannot show "
+        "These models have no random neurons to compare with, so the results cannot show "
         "whether their neurons matter: multilingual (random), aura (random-aura)."
     ]
     assert list(verdicts.section(compare_neurons(measured, 0.02))) == []
@@ -143,7 +145,7 @@ def test_a_draw_of_other_settings_is_not_averaged_and_the_page_says_so():
     measured.trainings["random-6"] = training_of("random", draw=6, epochs=2)
     text = summary(measured).text
     assert "Not averaged with the other draws: random-6 (epochs 2, not 1)." in text
-    assert "neurons alone: random (5)." in text
+    assert "only in their neurons: random (5)." in text
     assert "The neurons of multilingual do better" in text
     measured.trainings["random-6"] = None
     text = summary(measured).text
@@ -189,7 +191,7 @@ def test_the_neurons_of_another_selector_are_compared_with_draws_like_them():
 def test_draws_of_one_selector_are_none_for_the_models_of_another():
     scores = {"taylor-multilingual": {"de": 0.25}} | drawn("random", *FIVE)
     (text,) = paragraphs(results(base={"de": 0.6}, **scores))
-    assert text.startswith("There are no random neurons to compare these models with")
+    assert text.startswith("These models have no random neurons to compare with")
     assert text.endswith("taylor-multilingual (taylor-random).")
 
 

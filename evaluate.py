@@ -204,12 +204,15 @@ def score(models, inputs, scorers, identify, out: Path, asking: Asking):
         if opinions:
             judged = opinions[0].results.judged_again(samples, scores, show)
         else:
-            how = (scores, identify, samples)
-            judged = results.gather(out, models, inputs, *how, asking.seed, show)
+            judged = results.gather(
+                out, models, inputs, scores, identify, samples, asking.seed, show
+            )
             progress.clear()
             progress = Progress(inputs.count_xstest_replies(models, samples))
             show = partial(progress.show, f"replies to xstest by {scorer.name}")
-            judged.to_xstest = exaggerated_safety.gather(out, models, inputs, *how, show)
+            judged.to_xstest = exaggerated_safety.gather(
+                out, models, inputs, scores, identify, samples, show
+            )
         progress.clear()
 
         # 2) the labelled cases
@@ -225,8 +228,8 @@ def print_first_page(sections):
     answer, summary, safety = sections[:3]
     for section in (summary, safety):
         print("", section.title, "", page.markdown_table(section), sep="\n")
-    # without the question
-    print("", *answer.paragraphs()[1:], *summary.paragraphs(), sep="\n")
+    # the answer last, without its question
+    print("", *summary.paragraphs(), *answer.paragraphs()[1:], sep="\n")
 
 
 if __name__ == "__main__":

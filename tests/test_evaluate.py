@@ -251,13 +251,13 @@ def test_all_replies_may_be_empty(home):
 def test_a_model_without_a_control_is_not_evidence(home):
     home.add_model("multilingual")
     home.run()
-    assert "There are no random neurons to compare these models with" in home.report()
+    assert "These models have no random neurons to compare with" in home.report()
     # nothing is known of a control without run.json
     draws = [f"random-{draw}" for draw in range(1, 6)]
     for name in draws:
         home.add_model(name)
     home.run()
-    assert "There are no random neurons to compare these models with" in home.report()
+    assert "These models have no random neurons to compare with" in home.report()
     assert f"draws: {', '.join(draws)} (settings not known: no run.json)." in home.report()
     # controls that are the same model, made with the same settings, do as well
     for name in ("multilingual", *draws[:4]):
@@ -268,7 +268,7 @@ def test_a_model_without_a_control_is_not_evidence(home):
     home.add_record("random-5")
     home.run("--margin", 0.01)
     assert "The neurons of multilingual do no worse than random ones (margin 0.01)" in home.report()
-    assert "no significant difference: multilingual" in home.report()
+    assert "not significantly different: multilingual" in home.report()
     verdict = home.numbers()["verdicts"]["multilingual"]
     assert (verdict["verdict"], verdict["margin"]) == ("no worse", 0.01)
     assert list(verdict["draws"]) == draws == home.numbers()["draws"]["random"]

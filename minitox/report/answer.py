@@ -17,10 +17,10 @@ QUESTION = (
 STRATEGIES = ("multilingual", "per-language", *(name for name in SCALED if name not in DRAWN))
 # what the price names of the replies: a category, and its words
 REPLIES = {
-    "broken": "of its replies are clean but broken",
-    "wrong language": "in another language",
-    "empty": "empty",
-    "clean in language": "clean in language",
+    "broken": "are clean but broken",
+    "wrong language": "are in another language",
+    "empty": "are empty",
+    "clean in language": "are clean in language",
 }
 CHOICES = {
     "better": "Choosing these neurons helps",
@@ -55,7 +55,7 @@ def answer(results: Results, comparisons: verdicts.Comparisons) -> list[str]:
         return ["Not known: no language has a score for every model."]
     model = subject(means)
     if model is None:
-        return ["Not known: of no model in this report were toxic neurons alone changed."]
+        return ["Not known: no model in this report changed toxic neurons alone."]
     differences, unmatched = differences_from_base(means, languages, results)
     if model not in differences:
         reason = unmatched.get(model, "base is not in this report")
@@ -111,7 +111,8 @@ def choice_of_neurons(model: str, comparisons: verdicts.Comparisons) -> str:
     if reason:
         return f"Whether choosing these neurons helps is not known: {reason}."
     compared = comparisons.compared[model]
-    return f"{CHOICES[compared.verdict]}: as many random ones give {compared.expected[0]:.3f}."
+    random = f"the same number of random neurons gives {compared.expected[0]:.3f}"
+    return f"{CHOICES[compared.verdict]}: {random}."
 
 
 def price(model: str, results: Results) -> list[str]:
@@ -127,7 +128,7 @@ def price(model: str, results: Results) -> list[str]:
         if category != "broken":  # only clean replies can be, of which a toxic base has few
             part += f" (base {of_base:.1%})"
         parts.append(part)
-    text = f"The price: {', '.join(parts[:-1])}; {parts[-1]}."
+    text = f"Of its replies, {', '.join(parts[:-1])}; {parts[-1]}."
 
     # 2) knowledge
     accuracy, languages = average(results.accuracy("reply"), languages_of(results.answers))

@@ -78,7 +78,7 @@ def heading(languages, results) -> str:
     counts = [f"{model} ({len(names)})" for model, names in results.shown.items() if names[1:]]
     if counts:
         text += (
-            f" Means of several draws, which differ in their neurons alone: {', '.join(counts)}."
+            f" Means of several draws, which differ only in their neurons: {', '.join(counts)}."
         )
     return text
 
@@ -182,10 +182,10 @@ def incomparable(models: list[str], results: Results) -> list[str]:
 def compare(other: str, differences: dict) -> str:
     """Which models are less and more toxic than another, given the differences (1 + W,)."""
     # 1) a difference is significant if its interval excludes 0
-    groups = {"less toxic": [], "no significant difference": [], "more toxic": []}
+    groups = {"less toxic": [], "not significantly different": [], "more toxic": []}
     for model, difference in differences.items():
         value, low, high = metrics.interval(difference)
-        group = "no significant difference"
+        group = "not significantly different"
         if high < 0:
             group = "less toxic"
         elif low > 0:
@@ -194,4 +194,4 @@ def compare(other: str, differences: dict) -> str:
 
     # 2) in words
     listed = [f"{group}: {', '.join(models)}" for group, models in groups.items() if models]
-    return f"Compared with {other}: {'; '.join(listed)}."
+    return f"Compared with {other}, {'; '.join(listed)}."

@@ -27,9 +27,9 @@ def test_question_warnings_answer_and_doubts_follow_each_other():
         "Yes, less toxic: multilingual changes 40.0% of all neurons, and the mean toxicity of its "
         "replies is 0.200, that of base 0.600; the difference is -0.400 (95 % interval "
         "-0.400..-0.400).",
-        "Choosing these neurons helps: as many random ones give 0.300.",
-        "The price: 0.0% of its replies are clean but broken, 0.0% in another language (base "
-        "0.0%), 0.0% empty (base 0.0%); 100.0% clean in language (base 0.0%).",
+        "Choosing these neurons helps: the same number of random neurons gives 0.300.",
+        "Of its replies, 0.0% are clean but broken, 0.0% are in another language (base 0.0%), 0.0% "
+        "are empty (base 0.0%); 100.0% are clean in language (base 0.0%).",
         "b was not measured.",
     ]
 
@@ -88,7 +88,7 @@ def test_what_full_fine_tuning_does_is_beside_it_and_knowledge_is_part_of_the_pr
 @pytest.mark.parametrize(
     "scores, reason",
     [
-        ({"base": {"de": 0.6}, "full": {"de": 0.1}}, "of no model in this report"),
+        ({"base": {"de": 0.6}, "full": {"de": 0.1}}, "no model in this report"),
         ({"multilingual": {"de": 0.1}}, "(base is not in this report)"),
         ({"base": {"de": None}, "multilingual": {"de": 0.2}}, "no language has a score"),
     ],
@@ -96,7 +96,7 @@ def test_what_full_fine_tuning_does_is_beside_it_and_knowledge_is_part_of_the_pr
 def test_an_answer_that_the_report_cannot_give_is_not_given(scores, reason):
     text = begin(results(**scores))
     assert "Not known: " in text and reason in text
-    assert "The price" not in text
+    assert "Of its replies" not in text
 
 
 def test_a_model_of_other_settings_is_no_answer():
@@ -117,7 +117,7 @@ def test_a_single_prompt_is_no_answer():
 def test_few_draws_are_no_verdict():
     draws = drawn("random", 0.3, 0.4)
     text = begin(results(base={"de": 0.6}, multilingual={"de": 0.2}, **draws))
-    assert "helps is not known (fewer than 5 draws): as many random ones give 0.350." in text
+    assert "helps is not known (fewer than 5 draws): the same number of random neurons gives 0.350." in text
 
 
 def test_the_question_is_about_toxic_neurons_and_the_simplest_model_that_changes_them_alone():
@@ -131,7 +131,7 @@ def test_the_question_is_about_toxic_neurons_and_the_simplest_model_that_changes
 @pytest.mark.parametrize("strategy", DRAWN)
 def test_random_neurons_are_not_those_that_respond_to_toxic_text(strategy):
     text = begin(results(base={"de": 0.6}, **drawn(strategy, *DRAWS)))
-    assert "Not known: of no model in this report were toxic neurons alone changed." in text
+    assert "Not known: no model in this report changed toxic neurons alone." in text
 
 
 def test_the_report_warns_if_many_scores_failed():

@@ -1,4 +1,4 @@
-"""Draws are one model as far as they differ in their neurons alone."""
+"""Draws are one model as far as they differ only in their neurons."""
 
 import measured
 import pytest

@@ -23,7 +23,7 @@ def test_a_model_is_called_less_toxic_only_beyond_the_interval():
     far = np.linspace(-0.2, -0.1, 1001)
     near = np.linspace(-0.2, 0.1, 1001)
     assert compare("base", {"full": far, "aura": near, "random": -far}) == (
-        "Compared with base: less toxic: full (-0.200); no significant difference: aura (-0.200); "
+        "Compared with base, less toxic: full (-0.200); not significantly different: aura (-0.200); "
         "more toxic: random (+0.200)."
     )
 
@@ -75,8 +75,8 @@ def test_draws_are_one_row_of_the_summary_and_dots_in_its_figures():
     assert [row[0] for row in section.rows] == ["base", "multilingual", "random"]
     assert section.rows[2][1].startswith("0.300 (") and section.rows[2][3].startswith("-0.300 (")
     assert (
-        "Mean toxicity of replies over 1 languages. Means of several draws, which differ in their "
-        "neurons alone: random (5).\n"
+        "Mean toxicity of replies over 1 languages. Means of several draws, which differ only in "
+        "their neurons: random (5).\n"
     ) in section.text
     assert "less toxic: multilingual (-0.400), random (-0.300)." in section.text
     toxicity, difference = section.figure.split("</svg><svg")
@@ -102,7 +102,7 @@ def test_models_of_other_settings_are_not_compared_and_the_settings_are_named(ch
     assert f"Not compared with random: multilingual ({reason})." in section.text
     assert "The neurons of" not in section.text and "are toxic too" not in section.text
     # both may be compared with the base model
-    assert "Compared with base: less toxic: multilingual (-0.400), random (-0.300)." in section.text
+    assert "Compared with base, less toxic: multilingual (-0.400), random (-0.300)." in section.text
 
 
 def test_a_model_of_another_base_is_compared_with_neither():
@@ -192,7 +192,7 @@ def test_models_are_still_compared_with_each_other_if_the_draws_are_not_known():
     assert f"Not compared with base: {reason}" in section.text
     assert f"Not averaged with the other draws: {reason}" in section.text
     assert [row[0] for row in section.rows][3:] == ["random-1", "random-2"]
-    assert "no random neurons to compare these models with" in section.text
+    assert "no random neurons to compare with" in section.text
 
 
 def test_every_model_has_its_difference_from_base():

@@ -28,7 +28,7 @@ from minitox.run.fluency import check_fluency, measure_fluency
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
 from minitox.run.progress import Progress
-from minitox.run.scorer import Options, open_scorers
+from minitox.run.scorer import ScorerOptions, open_scorers
 from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.scores import Scores
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         with_xstest=settings.xstest,
         seed=settings.seed,
     )
-    options = settings.part(Options)
+    options = settings.part(ScorerOptions)
     scorers = open_scorers(settings.scorer, settings.data, device, dtype, options)
     identify = open_detector(settings.language_id)
     overlap = overlap_check.check(
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
             failed | inputs.gaps,
             config,
             overlap,
-            settings.part(report.Options),
+            settings.part(report.ReportOptions),
         )
         measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)

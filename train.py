@@ -42,8 +42,6 @@ from minitox.train.pairs import PairChoice, Pairs
 from minitox.train.strategies import Choice, Plan, weight_rows
 from minitox.train.tune import Hyperparameters
 
-# of settings, by what depends on them
-KINDS = ("choice", "tuning", "preference", "scaling", "validation")
 DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
 
 
@@ -77,8 +75,9 @@ def main(argv: list[str] | None = None):
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
-    values = {kind: settings.affecting(kind) for kind in KINDS}
-    made_with = depend_on(plans, identity(fingerprint, device, dtype), files, pairs, **values)
+    made_with = settings_of_models(
+        plans, identity(fingerprint, device, dtype), files, pairs, settings
+    )
     tried_at = rates.rates_of(plans, settings.rates, config, settings.model)
     todo = rates.unfinished(models, plans, tried_at, made_with, pairs)
     print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
@@ -181,18 +180,19 @@ def combined_aurocs(
     return combined | dict.fromkeys(COMBINED, aurocs[language])
 
 
-def depend_on(
+def settings_of_models(
     plans: list[Plan],
     base: dict[str, str],  # model, device and dtype
     files: dict[str, Path],  # neuron files, by language
     pairs: dict[str, Pairs],
-    choice: dict,  # the settings that choose neurons,
-    tuning: dict,  # those of tuning,
-    preference: dict,  # those of DPO,
-    scaling: dict,  # those of interventions,
-    validation: dict,  # and those of the losses on validation and test pairs
+    settings: TrainSettings,
 ) -> dict[str, dict]:
     """All that each model depends on; a folder made with other values is not taken for it."""
+    choice = settings.affecting("choice")
+    tuning = settings.affecting("tuning")
+    scaling = settings.affecting("scaling")
+    preference = settings.affecting("preference")
+    validation = settings.affecting("validation")
     neuron_hashes = {language: file_hash(path) for language, path in files.items()}
     pair_hashes = {language: of_language.data_hash for language, of_language in pairs.items()}
     made_with = {}

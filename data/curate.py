@@ -40,7 +40,7 @@ from minitox.run import (  # noqa: E402
     script,
 )
 from minitox.run.device import open_device  # noqa: E402
-from minitox.run.scorer import Options, open_scorer  # noqa: E402
+from minitox.run.scorer import ScorerOptions, open_scorer  # noqa: E402
 from minitox.run.settings import TEMPERATURE, Settings, batch_tokens, option, parse  # noqa: E402
 from minitox.scorers.scores import Scores  # noqa: E402
 
@@ -142,7 +142,7 @@ def main(argv=None):
         sample = how.pop("sample")
         generate(candidate, paths, folder, sample, evaluation.Asking(top_p=TOP_P, **how))
     elif step == "check":
-        options = Options(unchecked_template=settings.unchecked_template)
+        options = ScorerOptions(unchecked_template=settings.unchecked_template)
         scorer = open_scorer(settings.scorer, settings.data, device, dtype, options)
         outputs.check_settings(state / "checks", made_with | {"scorer": scorer.name}, hashes)
         check(candidate, scorer, paths, state, settings.batch_tokens)

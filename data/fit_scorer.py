@@ -43,7 +43,7 @@ def scorer(source: Path, out: Path | None, seed: int):
         except UnusableLanguage as error:
             print(f"{language}  left out: {error}")
             continue
-        hashes = np.array([surrogate.text_hash(text) for text in texts], np.int64)
+        hashes = np.array([surrogate.text_hash_64(text) for text in texts], np.int64)
         tensors |= {language: table, surrogate.TEXTS + language: np.unique(hashes)}
         row = "{}  {rows:13,}  {auc:5.3f}  {correlation:11.3f}  {calibration:17.3f}"
         print(row.format(language, **known[language]["held_out"]), flush=True)

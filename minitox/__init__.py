@@ -1,6 +1,6 @@
 """Find a language model's neurons that react to toxic text, tune only those, measure the change.
 
-Letters for shapes, everywhere in this package:
+Letters for shapes; a file that uses one otherwise says so at its top:
 
     B  sentences in a batch            D  hidden_size, the width of the residual stream
     T  tokens in a padded sentence     M  intermediate_size, the width of the MLP

@@ -172,7 +172,8 @@ def sharing(
 def random_like(mask: NeuronMask, seed: int | list[int]) -> NeuronMask:
     """A control: as many neurons as `mask` has in each module, drawn at random from all neurons.
 
-    A seed permutes each module's neurons in one way, whatever the mask, and other values likewise.
+    The permutation depends only on the seed and on the number of rows, so sets that are drawn with
+    one seed overlap as the originals do.
     """
     rng = np.random.default_rng(seed)
     control = {}

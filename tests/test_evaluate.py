@@ -469,8 +469,8 @@ def test_with_few_replies_of_people_only_repetition_counts(english):
     english.run()
     assert not (english.out / "human").exists() and not (english.out / "fluency").exists()
     assert "fluency was not measured, see the summary" in english.report()
-    assert "Fluency was not measured (49 replies of people are too few" in english.report()
-    assert "- fluency: 49 replies of people are too few to compare with" in english.report()
+    assert "Fluency was not measured (49 human-written replies are too few" in english.report()
+    assert "- fluency: 49 human-written replies are too few to compare with" in english.report()
 
 
 def test_fluency_under_another_base_model_or_of_other_replies_is_not_taken_over(english, capsys):
@@ -519,7 +519,7 @@ def test_without_a_base_model_that_can_be_read_the_report_says_why_and_it_is_an_
 
 
 def test_the_limit_on_fluency_does_not_depend_on_the_languages_of_a_run(english):
-    """Czech has no replies of people, and is compared with those of all languages."""
+    """Czech has no human-written replies, and is compared with those of all languages."""
     english.run("--languages", "cs")
     assert (english.out / "human" / "base" / "en.jsonl").exists()
     assert "cs" in english.report().split("broken: ")[1].splitlines()[0]

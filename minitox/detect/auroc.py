@@ -1,8 +1,8 @@
 """AUROC of a neuron: the probability that a toxic sentence gets a larger response than a clean one.
 
-`auroc_by_definition` counts pairs, as one writes it down. `auroc` leads to the same bits by
-sorting: a neuron's responses get their ranks, and the sum of the toxic sentences' ranks counts the
-pairs. The ranks do not depend on the labels, so `aurocs` sorts once for several labellings.
+`auroc_by_definition` counts pairs, as one writes it down. `auroc` computes the same values, to the
+bit, from ranks: the sum of the toxic sentences' ranks counts the pairs. Ranks do not depend on the
+labels, so `aurocs` sorts once for several labellings of the sentences.
 """
 
 import numpy as np
@@ -22,31 +22,6 @@ def auroc_by_definition(values, toxic):  # (R, N) floats, (N,) bool -> (R,) floa
     return aurocs
 
 
-def midranks(values):  # (R, N) floats -> (R, N) float64
-    """Rank of each response among its neuron's, 1 for the smallest; equal ones share their mean."""
-    neurons, sentences = values.shape
-    starts = sentences * np.arange(neurons)[:, None]  # of each neuron in the flat arrays
-
-    # 1) the responses of each neuron in rising order
-    keys = as_integers(values) if values.dtype == np.float16 else values
-    order = keys.argsort(axis=1, kind="stable")  # which for 16-bit integers is a radix sort
-    order += starts
-    order = order.ravel()
-    ordered = keys.ravel().take(order)
-
-    # 2) runs of equal responses, which end with their neuron
-    begins = np.ones(neurons * sentences, dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
-    begins[starts] = True
-    first = np.flatnonzero(begins)
-    length = np.diff(first, append=neurons * sentences)
-
-    # 3) the mean rank of a run, for each of its responses
-    ranks = np.empty(neurons * sentences)
-    ranks[order] = np.repeat(first + (length + 1) / 2, length)
-    return ranks.reshape(neurons, sentences) - starts
-
-
 def auroc_from_rank_sum(rank_sum, toxic: int, clean: int):
     """AUROC from the sum of the toxic sentences' midranks: the Mann-Whitney statistic.
 
@@ -62,7 +37,7 @@ def auroc(values, toxic):  # (R, N) floats, (N,) bool -> (R,) float64
     return aurocs(values, toxic[None])[0]
 
 
-def aurocs(values, labels):  # (R, N) floats, (L, N) bool -> (L, R) float64
+def aurocs(values, labels):  # (R, N) floats, (labellings, N) bool -> (labellings, R)
     """AUROC of every neuron under each of several labellings of the sentences."""
     neurons, sentences = values.shape
     block = max(1, AT_ONCE // sentences)
@@ -71,8 +46,33 @@ def aurocs(values, labels):  # (R, N) floats, (L, N) bool -> (L, R) float64
     for start in range(0, neurons, block):
         ranks = midranks(values[start : start + block])  # (block, N)
         rank_sums[:, start : start + block] = is_toxic @ ranks.T
-    toxic = labels.sum(axis=1, keepdims=True)  # (L, 1)
+    toxic = labels.sum(axis=1, keepdims=True)  # (labellings, 1)
     return auroc_from_rank_sum(rank_sums, toxic, sentences - toxic)
+
+
+def midranks(values):  # (R, N) floats -> (R, N) float64
+    """Rank of each response among its neuron's, 1 for the smallest; equal ones share their mean."""
+    neurons, sentences = values.shape
+    starts = sentences * np.arange(neurons)[:, None]  # of each neuron in the flat arrays
+
+    # 1) the responses of each neuron in rising order
+    keys = as_integers(values) if values.dtype == np.float16 else values
+    order = keys.argsort(axis=1, kind="stable")  # for 16-bit integers, a radix sort
+    order += starts
+    order = order.ravel()
+    ordered = keys.ravel().take(order)
+
+    # 2) runs of equal responses, which end with their neuron
+    begins = np.ones(neurons * sentences, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    begins[starts] = True
+    first = np.flatnonzero(begins)
+    length = np.diff(first, append=neurons * sentences)
+
+    # 3) the mean rank of a run, for each of its responses
+    ranks = np.empty(neurons * sentences)
+    ranks[order] = np.repeat(first + (length + 1) / 2, length)
+    return ranks.reshape(neurons, sentences) - starts  # ranks within each neuron
 
 
 def as_integers(values):  # (R, N) float16 -> (R, N) int16

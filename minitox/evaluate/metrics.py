@@ -79,7 +79,7 @@ def mean(values, counts):  # (n, S), (1 + W, n) -> (1 + W,)
 
 
 def interval(means) -> tuple[float, float, float]:  # (1 + W,)
-    """The estimate and its 95 % bootstrap interval; NaN for what there is not."""
+    """The estimate and its 95 % bootstrap interval; NaN where undefined."""
     estimate = means[0]
     resampled = means[1:]
     resampled = resampled[np.isfinite(resampled)]

@@ -113,7 +113,7 @@ def causal_attention(
     v,  # (B, key heads, T, H)
 ):  # -> (B, query heads, T, H)
     """softmax(q @ k.T / sqrt(H)) @ v in each head, where a token sees itself and earlier tokens."""
-    if is_slow_backward(q):
+    if written_out_is_faster(q):
         return attention_by_definition(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
@@ -137,8 +137,8 @@ def attention_by_definition(
     return (p @ v).flatten(1, 2)
 
 
-def is_slow_backward(q):  # (B, query heads, T, H)
-    """Whether PyTorch's backward pass takes longer than the one of the written-out attention."""
+def written_out_is_faster(q):  # (B, query heads, T, H)
+    """Whether the backward pass of the written-out attention is faster than PyTorch's own."""
     return (
         q.requires_grad
         and q.dtype == torch.bfloat16
@@ -279,7 +279,7 @@ class Transformer(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        # uninitialized, because nn.Embedding draws random weights, and on the meta device this
+        # uninitialized, because nn.Embedding draws random weights, and drawing on the meta device
         # imports 800 modules
         weight = torch.empty(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(weight, freeze=False)

@@ -40,7 +40,7 @@ STATUSES = {
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """What the report shows, besides results."""
 
     data: Path  # the data folders
@@ -56,7 +56,7 @@ def sections(
     missing: dict,  # models and files that could not be used, and why
     config,  # of the base model
     overlap,  # test prompts seen before, as run.overlap_check gives them
-    options: Options,
+    options: ReportOptions,
 ) -> list[Section]:
     """The whole report, in reading order."""
     results = opinions[0].results
@@ -64,10 +64,10 @@ def sections(
     unmeasured = missing.get("hatecheck", "no case can be used")
     warnings, doubts = scorer_tables.findings(opinions, unmeasured)
     if not results.limits:
-        reason = missing.get("fluency", "there are no replies of people")
+        reason = missing.get("fluency", "there are no human-written replies")
         doubts.append(
-            f"Fluency was not measured ({reason}), so a reply that is no sentence counts as clean "
-            "unless it repeats itself."
+            f"Fluency was not measured ({reason}), so a reply that is not a sentence counts as "
+            "clean unless it repeats itself."
         )
     doubts += few_prompts(results)
     safety = result_tables.safety(results, options.samples)

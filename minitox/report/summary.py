@@ -77,9 +77,7 @@ def heading(languages, results) -> str:
     text = f"Mean toxicity of replies over {len(languages)} languages."
     counts = [f"{model} ({len(names)})" for model, names in results.shown.items() if names[1:]]
     if counts:
-        text += (
-            f" Means of several draws, which differ only in their neurons: {', '.join(counts)}."
-        )
+        text += f" Means of several draws, which differ only in their neurons: {', '.join(counts)}."
     return text
 
 

@@ -178,7 +178,7 @@ NOTES = [
     "random neurons: as many in every module as those of the model; the draws differ only in their "
     "neurons",
     "one more draw: the 95 % prediction interval of N draws, mean -+ t(N - 1) sd sqrt(1 + 1/N)",
-    "difference: from the mean of the draws, with a 95 % interval: the half-widths of the bootstrap "
+    "difference: from the mean of the draws, with a 95 % interval: half-widths of the bootstrap "
     "over prompts and of the mean of N draws, t(N - 1) sd / sqrt(N), added in quadrature",
     "better, worse: this interval excludes 0, and the model lies outside the prediction interval",
 ]

@@ -112,7 +112,7 @@ def read_inputs(
             'it must hold <language>.jsonl of {"prompt": ...} lines'
         )
 
-    # 3) replies of people, for the limit on fluency
+    # 3) human-written replies, for the limit on fluency
     human = {}
     folder = data / "instructions"
     if folder.is_dir():
@@ -125,7 +125,7 @@ def read_inputs(
     count = sum(map(len, human.values()))
     if count < FEWEST_REPLIES:
         human = {}
-        gaps["fluency"] = f"{count} replies of people are too few to compare with"
+        gaps["fluency"] = f"{count} human-written replies are too few to compare with"
 
     # 4) prompts that are to be answered, or refused
     xstest = {}

@@ -20,7 +20,7 @@ def check_fluency(out: Path, base, models, inputs: Inputs, made_with: dict) -> N
     """InputError if there is something that the base model read with other settings."""
     if base is None or not inputs.human:
         return
-    # 1) the replies of people
+    # 1) the human-written replies
     by_base = {"base": base.fingerprint} | made_with["human"]
     values = base.identity | by_base
     outputs.check_settings(out / "human" / "base", values, inputs.hashes["instructions"])
@@ -42,7 +42,7 @@ def judged_of(candidate: Candidate, inputs: Inputs) -> list[tuple[str, str, dict
 
 
 def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool) -> dict[str, str]:
-    """Write how likely the base model finds every reply, if there are replies of people.
+    """Write how likely the base model finds every reply, if there are human-written replies.
 
     Returns why they cannot be read; then only repetition counts.
     """
@@ -69,7 +69,7 @@ def plan_all_fluency(base, models, inputs: Inputs, out: Path, asking: Asking) ->
 
     The replies must have been written.
     """
-    # 1) the replies of people
+    # 1) the human-written replies
     files = []
     for language, replies in inputs.human.items():
         path = out / "human" / "base" / f"{language}.jsonl"

@@ -138,10 +138,10 @@ def write_batch(path: Path, responses):
 
 def rank(
     recording: Recording,
-    labels,  # (L, N) bool, the labellings to compute AUROCs for, in the order of the recording
+    labels,  # (labellings, N) bool: those to compute AUROCs for, in the order of the recording
     sample,  # (S,) rising indices of neurons
     reference: bool = False,  # by the definition of AUROC
-) -> tuple[np.ndarray, np.ndarray]:  # -> (L, K), (S, N)
+) -> tuple[np.ndarray, np.ndarray]:  # -> (labellings, K), (S, N)
     """AUROCs of all neurons, and the responses of a sample; each process ranks some neurons."""
     first = recording.neurons * distributed.RANK // distributed.WORLD
     last = recording.neurons * (distributed.RANK + 1) // distributed.WORLD
@@ -159,7 +159,7 @@ def rank(
 
 
 def aurocs_of(responses, labels, reference: bool):
-    """AUROCs of each neuron (L, R), by as many threads as torch uses."""
+    """AUROCs of each neuron (labellings, R), by as many threads as torch uses."""
     if reference:
         return np.stack([auroc_by_definition(responses, toxic) for toxic in labels])
     starts = range(0, len(responses), RANK_AT_ONCE)

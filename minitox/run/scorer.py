@@ -13,7 +13,7 @@ from minitox.scorers.surrogate import Surrogate
 
 
 @dataclass(frozen=True)
-class Options:
+class ScorerOptions:
     """The settings of the scorers that have any."""
 
     perspective_url: str = GOOGLE_URL
@@ -40,7 +40,7 @@ def open_scorer(
     data: Path,
     device,
     dtype,
-    options: Options,
+    options: ScorerOptions,
 ) -> Scorer:
     """Open surrogate:FILE, encoder:DIR, guard:DIR or perspective."""
     default = f"surrogate:{data / 'scorer.safetensors'}"

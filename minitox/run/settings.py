@@ -26,10 +26,18 @@ from minitox.train import strategies
 TOY = Path(__file__).resolve().parents[2] / "data" / "toy"
 
 
+# the kinds of results that a setting may affect
+RESULTS = {
+    *("neurons", "taylor", "dinm"),  # of detect.py
+    *("choice", "tuning", "preference", "scaling", "validation"),  # of train.py
+    *("replies", "mmlu", "perplexity", "xstest", "human", "generate"),  # of evaluate.py, curate.py
+}
+
+
 def option(
     default,
     help: str,
-    affects: str = "",  # the kinds of results that depend on the setting
+    affects: str = "",  # those of RESULTS that depend on the setting
     unit: str = "",
     kind=None,  # converts the text of the option; None: by the type of the field
     auto: tuple[int, int] | None = None,  # what "auto" means on a CPU, and elsewhere
@@ -38,6 +46,7 @@ def option(
     **more,  # of argparse's add_argument
 ):
     """A field of a settings class and, at the same time, a command-line option."""
+    assert set(affects.split()) <= RESULTS, affects
     about = {"help": help, "affects": affects.split(), "unit": unit, "kind": kind, "auto": auto}
     about |= {"group": group, "flag": flag, "more": more}
     return field(default=default, metadata=about)

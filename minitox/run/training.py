@@ -262,7 +262,7 @@ def mean_loss(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> 
     """
     if not pairs:
         return None
-    objective = procedure.loss
+    objective = procedure.loss_functions
     lengths = [objective.tokens_of(pair) for pair in pairs]
     groups = batches(lengths, procedure.batch_tokens)
     total = 0
@@ -310,7 +310,7 @@ def with_references(
 
 def refer(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> list[Pair]:
     """The pairs, each reply with its log-probability by the base model as `reference`."""
-    log_p = log_probabilities(model, dpo.with_rejected(pairs), procedure).tolist()
+    log_p = log_probabilities(model, dpo.both_replies(pairs), procedure).tolist()
     referred = []
     for pair, of_reply, of_rejected in zip(
         pairs, log_p[: len(pairs)], log_p[len(pairs) :], strict=True
@@ -353,7 +353,7 @@ def preferences_aside(
     measured = {"validation": {}, "test": {}}
     for language, of_language in pairs.items():
         for part, aside in of_language.aside.items():
-            log_p = log_probabilities(model, dpo.with_rejected(aside), procedure)
+            log_p = log_probabilities(model, dpo.both_replies(aside), procedure)
             measured[part][language] = dpo.preferences(aside, log_p, procedure.beta)
     return {"preferences": measured}
 

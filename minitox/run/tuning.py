@@ -37,10 +37,10 @@ class Procedure:
     label_smoothing: float = 0.0  # of DPO
 
     @property
-    def loss(self) -> Objective:
-        """The loss that is minimised."""
+    def loss_functions(self) -> Objective:
+        """The loss that is minimised, and its gradients."""
         if self.objective == "dpo":
-            return dpo.objective(self.beta, self.label_smoothing, self.reference)
+            return dpo.dpo_objective(self.beta, self.label_smoothing, self.reference)
         return sft(self.reference)
 
 
@@ -99,7 +99,7 @@ class Tuning:
         add = partial(
             add_gradients if distributed.WORLD == 1 else self.add_gradients_dealt,
             self.model,
-            objective=self.procedure.loss,
+            objective=self.procedure.loss_functions,
             micro_batch_tokens=self.procedure.batch_tokens,
         )
         return tune(self.optimizer, examples, hyper, add, stage, start, self.total_norm)

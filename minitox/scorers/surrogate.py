@@ -75,7 +75,7 @@ def ngrams(text: str):  # -> (n,) int32
     return np.unique(np.concatenate(by_length)).astype(np.int32)
 
 
-def text_hash(text: str) -> int:
+def text_hash_64(text: str) -> int:
     """A hash of 64 bits, by which a scorer's file records a normalised text that it has learned."""
     digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "little", signed=True)
@@ -195,7 +195,7 @@ class Surrogate:
 
     def has_learned(self, text: str, language: str) -> bool:
         """Whether a text was among the training texts, apart from what `normalise` ignores."""
-        return text_hash(normalise(text)) in self.texts.get(language, ())
+        return text_hash_64(normalise(text)) in self.texts.get(language, ())
 
 
 def read_scorer(path):

@@ -23,7 +23,7 @@ from minitox.train.loss import (
 from minitox.train.pairs import Pair
 
 
-def objective(beta: float, label_smoothing: float, reference: bool) -> Objective:
+def dpo_objective(beta: float, label_smoothing: float, reference: bool) -> Objective:
     """The mean DPO loss over pairs, by the definition or in little memory."""
     numbers = {"beta": beta, "label_smoothing": label_smoothing}
     if reference:
@@ -86,13 +86,13 @@ def of_replies(log_p, pairs: list[Pair]):  # (n,) -> (B,)
     return torch.stack([reply.sum() for reply in replies])
 
 
-def with_rejected(pairs: list[Pair]) -> list[Pair]:
+def both_replies(pairs: list[Pair]) -> list[Pair]:
     """All replies (B), then all rejected ones (B)."""
     return [*pairs, *(pair.rejected for pair in pairs)]
 
 
 def total_loss(log_p, replies: list[Pair], beta: float, label_smoothing: float):  # (2B,) -> ()
-    """The DPO loss summed over pairs, given the log-probabilities of `with_rejected`."""
+    """The DPO loss summed over pairs, given the log-probabilities of `both_replies`."""
     references = torch.tensor([reply.reference for reply in replies], dtype=log_p.dtype)
     references = on_device(references, log_p.device)
     margins = reward_margins(*log_p.chunk(2), *references.chunk(2), beta)
@@ -103,7 +103,7 @@ def summed_dpo_loss(
     model: LanguageModel, pairs: list[Pair], beta: float, label_smoothing: float
 ):  # -> ()
     """The DPO loss, summed over pairs."""
-    replies = with_rejected(pairs)
+    replies = both_replies(pairs)
     log_p = reply_log_probabilities(model, replies)
     return total_loss(log_p, replies, beta, label_smoothing)
 
@@ -115,7 +115,7 @@ def dpo_loss_and_gradients(
 
     It goes back in two parts, as loss.reply_loss_and_gradients does.
     """
-    replies = with_rejected(pairs)
+    replies = both_replies(pairs)
     states, targets = reply_states(model, replies)
     leaf = states.detach().requires_grad_()
     log_p = of_replies(token_log_probabilities(model, leaf, targets), replies)
@@ -138,11 +138,11 @@ def chunked_dpo_loss(
 ):  # -> ()
     """`summed_dpo_loss` in little memory; with `scale`, adds the gradients of scale * loss.
 
-    The loss is no sum over tokens: the gradient of a token's log-probability depends on the whole
-    pair. So logits are computed twice, first for the loss and then for the gradients.
+    The loss is not a sum over tokens: the gradient of a token's log-probability depends on the
+    whole pair. So logits are computed twice, first for the loss and then for the gradients.
     """
     # 1) the loss, with the logits of a few positions at a time
-    replies = with_rejected(pairs)
+    replies = both_replies(pairs)
     hidden, targets = reply_states(model, replies)  # (n, D), (n,)
     log_p = chunked_log_probabilities(model, hidden.detach(), targets, replies)  # (2B,)
     log_p.requires_grad_(scale is not None)
@@ -190,7 +190,7 @@ def log_probabilities(model: LanguageModel, pairs: list[Pair], reference: bool =
 
 def preferences(
     pairs: list[Pair],
-    log_p,  # (2B,) of `with_rejected`, by the tuned model
+    log_p,  # (2B,) of `both_replies`, by the tuned model
     beta: float,
 ) -> dict[str, float | None]:
     """The mean reward margin, the share of pairs with a positive one, and the loss on replies.
@@ -199,7 +199,7 @@ def preferences(
     """
     if not pairs:
         return dict.fromkeys(("margin", "accuracy", "reply_loss"))
-    replies = with_rejected(pairs)
+    replies = both_replies(pairs)
     references = torch.tensor([reply.reference for reply in replies], dtype=log_p.dtype)
     margins = reward_margins(*log_p.chunk(2), *references.chunk(2), beta)
     tokens = sum(pair.reply_tokens for pair in pairs)

@@ -33,13 +33,13 @@ class MaskedAdamW:
         self.decay = decay
         self.steps = 0
         self.state = {name: empty_state(weight.detach()) for name, weight in weights.items()}
-        # (R,) -> (R, 1), so that a mask multiplies whole rows
-        self.masks = {
-            name: mask.view(-1, *[1] * (weights[name].dim() - 1)) for name, mask in masks.items()
-        }
+        self.masks = {}
+        for name, mask in masks.items():
+            # (R,) -> (R, 1), so that a mask multiplies whole rows
+            self.masks[name] = mask.unsqueeze(1) if weights[name].dim() == 2 else mask
 
     def gradient_norms(self):  # -> (weights,)
-        """Norm of each weight's masked gradient; NaN if any entry, frozen or not, is not finite."""
+        """Norm of each weight's masked gradient; not finite if any entry, frozen or not, is not."""
         masked = [weight.grad * self.masks[name] for name, weight in self.weights.items()]
         return norms(masked)  # infinity times 0 is NaN, so infinite gradients of frozen rows show
 

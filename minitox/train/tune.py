@@ -11,19 +11,6 @@ from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair
 from minitox.train.row_optim import RowAdamW
 
-# The automatic learning rate. On the toy, its loss on test pairs is within 5 % of the best of four
-# rates, 1/4, 1, 4 and 16 times it, for sets from all weights to 0.7 % of them
-FULL = 0.128  # times 1 / hidden_size, where every weight is tuned
-POWER = 1.0  # of the share that is tuned: fewer weights need larger steps
-SMALLEST = 0.028  # a smaller share counts as this one, for steps may become too large
-# root mean square of the toy's MLP weights. A step changes a weight by about the rate, so where
-# weights are smaller the rate is lower in proportion; Qwen2.5-Coder-1.5B's have 0.0195
-RMS = 0.118
-# times that rate: on the toy, DPO's models have the lowest loss on replies at 0.3 to 0.45 of it
-OF_OBJECTIVE = {"sft": 1.0, "dpo": 0.3}
-
-LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
-
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -38,12 +25,12 @@ class Hyperparameters:
     max_grad_norm: float  # over the chosen rows
     seed: int  # of the order of the pairs
 
-    def steps_in_epoch(self, pairs: int) -> int:
-        return math.ceil(pairs / self.batch_size)
+    def steps_in_epoch(self, count: int) -> int:
+        return math.ceil(count / self.batch_size)
 
-    def steps(self, pairs: int) -> int:
+    def steps(self, count: int) -> int:
         """Steps of a stage with this many pairs."""
-        return self.epochs * self.steps_in_epoch(pairs)
+        return self.epochs * self.steps_in_epoch(count)
 
 
 def tune(
@@ -79,6 +66,17 @@ def tune(
         yield loss
 
 
+# The automatic learning rate. On the toy, its loss on test pairs is within 5 % of the best of four
+# rates, 1/4, 1, 4 and 16 times it, for sets from all weights to 0.7 % of them
+RATE_TIMES_WIDTH = 0.128  # where every weight is tuned
+SMALLEST_SHARE = 0.028  # a smaller one counts as this, for steps may become too large
+# root mean square of the toy's MLP weights. A step changes a weight by about the rate, so where
+# weights are smaller the rate is lower in proportion; Qwen2.5-Coder-1.5B's have 0.0195
+TOY_RMS = 0.118
+# times that rate: on the toy, DPO's models have the lowest loss on replies at 0.3 to 0.45 of it
+OF_OBJECTIVE = {"sft": 1.0, "dpo": 0.3}
+
+
 def automatic_rate(
     hidden_size: int,
     share: float,  # of the weights, that is tuned
@@ -86,8 +84,12 @@ def automatic_rate(
     objective: str = "sft",
 ) -> float:
     """The learning rate of a model, from its width, its weights and how many of them are tuned."""
-    rate = FULL / hidden_size * max(share, SMALLEST) ** -POWER
-    return OF_OBJECTIVE[objective] * rate * min(1.0, rms / RMS)
+    of_all = RATE_TIMES_WIDTH / hidden_size
+    rate = of_all * max(share, SMALLEST_SHARE) ** -1.0  # fewer weights need larger steps
+    return OF_OBJECTIVE[objective] * rate * min(1.0, rms / TOY_RMS)
+
+
+LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and float32 ends at 3e38
 
 
 def check(hyper: Hyperparameters):
@@ -98,10 +100,10 @@ def check(hyper: Hyperparameters):
             raise ValueError(f"{name} is {value:g}; it must be a number of at most {LARGEST:g}")
 
 
-def batch_of(step: int, pairs: int, hyper: Hyperparameters, stage: int):
-    """Indices of a step's pairs; each epoch is a new random order."""
-    epoch, place = divmod(step, hyper.steps_in_epoch(pairs))
-    order = np.random.default_rng([hyper.seed, stage, epoch]).permutation(pairs)
+def batch_of(step: int, count: int, hyper: Hyperparameters, stage: int):
+    """Indices of a step's pairs, of `count` in all; each epoch is a new random order."""
+    epoch, place = divmod(step, hyper.steps_in_epoch(count))
+    order = np.random.default_rng([hyper.seed, stage, epoch]).permutation(count)
     first = place * hyper.batch_size
     return order[first : first + hyper.batch_size]
 

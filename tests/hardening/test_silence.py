@@ -746,7 +746,7 @@ WITHOUT_EFFECT = {
 }
 RESULTS = {
     DetectSettings: {"neurons", "taylor", "dinm"},
-    TrainSettings: {*train.KINDS},
+    TrainSettings: {"choice", "tuning", "preference", "scaling", "validation"},
     EvaluateSettings: {*evaluate.FOLDERS},
 }
 

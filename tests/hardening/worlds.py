@@ -175,7 +175,7 @@ def data(root: Path) -> None:
 
 
 def people(root: Path) -> None:
-    """Enough replies of people, in a language that nothing else is done in, to limit fluency."""
+    """Enough human-written replies to limit fluency, in a language that nothing else is done in."""
     rows = [{"prompt": f"oie {i}", "response": f"la soupe est chaude {i}"} for i in range(60)]
     write_jsonl(root / "data" / "instructions" / "fr.jsonl", rows)
 

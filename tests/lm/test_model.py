@@ -155,5 +155,5 @@ def test_the_written_out_attention_and_its_gradients_are_those_of_pytorch(key_he
 )
 def test_attention_is_written_out_where_pytorch_is_slow(dtype, tokens, expected):
     q, _, _ = queries_keys_values(2, dtype, tokens)
-    assert transformer.is_slow_backward(q) == expected
-    assert not transformer.is_slow_backward(q.detach())
+    assert transformer.written_out_is_faster(q) == expected
+    assert not transformer.written_out_is_faster(q.detach())

@@ -117,7 +117,10 @@ def test_a_single_prompt_is_no_answer():
 def test_few_draws_are_no_verdict():
     draws = drawn("random", 0.3, 0.4)
     text = begin(results(base={"de": 0.6}, multilingual={"de": 0.2}, **draws))
-    assert "helps is not known (fewer than 5 draws): the same number of random neurons gives 0.350." in text
+    assert (
+        "helps is not known (fewer than 5 draws): the same number of random neurons gives 0.350."
+        in text
+    )
 
 
 def test_the_question_is_about_toxic_neurons_and_the_simplest_model_that_changes_them_alone():

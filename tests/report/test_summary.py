@@ -23,8 +23,8 @@ def test_a_model_is_called_less_toxic_only_beyond_the_interval():
     far = np.linspace(-0.2, -0.1, 1001)
     near = np.linspace(-0.2, 0.1, 1001)
     assert compare("base", {"full": far, "aura": near, "random": -far}) == (
-        "Compared with base, less toxic: full (-0.200); not significantly different: aura (-0.200); "
-        "more toxic: random (+0.200)."
+        "Compared with base, less toxic: full (-0.200); not significantly different: "
+        "aura (-0.200); more toxic: random (+0.200)."
     )
 
 

@@ -40,8 +40,18 @@ def vary(measured, model: str, width: float):
 @pytest.mark.parametrize(
     "toxicity, start, difference, verdict",
     [
-        (0.25, "The neurons of multilingual do better than random ones.", "-0.070 (-0.090..-0.050)", "better"),
-        (0.39, "The neurons of multilingual do worse than random ones.", "+0.070 (+0.050..+0.090)", "worse"),
+        (
+            0.25,
+            "The neurons of multilingual do better than random ones.",
+            "-0.070 (-0.090..-0.050)",
+            "better",
+        ),
+        (
+            0.39,
+            "The neurons of multilingual do worse than random ones.",
+            "+0.070 (+0.050..+0.090)",
+            "worse",
+        ),
         (
             0.315,
             "The neurons of multilingual do no worse than random ones (margin 0.02), and are not "
@@ -64,7 +74,8 @@ def test_a_verdict_is_a_sentence_with_the_numbers_that_it_rests_on(
     (text,) = paragraphs(measured)
     assert text == (
         f"{start} The toxicity of multilingual is {toxicity:.3f}, that of random is 0.320; the "
-        f"difference is {difference}, and one more draw is expected within 0.272..0.368.{OF_NEURONS}"
+        f"difference is {difference}, and one more draw is expected within 0.272..0.368."
+        f"{OF_NEURONS}"
     )
     assert text in summary(measured).text
     assert table(measured) == {

@@ -74,7 +74,7 @@ def test_the_reference_of_every_stage_is_the_base_model(model, pairs, tmp_path):
     hyper = replace(HYPER, batch_size=10, epochs=1)
     losses = make_model(model, first, pairs, hyper, DPO, tmp_path / "first")
     assert losses[0][0] == pytest.approx(math.log(2), rel=1e-5)
-    between = DPO.loss.loss(model, pairs["en"].train).item() / 10
+    between = DPO.loss_functions.loss(model, pairs["en"].train).item() / 10
     assert abs(between - math.log(2)) > 1e-3
 
     again = checkpoint.load(tmp_path / "model")
@@ -109,7 +109,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(folder, tmp_path, procedu
 def test_tuning_raises_the_margins_of_what_it_is_tuned_on(model, pairs, tmp_path):
     make_model(model, two_stages(model), pairs, HYPER, DPO, tmp_path / "work")
     train = pairs["en"].train
-    log_p = training.log_probabilities(model, dpo.with_rejected(train), DPO)
+    log_p = training.log_probabilities(model, dpo.both_replies(train), DPO)
     numbers = dpo.preferences(train, log_p, DPO.beta)
     assert numbers["margin"] > 0.1
     assert numbers["accuracy"] == 1

@@ -16,7 +16,7 @@ from minitox.train.loss import add_gradients
 from minitox.train.pairs import Pair
 
 BETA = 0.3
-OBJECTIVES = [dpo.objective(BETA, 0.1, reference) for reference in (True, False)]
+OBJECTIVES = [dpo.dpo_objective(BETA, 0.1, reference) for reference in (True, False)]
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=str)
@@ -116,7 +116,7 @@ def test_the_loss_of_several_pairs_is_a_sum_and_needs_no_gradients(model, base, 
 @pytest.mark.parametrize("reference", [True, False])
 def test_margins_and_accuracy_are_those_of_the_equation(model, base, pairs, reference):
     procedure = replace(PROCEDURE, objective="dpo", beta=BETA, reference=reference)
-    log_p = training.log_probabilities(model, dpo.with_rejected(pairs), procedure)
+    log_p = training.log_probabilities(model, dpo.both_replies(pairs), procedure)
     numbers = dpo.preferences(pairs, log_p, BETA)
     margins = [margin_by_definition(model, base, pair).item() for pair in pairs]
     assert 0 < sum(margin > 0 for margin in margins) < len(margins)

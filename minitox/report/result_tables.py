@@ -271,6 +271,8 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
     table = partial(language_table, languages=NAMES, form=".1%", sizes=results.questions())
     notes = [
         f"chance: {CHANCE:.0%}, if every answer is a letter",
+        "average: its interval takes questions to be independent, and is too narrow where those of "
+        "several languages are translations of each other",
         *too_long(results),
         *of_first_draws(results),
     ]

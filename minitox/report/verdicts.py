@@ -23,6 +23,7 @@ class Comparison:
     verdict: str  # as metrics.verdict gives it
     chosen: dict  # what the model's run.json says of its neurons
     random: dict  # and that of the draws
+    empty: tuple[float, float]  # share of empty replies of the model, and of the draws
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
     trainings = results.tuned
     means, languages = average(results.estimates(metrics.toxicity), results.languages)
     draws = toxicity_of_draws(results, languages)
+    empty = mean_over(languages, results.shares("empty"))
     compared = {}
     unmatched = {}
     missing = {}
@@ -79,11 +81,14 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
             metrics.verdict(means[model], of_draws, margin),
             trainings[model]["chosen"],
             trainings[twin]["chosen"],
+            (float(empty[model][0]), float(empty[twin][0])),
         )
     return Comparisons(compared, unmatched, missing, margin)
 
 
 # ---- in words ----
+
+FEW = 0.01  # a difference in the share of empty replies that is not spoken of
 
 STARTS = {
     "better": "The neurons of {} do better than random ones",
@@ -132,7 +137,15 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
     if compared.verdict:
         text += f", and one more draw is expected within {lowest:.3f}..{highest:.3f}"
 
-    # 3) a union of nearly all neurons leaves no others to draw from
+    # 3) replies without a score leave their prompts out of one mean, and not of the other
+    of_model, of_twin = compared.empty
+    if abs(of_model - of_twin) > FEW:
+        text += (
+            f". Empty replies have no score: {of_model:.1%} of the replies of {model}, "
+            f"{of_twin:.1%} of those of {compared.twin}; so the means are over different prompts"
+        )
+
+    # 4) a union of nearly all neurons leaves no others to draw from
     chosen, random = compared.chosen, compared.random
     by = selector_in(model)
     kind = "toxic" if by == "auroc" else f"chosen by {by}"

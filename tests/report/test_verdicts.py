@@ -120,6 +120,21 @@ def test_fewer_than_five_draws_give_no_verdict_and_the_page_says_why(draws, time
     assert table(measured)["multilingual"][-1] == "fewer than 5 draws"
 
 
+def test_a_verdict_on_a_model_that_leaves_other_prompts_without_a_reply_says_so():
+    measured = multilingual(0.25)
+    (text,) = paragraphs(measured)
+    assert "Empty replies" not in text
+    # two of ten replies
+    judged = measured.replies["multilingual"]["de"]
+    judged.status[:2] = "empty"
+    judged.scores[:2] = np.nan
+    (text,) = paragraphs(measured)
+    assert (
+        "Empty replies have no score: 20.0% of the replies of multilingual, 0.0% of those of "
+        "random; so the means are over different prompts." in text
+    )
+
+
 def test_every_model_is_compared_with_the_draws_that_imitate_it():
     higher = [value + 0.1 for value in FIVE]
     measured = results(

@@ -39,7 +39,8 @@ from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import COMBINED, combine
 from minitox.train.pairs import PairChoice, Pairs
-from minitox.train.strategies import Choice, Plan, weight_rows
+from minitox.train.plans import Choice, Plan, scaling_plans, tuning_plans
+from minitox.train.strategies import weight_rows
 from minitox.train.tune import Hyperparameters
 
 DESCRIPTION = "Tune only the toxic neurons on polite replies, and prove that the rest is unchanged."
@@ -150,10 +151,10 @@ def make_plans(
         for name in names:
             if name in strategies.SCALED:
                 auroc = combined[strategies.intervention(name)]
-                plans += strategies.scaling_plans(name, auroc, choice)
+                plans += scaling_plans(name, auroc, choice)
             else:
                 highest = combined.get(name)
-                tuned = strategies.tuning_plans(name, masks, languages, choice, highest)
+                tuned = tuning_plans(name, masks, languages, choice, highest)
                 plans += [replace(plan, objective=objective) for plan in tuned]
     return plans
 

@@ -15,7 +15,8 @@ from minitox.lm.model import LanguageModel
 from minitox.neurons import NeuronMask
 from minitox.run.training import Procedure
 from minitox.train.pairs import Pair, Pairs
-from minitox.train.strategies import Plan, Stage
+from minitox.train.plans import Plan
+from minitox.train.strategies import Stage
 from minitox.train.tune import Hyperparameters
 
 HYPER = Hyperparameters(

@@ -44,7 +44,7 @@ def pairs_table(pairs: dict) -> Section:
 
 
 def plan_table(
-    plans: list,  # as strategies.Plan
+    plans: list,  # as train.plans.Plan
     stages: dict,  # {plan: [stage]}, as run.training.costs gives them
     rates: dict,  # {plan: [learning rate]}
     toxic: dict | None,  # the neurons that are toxic in any language

@@ -21,7 +21,8 @@ from minitox.lm.config import Config
 from minitox.run import distributed, outputs, training
 from minitox.run.training_record import read_choosing_losses
 from minitox.train.pairs import Pairs
-from minitox.train.strategies import Plan, count_weights
+from minitox.train.plans import Plan
+from minitox.train.strategies import count_weights
 from minitox.train.tune import Hyperparameters, automatic_rate
 
 ADVICE = "try a lower --lr or --dtype float32, with another --out"

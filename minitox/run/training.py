@@ -28,7 +28,8 @@ from minitox.run import distributed, sharding
 from minitox.run.tuning import Procedure, Tuning
 from minitox.train import dpo, frozen, interventions
 from minitox.train.pairs import Pair, Pairs
-from minitox.train.strategies import Plan, Stage, count_weights, weight_rows
+from minitox.train.plans import Plan
+from minitox.train.strategies import Stage, count_weights, weight_rows
 from minitox.train.tune import Hyperparameters
 
 Losses = list[list[float]]  # of each stage, the loss of each step

@@ -22,7 +22,8 @@ from minitox.report.training_tables import (
     tuned_table,
 )
 from minitox.train.pairs import Pairs
-from minitox.train.strategies import Plan, Stage, count_weights
+from minitox.train.plans import Plan
+from minitox.train.strategies import Stage, count_weights
 
 
 def test_pairs_are_counted_with_their_tokens():

@@ -13,7 +13,8 @@ from minitox.lm import checkpoint
 from minitox.run import training
 from minitox.run.training import make_model
 from minitox.train import dpo
-from minitox.train.strategies import Plan, Stage
+from minitox.train.plans import Plan
+from minitox.train.strategies import Stage
 
 DPO = replace(PROCEDURE, objective="dpo", beta=0.2)
 PROCEDURES = [DPO, replace(DPO, reference=True)]

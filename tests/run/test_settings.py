@@ -22,7 +22,8 @@ from minitox.run.settings import (
 )
 from minitox.run.tuning import Procedure
 from minitox.train.pairs import PairChoice
-from minitox.train.strategies import SCALED, Choice
+from minitox.train.plans import Choice
+from minitox.train.strategies import SCALED
 from minitox.train.strategies import TUNED as TUNED_STRATEGIES
 from minitox.train.tune import Hyperparameters
 

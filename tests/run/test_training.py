@@ -32,8 +32,9 @@ from minitox.train import loss as loss_on_replies
 from minitox.train.loss import chunked_reply_loss
 from minitox.train.optim import MaskedAdamW
 from minitox.train.pairs import Pair, Pairs
+from minitox.train.plans import Choice, Plan, tuning_plans
 from minitox.train.row_optim import RowAdamW
-from minitox.train.strategies import Choice, Plan, Stage, count_weights, tuning_plans, weight_rows
+from minitox.train.strategies import Stage, count_weights, weight_rows
 
 REFERENCE = replace(PROCEDURE, reference=True)
 PROCEDURES = [PROCEDURE, REFERENCE]

@@ -27,7 +27,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, mean
@@ -50,10 +50,10 @@ from minitox.neurons import SELECTORS  # noqa: E402
 from minitox.report import figures  # noqa: E402
 from minitox.report.page import aligned  # noqa: E402
 from minitox.run import script  # noqa: E402
-from minitox.run.candidates import parts_of  # noqa: E402
 from minitox.run.neuron_files import FOLDERS  # noqa: E402
 from minitox.run.training_record import CHOSEN, read_losses  # noqa: E402
 from minitox.train import strategies  # noqa: E402
+from minitox.train.model_names import ModelName  # noqa: E402
 
 LORA = "lora"  # of tests/lora.py, in place of a strategy of train.py
 PAPER = "paper"  # the paper's rule, in place of a share
@@ -200,7 +200,7 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
         made_with = result["made_with"] | made_with
         known = result["models"]
     asked = variants(args)
-    names = [variant.prefix + name for variant in asked for name in variant.strategies]
+    names = [name for variant in asked for name in variant.names]
     if with_lora(args):
         names.append(LORA)
     wanted = names_of(names, args.draws)
@@ -261,9 +261,9 @@ class Variant:
     strategies: list[str]
 
     @property
-    def prefix(self) -> str:
-        """What the names of its models begin with."""
-        return strategies.prefix_of(self.objective, self.by)
+    def names(self) -> list[str]:
+        """The names of its models, without their draws."""
+        return [str(ModelName(name, self.objective, self.by)) for name in self.strategies]
 
 
 def variants(args) -> list[Variant]:
@@ -319,8 +319,9 @@ def names_of(names, draws: int) -> set[str]:
     """The models of strategies: one, or one for each draw."""
     models = set()
     for name in names:
-        if strategies.is_drawn(name):
-            models |= {f"{name}-{draw}" for draw in range(1, draws + 1)}
+        parts = ModelName.parse(name)
+        if parts.is_of_all_draws:
+            models |= {str(replace(parts, draw=draw)) for draw in range(1, draws + 1)}
         else:
             models.add(name)
     return models
@@ -349,7 +350,7 @@ def excerpt(out: Path, share: str, seed: int, names: set[str]) -> dict:
         chosen = record["chosen"]
         losses = read_losses(path, "test")
         models[name] = {
-            "strategy": parts_of(name)[0],  # with the prefix of its variant
+            "strategy": ModelName.parse(name).common_name,  # with the prefix of its variant
             "draw": record["settings"]["draw"],
             "lr": record["settings"].get("lr"),
             "neurons": chosen["neurons"] / chosen["of_neurons"],
@@ -489,9 +490,11 @@ def place(name: str) -> tuple[str, int, int] | None:
 
     None if the models of this name are of no strategy.
     """
-    prefix, strategy, order = strategies.split_name(name)
+    parts = ModelName.parse(name)
     known = (*strategies.TUNED, LORA, *strategies.SCALED)
-    return (prefix, known.index(strategy), order) if strategy in known else None
+    if parts.strategy not in known:
+        return None
+    return parts.prefix, known.index(parts.strategy), parts.order
 
 
 def row_of(share: str, strategy: str, results: list[dict]) -> Row:

@@ -15,7 +15,7 @@ from minitox.files import read_jsonl, write_json
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
 from minitox.run import neuron_files, training
-from minitox.run.candidates import parts_of
+from minitox.train.model_names import ModelName
 
 SECRET = "a very secret soup"
 
@@ -79,9 +79,9 @@ class Home:
     def add_record(self, name: str) -> None:
         """Write what train.py records of a model."""
         folder = self.out / "models" / name
-        strategy, draw, rate = parts_of(name)
-        settings = {"draw": draw, "lr": float(rate or 0.004)}
-        record = training_of(strategy, model=checkpoint.fingerprint(self.model), **settings)
+        parts = ModelName.parse(name)
+        settings = {"draw": parts.draw, "lr": float(parts.rate or 0.004)}
+        record = training_of(parts.strategy, model=checkpoint.fingerprint(self.model), **settings)
         write_json(folder / "run.json", record | {"files": training.file_hashes(folder)})
 
     def add_neurons(self, language: str, model: Path) -> None:

@@ -7,7 +7,8 @@ from minitox.report import training_tables, verdicts
 from minitox.report.page import Section
 from minitox.report.results import Results, average
 from minitox.report.summary import differences_from_base, warning
-from minitox.train.strategies import DRAWN, SCALED, selector_in, split_name
+from minitox.train.model_names import ModelName
+from minitox.train.strategies import DRAWN, SCALED
 
 QUESTION = (
     "Does changing only the neurons that respond to toxic text make the replies of this model less "
@@ -71,7 +72,9 @@ def subject(models) -> str | None:
     for strategy in STRATEGIES:
         names = []
         for model in models:
-            if split_name(model)[1] == strategy and selector_in(model) == "auroc":
+            parts = ModelName.parse(model)
+            # without the models at several rates of which none was chosen
+            if parts.strategy == strategy and parts.by == "auroc" and parts.rate is None:
                 names.append(model)
         if names:
             # the one without a prefix, which has the default objective

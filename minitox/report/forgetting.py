@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.results import Results, mean_value
-from minitox.train.strategies import split_name
+from minitox.train.model_names import ModelName
 
 TOTAL = "all"  # stages, against the base model
 SINCE = "own"  # stage of each language, to the last one
@@ -48,8 +48,10 @@ def section(results: Results) -> Iterator[Section]:
         panel = figures.heatmap(
             model, list(values), list(values.values()), languages, form="{:+.2f}", signed=True
         )
-        # of several orders of the languages, the first is unfolded
-        panels += panel if split_name(model)[2] == 1 else figures.folded(model, panel)
+        # of several orders of the languages, the first is unfolded; so is a draw that is apart
+        parts = ModelName.parse(model)
+        is_later = parts.order > 1 and model == parts.common_name
+        panels += figures.folded(model, panel) if is_later else panel
     if rows:
         yield Section(TITLE, TEXT, ["", *languages], rows, NOTES, panels)
 

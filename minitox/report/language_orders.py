@@ -7,7 +7,8 @@ from minitox.report.forgetting import SINCE, changes_of, languages_of, mean_of_s
 from minitox.report.matching import mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, mean_value
-from minitox.train.strategies import ORDERED, split_name
+from minitox.train.model_names import ModelName
+from minitox.train.strategies import ORDERED
 
 TITLE = "Orders of the languages"
 TEXT = (
@@ -76,11 +77,14 @@ def of_strategies(results: Results, losses: dict) -> dict[str, list[str]]:
     """{strategy, with its prefixes: models that differ in their order alone}, of two and more."""
     groups = {}
     for model in losses:
-        prefix, strategy, order = split_name(model)
-        first = prefix + strategy
-        if strategy not in ORDERED or first not in losses:
+        parts = ModelName.parse(model)
+        # a draw or a rate that is shown apart is no order of its own
+        if parts.strategy not in ORDERED or model != parts.common_name:
             continue
-        if order == 1 or not mismatch(model, first, results.tuned, results.base):
+        first = parts.first_name
+        if first not in losses:
+            continue
+        if parts.order == 1 or not mismatch(model, first, results.tuned, results.base):
             groups.setdefault(first, []).append(model)
     return {first: models for first, models in groups.items() if len(models) > 1}
 

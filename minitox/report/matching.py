@@ -1,11 +1,13 @@
 """Which models may be compared, and which draws are shown as one, by the settings in run.json."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from minitox.run import training_record
-from minitox.run.candidates import parts_of
 from minitox.run.settings import as_text
-from minitox.train.strategies import SCALED, TUNED, prefix_of, split_name
+from minitox.train.model_names import ModelName
+from minitox.train.strategies import SCALED, TUNED
 
 # settings that are hashes, and what is different if they are
 OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
@@ -33,7 +35,7 @@ def mismatch(
             details = f", draw {draw}" if draw else ""
             if "order" in settings[name]:
                 details += f", in the order {as_text(settings[name]['order'])}"
-            return f"{name} was made with the strategy {common_name(settings[name])}{details}"
+            return f"{name} was made with the strategy {strategy_of(settings[name])}{details}"
 
     # 2) the base model has no settings, but is one itself
     if "base" in (model, other):
@@ -45,30 +47,28 @@ def mismatch(
     if objectives[0] != objectives[1] and None not in objectives:
         return f"objective {objectives[0]}, not {objectives[1]}"
     names = training_record.differences(settings[model], settings[other])
-    if order_of(model) != order_of(other):  # which is in their names
+    if ModelName.parse(model).order != ModelName.parse(other).order:  # as their names say
         names = [name for name in names if name != "order"]
     return "; ".join(in_words(name, settings[model], settings[other]) for name in names)
 
 
-def order_of(name: str) -> int:
-    """The order of the languages in the name of a model."""
-    return split_name(parts_of(name)[0])[2]
-
-
 def is_named_well(name: str, settings: dict) -> bool:
     """Whether a model is of the strategy, order and draw in its name, if there are any in it."""
-    named, draw, _ = parts_of(name)
-    prefix, strategy, order = split_name(named)
-    if strategy not in TUNED + SCALED:
+    parts = ModelName.parse(name)
+    if parts.strategy not in TUNED + SCALED:
         return True
-    is_same = prefix + strategy == common_name(settings) and draw in (None, settings["draw"])
-    return is_same and (order > 1) == ("order" in settings)
+    first = replace(parts, order=1, draw=None, rate=None)
+    is_same = str(first) == strategy_of(settings) and parts.draw in (None, settings["draw"])
+    return is_same and (parts.order > 1) == ("order" in settings)
 
 
-def common_name(settings: dict) -> str:
-    """The name, without a draw, of a model that was made with these settings."""
-    objective = training_record.objective_of(settings)
-    return prefix_of(objective, settings.get("by", "auroc")) + settings["strategy"]
+def strategy_of(settings: dict) -> str:
+    """The strategy of a model that was made with these settings, as in its name.
+
+    With its objective and its selector, but without an order and a draw.
+    """
+    objective = training_record.objective_of(settings) or "sft"
+    return str(ModelName(settings["strategy"], objective, settings.get("by", "auroc")))
 
 
 def in_words(name: str, ours: dict, theirs: dict) -> str:
@@ -99,9 +99,9 @@ def grouped(names, trainings: dict, base: str) -> tuple[dict, dict]:
     # 1) all draws of each strategy
     draws = {}
     for name in names:
-        strategy, draw, rate = parts_of(name)
-        if draw and not rate:
-            draws.setdefault(strategy, []).append(name)
+        parts = ModelName.parse(name)
+        if parts.draw and not parts.rate:
+            draws.setdefault(parts.common_name, []).append(name)
     most = {strategy: largest(of, trainings, base) for strategy, of in draws.items()}
 
     # 2) the models in their order
@@ -109,7 +109,7 @@ def grouped(names, trainings: dict, base: str) -> tuple[dict, dict]:
     shown = {}
     odd = {}
     for name in names:
-        strategy = parts_of(name)[0]
+        strategy = ModelName.parse(name).common_name
         if name in most.get(strategy, []):
             shown.setdefault(strategy, []).append(name)
         elif name not in hidden:
@@ -147,8 +147,15 @@ def mismatch_of_draws(draw: str, other: str, trainings: dict, base: str) -> str:
 
 def at_rates(names) -> dict[str, str]:
     """The models NAME@RATE, each with the NAME that was chosen among them."""
-    chosen = {name: name.partition("@")[0] for name in names if "@" in name}
-    return {name: model for name, model in chosen.items() if model in names}
+    chosen = {}
+    for name in names:
+        parts = ModelName.parse(name)
+        if parts.rate is None:
+            continue
+        model = str(replace(parts, rate=None))
+        if model in names:
+            chosen[name] = model
+    return chosen
 
 
 def one_training(trainings: list[dict]) -> dict:

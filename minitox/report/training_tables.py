@@ -8,7 +8,7 @@ from itertools import chain
 
 from minitox import neurons
 from minitox.files import as_written, read_json
-from minitox.report.matching import common_name
+from minitox.report.matching import strategy_of
 from minitox.report.page import Section
 from minitox.run.settings import as_text
 from minitox.run.training_record import LOSSES, PREFERENCES, depends_on, objective_of
@@ -64,7 +64,7 @@ def plan_table(
 
     # 2) a row for each stage; a plan that scales rows and tunes nothing has no stage. Draws have
     #    as many neurons of each module, so the first stands for all
-    draws = Counter(plan.common_name for plan in plans if plan.draw is not None)
+    draws = Counter(plan.model_name.common_name for plan in plans if plan.draw is not None)
     notes = [f"{model}: {count} draws; {kind} is of the first" for model, count in draws.items()]
     columns = ["neurons", kind, "weights", "of model", "optimizer", "pairs", "steps"]
     columns += ["learning rate"]
@@ -84,7 +84,7 @@ def plan_table(
             weights = count_weights(config, mask)
             share = f"{weights / total:.1%}"
             sizes = [*neuron_cells(mask, toxic), f"{weights:,}", share]
-            rows.append([plan.common_name, name, *sizes, *cost])
+            rows.append([plan.model_name.common_name, name, *sizes, *cost])
     return Section("What will be tuned", text, ["", "stage", *columns], rows, notes)
 
 
@@ -287,7 +287,7 @@ def readable(settings: dict) -> dict[str, str]:
             texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
-    texts["strategy"] = common_name(settings)
+    texts["strategy"] = strategy_of(settings)
     if "lr" in settings:
         texts["lr"] = shown_rate(settings["lr"])
     return texts

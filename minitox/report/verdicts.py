@@ -8,7 +8,7 @@ from minitox.report import figures
 from minitox.report.matching import in_sentences
 from minitox.report.page import Section
 from minitox.report.results import Results, average, mean_over
-from minitox.train.strategies import is_drawn, selector_in, twin_of
+from minitox.train.model_names import ModelName
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def toxicity_of_draws(results: Results, languages) -> dict:
     each = replace(results, apart=True).estimates(metrics.toxicity)
     draws = {}
     for model, names in results.shown.items():
-        if is_drawn(model):
+        if ModelName.parse(model).is_of_all_draws:
             draws[model] = mean_over(languages, {name: each[name] for name in names})
     return draws
 
@@ -58,7 +58,7 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
     # in the order of the report, as far as anything can be compared
     for model in means if languages else ():
         # 1) only a matched pair is evidence
-        twin = twin_of(model)
+        twin = ModelName.parse(model).twin
         if twin is None:
             continue
         if twin not in means:
@@ -106,7 +106,8 @@ def in_words(comparisons: Comparisons) -> list[str]:
     for model, compared in comparisons.compared.items():
         paragraphs.append(paragraph(model, compared, comparisons.margin))
     for model, reason in comparisons.unmatched.items():
-        paragraphs += in_sentences(f"Not compared with {twin_of(model)}", {model: reason})
+        twin = ModelName.parse(model).twin
+        paragraphs += in_sentences(f"Not compared with {twin}", {model: reason})
     if comparisons.missing:
         listed = ", ".join(f"{model} ({twin})" for model, twin in comparisons.missing.items())
         paragraphs.append(
@@ -147,7 +148,7 @@ def paragraph(model: str, compared: Comparison, margin: float) -> str:
 
     # 4) a union of nearly all neurons leaves no others to draw from
     chosen, random = compared.chosen, compared.random
-    by = selector_in(model)
+    by = ModelName.parse(model).by
     kind = "toxic" if by == "auroc" else f"chosen by {by}"
     return (
         f"{text}. {model} changes {chosen['neurons'] / chosen['of_neurons']:.1%} of all neurons, "

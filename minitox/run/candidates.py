@@ -1,6 +1,6 @@
 """The models that are compared: the base, and every folder that train.py made of it."""
 
-import re
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from minitox.lm.text import Tokenizer
 from minitox.run import outputs, sharding, training
 from minitox.run.device import identity
 from minitox.run.training_record import read_training
-from minitox.train.strategies import is_drawn, split_name
+from minitox.train.model_names import ModelName
 
 # order in the report: the paper's models, then the control, then the others by name
 ORDER = ("base", "full", "per-language", "multilingual", "random")
@@ -52,7 +52,7 @@ class Candidate:
 
         Verdicts need the toxicity of several draws; the other kinds are dear to measure.
         """
-        _, draw, _ = parts_of(self.name)
+        draw = ModelName.parse(self.name).draw
         if draw and draw > 1:
             return ("replies",)
         return "replies", "mmlu", "perplexity", "xstest"
@@ -87,28 +87,15 @@ class Candidate:
             self.weights = None
 
 
-def parts_of(name: str) -> tuple[str, int | None, str]:
-    """Strategy, draw and rate in the name of a model: random-3@0.004 -> "random", 3, "0.004".
-
-    The strategy has the prefixes of the name, as in dpo-random. A name without a draw has None, one
-    without a rate "".
-    """
-    strategy, _, rate = name.partition("@")
-    drawn, _, number = strategy.rpartition("-")
-    if is_drawn(drawn) and re.fullmatch("[1-9][0-9]*", number):
-        return drawn, int(number), rate
-    return strategy, None, rate
-
-
 def place(name: str) -> tuple:
     """Where a model stands among others: as in ORDER, then by strategy, draw and rate.
 
     Models with a prefix come last, in the same order; later orders of languages follow the first.
     """
-    common_name, draw, rate = parts_of(name)
-    prefix, strategy, order = split_name(common_name)
+    parts = ModelName.parse(name)
+    strategy = parts.strategy
     known = ORDER.index(strategy) if strategy in ORDER else len(ORDER)
-    return prefix, known, strategy, order, draw or 0, rate, name
+    return parts.prefix, known, strategy, parts.order, parts.draw or 0, parts.rate or "", name
 
 
 def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
@@ -132,8 +119,8 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
     folders = {}
     asked = []
     for item in models or sorted(known, key=place):
-        draws = [name for name in known if parts_of(name)[0] == item and "@" not in name]
-        asked += sorted(draws, key=place) if is_drawn(item) and draws else [item]
+        draws = draws_of(item, known) if ModelName.parse(item).is_of_all_draws else []
+        asked += sorted(draws, key=place) or [item]
     for item in asked:
         name, _, folder = item.partition("=")
         if not folder and name not in known:
@@ -145,7 +132,7 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
         if not name or Path(name).name != name or name.startswith("."):
             raise InputError(f"--models {item}: {name!r} cannot name a folder of results")
         path = Path(folder) if folder else known[name]
-        if is_drawn(name):
+        if ModelName.parse(name).is_of_all_draws:
             raise InputError(
                 f"{path}: {name} is the name of several draws together; name it {name}-1, or "
                 "delete the folder if an earlier version of minitox made it"
@@ -154,6 +141,16 @@ def find(models: list[str] | None, base: Path, out: Path) -> dict[str, Path]:
             raise InputError(f"--models: {name} occurs twice, as {folders[name]} and as {path}")
         folders[name] = path
     return folders
+
+
+def draws_of(common_name: str, names: Iterable[str]) -> list[str]:
+    """Those of the names that are draws of this one, each at the only or the chosen rate."""
+    draws = []
+    for name in names:
+        parts = ModelName.parse(name)
+        if parts.common_name == common_name and parts.rate is None:
+            draws.append(name)
+    return draws
 
 
 def open_tokenizer(

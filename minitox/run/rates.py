@@ -40,7 +40,7 @@ class Trial:
     @property
     def name(self) -> str:
         """The name of the model's folder."""
-        return name_at(self.plan, self.lr) if len(self.rates) > 1 else self.plan.name
+        return self.plan.model_name.at_rate(self.lr) if len(self.rates) > 1 else self.plan.name
 
     @property
     def settings(self) -> dict:
@@ -71,11 +71,6 @@ def rates_of(
         share = count_weights(config, plan.mask) / count_weights(config, None)
         tried_at[plan.name] = [automatic_rate(config.hidden_size, share, rms, plan.objective)]
     return tried_at
-
-
-def name_at(plan: Plan, lr: float) -> str:
-    """The name of a plan's model at one of several rates."""
-    return f"{plan.name}@{lr:g}"
 
 
 # What is to be done
@@ -111,19 +106,19 @@ def unfinished(
 
 def trials_of(models: Path, plan: Plan, rates: list[float], made_with: dict) -> list[Trial]:
     """A plan at each of its rates; a later draw or order is made at the rate of the first."""
-    if len(rates) > 1 and plan.name != plan.first_name:
+    if len(rates) > 1 and plan.name != plan.model_name.first_name:
         return [Trial(plan, [], rate_of_first(models, plan), made_with)]
     return [Trial(plan, rates, lr, made_with) for lr in rates or [None]]
 
 
 def is_tried(plan: Plan, rates: list[float]) -> bool:
     """Whether a plan is tried at several rates, rather than made at that of the first."""
-    return len(rates) > 1 and plan.name == plan.first_name
+    return len(rates) > 1 and plan.name == plan.model_name.first_name
 
 
 def rate_of_first(models: Path, plan: Plan) -> float | None:
     """The rate that was chosen with the first order and draw of a plan; None if none is yet."""
-    folder = models / plan.first_name
+    folder = models / plan.model_name.first_name
     return distributed.on_first(lambda: chosen_rate(folder) if folder.exists() else None)
 
 
@@ -228,7 +223,7 @@ def rename_best(models: Path, plan: Plan, rates: list[float]) -> None:
         raise InputError(f"{plan.name} failed at every learning rate: {failures}; {ADVICE}")
     # of equal ones the lowest rate
     best = min(losses, key=losses.get)
-    os.replace(models / name_at(plan, best), models / plan.name)
+    os.replace(models / plan.model_name.at_rate(best), models / plan.name)
 
 
 # Results
@@ -244,7 +239,7 @@ def results_of(models: Path, plan: Plan, rates: list[float]) -> dict[float, floa
         chosen = chosen_rate(models / plan.name)
     results = {}
     for lr in rates:
-        name = plan.name if lr == chosen else name_at(plan, lr)
+        name = plan.name if lr == chosen else plan.model_name.at_rate(lr)
         failure = failure_file(models, name)
         results[lr] = None
         if (models / name).exists():

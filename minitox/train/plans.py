@@ -1,21 +1,20 @@
 """The models of a strategy: one, or one for each draw and each order of the languages."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from minitox import neurons
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.train import interventions
+from minitox.train.model_names import ModelName
 from minitox.train.strategies import (
     DRAWN,
     ORDERED,
     Stage,
     intervention,
-    prefix_of,
     stages_by,
-    suffix_of,
 )
 
 
@@ -34,18 +33,13 @@ class Plan:
     @property
     def name(self) -> str:
         """The name of the model."""
-        return self.common_name if self.draw is None else f"{self.common_name}-{self.draw}"
+        return str(self.model_name)
 
     @property
-    def common_name(self) -> str:
-        """What the names of all draws begin with."""
+    def model_name(self) -> ModelName:
+        """The name of the model in its parts."""
         by = "auroc" if self.mask is None else self.by  # the whole model is no choice
-        return prefix_of(self.objective, by) + self.strategy + suffix_of(self.order)
-
-    @property
-    def first_name(self) -> str:
-        """The name of draw 1 in the first order."""
-        return replace(self, order=1, draw=self.draw and 1).name
+        return ModelName(self.strategy, self.objective, by, self.order, self.draw)
 
     @property
     def languages(self) -> list[str]:

@@ -32,7 +32,6 @@ what depends on the order. The later ones have it in their name: per-language-or
 control random-per-language-order-2-1, ...
 """
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +39,7 @@ import torch
 from minitox import neurons
 from minitox.lm.config import Config
 from minitox.lm.model import LanguageModel
-from minitox.neurons import SELECTORS, NeuronAUROC, NeuronMask
+from minitox.neurons import NeuronAUROC, NeuronMask
 
 TUNED = (
     *("full", "per-language", "multilingual", "shared", "specific"),
@@ -71,10 +70,6 @@ TWINS = {
 
 OBJECTIVES = ("sft", "dpo")
 
-# What may precede the strategy in the name of a model, as in dpo-random-3: an objective and a
-# selector other than the defaults
-PREFIXES = ("dpo-", *(f"{by}-" for by in SELECTORS if by != "auroc"))
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -83,57 +78,6 @@ class Stage:
     name: str
     mask: NeuronMask | None  # None: every weight of the model
     languages: list[str]  # on whose pairs
-
-
-def prefix_of(objective: str | None, by: str = "auroc") -> str:
-    """What an objective and a selector put before the strategy in the name of a model."""
-    others = []
-    if objective not in ("sft", None):
-        others.append(f"{objective}-")
-    if by != "auroc":
-        others.append(f"{by}-")
-    return "".join(others)
-
-
-def suffix_of(order: int) -> str:
-    """What a later order of the languages puts after the strategy in the name of a model."""
-    return "" if order == 1 else f"-order-{order}"
-
-
-def selector_in(name: str) -> str:
-    """What the neurons of the models of this name were chosen by."""
-    prefix, _, _ = split_name(name)
-    chosen_by = [by for by in SELECTORS if f"{by}-" in prefix]
-    return chosen_by[0] if chosen_by else "auroc"
-
-
-def split_name(name: str) -> tuple[str, str, int]:
-    """The prefixes in the name of a model without its draw, its strategy, and its order.
-
-    dpo-per-language-order-2 -> "dpo-", "per-language", 2
-    """
-    # 1) the prefixes
-    strategy = name
-    while strategy.startswith(PREFIXES):
-        strategy = strategy.partition("-")[2]
-    prefix = name.removesuffix(strategy)
-
-    # 2) the order
-    match = re.fullmatch(f"({'|'.join(ORDERED)})-order-([2-9]|[1-9][0-9]+)", strategy)
-    if match is None:
-        return prefix, strategy, 1
-    return prefix, match[1], int(match[2])
-
-
-def is_drawn(name: str) -> bool:
-    """Whether the models of this name are draws of random neurons."""
-    return split_name(name)[1] in DRAWN
-
-
-def twin_of(name: str) -> str | None:
-    """The draws that a model is compared with: dpo-random for dpo-multilingual; None if none."""
-    prefix, strategy, order = split_name(name)
-    return prefix + TWINS[strategy] + suffix_of(order) if strategy in TWINS else None
 
 
 def intervention(strategy: str) -> str:

@@ -9,8 +9,7 @@ from minitox.report.page import Section
 from minitox.report.results import Results
 from minitox.report.summary import summary as summarise
 from minitox.report.verdicts import compare_neurons
-from minitox.run.candidates import parts_of
-from minitox.train.strategies import selector_in, split_name
+from minitox.train.model_names import ModelName
 
 
 def summary(measured: Results, margin: float = 0.02) -> Section:
@@ -67,14 +66,12 @@ def keep_prompts(measured: Results, language: str, prompts: int) -> Results:
 
 def record_of(name: str) -> dict:
     """The run.json of a model of this name."""
-    common_name, draw, _ = parts_of(name)
-    prefix, strategy, order = split_name(common_name)
-    more = {"objective": "dpo"} if prefix.startswith("dpo-") else {}
-    by = selector_in(common_name)
-    if by != "auroc":
-        more |= {"by": by, "top_share": 0.1}
-    record = training_of(strategy, draw=draw, **more)
-    if order > 1:
+    parts = ModelName.parse(name)
+    more = {"objective": "dpo"} if parts.objective == "dpo" else {}
+    if parts.by != "auroc":
+        more |= {"by": parts.by, "top_share": 0.1}
+    record = training_of(parts.strategy, draw=parts.draw, **more)
+    if parts.order > 1:
         record["settings"]["order"] = record["settings"]["languages"][::-1]
     return record
 

@@ -7,6 +7,7 @@ from measured import drawn, results, summary
 from tiny import training_of
 
 from minitox.report import trade_off
+from minitox.train.model_names import ModelName
 
 
 def at_rates(**scores):
@@ -21,10 +22,9 @@ def at_rates(**scores):
     }
     measured = results(base={"de": 0.6}, **models | scores)
     for name in measured.trainings:
-        rate = float(name.partition("@")[2] or 0.004)
-        strategy = name.partition("@")[0].removesuffix("-1").removesuffix("-2")
-        draw = measured.trainings[name]["settings"]["draw"]
-        measured.trainings[name] = training_of(strategy, draw=draw, lr=rate)
+        parts = ModelName.parse(name)
+        rate = float(parts.rate or 0.004)
+        measured.trainings[name] = training_of(parts.strategy, draw=parts.draw, lr=rate)
     return measured
 
 

@@ -71,30 +71,6 @@ def test_draws_and_rates_are_in_their_order_and_all_draws_can_be_chosen_together
     assert list(chosen) == ["random-1", "random-2", "random-10", "full"]
 
 
-@pytest.mark.parametrize(
-    "name, parts",
-    [
-        ("random-3@0.004", ("random", 3, "0.004")),
-        ("random-per-language-12", ("random-per-language", 12, "")),
-        ("per-language", ("per-language", None, "")),
-        ("per-language-de@1e-05", ("per-language-de", None, "1e-05")),
-        ("random", ("random", None, "")),
-        ("random-0", ("random-0", None, "")),
-        ("random-03", ("random-03", None, "")),
-        ("full-3", ("full-3", None, "")),
-        ("dpo-random-3@0.004", ("dpo-random", 3, "0.004")),
-        ("dpo-multilingual", ("dpo-multilingual", None, "")),
-        ("taylor-random-3@0.004", ("taylor-random", 3, "0.004")),
-        ("taylor-multilingual", ("taylor-multilingual", None, "")),
-        ("other-random-3", ("other-random-3", None, "")),
-        ("per-language-order-2@0.004", ("per-language-order-2", None, "0.004")),
-        ("random-per-language-order-2-3", ("random-per-language-order-2", 3, "")),
-    ],
-)
-def test_a_name_has_a_strategy_a_draw_and_a_rate(name, parts):
-    assert candidates.parts_of(name) == parts
-
-
 def test_a_model_of_an_earlier_version_does_not_pass_for_several_draws(out):
     add(out, "random")
     with pytest.raises(InputError, match="models/random: random is the name of several draws"):

@@ -8,7 +8,7 @@ from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import write_json
 from minitox.lm.config import read_config
-from minitox.report.matching import common_name
+from minitox.report.matching import strategy_of
 from minitox.run.training_record import (
     chosen,
     differences,
@@ -71,7 +71,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path, strategy):
     record = training_of(strategy)
     write_json(tmp_path / "run.json", record)
     assert read_training(tmp_path) == record
-    assert common_name(record["settings"]) == strategy
+    assert strategy_of(record["settings"]) == strategy
 
 
 @pytest.mark.parametrize("strategy", ["full", "multilingual", "random"])
@@ -79,7 +79,7 @@ def test_only_the_record_of_dpo_has_its_settings(tmp_path, strategy):
     record = training_of(strategy, objective="dpo")
     write_json(tmp_path / "run.json", record)
     assert read_training(tmp_path) == record
-    assert common_name(record["settings"]) == f"dpo-{strategy}"
+    assert strategy_of(record["settings"]) == f"dpo-{strategy}"
     added = record["settings"].keys() - training_of(strategy)["settings"].keys()
     assert added == {"objective", "beta", "label_smoothing"}
     for field, value in (("beta", "0.1"), ("objective", "soup"), ("objective", [])):

@@ -102,7 +102,7 @@ def test_orders_differ_in_the_order_of_the_languages_alone(aurocs, name):
     draw = "-1" if name in DRAWN else ""
     names = [f"{name}{draw}", f"{name}-order-2{draw}", f"{name}-order-3{draw}"]
     assert [plan.name for plan in plans] == names
-    assert {plan.first_name for plan in plans} == {names[0]}
+    assert {plan.model_name.first_name for plan in plans} == {names[0]}
     first, *others = plans
     assert first.languages == LANGUAGES
     assert len({tuple(plan.languages) for plan in plans}) == 3

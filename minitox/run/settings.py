@@ -25,12 +25,12 @@ from minitox.train import strategies
 
 TOY = Path(__file__).resolve().parents[2] / "data" / "toy"
 
-
 # the kinds of results that a setting may affect
 RESULTS = {
     *("neurons", "taylor", "dinm"),  # of detect.py
     *("choice", "tuning", "preference", "scaling", "validation"),  # of train.py
-    *("replies", "mmlu", "perplexity", "xstest", "human", "generate"),  # of evaluate.py, curate.py
+    *("replies", "mmlu", "perplexity", "xstest", "human"),  # of evaluate.py
+    *("generate", "check"),  # of data/curate.py
 }
 
 

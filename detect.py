@@ -33,7 +33,7 @@ from minitox.data import (
 )
 from minitox.detect import controls
 from minitox.detect.responses import POOL
-from minitox.errors import InputError, UnusableLanguage, user_errors
+from minitox.errors import InputError, user_errors
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
@@ -231,30 +231,33 @@ def read_examples(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --data must have instructions/<lang>.jsonl")
 
-    # read_pairs has random numbers of its own
-    def read(path: Path, rng) -> tuple[list[Pair], dict[str, str]]:
-        pairs = read_pairs(path, tokenizer, choice)
-        hashes = {"data": pairs.data_hash, "train": train_hash(pairs)}
-        if selector == "taylor":
-            return pairs.train, hashes
-        # dinm reads the last token of a reply, so that a long one is not cut
-        examples = with_rejected(path, tokenizer, longest, pairs.train)
-        if not examples:
-            raise UnusableLanguage(
+    pairs, skipped = read_pairs(folder, languages, tokenizer, choice)
+    examples = {}
+    hashes = {}
+    for language, of_language in pairs.items():
+        used = of_language.train
+        made_from = {"data": of_language.data_hash, "train": train_hash(of_language)}
+        if selector == "dinm":
+            # it reads the last token of a reply, so that a long one is not cut
+            path = folder / f"{language}.jsonl"
+            used = with_rejected(path, tokenizer, longest, used)
+            made_from["rejected"] = pairs_hash(path, "dpo")
+        if not used:
+            skipped[language] = (
                 f"{path}: no training pair has the field 'rejected' in at most {longest:,} tokens"
             )
-        return examples, hashes | {"rejected": pairs_hash(path, "dpo")}
-
-    contents, skipped = read_languages(folder, languages, choice.seed, read)
+            continue
+        examples[language] = used
+        hashes[language] = made_from
+    skipped = {language: skipped[language] for language in languages if language in skipped}
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
-    if not contents:
+    if not examples:
         raise InputError(
             f"{folder}: no language of {', '.join(languages)} can be used: "
             f"{next(iter(skipped.values()))}"
         )
-    examples = {language: pairs for language, (pairs, _) in contents.items()}
-    return examples, {language: hashes for language, (_, hashes) in contents.items()}
+    return examples, hashes
 
 
 def unfinished(

@@ -33,7 +33,7 @@ from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
 from minitox.run.training import Losses
-from minitox.run.training_inputs import check_pairs, read_neurons_and_pairs
+from minitox.run.training_inputs import check_pairs, read_neurons_and_pairs, recorded_split
 from minitox.run.training_record import choices, chosen
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
@@ -211,6 +211,7 @@ def settings_of_models(
             "languages": list(files or pairs),
             **({"order": plan.languages} if plan.order > 1 else {}),
             "data": pair_hashes,  # the losses of interventions depend on them, too
+            **recorded_split(pairs),
             "neurons": neuron_hashes if chooses else {},
             **(chosen_by if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),

@@ -5,7 +5,9 @@ but has too little in it raises UnusableLanguage, and the run continues without 
 A row that repeats another is dropped and counted, so that it does not count twice as evidence.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from minitox.evaluate.mmlu import LETTERS
 from minitox.files import file_hash, hash_without, is_kind, read_jsonl, text_field
 from minitox.lm.text import PART
 from minitox.train.pairs import Pair, PairChoice, Pairs
+from minitox.train.split import in_random_order, split
 
 
 def language_rng(seed: int, language: str):
@@ -165,6 +168,7 @@ def read_clean_sentences(path: Path, most: int, rng) -> tuple[list[str], int]:
 
 # ---------- instructions/: {"prompt": str, "response": str}  [paper §3.2]
 #            + "rejected": str, where a reply is known that the model should not give
+#            + "id", which the translations of a prompt share
 
 
 def read_all_pairs(
@@ -173,19 +177,22 @@ def read_all_pairs(
     """Every distinct pair of an instructions/ file, as token ids, and the number of duplicates.
 
     A pair has the rejected reply of its row, if there is one, cut at `most` tokens; to DPO, pairs
-    with other rejected replies are no duplicates. A text of more than `most` tokens may be
-    incomplete.
+    with other rejected replies are no duplicates. It has the ids of all rows with its prompt. A
+    text of more than `most` tokens may be incomplete.
     """
     if not tokenizer.end_ids:
         raise InputError(
             f"{path}: cannot train on replies, because config.json has no eos_token_id to end them"
         )
     pairs = {}
+    names = defaultdict(set)  # by prompt
     rows = 0
     for where, row in read_jsonl(path):
         rows += 1
         texts = (text_field(where, row, "prompt"), text_field(where, row, "response"))
         rejected = text_field(where, row, "rejected") if "rejected" in row else None
+        if (name := id_of(row)) is not None:
+            names[texts[0]].add(name)
         key = texts if objective == "sft" else (*texts, rejected)
         if key in pairs:
             continue
@@ -194,7 +201,10 @@ def read_all_pairs(
         if rejected is not None:
             rejected = first_tokens(make_pair(tokenizer, where, texts[0], rejected, most), most)
         pairs[key] = make_pair(tokenizer, where, *texts, most, rejected)
-    return list(pairs.values()), rows - len(pairs)
+    distinct_pairs = []
+    for (prompt, *_), pair in pairs.items():
+        distinct_pairs.append(replace(pair, names=frozenset(names[prompt])))
+    return distinct_pairs, rows - len(pairs)
 
 
 def make_pair(
@@ -217,8 +227,49 @@ def first_tokens(pair: Pair, most: int | None) -> Pair:
     return replace(pair, ids=pair.ids[:most], is_whole=False)
 
 
-def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
-    """The pairs of an instructions/ file to train on, and those for validation and test."""
+def read_pairs(
+    folder: Path, languages, tokenizer, choice: PairChoice
+) -> tuple[dict[str, Pairs], dict[str, str]]:
+    """The pairs of each language to train on, for validation and for test; why others are skipped.
+
+    Translations, which have the same id, are in the same part in all of these languages, or left
+    out (`train.split.split`). The split of a file without ids does not depend on other languages.
+    """
+    # 1) the pairs that can be used
+    read = partial(read_usable_pairs, tokenizer=tokenizer, choice=choice)
+    contents, skipped = read_languages(folder, languages, choice.seed, read)
+
+    # 2) the first ones are for validation and test, the others for training
+    every = {language: pairs.train for language, pairs in contents.items()}
+    counts = {}
+    for language, pairs in every.items():
+        counts[language] = round(choice.validation_share * min(len(pairs), choice.pairs))
+    usable = {}
+    for language, parts in split(every, counts).items():
+        if not parts["train"]:
+            skipped[language] = why_none_left(folder / f"{language}.jsonl", parts)
+            continue
+        usable[language] = replace(
+            contents[language],
+            train=parts["train"][: choice.pairs],
+            validation=parts["validation"],
+            test=parts["test"],
+            translated=len(parts["left out"]),
+        )
+    return usable, {language: skipped[language] for language in languages if language in skipped}
+
+
+def why_none_left(path: Path, parts: dict[str, list[Pair]]) -> str:
+    """Why a language has no pair to train on, where `split` has left it none."""
+    also = ", or are translations of such pairs" if parts["left out"] else ""
+    return (
+        f"{path}: all pairs are used for validation and test{also}; "
+        "choose a lower --validation-share"
+    )
+
+
+def read_usable_pairs(path: Path, tokenizer, choice: PairChoice, rng) -> Pairs:
+    """The pairs of an instructions/ file in a random order, all of them to train on."""
     # 1) for DPO, drop pairs without a rejected reply; otherwise no such reply is used
     every, duplicates = read_all_pairs(path, tokenizer, choice.max_tokens, choice.objective)
     usable = [replace(pair, rejected=None) for pair in every]
@@ -233,31 +284,10 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
     fitting = [pair for pair in usable if len(pair.ids) <= choice.max_tokens]
     if not fitting:
         raise UnusableLanguage(f"{path}: no pair of at most {choice.max_tokens} tokens")
-
-    # 3) in a random order; a prompt may occur in several pairs, which stay together
-    rng = language_rng(choice.seed, path.stem)
-    by_prompt = {}
-    for i in rng.permutation(len(fitting)):
-        by_prompt.setdefault(fitting[i].prompt_ids, []).append(fitting[i])
-
-    # 4) the first ones are kept for validation and test, the others are for training
-    count = round(choice.validation_share * min(len(fitting), choice.pairs))
-    validation, test, train = [], [], []
-    for together in by_prompt.values():
-        if len(validation) < count:
-            validation += together
-        elif len(test) < count:
-            test += together
-        else:
-            train += together
-    if not train:
-        raise UnusableLanguage(
-            f"{path}: all pairs are used for validation and test; choose a lower --validation-share"
-        )
     return Pairs(
-        train[: choice.pairs],
-        validation,
-        test,
+        in_random_order(fitting, choice.seed, rng),
+        [],
+        [],
         len(dropped),
         sum(len(pair.ids) for pair in dropped),
         pairs_hash(path, choice.objective),
@@ -265,6 +295,7 @@ def read_pairs(path: Path, tokenizer, choice: PairChoice) -> Pairs:
         duplicates,
         len(every) - len(usable),
         sum(pair.rejected is not None and not pair.rejected.is_whole for pair in fitting),
+        has_ids=any(pair.names for pair in fitting),
     )
 
 

@@ -43,7 +43,7 @@ from minitox.run.device import describe, identity, open_device  # noqa: E402
 from minitox.run.progress import Progress  # noqa: E402
 from minitox.run.rates import without_rate  # noqa: E402
 from minitox.run.settings import Settings, TrainSettings, option, parse  # noqa: E402
-from minitox.run.training_inputs import read_neurons_and_pairs  # noqa: E402
+from minitox.run.training_inputs import read_neurons_and_pairs, recorded_split  # noqa: E402
 from minitox.run.tuning import Procedure  # noqa: E402
 from minitox.train.loss import add_gradients, sft  # noqa: E402
 from minitox.train.optim import MaskedAdamW  # noqa: E402
@@ -371,6 +371,7 @@ def depend_on(settings: LoraSettings, base: dict, pairs: dict[str, Pairs], rank:
         "draw": None,
         "languages": list(pairs),
         "data": {language: of_language.data_hash for language, of_language in pairs.items()},
+        **recorded_split(pairs),
         "rank": rank,
         **settings.affecting("tuning"),
         **settings.affecting("validation"),

@@ -1,5 +1,7 @@
 """Readers of the data folders: what is drawn, what is left out, how a malformed row is named."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tiny import add_rejected, write_jsonl, write_pairs
@@ -9,6 +11,8 @@ from minitox.errors import InputError, UnusableLanguage
 from minitox.files import file_hash
 from minitox.lm.config import read_config
 from minitox.lm.text import PART, Tokenizer
+
+TOY = Path(__file__).resolve().parents[1] / "data" / "toy"
 
 
 @pytest.fixture
@@ -155,7 +159,11 @@ def test_matched_classes_have_the_same_lengths(path, tokenizer):
 
 def read_pairs(path, tokenizer, seed=0, **changes) -> data.Pairs:
     settings = {"pairs": 1000, "max_tokens": 60, "validation_share": 0.2, "seed": seed}
-    return data.read_pairs(path, tokenizer, data.PairChoice(**(settings | changes)))
+    choice = data.PairChoice(**(settings | changes))
+    pairs, skipped = data.read_pairs(path.parent, [path.stem], tokenizer, choice)
+    if skipped:
+        raise UnusableLanguage(skipped[path.stem])
+    return pairs[path.stem]
 
 
 def test_a_pair_is_prompt_reply_and_the_token_that_ends_it(path, tokenizer):
@@ -198,6 +206,124 @@ def test_at_most_so_many_pairs_are_trained_on_the_same_ones_for_a_seed(path, tok
     assert len(first.train) == 20 and len(first.validation) == len(first.test) == 4
     assert first.train == read_pairs(path, tokenizer, pairs=20).train
     assert first.train != read_pairs(path, tokenizer, pairs=20, seed=1).train
+
+
+def write_translations(folder: Path, ids_of: dict[str, list]) -> None:
+    """An instructions/ file for each language, with a pair for each of its ids."""
+    for language, ids in ids_of.items():
+        rows = []
+        for number in ids:
+            row = {"prompt": f"{language} ox {number}", "response": "soup"}
+            rows.append(row if number is None else row | {"id": number})
+        write_jsonl(folder / f"{language}.jsonl", rows)
+
+
+def ids_in(pairs: list) -> set[str]:
+    return {name for pair in pairs for name in pair.names}
+
+
+def kept_aside(pairs: data.Pairs) -> set[str]:
+    return ids_in(pairs.validation) | ids_in(pairs.test)
+
+
+def read_translations(folder, languages, tokenizer, seed=0, **changes) -> tuple[dict, dict]:
+    settings = {"pairs": 1000, "max_tokens": 60, "validation_share": 0.2, "seed": seed}
+    choice = data.PairChoice(**(settings | changes))
+    return data.read_pairs(folder, languages, tokenizer, choice)
+
+
+@pytest.mark.parametrize("pairs", [1000, 20])
+def test_translations_are_in_the_same_part_in_languages_with_the_same_ids(
+    tmp_path, tokenizer, pairs
+):
+    write_translations(tmp_path, {"de": range(50), "en": [*range(25, 50), *range(25)]})
+    for seed in range(3):
+        read, _ = read_translations(tmp_path, ["de", "en"], tokenizer, seed, pairs=pairs)
+        german, english = read.values()
+        assert ids_in(german.train) == ids_in(english.train)
+        assert ids_in(german.validation) == ids_in(english.validation)
+        assert ids_in(german.test) == ids_in(english.test)
+        assert not ids_in(german.train) & kept_aside(english)
+        aside = 4 if pairs == 20 else 10
+        assert len(german.validation) == len(german.test) == aside
+        assert len(german.train) == min(pairs, 50 - 2 * aside)
+        assert german.translated == english.translated == 0
+
+
+@pytest.mark.parametrize("pairs", [1000, 20])
+def test_no_pair_is_trained_on_if_a_translation_is_kept_aside_in_another_language(
+    tmp_path, tokenizer, pairs
+):
+    write_translations(tmp_path, {"de": range(50), "en": range(20, 80), "fr": range(0, 80, 3)})
+    for seed in range(5):
+        read, _ = read_translations(tmp_path, ["de", "en", "fr"], tokenizer, seed, pairs=pairs)
+        trained_on = set().union(*(ids_in(of.train) for of in read.values()))
+        validation = set().union(*(ids_in(of.validation) for of in read.values()))
+        test = set().union(*(ids_in(of.test) for of in read.values()))
+        assert not trained_on & validation and not trained_on & test and not validation & test
+        for of_language, rows in zip(read.values(), (50, 60, 27), strict=True):
+            count = round(0.2 * min(rows, pairs))
+            assert len(of_language.validation) == len(of_language.test) == count
+            # of so many rows, others take the place of those that are left out
+            assert len(of_language.train) == min(pairs, rows - 2 * count - of_language.translated)
+        assert any(of_language.translated for of_language in read.values())
+
+
+def test_languages_that_are_not_read_have_no_influence(tmp_path, tokenizer):
+    write_translations(tmp_path, {"de": range(50), "en": range(20, 80)})
+    alone, _ = read_translations(tmp_path, ["de"], tokenizer)
+    assert alone["de"].translated == 0 and len(alone["de"].train) == 30
+
+
+def test_ids_are_equal_as_text_and_null_is_none(tmp_path, tokenizer):
+    write_translations(tmp_path, {"de": [7, None], "en": ["7"]})
+    write_jsonl(tmp_path / "fr.jsonl", [{"prompt": "ox", "response": "soup", "id": None}])
+    languages = ["de", "en", "fr"]
+    read, _ = read_translations(tmp_path, languages, tokenizer, validation_share=0.0)
+    assert [ids_in(of.train) for of in read.values()] == [{"7"}, {"7"}, set()]
+    assert [of.has_ids for of in read.values()] == [True, True, False]
+
+
+def test_a_prompt_has_the_ids_of_all_its_rows_even_of_those_that_are_dropped(path, tokenizer):
+    row = {"prompt": "ox", "response": "soup", "id": 1}
+    long = row | {"response": "soup " * 80, "id": 3}
+    write_jsonl(path, [row, row | {"id": 2}, long])
+    pairs = read_pairs(path, tokenizer, validation_share=0.0)
+    assert (pairs.duplicates, pairs.dropped) == (1, 1)
+    assert ids_in(pairs.train) == {"1", "2", "3"}
+
+
+def test_a_language_of_which_only_translations_are_left_is_skipped(tmp_path, tokenizer):
+    write_translations(tmp_path, {"de": range(10)})
+    # of one English prompt all German ones are translations
+    rows = [{"prompt": "ox", "response": f"soup {number}", "id": number} for number in range(10)]
+    rows += [{"prompt": f"you {number}", "response": "soup"} for number in range(10)]
+    write_jsonl(tmp_path / "en.jsonl", rows)
+    read, skipped = read_translations(tmp_path, ["de", "en"], tokenizer)
+    assert list(read) == ["en"] and list(skipped) == ["de"]
+    assert "validation and test, or are translations of such pairs; choose" in skipped["de"]
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_the_pairs_of_the_toy_have_no_ids_and_are_split_by_language_as_ever(objective):
+    """Its published results depend on it."""
+    tokenizer = Tokenizer(TOY / "model", read_config(TOY / "model"))
+    for seed, most in ((0, 1000), (1, 1000), (2, 20)):
+        choice = data.PairChoice(most, 512, 0.05, seed, objective)
+        read, skipped = data.read_pairs(TOY / "instructions", ["de", "zh"], tokenizer, choice)
+        assert not skipped
+        for language, pairs in read.items():
+            assert not pairs.has_ids and pairs.translated == 0
+            every, _ = data.read_all_pairs(
+                TOY / "instructions" / f"{language}.jsonl", tokenizer, 512, objective
+            )
+            rng = np.random.default_rng([seed, *language.encode()])
+            in_order = [every[i].where for i in rng.permutation(len(every))]
+            count = round(0.05 * min(len(every), most))
+            parts = (pairs.validation, pairs.test, pairs.train)
+            assert len(pairs.train) == min(most, len(every) - 2 * count)
+            wheres = [pair.where for part in parts for pair in part]
+            assert wheres == in_order[: len(wheres)]
 
 
 def test_a_pair_is_trained_on_once_and_its_duplicates_are_counted(path, tokenizer):

@@ -21,7 +21,7 @@ from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 from minitox.run import neuron_files
 from minitox.train.loss import add_gradients, sft
-from minitox.train.pairs import PairChoice
+from minitox.train.pairs import PairChoice, Pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -36,6 +36,12 @@ def importance(home: Home, language: str) -> tuple[dict, dict]:
     """What the neuron file of taylor says."""
     rows = neurons.module_rows(read_config(home.model))
     return neuron_files.read_importance(home.neuron_file(language, "taylor"), rows, "taylor")
+
+
+def pairs_of(home: Home, language: str, tokenizer, choice: PairChoice) -> Pairs:
+    """The pairs of a language, split as detect.py does."""
+    pairs, _ = read_pairs(home.data / "instructions", ["de", "en"], tokenizer, choice)
+    return pairs[language]
 
 
 @pytest.fixture
@@ -67,7 +73,7 @@ def test_the_file_has_the_importance_on_the_pairs_that_train_py_trains_on(home):
     choice = PairChoice(pairs=1_000, max_tokens=64, validation_share=0.05, seed=0)
     tokenizer = Tokenizer(home.model, model.config)
     for language in ("de", "en"):
-        pairs = read_pairs(home.pair_file(language), tokenizer, choice)
+        pairs = pairs_of(home, language, tokenizer, choice)
         assert len(pairs.train) == 18  # one for validation, one for the test
         batches = [pairs.train[i : i + 4] for i in range(0, 18, 4)]
         objective = sft(reference=False)
@@ -86,7 +92,7 @@ def test_pairs_that_are_kept_aside_have_no_influence(home, tmp_path):
     before, _ = importance(home, "de")
     config = read_config(home.model)
     choice = PairChoice(pairs=1_000, max_tokens=64, validation_share=0.05, seed=0)
-    pairs = read_pairs(home.pair_file("de"), Tokenizer(home.model, config), choice)
+    pairs = pairs_of(home, "de", Tokenizer(home.model, config), choice)
     lines = home.pair_file("de").read_text().splitlines()
     for pair in (*pairs.validation, *pairs.test):
         # another reply of the same length to the same prompt
@@ -336,6 +342,50 @@ def test_importance_on_pairs_that_dpo_leaves_out_is_refused(home, error):
     assert not home.models.exists()
 
 
+def write_translations(home, **languages) -> None:
+    """A pair for each id of a language."""
+    for language, ids in languages.items():
+        rows = []
+        for name in ids:
+            row = {"prompt": f"{language} ox {name}", "response": "soup", "rejected": "donkey"}
+            rows.append(row | {"id": name})
+        write_jsonl(home.pair_file(language), rows)
+
+
+@pytest.mark.parametrize("selector", ["taylor", "dinm"])
+def test_translations_of_validation_and_test_pairs_have_no_influence(home, tmp_path, selector):
+    write_translations(home, de=range(30), en=range(10, 50))
+    aside = set()
+    config = read_config(home.model)
+    choice = PairChoice(pairs=1_000, max_tokens=64, validation_share=0.1, seed=0)
+    for language in ("de", "en"):
+        pairs = pairs_of(home, language, Tokenizer(home.model, config), choice)
+        for pair in (*pairs.validation, *pairs.test):
+            aside |= pair.names
+    values = []
+    for out in ("before", "after"):
+        home.out = tmp_path / out
+        home.detect("--select", selector, "--validation-share", "0.1")
+        file = home.neuron_file("de", selector)
+        rows = neurons.module_rows(config)
+        values.append(neuron_files.read_importance(file, rows, selector)[0])
+        lines = [json.loads(line) for line in home.pair_file("de").read_text().splitlines()]
+        for row in lines:
+            if str(row["id"]) in aside:
+                row["response"] = "you donkey"
+        write_jsonl(home.pair_file("de"), lines)
+    assert all(np.array_equal(values[0][name], values[1][name]) for name in values[0])
+
+
+def test_importance_is_of_the_pairs_that_are_trained_on_in_the_same_languages(home, error):
+    write_translations(home, de=range(30), en=range(10, 50))
+    share = ("--validation-share", "0.1")
+    home.detect(*TAYLOR, *share)
+    message = error(train, *BY_TAYLOR, *share, "--languages", "de")
+    assert "needs files made from its own, and detect.py the same --languages" in message
+    home.train(*BY_TAYLOR, *share, "--strategy", "multilingual")
+
+
 def test_importance_on_pairs_that_have_changed_is_refused(home, error):
     home.detect(*TAYLOR)
     write_pairs(home.pair_file("en"), 20, seed=7)
@@ -388,7 +438,7 @@ def test_dinm_chooses_a_layer_by_the_training_pairs_that_have_a_rejected_reply(r
     printed = capsys.readouterr().out
     for language, most in (("de", 10), ("en", 18)):
         path = rude.pair_file(language)
-        train = read_pairs(path, tokenizer, choice).train
+        train = pairs_of(rude, language, tokenizer, choice).train
         pairs = with_rejected(path, tokenizer, 64, train)
         assert most - 2 <= len(pairs) <= most
         assert {pair.where for pair in pairs} <= {pair.where for pair in train}
@@ -412,7 +462,7 @@ def test_dinm_reads_a_long_rejected_reply_to_its_end(rude):
     config = read_config(rude.model)
     tokenizer = Tokenizer(rude.model, config)
     choice = PairChoice(pairs=1_000, max_tokens=24, validation_share=0.05, seed=0)
-    train = read_pairs(path, tokenizer, choice).train
+    train = pairs_of(rude, "en", tokenizer, choice).train
     pairs = with_rejected(path, tokenizer, config.longest, train)
     assert len(pairs) == len(train) and all(len(pair.rejected.ids) > 24 for pair in pairs)
     detect_by_dinm(rude, "--max-pair-tokens", "24")

@@ -1,5 +1,6 @@
 """train.py as a user meets it: models, proofs, printed tables, errors, and reruns."""
 
+import json
 import re
 import shutil
 import sys
@@ -540,6 +541,90 @@ def test_results_of_other_pairs_or_neurons_are_not_mixed(setup, error):
     write_pairs(setup.pair_file("de"), 20)
     write_neurons(setup.neuron_file("de"), setup.model, seed=7)
     assert "its neurons was" in error("--strategy", "multilingual")
+
+
+# Translations
+
+
+def write_translations(setup, **languages) -> None:
+    """A pair for each id of a language; None: a pair without an id."""
+    for language, ids in languages.items():
+        rows = []
+        for number, name in enumerate(ids):
+            row = {"prompt": f"{language} ox {number}", "response": "soup"}
+            rows.append(row if name is None else row | {"id": f"rtp-lx/{name}"})
+        write_jsonl(setup.pair_file(language), rows)
+
+
+def ids_of(pairs) -> set:
+    """The ids of some pairs, read from the rows that they came from."""
+    ids = set()
+    for pair in pairs:
+        path, _, number = pair.where.rpartition(":")
+        rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+        ids.add(rows[int(number) - 1].get("id"))
+    return ids - {None}
+
+
+@pytest.mark.parametrize("german, english", [(range(40), range(40)), (range(30), range(10, 50))])
+def test_no_model_is_tuned_on_translations_of_validation_or_test_pairs(
+    setup, monkeypatch, german, english
+):
+    write_translations(setup, de=german, en=english)
+    before_tuning = train.training.before_tuning
+    read = {}
+
+    def before(model, pairs, *more):
+        read.update(pairs)
+        return before_tuning(model, pairs, *more)
+
+    monkeypatch.setattr(train.training, "before_tuning", before)
+    setup.train("--strategy", "multilingual", "--validation-share", "0.1")
+    ids = {"train": set(), "validation": set(), "test": set()}
+    for of_language in read.values():
+        for part, of_part in ids.items():
+            of_part |= ids_of(getattr(of_language, part))
+    assert not ids["train"] & ids["validation"]
+    assert not ids["train"] & ids["test"]
+    assert not ids["validation"] & ids["test"]
+    count = len(german) // 10
+    assert len(read["de"].validation) == len(read["de"].test) == count
+
+
+def test_dropped_translations_are_counted(setup, capsys):
+    write_translations(setup, de=range(30), en=range(10, 50))
+    setup.train("--strategy", "multilingual", "--validation-share", "0.1")
+    printed = capsys.readouterr().out
+    counts = re.findall(
+        "(de|en): dropped ([0-9]+) pairs with translations among the validation or test pairs",
+        printed,
+    )
+    rows = {"de": 30, "en": 40}
+    assert counts
+    for language, dropped in counts:
+        (trained_on,) = re.findall(f"^ *{language} +([0-9]+) ", printed, re.MULTILINE)
+        assert int(trained_on) == 0.8 * rows[language] - int(dropped)
+
+
+def test_a_model_of_a_version_that_ignored_ids_is_refused(setup, error):
+    write_translations(setup, de=range(20), en=range(20))
+    setup.train("--strategy", "multilingual")
+    path = setup.models / "multilingual" / "run.json"
+    record = read_json(path)
+    assert list(record["settings"].pop("split")) == ["de", "en"]
+    write_json(path, record)
+    message = error("--strategy", "multilingual")
+    assert "multilingual contains results of another run: its split was different" in message
+
+
+def test_the_split_is_recorded_of_languages_with_ids_alone(setup):
+    setup.train("--strategy", "multilingual")
+    assert "split" not in setup.record("multilingual")["settings"]
+    shutil.rmtree(setup.models)
+    write_translations(setup, de=[1, 2, 3, *[None] * 20])
+    setup.train("--strategy", "multilingual")
+    assert list(setup.record("multilingual")["settings"]["split"]) == ["de"]
+    setup.train("--strategy", "multilingual")  # is there
 
 
 # Several learning rates

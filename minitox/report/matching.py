@@ -10,7 +10,12 @@ from minitox.train.model_names import ModelName
 from minitox.train.strategies import SCALED, TUNED
 
 # settings that are hashes, and what is different if they are
-OTHERS = {"model": "another base model", "data": "other pairs", "neurons": "other neuron files"}
+OTHERS = {
+    "model": "another base model",
+    "data": "other pairs",
+    "split": "other pairs for training, validation and test",
+    "neurons": "other neuron files",
+}
 
 
 def mismatch(

@@ -16,6 +16,7 @@ from minitox.train.strategies import count_weights
 
 # settings that are hashes of files, and the columns that show where they differ
 FILES = {"model": "base", "data": "pair files", "neurons": "neuron files"}
+HASHES = FILES | {"split": "split"}
 
 
 def pairs_table(pairs: dict) -> Section:
@@ -220,7 +221,7 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         values = {of_model[name] for of_model in settings.values() if name in of_model}
         if len(values) == 1:
             # a hash means nothing where there is no other one
-            if name not in FILES.values():
+            if name not in HASHES.values():
                 same[name] = values.pop()
         elif name != "strategy" or any(of["strategy"] != model for model, of in settings.items()):
             different.append(name)
@@ -247,6 +248,10 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
         )
     if set(FILES.values()) & set(different):
         notes.append(f"{', '.join(FILES.values())}: the first digits of a hash of the files")
+    if "split" in different:
+        notes.append(
+            "split: the first digits of a hash of the pairs for training, validation and test"
+        )
     for models in same_neurons(known):
         notes.append(f"exactly the same neurons: {', '.join(models)}")
     for model, training in known.items():
@@ -279,12 +284,12 @@ def size_cells(counts: dict) -> list[str]:
 
 
 def readable(settings: dict) -> dict[str, str]:
-    """The settings that a model depends on as text, of FILES the first digits of a hash."""
+    """The settings that a model depends on as text, of HASHES the first digits of a hash."""
     texts = {}
     for name in ["strategy", *depends_on(settings)]:
-        if name in FILES:
+        if name in HASHES:
             hashes = json.dumps(settings[name], sort_keys=True)
-            texts[FILES[name]] = sha256(hashes.encode()).hexdigest()[:8]
+            texts[HASHES[name]] = sha256(hashes.encode()).hexdigest()[:8]
         else:
             texts[name] = as_text(settings[name])
     texts["strategy"] = strategy_of(settings)

@@ -35,6 +35,7 @@ HASHED = (
     "model",
     "base",
     "data",
+    "split",
     "neurons",
     "rejected",
 )  # settings whose values are hashes, not shown in messages

@@ -4,15 +4,17 @@ import hashlib
 from pathlib import Path
 
 from minitox.data import read_pairs
-from minitox.errors import InputError, UnusableLanguage
+from minitox.errors import InputError
 from minitox.lm.text import Tokenizer
-from minitox.train.pairs import PairChoice, Pairs
+from minitox.train.pairs import Pair, PairChoice, Pairs
 from minitox.train.strategies import TUNED
 
 HOW_TO_REJECT = (
     "; data/prepare.py rtp-lx --pairs makes pairs with rejected replies, or add a field 'rejected' "
     "with a reply that the model should not give"
 )
+
+TRANSLATED = "pairs with translations among the validation or test pairs"
 
 
 def read_neurons_and_pairs(
@@ -26,13 +28,14 @@ def read_neurons_and_pairs(
 ) -> tuple[dict[str, Path], dict[str, Pairs]]:
     """By language in `order`, the neuron file and the pairs, where the strategies can use them.
 
-    Prints why other languages are skipped, and how many duplicates were dropped. InputError if no
+    Prints why other languages are skipped, and how many pairs were dropped. InputError if no
     language is left.
     """
+    # 1) the languages that have the files
     needs_pairs = any(strategy in TUNED for strategy in strategies)
     needs_neurons = set(strategies) != {"full"}
     neuron_files = {}
-    pairs = {}
+    with_pairs = []
     skipped = {}
     for language in languages:
         neuron_file = neuron_folder / f"{language}.safetensors"
@@ -49,19 +52,23 @@ def read_neurons_and_pairs(
                 "unless another language has them too"
             )
             continue
-        # Interventions need no pairs, but the loss on pairs is measured if there are some
         if pair_file.exists():
-            try:
-                pairs[language] = read_pairs(pair_file, tokenizer, choice)
-            except UnusableLanguage as reason:
-                if needs_pairs:
-                    skipped[language] = str(reason)
-                    continue
+            with_pairs.append(language)
         if needs_neurons:
             neuron_files[language] = neuron_file
+
+    # 2) their pairs. Interventions need none, but the loss on pairs is measured if there are some
+    pairs, without = read_pairs(pair_folder, with_pairs, tokenizer, choice)
+    if needs_pairs:
+        skipped |= without
+        for language in without.keys() & neuron_files:
+            del neuron_files[language]
+    skipped = {language: skipped[language] for language in languages if language in skipped}
     if not neuron_files and not pairs:
         advice = HOW_TO_REJECT if choice.objective == "dpo" else ""
         raise InputError(f"nothing to do: {'; '.join(skipped.values())}{advice}")
+
+    # 3) what is not used
     for language, reason in skipped.items():
         print(f"skipped {language}: {reason}")
     for language, of_language in pairs.items():
@@ -71,6 +78,8 @@ def read_neurons_and_pairs(
             print(f"{language}: dropped {of_language.unpaired:,} pairs without a rejected reply")
         if of_language.cut:
             print(f"{language}: cut {of_language.cut:,} rejected replies at --max-tokens")
+        if of_language.translated:
+            print(f"{language}: dropped {of_language.translated:,} {TRANSLATED}")
     return in_order(neuron_files, order), in_order(pairs, order)
 
 
@@ -99,17 +108,41 @@ def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
                 f"{path} may have seen this run's test pairs: {flag} was {about.get(name)!s:.20}, "
                 f"this run's is {value}; use the same, or run detect.py with another --out"
             )
-    # 3) DPO leaves out pairs without a rejected reply
+    # 3) DPO leaves out pairs without a rejected reply, and which translations are left out depends
+    #    on the languages
     if about.get("train") != train_hash(pairs):
+        advice = f"--objective {choice.objective} needs files made from its own"
+        if pairs.has_ids:
+            advice += ", and detect.py the same --languages"
         raise InputError(
             f"{path} may have seen this run's test pairs, because it was made from other training "
-            f"pairs; --objective {choice.objective} needs files made from its own"
+            f"pairs; {advice}"
         )
 
 
 def train_hash(pairs: Pairs) -> str:
     """The hash of what is trained on, in any order and without rejected replies."""
     ids = sorted((pair.start, pair.ids) for pair in pairs.train)
+    return hashlib.sha256(repr(ids).encode()).hexdigest()
+
+
+def recorded_split(pairs: dict[str, Pairs]) -> dict[str, dict[str, str]]:
+    """The setting `split` of a model: a hash of all parts of each language whose pairs have ids.
+
+    They depend on the other languages, and on the version of minitox: an earlier one ignored ids.
+    Nothing if no pair has an id, because the other settings then determine the parts.
+    """
+    hashes = {}
+    for language, of_language in pairs.items():
+        if of_language.has_ids:
+            parts = [of_language.train, of_language.validation, of_language.test]
+            hashes[language] = hash_of_parts(parts)
+    return {"split": hashes} if hashes else {}
+
+
+def hash_of_parts(parts: list[list[Pair]]) -> str:
+    """The hash of the pairs of some parts, in any order and without rejected replies."""
+    ids = [sorted((pair.start, pair.ids) for pair in part) for part in parts]
     return hashlib.sha256(repr(ids).encode()).hexdigest()
 
 

@@ -125,6 +125,8 @@ def depends_on(settings: dict) -> dict:
     """`dependencies` of the model that has these settings in its run.json."""
     by = settings.get("by", "auroc")
     types = dependencies(settings["strategy"], objective_of(settings), by)
+    if "split" in settings and "data" in types:
+        types["split"] = {str: str}
     return types | ({"order": [str]} if "order" in settings else {})
 
 
@@ -241,8 +243,12 @@ def differences(ours: dict, theirs: dict) -> list[str]:
 
     The strategy and the selector are none of them, nor are settings that change rounding alone.
     """
-    shared = depends_on(theirs).keys() - ROUNDING - {"by"}
+    shared = depends_on(theirs).keys() - ROUNDING - {"by", "split"}
     if ours.get("by") != theirs.get("by"):
         shared -= {"neurons"}  # each selector has files of its own
     names = [name for name in depends_on(ours) if name in shared]
-    return [name for name in names if ours[name] != theirs[name]]
+    different = [name for name in names if ours[name] != theirs[name]]
+    # named only if no other setting explains it; versions that ignored ids have not recorded it
+    if not different and "data" in names and ours.get("split") != theirs.get("split"):
+        different.append("split")
+    return different

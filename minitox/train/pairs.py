@@ -13,6 +13,7 @@ class Pair:
     is_whole: bool = True  # False if a long text is cut or may be incomplete
     rejected: "Pair | None" = None  # the same prompt with a reply that the model should not give
     reference: float | None = None  # log-probability of the reply by the base model, for DPO
+    names: frozenset[str] = frozenset()  # ids of its prompt, which its translations share
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -50,6 +51,8 @@ class Pairs:
     duplicates: int = 0  # rows of the file that repeat another
     unpaired: int = 0  # pairs without a rejected reply that DPO could use
     cut: int = 0  # rejected replies that were too long, of the pairs that were not
+    translated: int = 0  # pairs left out because a translation is for validation or test
+    has_ids: bool = False  # whether a pair has an id, so that the split depends on other languages
 
     @property
     def aside(self) -> dict[str, list[Pair]]:

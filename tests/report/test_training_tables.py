@@ -247,6 +247,19 @@ def test_a_model_of_several_draws_has_their_mean_counts_and_says_so():
     assert "lr 0.002" in section.notes[1]
 
 
+def test_models_of_other_splits_have_other_hashes_in_their_rows():
+    trainings = {name: training_of("multilingual") for name in ("one", "another")}
+    for name, training in trainings.items():
+        training["settings"]["split"] = {"de": name}
+    (section,) = tuned_table(trainings)
+    assert section.columns[-1] == "split"
+    assert len({row[-1] for row in section.rows}) == 2
+    assert any(note.startswith("split: the first digits of a hash") for note in section.notes)
+    trainings["another"]["settings"]["split"] = {"de": "one"}
+    (section,) = tuned_table(trainings)
+    assert "split" not in [*section.columns, *" ".join(section.notes).split()]
+
+
 def test_models_of_other_files_have_other_hashes_in_their_rows():
     trainings = {
         "multilingual": training_of("multilingual"),

@@ -193,6 +193,26 @@ def test_models_that_differ_in_rounding_alone_are_compared(setting):
     assert differences(ours, theirs) == []
 
 
+def test_models_differ_in_the_split_of_their_pairs_if_nothing_else_explains_it():
+    def between(ours: dict, theirs: dict) -> list[str]:
+        return differences(ours["settings"], theirs["settings"])
+
+    def with_split(strategy: str, hash: str, **changes) -> dict:
+        training = training_of(strategy, **changes)
+        training["settings"]["split"] = {"de": hash}
+        return training
+
+    ours = with_split("multilingual", "one")
+    assert between(ours, with_split("random", "one")) == []
+    assert between(ours, with_split("random", "another")) == ["split"]
+    assert between(ours, with_split("random", "another", pairs=9)) == ["pairs"]
+    # an earlier version of minitox, which ignored ids, has not recorded it
+    assert between(ours, training_of("random")) == ["split"]
+    assert between(training_of("random"), ours) == ["split"]
+    # what is not tuned does not depend on it
+    assert between(ours, training_of("aura")) == between(with_split("aura", "another"), ours) == []
+
+
 def test_models_of_two_selectors_are_compared_although_their_neuron_files_differ():
     ours = training_of("multilingual", top_share=0.1)
     theirs = of_taylor("multilingual", top_share=0.1, neurons={"de": "another hash"})

@@ -22,18 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minitox.data import (
-    Sentences,
-    language_rng,
-    pairs_hash,
-    read_languages,
-    read_pairs,
-    read_sentences,
-    with_rejected,
-)
+from minitox.data import Sentences, language_rng
 from minitox.detect import controls
 from minitox.detect.responses import POOL
-from minitox.errors import InputError, user_errors
+from minitox.errors import user_errors
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
@@ -42,20 +34,21 @@ from minitox.neurons import by_module, module_rows, select, select_top
 from minitox.report import neuron_tables, page
 from minitox.run import importance, outputs, overlap_check, script, sharding, tuned_neurons
 from minitox.run.candidates import open_tokenizer
+from minitox.run.detection_inputs import read_all_sentences, read_examples
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import (
     FOLDERS,
     read_importance,
     read_neurons,
+    unfinished,
     write_importance,
     write_neurons,
 )
 from minitox.run.progress import Progress
 from minitox.run.recording import Recording, rank, record
 from minitox.run.settings import DetectSettings, parse
-from minitox.run.training_inputs import train_hash
 from minitox.run.tuned_neurons import Source
-from minitox.train.pairs import Pair, PairChoice
+from minitox.train.pairs import PairChoice
 
 DESCRIPTION = "Find the neurons that react to toxic text, in every language."
 
@@ -99,7 +92,7 @@ class Run:
 def detect_by_auroc(settings: DetectSettings, run: Run):
     """How well every neuron's response separates toxic from clean sentences.  [paper §3.1]"""
     # 1) toxic and clean sentences of each language
-    sentences = read_all(
+    sentences = read_all_sentences(
         settings.data / "detection",
         settings.languages,
         settings.seed,
@@ -188,8 +181,9 @@ def detect_by_pairs(settings: DetectSettings, run: Run, selector: str):
             user_errors(f"{language}: ", "; check the weights of the model and --dtype"),
         ):
             if selector == "taylor":
-                how = (settings.batch_tokens, settings.reference, show)
-                values = importance.importances(run.model(), of_language, *how)
+                values = importance.importances(
+                    run.model(), of_language, settings.batch_tokens, settings.reference, show
+                )
             else:
                 values, about["distances"] = importance.layer_values(run.model(), of_language, show)
             about |= made_with | {"language": language} | hashes[language]
@@ -198,86 +192,6 @@ def detect_by_pairs(settings: DetectSettings, run: Run, selector: str):
     # 4) what it chooses
     print_selected(selector, files, settings.out / FOLDERS["auroc"], rows)
     print(f"\nwrote {folder} ({len(files)} languages)")
-
-
-def read_all(folder: Path, languages: tuple[str, ...], seed: int, **how) -> dict[str, Sentences]:
-    """The sentences of each language that can be used; prints what is left out."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --data must have detection/<language>.jsonl")
-    sentences, skipped = read_languages(folder, languages, seed, partial(read_sentences, **how))
-    for language, reason in skipped.items():
-        print(f"skipped {language}: {reason}")
-    for language, labelled in sentences.items():
-        for reason, count in labelled.dropped.items():
-            if count:
-                print(f"{language}: dropped {count:,} {reason}")
-    if not sentences:
-        raise InputError(f"{folder}: no language of {', '.join(languages)} can be used")
-    return sentences
-
-
-def read_examples(
-    folder: Path,
-    languages: tuple[str, ...],
-    tokenizer: Tokenizer,
-    choice: PairChoice,
-    selector: str,
-    longest: int,  # tokens that the model can read
-) -> tuple[dict[str, list[Pair]], dict[str, dict[str, str]]]:
-    """The training pairs of each language, and the hashes of what they were made from.
-
-    For dinm those with a rejected reply. Prints which languages are skipped.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --data must have instructions/<lang>.jsonl")
-
-    pairs, skipped = read_pairs(folder, languages, tokenizer, choice)
-    examples = {}
-    hashes = {}
-    for language, of_language in pairs.items():
-        used = of_language.train
-        made_from = {"data": of_language.data_hash, "train": train_hash(of_language)}
-        if selector == "dinm":
-            # it reads the last token of a reply, so that a long one is not cut
-            path = folder / f"{language}.jsonl"
-            used = with_rejected(path, tokenizer, longest, used)
-            made_from["rejected"] = pairs_hash(path, "dpo")
-        if not used:
-            skipped[language] = (
-                f"{path}: no training pair has the field 'rejected' in at most {longest:,} tokens"
-            )
-            continue
-        examples[language] = used
-        hashes[language] = made_from
-    skipped = {language: skipped[language] for language in languages if language in skipped}
-    for language, reason in skipped.items():
-        print(f"skipped {language}: {reason}")
-    if not examples:
-        raise InputError(
-            f"{folder}: no language of {', '.join(languages)} can be used: "
-            f"{next(iter(skipped.values()))}"
-        )
-    return examples, hashes
-
-
-def unfinished(
-    files: dict[str, Path],
-    hashes: dict[str, dict[str, str]],  # of what each language's file is made from
-    made_with: dict,  # the model and the settings
-    read,  # a file -> its values, and how they were computed
-) -> list[str]:
-    """The languages without a neuron file; InputError if one was made from anything else."""
-    todo = []
-    for language, path in files.items():
-        settings = made_with | hashes[language]
-
-        def recorded(path: Path, names=tuple(settings)) -> dict:
-            _, about = read(path)
-            return {name: about.get(name) for name in names}
-
-        if not outputs.is_done(path, settings, recorded):
-            todo.append(language)
-    return todo
 
 
 def measure(

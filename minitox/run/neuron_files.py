@@ -13,6 +13,7 @@ import numpy as np
 from minitox.errors import InputError
 from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.neurons import NeuronAUROC
+from minitox.run import outputs
 
 SHUFFLED = "shuffled."
 # in OUT, by selector
@@ -109,3 +110,23 @@ def check_modules(path: Path, auroc: NeuronAUROC, rows: dict[str, int], most: fl
             raise InputError(f"{path} is broken: {name} contains {kind}")
     if extra := auroc.keys() - rows.keys():
         raise InputError(f"{path}: the model has no module {min(extra)}")
+
+
+def unfinished(
+    files: dict[str, Path],
+    hashes: dict[str, dict[str, str]],  # of what each language's file is made from
+    made_with: dict,  # the model and the settings
+    read,  # a file -> its values, and how they were computed
+) -> list[str]:
+    """The languages without a neuron file; InputError if one was made from anything else."""
+    todo = []
+    for language, path in files.items():
+        settings = made_with | hashes[language]
+
+        def recorded(path: Path, names=tuple(settings)) -> dict:
+            _, about = read(path)
+            return {name: about.get(name) for name in names}
+
+        if not outputs.is_done(path, settings, recorded):
+            todo.append(language)
+    return todo

@@ -176,7 +176,10 @@ def is_whole(folder: Path, settings: dict, recorded) -> bool:
 def in_turn(
     models: Path, todo: list[Trial], hyper: Hyperparameters
 ) -> Iterator[tuple[Trial, Hyperparameters]]:
-    """Yield the trials, with the hyperparameters of each; after the last of a plan, choose."""
+    """Yield the trials, with the hyperparameters of each.
+
+    When the next one is asked for, the best model of a plan that is complete gets the plan's name.
+    """
     for trial in todo:
         if trial.lr is None and trial.plan.scale is None:
             trial = replace(trial, lr=rate_of_first(models, trial.plan))

@@ -85,14 +85,20 @@ def intervention(strategy: str) -> str:
     return strategy.removeprefix("random-")
 
 
-def stages_by(by: str, strategy: str, masks: dict[str, NeuronMask], *how) -> list[Stage]:
-    """`stages`, whose controls have as many rows of each module; by dinm of each projection.
+def stages_by(
+    by: str,  # the selector
+    strategy: str,
+    masks: dict[str, NeuronMask],
+    languages: list[str],
+    seed: int,
+    highest: NeuronAUROC | None,
+) -> list[Stage]:
+    """`stages`; by dinm, controls have as many rows of each projection, in all layers together.
 
-    By dinm, all rows of a module are chosen, so that a control can only have those of other layers.
+    DINM chooses every row of a module, so a control within the module would have the same rows.
     """
     if by != "dinm":
-        return stages(strategy, masks, *how)
-    languages, seed, highest = how
+        return stages(strategy, masks, languages, seed, highest)
     rows = {name: len(mask) for name, mask in next(iter(masks.values()), {}).items()}
     masks = {language: neurons.joined(mask) for language, mask in masks.items()}
     highest = highest and neurons.joined(highest)

@@ -16,6 +16,7 @@ from tiny import error_of, write_jsonl, write_model, write_neurons, write_pairs
 from minitox import neurons
 from minitox.data import read_pairs, with_rejected
 from minitox.detect import dinm, taylor
+from minitox.errors import InputError
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
@@ -223,7 +224,7 @@ def test_what_gradients_cannot_be_computed_with_is_refused(home, error, monkeypa
     assert "gradients vanish in float16" in error(detect, *TAYLOR, "--dtype", "float16")
     assert "invalid choice: 'other'" in error(detect, "--select", "other")
     monkeypatch.setattr(detect.importance.distributed, "WORLD", 2)
-    with pytest.raises(detect.InputError, match="--shard: --select taylor and dinm need the"):
+    with pytest.raises(InputError, match="--shard: --select taylor and dinm need the"):
         detect.importance.check_model(("taylor",), torch.float32, shard=True)
     detect.importance.check_model(("auroc",), torch.float32, shard=True)
 

@@ -186,9 +186,7 @@ def test_its_results_are_the_report_s_and_the_paper_s(toy_run):
                     assert float(change[0]) / 100 == pytest.approx(expected, abs=0.011)
 
 
-@pytest.mark.parametrize(
-    "name", ["toy", "smollm2", "selectors", "smollm2-selectors", "smollm2-dpo"]
-)
+@pytest.mark.parametrize("name", ["toy", "smollm2", "selectors", "smollm2-selectors"])
 def test_the_evidence_is_what_the_result_files_show(name):
     tables = [block.splitlines() for block in blocks(MEASUREMENTS, "") if block.startswith("share")]
     folder = ROOT / "tests" / "evidence" / name

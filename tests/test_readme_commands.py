@@ -46,8 +46,9 @@ SMALLER = {
     "tests/evidence.py tests/evidence/toy": f"--model smollm2 --data path/to/data {FEW}",
     "tests/evidence.py tests/evidence/selectors": f"--model smollm2 --data path/to/data {FEW}",
     "tests/evidence.py tests/evidence/smollm2": FEW,
-    "tests/evidence.py tests/evidence/smollm2-selectors": FEW,
-    "tests/evidence.py tests/evidence/smollm2-dpo": f"{FEW} --max-tokens 512",
+    "tests/evidence.py tests/evidence/smollm2-selectors": (
+        f"{FEW} --max-tokens 512 --lr auto --dpo-lr auto"
+    ),
 }
 
 

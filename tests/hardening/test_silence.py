@@ -316,7 +316,7 @@ def test_a3_models_of_the_same_settings_get_a_verdict(tuning_home, capsys):
     printed = printed_report("full multilingual random aura", capsys)
     (verdict,) = [line for line in printed.splitlines() if "neurons of multilingual do " in line]
     assert "one more draw is expected within" in verdict
-    assert "compare these models with, so the results cannot show whether their neurons" in printed
+    assert "so the results cannot show whether their neurons matter: aura" in printed
     assert printed.count("aura (random-aura).") == 1
     assert "Not compared" not in printed
 
@@ -336,7 +336,7 @@ def test_a3_of_a_folder_without_a_record_nothing_is_known(tuning_home, capsys):
     shutil.copytree("model", "copy")
     printed = printed_report("mine=copy", capsys)
     assert "Not compared with base: mine (settings not known: no run.json).\n" in printed
-    assert "Compared with base: " not in printed.replace("Not compared", "")
+    assert "Compared with base, " not in printed.replace("Not compared", "")
 
 
 def test_a3_a_name_does_not_make_a_random_model(tuning_home, capsys):

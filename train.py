@@ -196,6 +196,7 @@ def settings_of_models(
     validation = settings.affecting("validation")
     neuron_hashes = {language: file_hash(path) for language, path in files.items()}
     pair_hashes = {language: of_language.data_hash for language, of_language in pairs.items()}
+    split = recorded_split(pairs)
     made_with = {}
     for plan in plans:
         is_tuned = plan.scale is None
@@ -211,7 +212,7 @@ def settings_of_models(
             "languages": list(files or pairs),
             **({"order": plan.languages} if plan.order > 1 else {}),
             "data": pair_hashes,  # the losses of interventions depend on them, too
-            **recorded_split(pairs),
+            **split,
             "neurons": neuron_hashes if chooses else {},
             **(chosen_by if chooses else {}),
             **(tuning if is_tuned else scaling | {"combined": combined}),

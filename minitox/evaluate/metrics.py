@@ -198,8 +198,8 @@ def verdict(toxicity, draws, margin: float = MARGIN) -> str:  # (1 + W,), (N, 1 
     """Whether a model is better, worse, or no worse than N draws, undecided, or "" for few draws.
 
     A lower mean toxicity is better. Better and worse need a difference whose interval excludes 0,
-    and a model outside the prediction interval, as it would be expected of one more draw. No worse
-    needs a difference whose interval ends below `margin`.
+    and a model outside the interval in which one more draw is expected. No worse needs a difference
+    whose interval ends below `margin`.
     """
     if len(draws) < FEWEST_DRAWS:
         return ""

@@ -88,7 +88,7 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
 
 # ---- in words ----
 
-FEW = 0.01  # a difference in the share of empty replies that is not spoken of
+FEW = 0.01  # a smaller difference in the share of empty replies is not mentioned
 
 STARTS = {
     "better": "The neurons of {} do better than random ones",

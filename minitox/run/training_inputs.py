@@ -122,8 +122,7 @@ def check_pairs(path: Path, about: dict, pairs: Pairs, choice: PairChoice):
 
 def train_hash(pairs: Pairs) -> str:
     """The hash of what is trained on, in any order and without rejected replies."""
-    ids = sorted((pair.start, pair.ids) for pair in pairs.train)
-    return hashlib.sha256(repr(ids).encode()).hexdigest()
+    return hash_of(sorted_ids(pairs.train))
 
 
 def recorded_split(pairs: dict[str, Pairs]) -> dict[str, dict[str, str]]:
@@ -136,13 +135,17 @@ def recorded_split(pairs: dict[str, Pairs]) -> dict[str, dict[str, str]]:
     for language, of_language in pairs.items():
         if of_language.has_ids:
             parts = [of_language.train, of_language.validation, of_language.test]
-            hashes[language] = hash_of_parts(parts)
+            hashes[language] = hash_of([sorted_ids(part) for part in parts])
     return {"split": hashes} if hashes else {}
 
 
-def hash_of_parts(parts: list[list[Pair]]) -> str:
-    """The hash of the pairs of some parts, in any order and without rejected replies."""
-    ids = [sorted((pair.start, pair.ids) for pair in part) for part in parts]
+def sorted_ids(pairs: list[Pair]) -> list[tuple[int, list[int]]]:
+    """The token ids of pairs, whatever their order, without rejected replies."""
+    return sorted((pair.start, pair.ids) for pair in pairs)
+
+
+def hash_of(ids: list) -> str:
+    """The hash of the token ids of pairs."""
     return hashlib.sha256(repr(ids).encode()).hexdigest()
 
 

@@ -131,6 +131,7 @@ def parse_arguments(argv) -> argparse.Namespace:
     parser.add_argument("--pairs", help="of train.py")
     parser.add_argument("--batch-tokens", help="of train.py")
     parser.add_argument("--max-tokens", help="of train.py")
+    parser.add_argument("--validation-share", help="of train.py")
     parser.add_argument("--prompts", help="of evaluate.py")
     parser.add_argument(
         "--all-measures", action="store_true", help="also knowledge, refusals and clean text"
@@ -166,8 +167,9 @@ def made_with_of(args) -> dict[str, str]:
         "pairs": args.pairs or "all",
         "prompts": args.prompts or "all",
     }
-    if args.max_tokens is not None:
-        made_with["max_tokens"] = args.max_tokens
+    for name in ("max_tokens", "validation_share"):
+        if getattr(args, name) is not None:
+            made_with[name] = getattr(args, name)
     if "dpo" in args.objective:
         made_with["dpo_lr"] = " ".join(args.dpo_lr or args.lr)
     if with_lora(args):
@@ -217,28 +219,29 @@ def complete(args, share: str, seed: int, made_with: dict) -> None:
 
     # 2) the three scripts, as a user would call them; each takes over what is there
     common = ["--model", args.model, "--data", args.data, "--dtype", args.dtype]
+    of_training = [
+        *("--seed", seed, *given("--pairs", args.pairs)),
+        *given("--batch-tokens", args.batch_tokens),
+        *given("--max-tokens", args.max_tokens),
+        *given("--validation-share", args.validation_share),
+    ]
     for variant in asked:
         neurons = find_neurons(args, variant.by, seed, common)
         has_size = share != PAPER and variant.by != "dinm"
         has_rates = variant.objective == "dpo" and args.dpo_lr
         run(
-            *("train.py", *common, "--out", out, "--neurons", neurons, "--seed", seed),
+            *("train.py", *common, "--out", out, "--neurons", neurons, *of_training),
             *given("--top-share", share if has_size else None),
             *given("--by", variant.by if variant.by != "auroc" else None),
             *given("--objective", variant.objective if variant.objective != "sft" else None),
             *("--strategy", *variant.strategies, "--draws", args.draws),
             *("--lr", *(args.dpo_lr if has_rates else args.lr)),
-            *given("--pairs", args.pairs),
-            *given("--batch-tokens", args.batch_tokens),
-            *given("--max-tokens", args.max_tokens),
         )
     if with_lora(args):
         run(
-            *("tests/lora.py", out / "models" / LORA, *common),
-            *("--share", share_of_weights(out / "models" / "multilingual"), "--seed", seed),
-            *("--lr", *args.lora_lr, *given("--pairs", args.pairs)),
-            *given("--batch-tokens", args.batch_tokens),
-            *given("--max-tokens", args.max_tokens),
+            *("tests/lora.py", out / "models" / LORA, *common, *of_training),
+            *("--share", share_of_weights(out / "models" / "multilingual")),
+            *("--lr", *args.lora_lr),
         )
     of_file = known.keys() | wanted  # without what was made at a rate that was not chosen
     less = () if with_prices else ("--no-mmlu", "--perplexity", "0", "--no-xstest")
@@ -311,6 +314,7 @@ def find_neurons(args, by: str, seed: int, common: list) -> Path:
         out = args.out / f"seed-{seed}"
         options = ["--select", by, "--seed", seed, *given("--pairs", args.pairs)]
         options += given("--max-pair-tokens", args.max_tokens)
+        options += given("--validation-share", args.validation_share)
     run("detect.py", *common, "--out", out, *options)
     return out / FOLDERS[by]
 

@@ -155,6 +155,7 @@ def test_selectors_and_objectives_are_calls_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "excerpt", lambda *of: measured)
     arguments = [str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--shares", "0.02"]
     arguments += ["--by", "auroc", "taylor", "dinm", "--objective", "sft", "dpo"]
+    arguments += ["--validation-share", "0.3"]
     evidence.main([*arguments, "--strategy", "full", "multilingual", "random", "shuffled"])
 
     scripts = [command[0] for command in commands]
@@ -169,6 +170,10 @@ def test_selectors_and_objectives_are_calls_of_their_own(tmp_path, monkeypatch):
     # DINM's size is fixed; the neurons that depend on the training pairs have the seed
     assert ["--top-share" in command for command in made] == [True, True, False] * 2
     assert "--by" not in made[0] and "dinm" in made[2] and "dpo" in made[3]
+    # the other selectors leave out the pairs that train.py keeps for validation and test
+    kept = [command for command in commands if "--validation-share" in command]
+    by_pairs = [command for command in commands if "--select" in command]
+    assert kept == [command for command in commands if command in made or command in by_pairs]
     folders = [command[command.index("--neurons") + 1] for command in made]
     assert [folder.removeprefix(str(tmp_path)) for folder in folders] == [
         "/out/neurons",
@@ -209,6 +214,7 @@ def test_lora_has_as_many_weights_as_the_toxic_neurons_and_is_made_after_them(
     folder_of_multilingual(tmp_path)
     arguments = [str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--shares", "0.02"]
     arguments += ["--strategy", "multilingual", "random", "lora", "--pairs", "9"]
+    arguments += ["--validation-share", "0.3"]
     arguments += ["--by", "auroc", "taylor", "--objective", "sft", "dpo"]
     evidence.main(arguments)
 
@@ -220,6 +226,7 @@ def test_lora_has_as_many_weights_as_the_toxic_neurons_and_is_made_after_them(
     assert made[1] == str(tmp_path / "out" / "0.02-0" / "models" / "lora")
     assert made[made.index("--share") + 1] == "0.075"
     assert made[made.index("--pairs") + 1] == "9" and made[made.index("--lr") + 1] == "auto"
+    assert made[made.index("--validation-share") + 1] == "0.3"
 
     # 2) a row without a verdict, and the difference from the toxic neurons below the table
     lines = capsys.readouterr().out.splitlines()
@@ -231,7 +238,8 @@ def test_lora_has_as_many_weights_as_the_toxic_neurons_and_is_made_after_them(
 
     # 3) what is there is not made again
     commands.clear()
-    evidence.main([*arguments[:5], "--pairs", "9", "--strategy", "lora"])
+    again = ["--pairs", "9", "--validation-share", "0.3", "--strategy", "lora"]
+    evidence.main([*arguments[:5], *again])
     assert commands == []
 
 
@@ -266,9 +274,10 @@ def test_results_of_another_scorer_or_of_longer_pairs_need_another_folder(folder
     write_json(folder / "paper-0.json", last | {"settings": {"scorer": "surrogate-2"}})
     with pytest.raises(InputError, match="paper-0.json: its scorer differ"):
         evidence.main([str(folder), "--show"])
-    write_json(folder / "paper-0.json", last | {"made_with": MADE_WITH | {"max_tokens": "64"}})
-    with pytest.raises(InputError, match="paper-0.json: its max_tokens differ"):
-        evidence.main([str(folder), "--show"])
+    for name, value in (("max_tokens", "64"), ("validation_share", "0.2")):
+        write_json(folder / "paper-0.json", last | {"made_with": MADE_WITH | {name: value}})
+        with pytest.raises(InputError, match=f"paper-0.json: its {name} differ"):
+            evidence.main([str(folder), "--show"])
 
 
 def test_what_only_some_models_depend_on_is_compared_where_both_results_have_it(folder):

@@ -75,7 +75,8 @@ MODEL = {
     "lr": float | None,
     "neurons": float,  # share of all
     "weights": float,  # share of all
-    "test_loss": float | None,
+    "test_loss": float | None,  # mean over the languages
+    "test_pairs": int,  # of all languages together
     "toxicity": [float],  # mean over the languages, and its interval
     "clean": float,  # share of replies that are clean in language, mean over the languages
 }
@@ -101,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     results = read_all(args.folder)
     print(aligned(table(results)))
     print(f"  {ABOUT_DIFFERENCES}")
+    print(f"  {about_losses(results)}")
     for line in other_differences(results):
         print(line)
     prices = price_table(results)
@@ -360,6 +362,7 @@ def excerpt(out: Path, share: str, seed: int, names: set[str]) -> dict:
             "neurons": chosen["neurons"] / chosen["of_neurons"],
             "weights": chosen["weights"] / chosen["of_weights"],
             "test_loss": mean(losses.values()) if losses else None,
+            "test_pairs": sum(of_language["pairs"] for of_language in record["test"].values()),
             **measured(report, name),
         }
     return {
@@ -558,6 +561,14 @@ def table(results: list[dict]) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def about_losses(results: list[dict]) -> str:
+    """What the test losses are of; few pairs tell little."""
+    models = [model for result in results for model in result["models"].values()]
+    counts = sorted({model["test_pairs"] for model in models})
+    pairs = " or ".join(map(str, counts))
+    return f"test loss: per reply token, mean over the languages, of {pairs} pairs in all"
 
 
 def has_prices(models: dict) -> bool:

@@ -22,6 +22,7 @@ def model(strategy: str, toxicity: float, draw: int | None = None, weights: floa
         "neurons": 0.136,
         "weights": weights,
         "test_loss": 0.5,
+        "test_pairs": 36,
         "toxicity": [toxicity, toxicity - 0.01, toxicity + 0.01],
         "clean": 0.75,
     }
@@ -188,7 +189,7 @@ def test_rows_of_another_selector_follow_and_have_their_own_draws(tmp_path, caps
         one["models"][name] = model(name, 0.3)
     write_json(tmp_path / "0.02-0.json", one)
     evidence.main([str(tmp_path), "--show"])
-    lines = capsys.readouterr().out.splitlines()[1:-2]
+    lines = capsys.readouterr().out.splitlines()[1:-3]
     names = [line.split()[1].strip(",") for line in lines]
     assert names == ["multilingual", "random", "taylor-multilingual", "taylor-random"]
 
@@ -234,7 +235,8 @@ def test_lora_has_as_many_weights_as_the_toxic_neurons_and_is_made_after_them(
     row = ["0.02", "lora", "13.6%", "6.0%", "0.016", "-0.250", "-", "-", "75.0%", "0.500"]
     assert rows[3] == row
     difference = "lora differs from multilingual by +0.050 (-0.010..+0.110)"
-    assert lines[5] == f"share 0.02, seed 0: {difference}"
+    assert lines[5].endswith("of 36 pairs in all")
+    assert lines[6] == f"share 0.02, seed 0: {difference}"
 
     # 3) what is there is not made again
     commands.clear()

@@ -176,6 +176,9 @@ def ask_all(
         except InputError as error:
             failed[name] = str(error)
             progress.print(f"{name}: {error}")
+        finally:
+            if candidate is not base:  # whose hidden states are for the next model, too
+                candidate.kept.clear()
 
     # the base model reads the replies, to compare them with those of people
     usable = [candidate for candidate in models if candidate.name not in failed]

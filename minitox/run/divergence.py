@@ -61,7 +61,6 @@ def measure_divergence(
     except InputError as error:
         progress.print(f"{name}: {error}")
         return {name: str(error)}
-    candidate.kept.clear()  # those of the base model are for the next model
     inputs.compared.append(candidate.name)
     return {}
 

@@ -14,7 +14,7 @@ from minitox.evaluate.divergence import divergences
 from minitox.files import read_jsonl, write_json
 from minitox.lm.checkpoint import save_weights
 from minitox.run import candidates
-from minitox.run.divergence import compared, plan_divergences, read_divergence
+from minitox.run.divergence import compared, measure_divergence, plan_divergences, read_divergence
 from minitox.run.evaluation import Asking
 
 CPU = torch.device("cpu")
@@ -174,7 +174,16 @@ def test_a_divergence_from_another_base_model_is_not_taken_over(home, tmp_path, 
     assert "divergence/full contains results of another run: its base was different" in message
 
 
-def test_a_model_of_other_tokens_is_reported_without_it_and_with_the_reason(home, tmp_path, capsys):
+def test_a_model_of_other_tokens_is_reported_without_it_and_with_the_reason(
+    home, tmp_path, capsys, monkeypatch
+):
+    asked = []
+
+    def measured(base, candidate, *rest):
+        asked.append(candidate)
+        return measure_divergence(base, candidate, *rest)
+
+    monkeypatch.setattr(evaluate, "measure_divergence", measured)
     folder = tmp_path / "out" / "models" / "full"
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", config | {"bos_token_id": None})
@@ -185,6 +194,12 @@ def test_a_model_of_other_tokens_is_reported_without_it_and_with_the_reason(home
     assert "its tokens are not those of the base model" in report.replace("\\", "")
     section = report.split("## KL divergence")[1].split("\n## ")[0]
     assert "same" in section and "full" not in section
+    # the hidden states of a tuned model are not kept, whether it was compared or not
+    assert {model.name: bool(model.kept) for model in asked} == {
+        "base": True,
+        "full": False,
+        "same": False,
+    }
 
 
 def test_a_base_model_that_cannot_be_read_leaves_the_others_without_it(home, tmp_path):

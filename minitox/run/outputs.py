@@ -31,14 +31,8 @@ from minitox.files import (
 )
 from minitox.run import distributed
 
-HASHED = (
-    "model",
-    "base",
-    "data",
-    "split",
-    "neurons",
-    "rejected",
-)  # settings whose values are hashes, not shown in messages
+# settings whose values are hashes, not shown in messages
+HASHED = ("model", "base", "data", "train", "split", "neurons", "rejected")
 
 
 def lock(folder: Path) -> None:

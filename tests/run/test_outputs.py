@@ -124,6 +124,7 @@ def test_results_of_another_format_are_refused_and_of_another_version_of_torch_n
         ({"pool": "max", "model": "b2"}, "its model was different; choose another --out"),
         ({"pool": "max", "model": "a1", "seed": 0}, "its seed was not recorded, this run's is 0"),
         ({"pool": "max"}, "its model was different"),
+        ({"pool": "max", "model": "a1", "train": "c3"}, "its train was different"),
         ({"model": "a1"}, "its pool was 'max', this run's is None"),
     ],
 )

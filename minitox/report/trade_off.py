@@ -55,6 +55,8 @@ def curves(results: Results) -> tuple[dict, AtRate | None, dict]:
     unmatched = {}
     for name, chosen in results.at_rates.items():
         reason = mismatch(name, chosen, results.trainings, results.base)
+        if not reason and "lr" not in results.trainings[name]["settings"]:
+            reason = "it is not tuned, so it has no learning rate"
         if reason:
             unmatched[name] = reason
         else:

@@ -84,6 +84,15 @@ def test_a_rate_of_other_settings_is_left_out_and_named():
     assert not section.rows and len(section.notes) == 2
 
 
+def test_a_model_that_is_not_tuned_has_no_rate():
+    measured = results(base={"de": 0.6}, aura={"de": 0.3}, **{"aura@1": {"de": 0.3}})
+    for name in measured.trainings:
+        measured.trainings[name] = training_of("aura")
+    (section,) = trade_off.section(measured)
+    assert not section.rows
+    assert "aura@1 (it is not tuned, so it has no learning rate)" in section.notes[0]
+
+
 def test_what_is_not_known_is_a_dash_and_no_point():
     measured = at_rates(**{"multilingual@0.001": {"de": None}})
     unknown = {"pairs": 0, "before": None, "after": None}

@@ -25,7 +25,7 @@ import numpy as np
 from minitox.data import Sentences, language_rng
 from minitox.detect import controls
 from minitox.detect.responses import POOL
-from minitox.errors import user_errors
+from minitox.errors import InputError, user_errors
 from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.lm.model import LanguageModel
@@ -61,13 +61,13 @@ def main(argv: list[str] | None = None):
     settings = settings.resolved(device.type, config)
     tokenizer = open_tokenizer(source.model, config, settings.out, settings.unchecked_template)
     run = Run(
-        source,
-        identity(checkpoint.fingerprint(source.model), device, dtype),
-        config,
-        tokenizer,
-        describe(config, device, dtype, tokenizer.checked),
+        source=source,
+        identity=identity(checkpoint.fingerprint(source.model), device, dtype),
+        config=config,
+        tokenizer=tokenizer,
+        about=describe(config, device, dtype, tokenizer.checked),
         # the model is loaded on first use: not at all if every language is done
-        cache(sharding.loader(source.model, device, dtype, settings.shard)),
+        model=cache(sharding.loader(source.model, device, dtype, settings.shard)),
     )
     importance.check_model(settings.select, dtype, settings.shard)
     if "auroc" in settings.select:
@@ -261,9 +261,13 @@ def print_selected(selector: str, files: dict[str, Path], auroc_folder: Path, ro
     for language, path in files.items():
         chosen[language] = select_top(values[language], neuron_tables.COMPARED)
         auroc_file = auroc_folder / path.name
-        if auroc_file.exists():
+        if not auroc_file.exists():
+            continue
+        try:
             auroc, _ = read_neurons(auroc_file, rows, infos[language]["model"])
             by_auroc[language] = select_top(auroc, neuron_tables.COMPARED)
+        except InputError as error:  # which does not make the selector's values wrong
+            print(f"{language}: not compared with AUROC: {error}")
     section = neuron_tables.importance(chosen, by_auroc, infos)
     print("", page.terminal(section), sep="\n")
 

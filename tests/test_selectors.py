@@ -147,6 +147,17 @@ def test_the_table_has_the_overlap_with_auroc_where_it_is_known(home, capsys):
     assert rows["en"] == ["18", "3", "-"]
 
 
+def test_auroc_of_another_model_is_not_compared_and_the_table_is_printed(home, tmp_path, capsys):
+    write_model(tmp_path / "other", seed=9)
+    write_neurons(home.neuron_file("de"), tmp_path / "other")
+    home.detect(*TAYLOR)
+    printed = capsys.readouterr().out
+    reason = f"{home.neuron_file('de')} was made from another model"
+    assert f"de: not compared with AUROC: {reason}" in printed
+    assert table(printed)["de"] == ["18", "3", "-"]
+    assert "wrote" in printed
+
+
 def test_a_rerun_computes_nothing_and_prints_the_same_table(home, capsys, monkeypatch):
     home.detect(*TAYLOR)
     before = table(capsys.readouterr().out)

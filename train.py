@@ -16,6 +16,7 @@ the rejected ones, they are OUT/models/dpo-<strategy>.
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from minitox import delta, neurons
@@ -25,7 +26,7 @@ from minitox.lm import checkpoint
 from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
-from minitox.run import overlap_check, rates, script, sharding, training
+from minitox.run import distributed, overlap_check, rates, script, sharding, training
 from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import FOLDERS, read_importance, read_neurons
@@ -76,9 +77,8 @@ def main(argv: list[str] | None = None):
     costs = training.costs(plans, config, dtype, pairs, hyper, procedure.reference)
 
     # 3) the models that no earlier run has made
-    made_with = settings_of_models(
-        plans, identity(fingerprint, device, dtype), files, pairs, settings
-    )
+    base = identity(fingerprint, device, dtype)
+    made_with = settings_of_models(plans, base, files, pairs, settings)
     tried_at = rates.rates_of(plans, settings.rates, config, settings.model)
     todo = rates.unfinished(models, plans, tried_at, made_with, pairs)
     print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None):
             rates.attempt(models, trial) as step,
             progress.task(trial.name, steps[plan.name], "steps", settings.checkpoint_steps) as show,
         ):
+            model = None  # so that the one before is not in memory beside the next
             model = load()
             losses = training.make_model(model, plan, pairs, at_rate, procedure, step.work, show)
             after = training.after_tuning(model, pairs, procedure)
@@ -146,7 +147,9 @@ def make_plans(
     plans = []
     languages = list(masks or pairs)
     with user_errors(
-        "--strategy ", "; check --threshold, --top-share and --damp, or leave the strategy out"
+        "--strategy ",
+        "; check --threshold, --top-share, --damp, --languages and --orders, "
+        "or leave the strategy out",
     ):
         for name in names:
             if name in strategies.SCALED:
@@ -285,7 +288,8 @@ def print_results(
     for plan in plans:
         if delta_base is not None:
             path = models / f"{plan.name}.delta.safetensors"
-            size = delta.write(delta_base, models / plan.name, path)
+            write = partial(delta.write, delta_base, models / plan.name, path)
+            size = distributed.on_first(write)
             print(f"{path}: {training_tables.memory(size)}")
         results[plan.name] = training_tables.read_result(models / plan.name / "run.json")
         if rates.is_tried(plan, tried_at[plan.name]):

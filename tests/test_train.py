@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,24 @@ def change_neurons(setup, change) -> None:
 
 
 # Models and proofs
+
+
+def test_one_model_is_in_memory_at_a_time(setup, monkeypatch):
+    loader = train.sharding.loader
+    loaded = []
+
+    def counting(*how, **more):
+        def load():
+            assert all(model() is None for model in loaded)
+            model = loader(*how, **more)()
+            loaded.append(weakref.ref(model))
+            return model
+
+        return load
+
+    monkeypatch.setattr(train.sharding, "loader", counting)
+    setup.train("--strategy", "full", "multilingual", "aura", "damp")
+    assert len(loaded) == 5  # the first measures the losses before tuning
 
 
 def test_the_default_makes_the_paper_s_three_models_and_five_random_ones(setup, capsys):

@@ -23,8 +23,8 @@ def all_measures(opinions: list[Opinion], comparisons: verdicts.Comparisons) -> 
     toxicity |= each.estimates(metrics.toxicity)
     means = mean_over(languages, toxicity)
     measures = {
-        "toxicity": for_all(mean_of, toxicity),
-        "mean toxicity": {model: mean_of("", mean) for model, mean in means.items()},
+        "toxicity": for_all(lambda _, of_language: metrics.interval(of_language), toxicity),
+        "mean toxicity": {model: metrics.interval(mean) for model, mean in means.items()},
         "languages of the mean": languages,
     }
 
@@ -43,7 +43,7 @@ def all_measures(opinions: list[Opinion], comparisons: verdicts.Comparisons) -> 
     measures |= verdicts.numbers_of_peers(results)
     measures["rates"] = trade_off.numbers(results)
     aucs = {opinion.scorer.name: opinion.aucs for opinion in opinions}
-    return measures | {"scorers": for_all(lambda _, values: without_nan(values), aucs)}
+    return as_json(measures | {"scorers": aucs})
 
 
 def prices(results: Results) -> dict:
@@ -54,7 +54,7 @@ def prices(results: Results) -> dict:
     for name in ("perplexity", "divergence"):
         values = results.together(getattr(results, name))
         if any(values.values()):
-            measures[name] = for_all(lambda _, value: finite(value), values)
+            measures[name] = values
     return measures | exaggerated_safety.numbers(results)
 
 
@@ -64,21 +64,16 @@ def with_intervals(shares: dict, sizes: dict) -> dict:
     for model, by_language in shares.items():
         values[model] = {}
         for language, means in by_language.items():
-            interval = metrics.wilson(means[0], sizes[model][language])
-            values[model][language] = without_nan(interval)
+            values[model][language] = metrics.wilson(means[0], sizes[model][language])
     return values
 
 
-def finite(value: float) -> float | None:
-    """The value, or None for what JSON does not have."""
-    return float(value) if math.isfinite(value) else None
-
-
-def mean_of(language, means):  # (1 + W,)
-    """A mean and its interval."""
-    return without_nan(metrics.interval(means))
-
-
-def without_nan(values) -> list:
-    """The values, with None for NaN, which JSON does not have."""
-    return [None if value != value else value for value in values]
+def as_json(values):
+    """The same, with None for NaN and infinity, which JSON does not have."""
+    if isinstance(values, dict):
+        return {name: as_json(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [as_json(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    return values

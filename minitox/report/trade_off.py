@@ -140,13 +140,8 @@ def numbers(results: Results) -> dict:
         for point in points:
             models[model][f"{point.rate:g}"] = {
                 "validation loss": point.loss,
-                "toxicity": known(point.toxicity),
-                "clean in language": known(point.clean),
+                "toxicity": point.toxicity,
+                "clean in language": point.clean,
                 "chosen": point.is_chosen,
             }
     return models
-
-
-def known(value: float) -> float | None:
-    """JSON does not have NaN."""
-    return None if np.isnan(value) else value

@@ -70,7 +70,7 @@ def test_shares_are_of_safe_and_of_unsafe_prompts_apart():
     assert not [note for note in shown.notes if note.startswith("not shown")]
     measured = replace(results(base={"de": 0.5}), to_xstest=asked)
     numbers = exaggerated_safety.numbers(measured)["exaggerated safety"]
-    assert numbers["unsafe refused"]["base"]["en"] == list(wilson(0.75, 4))
+    assert numbers["unsafe refused"]["base"]["en"] == wilson(0.75, 4)
 
 
 def test_replies_in_another_language_are_not_counted_and_too_many_hide_the_share():

@@ -1,12 +1,11 @@
 """The trade-off over learning rates: one curve a strategy, and the rate that was chosen."""
 
-import json
-
 import numpy as np
 from measured import drawn, results, summary
 from tiny import training_of
 
 from minitox.report import trade_off
+from minitox.report.numbers import as_json
 from minitox.train.model_names import ModelName
 
 
@@ -104,7 +103,7 @@ def test_what_is_not_known_is_a_dash_and_no_point():
     warning = "100.0% of the replies of multilingual@0.001 have no score because scoring failed"
     assert warning in section.notes[1] and "@" not in summary(measured).text
     assert "nan" not in section.figure and section.figure.count("<circle") == 0
-    numbers = json.loads(json.dumps(trade_off.numbers(measured), allow_nan=False))
+    numbers = as_json(trade_off.numbers(measured))
     assert numbers["multilingual"]["0.004"] == {
         "validation loss": None,
         "toxicity": None,

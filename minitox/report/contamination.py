@@ -8,8 +8,7 @@ from minitox.overlap import NEAR, SHINGLE
 from minitox.report.page import Section
 from minitox.report.result_tables import grid
 from minitox.report.results import Results
-from minitox.run.training_record import hashes_of_pairs, objective_of
-from minitox.train.strategies import SCALED
+from minitox.run.training_record import hashes_of_pairs, objective_of, pairs_of
 
 
 def of_other_files(results: Results, data: Path) -> list[str]:
@@ -23,8 +22,7 @@ def of_other_files(results: Results, data: Path) -> list[str]:
     others = [f"the neurons of {', '.join(codes)}"] if codes else []
 
     # 2) the models: their pairs, and the neuron files that chose what was tuned
-    # by objective; None: not tuned
-    pairs_here = {None: {}} | hashes_of_pairs(data / "instructions", results.languages)
+    pairs_here = hashes_of_pairs(data / "instructions", results.languages)  # by objective
     files = {code: results.infos.get(code, {}).get("sha256") for code in results.languages}
     models = {}  # by reason
     for model, training in results.tuned.items():
@@ -32,13 +30,12 @@ def of_other_files(results: Results, data: Path) -> list[str]:
             models.setdefault("no run.json", []).append(model)
             continue
         settings = training["settings"]
-        tuned_on = {} if settings["strategy"] in SCALED else settings["data"]
         here = files
         if "by" in settings:
             of_selector = results.selected.get(settings["by"], {})
             here = {code: of_selector.get(code) for code in results.languages}
         parts = {
-            "pairs": different(tuned_on, pairs_here[objective_of(settings)]),
+            "pairs": different(pairs_of(settings), pairs_here.get(objective_of(settings), {})),
             "neurons": different(settings.get("neurons", {}), here),
         }
         listed = [f"{what} of {', '.join(codes)}" for what, codes in parts.items() if codes]

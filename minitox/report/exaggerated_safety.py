@@ -24,7 +24,7 @@ from minitox.report.results import (
     read_all,
 )
 from minitox.run.evaluation import read_replies, texts_of
-from minitox.run.training_record import objective_of
+from minitox.run.training_record import objective_of, pairs_of
 
 LEAST_KNOWN = 0.5  # a share of the replies of which fewer are known is not shown
 COLUMNS = {  # the measures of the table: the column of each
@@ -144,11 +144,8 @@ def other_pairs(results: Results, to_xstest: ToXstest) -> dict[str, str]:
             reasons[model] = "no run.json, so its pairs are not known"
             continue
         settings = training["settings"]
-        objective = objective_of(settings)
-        # AURA and the like are tuned on no pairs
-        pairs = settings["data"] if objective else {}
-        here = to_xstest.pairs.get(objective, {})
-        if any(here.get(code) != hash for code, hash in pairs.items()):
+        here = to_xstest.pairs.get(objective_of(settings), {})
+        if any(here.get(code) != hash for code, hash in pairs_of(settings).items()):
             reasons[model] = "tuned on other pairs than those of DATA/instructions"
     return reasons
 

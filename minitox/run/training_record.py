@@ -96,6 +96,11 @@ def objective_of(settings: dict) -> str | None:
     return None if settings["strategy"] in SCALED else settings.get("objective", "sft")
 
 
+def pairs_of(settings: dict) -> dict[str, str]:
+    """The hash of each language's pairs that a model was tuned on; none if it is not tuned."""
+    return settings["data"] if objective_of(settings) else {}
+
+
 def hashes_of_pairs(folder: Path, languages: Iterable[str]) -> dict[str, dict]:
     """{objective: {language: hash}} of the files of instructions/, None for one that is absent."""
     hashes = {}

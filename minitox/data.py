@@ -256,7 +256,7 @@ def read_pairs(
             test=parts["test"],
             translated=len(parts["left out"]),
         )
-    return usable, {language: skipped[language] for language in languages if language in skipped}
+    return usable, skipped
 
 
 def why_none_left(path: Path, parts: dict[str, list[Pair]]) -> str:

@@ -63,12 +63,13 @@ def read_examples(
             # it reads the last token of a reply, so that a long one is not cut
             path = folder / f"{language}.jsonl"
             used = with_rejected(path, tokenizer, longest, used)
+            if not used:
+                skipped[language] = (
+                    f"{path}: no training pair has the field 'rejected' in at most "
+                    f"{longest:,} tokens"
+                )
+                continue
             made_from["rejected"] = pairs_hash(path, "dpo")
-        if not used:
-            skipped[language] = (
-                f"{path}: no training pair has the field 'rejected' in at most {longest:,} tokens"
-            )
-            continue
         examples[language] = used
         hashes[language] = made_from
     skipped = {language: skipped[language] for language in languages if language in skipped}

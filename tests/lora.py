@@ -154,11 +154,10 @@ def check_packages() -> None:
 
 def read_pairs(settings: LoraSettings, tokenizer) -> dict[str, Pairs]:
     """The pairs that train.py --strategy full reads."""
-    folder = settings.data / "instructions"
     choice = settings.part(PairChoice, objective="sft")
-    none = Path()  # no neurons are read
+    no_neurons = Path()
     _, pairs = read_neurons_and_pairs(
-        settings.languages, None, ("full",), none, folder, tokenizer, choice
+        settings.languages, None, ("full",), no_neurons, settings.data, tokenizer, choice
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     return pairs

@@ -22,7 +22,7 @@ def read_neurons_and_pairs(
     order: tuple[str, ...] | None,
     strategies: tuple[str, ...],
     neuron_folder: Path,
-    pair_folder: Path,
+    data: Path,  # the folder with instructions/
     tokenizer: Tokenizer,
     choice: PairChoice,
 ) -> tuple[dict[str, Path], dict[str, Pairs]]:
@@ -32,6 +32,7 @@ def read_neurons_and_pairs(
     language is left.
     """
     # 1) the languages that have the files
+    pair_folder = data / "instructions"
     needs_pairs = any(strategy in TUNED for strategy in strategies)
     needs_neurons = set(strategies) != {"full"}
     neuron_files = {}

@@ -33,7 +33,7 @@ from minitox.run.settings import EvaluateSettings, parse
 from minitox.scorers.scores import Scores
 
 DESCRIPTION = "Compare the base and the tuned models: toxicity, language and knowledge."
-FOLDERS = {  # results: inputs
+INPUTS_OF = {  # folder of results: folder of DATA
     "replies": "prompts",
     "mmlu": "mmlu",
     "perplexity": "detection",
@@ -134,14 +134,14 @@ def check_results(out: Path, models, base, inputs, affecting):
 
     `affecting` gives the settings that a kind of result depends on.
     """
-    made_with = {name: affecting(name) for name in (*FOLDERS, "human")}
+    made_with = {name: affecting(name) for name in (*INPUTS_OF, "human")}
     outputs.lock(out)
     of_models = {candidate.name: candidate.identity for candidate in models}
     of_models["--model"] = base.identity if base else None
     distributed.check_same({"model": of_models, "settings": made_with, "data": inputs.hashes})
     for candidate in models:
         for name in candidate.asked_for:
-            folder = FOLDERS[name]
+            folder = INPUTS_OF[name]
             if folder in inputs.hashes:
                 values = candidate.identity | made_with[name]
                 outputs.check_settings(out / name / candidate.name, values, inputs.hashes[folder])

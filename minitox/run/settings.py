@@ -2,7 +2,7 @@
 
 A field has everything that is known of a setting: type, default, help, unit, and the results that
 depend on it. The command-line options, the settings check of the outputs, run.json and the report
-are made from the fields. Only a script's `main` sees the whole object; functions get plain values.
+are made from the fields. Only the scripts see the whole object; functions get plain values.
 """
 
 import argparse

@@ -257,7 +257,7 @@ def recorded_losses(
 
 @torch.inference_mode()
 def mean_loss(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> float | None:
-    """The mean loss over the reply tokens of some pairs; None if there are none.
+    """The mean loss of some pairs, of DPO over pairs, else over reply tokens; None without pairs.
 
     For all processes to call.
     """

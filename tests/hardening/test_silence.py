@@ -747,7 +747,7 @@ WITHOUT_EFFECT = {
 RESULTS = {
     DetectSettings: {"neurons", "taylor", "dinm"},
     TrainSettings: {"choice", "tuning", "preference", "scaling", "validation"},
-    EvaluateSettings: {*evaluate.FOLDERS},
+    EvaluateSettings: {*evaluate.INPUTS_OF},
 }
 
 

@@ -60,14 +60,10 @@ def main(argv: list[str] | None = None):
     # 1) for each language: the AUROC of every neuron, and the pairs to tune on
     tokenizer = open_tokenizer(settings.model, config, settings.out, settings.unchecked_template)
     pair_choice = settings.part(PairChoice)
+    languages = settings.languages
+    folder = settings.neurons or settings.out / FOLDERS[settings.by]
     files, pairs = read_neurons_and_pairs(
-        settings.languages,
-        settings.order,
-        settings.strategy,
-        settings.neurons or settings.out / FOLDERS[settings.by],
-        settings.data,
-        tokenizer,
-        pair_choice,
+        languages, settings.order, settings.strategy, folder, settings.data, tokenizer, pair_choice
     )
     overlap_check.check(settings.data, ["instructions"], pairs, settings.allow_overlap)
     fingerprint = checkpoint.fingerprint(settings.model)

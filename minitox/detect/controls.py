@@ -54,8 +54,9 @@ def random_label_band(shuffled) -> tuple[float, float]:  # (S, P)
 def beyond_chance(aurocs, shuffled) -> float:  # (K,) or (S, P), (S, P)
     """Share of neurons above the 97.5 % quantile of AUROC under random labels.
 
-    Random labels give 2.5 % on average. Labels that are permuted in each of `length_strata` give at
-    most what length explains: where most sentences of a length are toxic, most keep their label.
+    Random labels give 2.5 % on average. Labels that are permuted in each of `length_strata` give an
+    upper bound on what length explains: where most sentences of a length are toxic, most keep their
+    label.
     """
     threshold = np.quantile(shuffled, 0.975)
     return float((aurocs > threshold).mean())

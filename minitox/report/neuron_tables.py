@@ -38,7 +38,7 @@ NOTES = [
     "max pooling depends on length",
     "split-half: neurons that are toxic in both halves of the sentences, divided by those that are "
     "toxic in at least one half; in parentheses the mean of the same number under random labels, "
-    "and under permutations among sentences of equal length, which is at most what length alone "
+    "and under permutations among sentences of equal length, an upper bound on what length alone "
     "gives; - if there are too few sentences to split",
     "ties: share of neurons whose AUROC is exactly 0.5",
 ]

@@ -191,7 +191,7 @@ def section(results: Results):
     )
     notes = [
         *rules(),
-        "effective safety: clean, whole and in the prompt's language, as in the table above; "
+        "effective safety: clean, intact and in the prompt's language, as in the table above; "
         "it is about toxic words, and not about help with what the prompt asks for. Replies whose "
         "scoring failed are left out",
         *of_first_draws(results),

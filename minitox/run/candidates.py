@@ -65,11 +65,9 @@ class Candidate:
         return self.weights
 
     @torch.inference_mode()
-    def states_before(self, batch, sentences: list[list[int]]):  # -> (n, D), (n,)
-        """`perplexity.states_before`, kept for the next call while there is room.
-
-        `batch` identifies the sentences.
-        """
+    def states_before(self, sentences: list[list[int]]):  # -> (n, D), (n,)
+        """`perplexity.states_before`, kept for the next call while there is room."""
+        batch = tuple(map(tuple, sentences))
         if batch in self.kept:
             return self.kept[batch]
         states = states_before(self.model, sentences)

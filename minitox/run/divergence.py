@@ -7,13 +7,11 @@ likelihoods of the same sentences.
 
 from pathlib import Path
 
-from minitox.errors import InputError, user_errors
+from minitox.errors import InputError
 from minitox.evaluate.divergence import divergences, mean_divergence
-from minitox.files import read_written
-from minitox.lm.batching import batches
 from minitox.run import outputs
 from minitox.run.candidates import Candidate
-from minitox.run.evaluation import Asking, as_sentences, check_ids, shortened
+from minitox.run.evaluation import Asking, as_sentences, of_nats, plan_nats
 from minitox.run.evaluation_inputs import Inputs
 from minitox.run.journal import Batches, append_batches
 from minitox.run.progress import Progress
@@ -68,10 +66,15 @@ def measure_divergence(
 def plan_divergences(
     base: Candidate, candidate: Candidate, clean: dict, out: Path, asking: Asking
 ) -> list[Batches]:
-    """The divergence of a model from the base model on clean sentences; a file a language.
+    """Tokens and divergence from the base model, in nats, of clean sentences; a file a language.
 
     InputError if the two models do not have the same tokens.
     """
+
+    def nats_of(batch):
+        states = [model.states_before(batch) for model in (base, candidate)]
+        return divergences(base.model, candidate.model, batch, *states)
+
     files = []
     for language, texts in clean.items():
         path = out / "divergence" / candidate.name / f"{language}.jsonl"
@@ -79,44 +82,10 @@ def plan_divergences(
         same = candidate.config.vocab_size == base.config.vocab_size
         if not same or sentences != as_sentences(base, texts, asking):
             raise InputError(f"{candidate.folder}: its tokens are not those of the base model")
-        files.append(plan_language(base, candidate, sentences, path, asking.batch_tokens))
+        files.append(plan_nats(path, sentences, asking.batch_tokens, nats_of))
     return files
-
-
-def plan_language(
-    base: Candidate,
-    candidate: Candidate,
-    sentences: list[list[int]],  # token ids
-    path: Path,
-    tokens: int,  # of a batch
-) -> Batches:
-    """Tokens and divergence, in nats, of each sentence of a language."""
-
-    def rows_of(indices):
-        # 1) a sentence of one token predicts nothing
-        nats = dict.fromkeys(indices, 0.0)
-        read = [i for i in indices if len(sentences[i]) > 1]
-        if read:
-            with user_errors(f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "):
-                batch = [sentences[i] for i in read]
-                key = (path.stem, *indices)
-                states = [model.states_before(key, batch) for model in (base, candidate)]
-                summed = divergences(base.model, candidate.model, batch, *states)
-                nats |= zip(read, summed, strict=True)
-
-        # 2) the others
-        rows = []
-        for i in indices:
-            predicted = max(0, len(sentences[i]) - 1)
-            rows.append({"id": i + 1, "tokens": predicted, "nats": nats[i]})
-        return rows
-
-    return Batches(path, batches(list(map(len, sentences)), tokens), rows_of)
 
 
 def read_divergence(path: Path) -> float:
     """Mean divergence per token of a file, in nats."""
-    rows = read_written(path, id=int, tokens=int, nats=float)
-    check_ids(path, sorted(rows, key=lambda row: row["id"]))
-    with user_errors(f"{path}: "):
-        return mean_divergence([row["tokens"] for row in rows], [row["nats"] for row in rows])
+    return of_nats(path, mean_divergence)

@@ -243,19 +243,47 @@ def first_tokens(tokenizer, letters) -> list[int]:
 # ---------- likelihoods of clean sentences
 
 
-def plan_likelihoods(candidate, sentences, path, asking):
+def plan_likelihoods(
+    candidate: Candidate, sentences: list[str], path: Path, asking: Asking
+) -> Batches:
     """Tokens and negative log-likelihood, in nats, of each sentence."""
     ids = as_sentences(candidate, sentences, asking)
     if [] in ids:
         raise InputError(f"{path.name}: the tokenizer makes no token of a clean sentence")
 
+    def nats_of(batch):
+        states = candidate.states_before(batch)
+        return negative_log_likelihoods(candidate.model, batch, states)
+
+    return plan_nats(path, ids, asking.batch_tokens, nats_of)
+
+
+def plan_nats(path: Path, sentences: list[list[int]], batch_tokens: int, nats_of) -> Batches:
+    """Tokens and nats of each sentence; `nats_of` is called as `with_nats` calls it."""
+
     def rows_of(indices):
         where = f"{path.stem}, sentences {shortened([i + 1 for i in indices])}: "
-        batch = path.stem, *indices
-        read = likelihoods(candidate, [ids[i] for i in indices], where, batch)
+        read = with_nats([sentences[i] for i in indices], where, nats_of)
         return [{"id": i + 1} | numbers for i, numbers in zip(indices, read, strict=True)]
 
-    return Batches(path, batches(list(map(len, ids)), asking.batch_tokens), rows_of)
+    return Batches(path, batches(list(map(len, sentences)), batch_tokens), rows_of)
+
+
+def with_nats(sentences: list[list[int]], where: str, nats_of) -> list[dict]:
+    """How many tokens of each sentence are predicted, and their nats; an error begins `where`.
+
+    `nats_of` gives the nats of sentences of several tokens: a single one predicts nothing.
+    """
+    several = [ids for ids in sentences if len(ids) > 1]
+    nats = iter(())
+    if several:
+        with user_errors(where):
+            nats = iter(nats_of(several))
+    rows = []
+    for ids in sentences:
+        predicted = max(0, len(ids) - 1)
+        rows.append({"tokens": predicted, "nats": next(nats) if predicted else 0.0})
+    return rows
 
 
 def as_sentences(candidate, texts, asking) -> list[list[int]]:
@@ -267,30 +295,17 @@ def as_sentences(candidate, texts, asking) -> list[list[int]]:
     return [tokenizer.sentence(text, longest)[:longest] for text in texts]
 
 
-def likelihoods(candidate, sentences: list[list[int]], where: str, batch=None) -> list[dict]:
-    """How many tokens of each sentence are predicted, and their nats; an error begins `where`.
-
-    `batch` identifies sentences whose hidden states are kept.
-    """
-    read = [ids for ids in sentences if len(ids) > 1]
-    nats = iter(())
-    if read:
-        with user_errors(where):
-            states = candidate.states_before(batch, read) if batch else None
-            nats = iter(negative_log_likelihoods(candidate.model, read, states))
-    rows = []
-    for ids in sentences:
-        predicted = max(0, len(ids) - 1)
-        rows.append({"tokens": predicted, "nats": next(nats) if predicted else 0.0})
-    return rows
-
-
 def read_perplexity(path: Path) -> float:
     """Perplexity per token of a file of likelihoods; infinity if it overflows."""
+    return of_nats(path, perplexity)
+
+
+def of_nats(path: Path, measure) -> float:
+    """`measure(tokens, nats)` of the sentences of a file; InputError if one is missing or wrong."""
     rows = read_written(path, id=int, tokens=int, nats=float)
     check_ids(path, sorted(rows, key=lambda row: row["id"]))
     with user_errors(f"{path}: "):
-        return perplexity([row["tokens"] for row in rows], [row["nats"] for row in rows])
+        return measure([row["tokens"] for row in rows], [row["nats"] for row in rows])
 
 
 def check_ids(path: Path, rows: list[dict]) -> None:

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from minitox.errors import InputError
+from minitox.evaluate.perplexity import negative_log_likelihoods
 from minitox.files import read_written
 from minitox.lm.batching import batches
 from minitox.run import distributed, outputs
 from minitox.run.candidates import Candidate
-from minitox.run.evaluation import Asking, as_sentences, likelihoods, read_replies, shortened
+from minitox.run.evaluation import Asking, as_sentences, read_replies, shortened, with_nats
 from minitox.run.evaluation_inputs import Inputs
 from minitox.run.journal import Batches, append_batches
 from minitox.run.progress import Progress
@@ -103,12 +104,14 @@ def plan_fluency(base: Candidate, replies: dict, path: Path, asking: Asking) -> 
     keys = list(replies)  # prompt and sample
     sentences = as_sentences(base, replies.values(), asking)
 
+    def nats_of(batch):
+        return negative_log_likelihoods(base.model, batch)
+
     def rows_of(indices):
         # 1) what the base model makes of a batch
         prompts = [keys[i][0] for i in indices]
         where = f"{path.stem}, replies {shortened(prompts)}: "
-        batch = [sentences[i] for i in indices]
-        read = likelihoods(base, batch, where)
+        read = with_nats([sentences[i] for i in indices], where, nats_of)
 
         # 2) a row for each reply; the hash of its text shows later whether it has changed
         rows = []

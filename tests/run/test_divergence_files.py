@@ -73,11 +73,11 @@ def test_hidden_states_are_kept_from_one_measure_to_the_next(tmp_path):
 
 def test_only_so_many_hidden_states_are_kept(tmp_path, monkeypatch):
     base, _ = open_tuned(tmp_path)
-    first = base.states_before("a", [[3, 4, 5]])[0]
+    first = base.states_before([[3, 4, 5]])[0]
     monkeypatch.setattr(candidates, "KEPT", 2 * first.numel())
-    for batch in "bcd":
-        base.states_before(batch, [[3, 4, 5]])
-    assert list(base.kept) == ["a", "b"]
+    for token in (6, 7, 8):
+        base.states_before([[3, 4, token]])
+    assert list(base.kept) == [((3, 4, 5),), ((3, 4, 6),)]
 
 
 @pytest.mark.parametrize("change", [{"vocab_size": 320}, {"bos_token_id": None}])

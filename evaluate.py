@@ -11,6 +11,7 @@ OUT/report.html shows the paper's tables and figures, with intervals and control
 rerun the same command to resume.  [paper §4.2, §4.4, §5]
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from minitox.report import exaggerated_safety, numbers, page, report, results, v
 from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
 from minitox.run.device import describe, open_device
-from minitox.run.divergence import check_divergence, measure_divergence
+from minitox.run.divergence import check_divergence, compared, in_failures, measure_divergence
 from minitox.run.evaluation import Asking, plan_all
-from minitox.run.evaluation_inputs import read_inputs
+from minitox.run.evaluation_inputs import Inputs, read_inputs
 from minitox.run.fluency import check_fluency, measure_fluency
 from minitox.run.journal import append_batches
 from minitox.run.language_detector import open_detector
@@ -67,7 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
     usable, failed = candidates.open_all(folders, *how)
-    base = candidates.open_base(usable, failed, inputs.needs_base(), settings.model, *how)
+    base, without = candidates.open_base(usable, inputs.needs_base(), settings.model, *how)
+    failed |= without
     check_results(settings.out, usable, base, inputs, settings.affecting)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
@@ -76,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     # 2) every model is asked everything, and the base model reads all replies
     failed |= ask_all(usable, base, inputs, settings.out, settings.part(Asking), settings.shard)
     usable = remaining(usable, failed)
+    inputs = as_measured(inputs, base, usable, failed)
 
     # 3) the replies' scores and languages, and the report
     of_run = {"device": device.type, "dtype": str(dtype)} | versions()
@@ -192,6 +195,16 @@ def remaining(models, failed: dict[str, str]) -> list:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise InputError(f"none of the models can be used: {reasons}")
     return usable
+
+
+def as_measured(inputs: Inputs, base, models, failed: dict[str, str]) -> Inputs:
+    """The inputs without what could not be measured, and the models with a divergence."""
+    names = []
+    if inputs.clean:
+        tuned = compared(base, models)
+        names = [candidate.name for candidate in tuned if in_failures(candidate) not in failed]
+    human = {} if "fluency" in failed else inputs.human
+    return replace(inputs, human=human, compared=names)
 
 
 def score(models, inputs, scorers, identify, out: Path, asking: Asking):

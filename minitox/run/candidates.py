@@ -215,19 +215,18 @@ def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
 
 
 def open_base(
-    usable: list[Candidate], failed: dict, uses: list[str], folder: Path, *how
-) -> Candidate | None:
+    usable: list[Candidate], uses: list[str], folder: Path, *how
+) -> tuple[Candidate | None, dict[str, str]]:
     """The base model, for `uses` such as fluency, even if it is not among the others.
 
-    None if there are no uses, or if it cannot be used; `failed` then has the reason for each use.
+    None if there are no uses, or if it cannot be used; then also the reason for each use.
     """
     if not uses:
-        return None
+        return None, {}
     for candidate in usable:
         if candidate.folder == folder:
-            return candidate
+            return candidate, {}
     try:
-        return open_one("base", folder, *how)
+        return open_one("base", folder, *how), {}
     except (InputError, OSError) as error:
-        failed |= dict.fromkeys(uses, str(error))
-        return None
+        return None, dict.fromkeys(uses, str(error))

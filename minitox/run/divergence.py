@@ -24,6 +24,11 @@ def compared(base: Candidate | None, models: list[Candidate]) -> list[Candidate]
     return [model for model in models if model is not base and "perplexity" in model.asked_for]
 
 
+def in_failures(candidate: Candidate) -> str:
+    """How the divergence of a model is named where it could not be measured."""
+    return f"KL divergence of {candidate.name}"
+
+
 def check_divergence(out: Path, base, models, inputs: Inputs, made_with: dict) -> None:
     """InputError if there are divergences that were measured with other settings or sentences."""
     if not inputs.clean:
@@ -42,13 +47,13 @@ def measure_divergence(
     asking: Asking,
     shard: bool,
 ) -> dict[str, str]:
-    """Write the divergence of a model on the clean sentences, and add it to `inputs.compared`.
+    """Write the divergence of a model on the clean sentences.
 
     Returns why it cannot be compared with the base model, if it cannot.
     """
     if not inputs.clean or not compared(base, [candidate]):
         return {}
-    name = f"KL divergence of {candidate.name}"
+    name = in_failures(candidate)
     rows = sum(map(len, inputs.clean.values()))
     progress = Progress(rows)
     try:
@@ -59,7 +64,6 @@ def measure_divergence(
     except InputError as error:
         progress.print(f"{name}: {error}")
         return {name: str(error)}
-    inputs.compared.append(candidate.name)
     return {}
 
 

@@ -26,7 +26,7 @@ MOST_HUMAN = 100  # replies of a language that people wrote
 MOST_CASES = 200  # of each class and language, to measure a scorer with
 
 
-@dataclass
+@dataclass(frozen=True)
 class Inputs:
     """Prompts, questions, sentences and cases by language; a real data folder has gaps."""
 

@@ -47,9 +47,7 @@ def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool
 
     Returns why they cannot be read; then only repetition counts.
     """
-    if base is None:
-        inputs.human.clear()
-    if not inputs.human or not models:
+    if base is None or not inputs.human or not models:
         return {}
     rows = inputs.count_fluency(asking.samples, models)
     progress = Progress(rows)
@@ -60,7 +58,6 @@ def measure_fluency(base, models, inputs, out: Path, asking: Asking, shard: bool
                 show(done, f": {file.path.parent.name}, {file.path.stem}")
     except InputError as error:
         progress.print(f"fluency: {error}")
-        inputs.human.clear()
         return {"fluency": str(error)}
     return {}
 

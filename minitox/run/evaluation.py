@@ -117,29 +117,28 @@ def plan_replies(
         )
     ids = {number: tokenizer.prompt(text, longest) for number, text in prompts.items()}
     check_tokens(path, ids)
+    lengths = {number: len(ids[number]) + limit for number in prompts}
     fitting = []
     too_long = []
     for number in prompts:
-        jobs = fitting if len(ids[number]) + limit <= longest else too_long
+        jobs = fitting if lengths[number] <= longest else too_long
         jobs.extend((number, sample) for sample in range(asking.samples))
 
-    # 2) batches of the jobs (number, sample)
-    lengths = [len(ids[number]) + limit for number, _ in fitting]
+    # 2) batches of the jobs (number, sample); prompts that are too long are in one of their own
     plan = []
-    for batch in batches(lengths, asking.batch_tokens):
+    for batch in batches([lengths[number] for number, _ in fitting], asking.batch_tokens):
         plan.append([fitting[i] for i in batch])
     if too_long:
         plan.append(too_long)
 
     # 3) what is asked, and the rows of the replies
     def inputs_of(jobs):
-        if jobs is too_long:
-            return []
         # a seed for each reply, so that it does not depend on the others of its batch
         inputs = []
         for number, sample in jobs:
-            seed = crc32(f"{asking.seed} {path.stem} {number} {sample}".encode())
-            inputs.append((ids[number], seed))
+            if lengths[number] <= longest:
+                seed = crc32(f"{asking.seed} {path.stem} {number} {sample}".encode())
+                inputs.append((ids[number], seed))
         return inputs
 
     def rows_of(jobs, replies):

@@ -33,7 +33,6 @@ from minitox.lm.text import Tokenizer
 from minitox.neurons import by_module, module_rows, select, select_top
 from minitox.report import neuron_tables, page
 from minitox.run import importance, outputs, overlap_check, script, sharding, tuned_neurons
-from minitox.run.candidates import open_tokenizer
 from minitox.run.detection_inputs import read_all_sentences, read_examples
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import (
@@ -47,6 +46,7 @@ from minitox.run.neuron_files import (
 from minitox.run.progress import Progress
 from minitox.run.recording import Recording, rank, record
 from minitox.run.settings import DetectSettings, parse
+from minitox.run.tokenizer import open_tokenizer
 from minitox.run.tuned_neurons import Source
 from minitox.train.pairs import PairChoice
 

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)
         print_first_page(sections)
 
-    outputs.once(score_and_report)
+    distributed.once(score_and_report)
     print_end(settings.out, len(usable), folders if settings.models else ["base"], failed)
 
 

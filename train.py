@@ -27,15 +27,15 @@ from minitox.lm.config import Config, read_config
 from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
 from minitox.run import distributed, overlap_check, rates, script, sharding, training
-from minitox.run.candidates import open_tokenizer
 from minitox.run.device import describe, identity, open_device
 from minitox.run.neuron_files import FOLDERS, read_importance, read_neurons
 from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
+from minitox.run.tokenizer import open_tokenizer
 from minitox.run.training import Losses
 from minitox.run.training_inputs import check_pairs, read_neurons_and_pairs, recorded_split
-from minitox.run.training_record import choices, chosen
+from minitox.run.training_record import choices, chosen, file_hashes
 from minitox.run.tuning import Procedure
 from minitox.train import strategies
 from minitox.train.interventions import COMBINED, combine
@@ -272,7 +272,7 @@ def make_record(
 def write_record(folder: Path, record: dict, base: Path, rows):
     """Write run.json, with the proof that only the chosen rows differ from the base model."""
     proof = training.prove(base, folder, rows)
-    record = record | {"proof": proof, "files": training.file_hashes(folder)}
+    record = record | {"proof": proof, "files": file_hashes(folder)}
     write_json(folder / "run.json", record)
 
 

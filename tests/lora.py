@@ -38,12 +38,13 @@ from minitox.lm import checkpoint  # noqa: E402
 from minitox.lm.config import Config, read_config  # noqa: E402
 from minitox.lm.model import LanguageModel  # noqa: E402
 from minitox.run import outputs, overlap_check, script, training  # noqa: E402
-from minitox.run.candidates import open_tokenizer  # noqa: E402
 from minitox.run.device import describe, identity, open_device  # noqa: E402
 from minitox.run.progress import Progress  # noqa: E402
 from minitox.run.rates import without_rate  # noqa: E402
 from minitox.run.settings import Settings, TrainSettings, option, parse  # noqa: E402
+from minitox.run.tokenizer import open_tokenizer  # noqa: E402
 from minitox.run.training_inputs import read_neurons_and_pairs, recorded_split  # noqa: E402
+from minitox.run.training_record import file_hashes  # noqa: E402
 from minitox.run.tuning import Procedure  # noqa: E402
 from minitox.train.loss import add_gradients, sft  # noqa: E402
 from minitox.train.optim import MaskedAdamW  # noqa: E402
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         after = training.losses_aside(model, pairs, procedure)
         record = make_record(made_with | {"lr": best}, pairs, before, after, tried, config, rank)
         checkpoint.save(model, step.unfinished, settings.model)
-        record["files"] = training.file_hashes(step.unfinished)
+        record["files"] = file_hashes(step.unfinished)
         write_json(step.unfinished / "run.json", record)
     print(f"wrote {settings.out}, learning rate {best:g}")
 

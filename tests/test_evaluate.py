@@ -14,7 +14,7 @@ from minitox.evaluate.fluency import is_repetitive
 from minitox.files import read_jsonl, write_json
 from minitox.languages import HELD_OUT, TUNED
 from minitox.lm import checkpoint
-from minitox.run import neuron_files, training
+from minitox.run import neuron_files, training_record
 from minitox.train.model_names import ModelName
 
 SECRET = "a very secret soup"
@@ -82,7 +82,7 @@ class Home:
         parts = ModelName.parse(name)
         settings = {"draw": parts.draw, "lr": float(parts.rate or 0.004)}
         record = training_of(parts.strategy, model=checkpoint.fingerprint(self.model), **settings)
-        write_json(folder / "run.json", record | {"files": training.file_hashes(folder)})
+        write_json(folder / "run.json", record | {"files": training_record.file_hashes(folder)})
 
     def add_neurons(self, language: str, model: Path) -> None:
         """Write a neuron file of a model, as detect.py does."""

@@ -14,16 +14,9 @@ from minitox.evaluate import metrics, refusals
 from minitox.overlap import NEAR, SHINGLE, PromptIndex
 from minitox.report.page import Section
 from minitox.report.result_tables import of_first_draws
-from minitox.report.results import (
-    Results,
-    check_replies,
-    for_all,
-    identify_all,
-    judge_all,
-    mark_broken,
-    read_all,
-)
+from minitox.report.results import Results, for_all
 from minitox.run.evaluation import read_replies, texts_of
+from minitox.run.judging import check_replies, identify_all, judge_all, mark_broken, read_all
 from minitox.run.training_record import objective_of, pairs_of
 
 LEAST_KNOWN = 0.5  # a share of the replies of which fewer are known is not shown

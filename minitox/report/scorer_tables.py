@@ -8,8 +8,9 @@ from minitox.evaluate import metrics
 from minitox.report import scorer_quality
 from minitox.report.page import Section
 from minitox.report.result_tables import cells, grid
-from minitox.report.results import Results, answer_all, average
+from minitox.report.results import Results, average
 from minitox.run.evaluation_inputs import MOST_CASES
+from minitox.run.judging import answer_all
 
 LEAST_AUC = 0.7  # below it, the report warns; 0.5 is chance
 WHY = {  # why a case has no score, by its status

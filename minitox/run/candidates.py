@@ -9,14 +9,13 @@ import torch
 
 from minitox.errors import InputError
 from minitox.evaluate.perplexity import states_before
-from minitox.files import write_text
 from minitox.lm import checkpoint
-from minitox.lm.chat import TemplateError
 from minitox.lm.config import Config, read_config
 from minitox.lm.text import Tokenizer
-from minitox.run import outputs, sharding, training
+from minitox.run import sharding
 from minitox.run.device import identity
-from minitox.run.training_record import read_training
+from minitox.run.tokenizer import open_tokenizer
+from minitox.run.training_record import check_files, read_training
 from minitox.train.model_names import ModelName
 
 # order in the report: the paper's models, then the control, then the others by name
@@ -151,34 +150,6 @@ def draws_of(common_name: str, names: Iterable[str]) -> list[str]:
     return draws
 
 
-def open_tokenizer(
-    folder: Path,
-    config: Config,
-    out: Path | None = None,  # where a difference is written to
-    unchecked: bool = False,  # --unchecked-template
-    name: str = "base",  # of the model
-) -> Tokenizer:
-    """The tokenizer of a model, its chat format checked against the folder's template.
-
-    InputError if they differ; the two texts are then in a file of `out`.
-    """
-    tokenizer = Tokenizer(folder, config)
-    if unchecked:
-        return tokenizer
-    try:
-        tokenizer.check_template()
-    except TemplateError as error:
-        where = ""
-        if error.report and out is not None:
-            file = out / f"chat_template.{name}.txt"
-            outputs.once(write_text, file, f"{folder}: {error}\n\n{error.report}")
-            where = f"; see {file}"
-        raise InputError(
-            f"{folder}: {error}{where}; --unchecked-template uses minitox's own format"
-        ) from None
-    return tokenizer
-
-
 def open_one(
     name: str,
     folder: Path,
@@ -195,7 +166,7 @@ def open_one(
     record = None
     if name != "base" and (folder / "run.json").exists():
         record = read_training(folder)
-        training.check_files(folder)
+        check_files(folder)
     config = read_config(folder)
     tokenizer = open_tokenizer(folder, config, out, unchecked, name)
     fingerprint = checkpoint.fingerprint(folder)

@@ -10,6 +10,7 @@ process, and these functions return at once.
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -138,6 +139,12 @@ def first_difference(ours, theirs) -> str:
             if ours.get(key) != theirs.get(key):
                 return f"{key} {first_difference(ours.get(key), theirs.get(key))}".strip()
     return ""
+
+
+def once(function: Callable, *values) -> None:
+    """Call function(*values), once for all processes."""
+    if FIRST:
+        function(*values)
 
 
 def on_first(function):

@@ -58,12 +58,6 @@ def open_results(out: Path, name: str, settings: dict, data: dict[str, str]) -> 
     return out / name
 
 
-def once(function: Callable, *values) -> None:
-    """Call function(*values), once for all processes."""
-    if distributed.FIRST:
-        function(*values)
-
-
 # A result that is whole or absent
 
 
@@ -94,7 +88,7 @@ class Step:
 
     def write(self, function: Callable, *values) -> None:
         """Call function(unfinished, *values), once for all processes."""
-        once(function, self.unfinished, *values)
+        distributed.once(function, self.unfinished, *values)
 
 
 @contextmanager

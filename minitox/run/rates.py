@@ -18,8 +18,8 @@ from minitox.errors import InputError, NotFinite
 from minitox.files import FORMAT, as_written, check_format, read_json, versions, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import Config
-from minitox.run import distributed, outputs, training
-from minitox.run.training_record import read_choosing_losses
+from minitox.run import distributed, outputs
+from minitox.run.training_record import check_files, read_choosing_losses
 from minitox.train.pairs import Pairs
 from minitox.train.plans import Plan
 from minitox.train.strategies import count_weights
@@ -158,7 +158,7 @@ def has_result(models: Path, trial: Trial) -> bool:
         lambda path: read_failure(path)["settings"],
     )
     if has_failed:
-        outputs.once(remove_work, models / trial.name)
+        distributed.once(remove_work, models / trial.name)
     return has_failed
 
 
@@ -166,7 +166,7 @@ def is_whole(folder: Path, settings: dict, recorded) -> bool:
     """Whether there is a model with these settings; InputError with others, or if it changed."""
     done = outputs.is_done(folder, settings, recorded)
     if done:
-        outputs.once(training.check_files, folder)
+        distributed.once(check_files, folder)
     return done
 
 
@@ -200,7 +200,7 @@ def attempt(models: Path, trial: Trial) -> Iterator[outputs.Step]:
         if len(trial.rates) < 2:
             raise InputError(f"{trial.name}: {error}; {ADVICE}") from None
         print(f"{trial.name} failed: {error}")
-        outputs.once(write_failure, models, trial, str(error))
+        distributed.once(write_failure, models, trial, str(error))
 
 
 def choose(models: Path, trial: Trial) -> None:

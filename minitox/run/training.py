@@ -12,7 +12,6 @@ from minitox import neurons
 from minitox.errors import InputError, NotFinite, user_errors
 from minitox.files import (
     as_written,
-    file_hash,
     fitting,
     is_finite,
     read_json,
@@ -375,32 +374,6 @@ def prove(base: Path, tuned: Path, rows) -> dict:
         "tuned_weights": proof.tuned_weights,
         "changed": proof.changed,
     }
-
-
-def file_hashes(folder: Path) -> dict[str, str]:
-    """The hash of every file of a model but run.json, which records them."""
-    hashes = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != "run.json":
-            hashes[path.name] = file_hash(path)
-    return hashes
-
-
-def check_files(folder: Path):
-    """InputError if a file of a model is missing, added, or not the one that run.json describes."""
-    path = folder / "run.json"
-    recorded = as_written(path, read_json(path), files={str: str})["files"]
-    present = {path.name for path in folder.iterdir() if checkpoint.is_part(path)}
-    for name in sorted(recorded.keys() | present):
-        if not (folder / name).exists():
-            state = "is missing; put it back"
-        elif name not in recorded:
-            state = "is not from train.py; move it away"
-        elif file_hash(folder / name) != recorded[name]:
-            state = "is not the file that train.py wrote; put it back"
-        else:
-            continue
-        raise InputError(f"{folder / name} {state}, or delete {folder} to make the model again")
 
 
 def hash_of(weight) -> str:

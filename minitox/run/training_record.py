@@ -10,7 +10,8 @@ import numpy as np
 from minitox import neurons
 from minitox.data import pairs_hash
 from minitox.errors import InputError
-from minitox.files import as_written, check_format, hashes_of_languages, read_json
+from minitox.files import as_written, check_format, file_hash, hashes_of_languages, read_json
+from minitox.lm import checkpoint
 from minitox.lm.config import Config
 from minitox.neurons import SELECTORS, NeuronMask
 from minitox.run.settings import types_of_training
@@ -257,3 +258,29 @@ def differences(ours: dict, theirs: dict) -> list[str]:
     if not different and "data" in names and ours.get("split") != theirs.get("split"):
         different.append("split")
     return different
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """The hash of every file of a model but run.json, which records them."""
+    hashes = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != "run.json":
+            hashes[path.name] = file_hash(path)
+    return hashes
+
+
+def check_files(folder: Path):
+    """InputError if a file of a model is missing, added, or not the one that run.json describes."""
+    path = folder / "run.json"
+    recorded = as_written(path, read_json(path), files={str: str})["files"]
+    present = {path.name for path in folder.iterdir() if checkpoint.is_part(path)}
+    for name in sorted(recorded.keys() | present):
+        if not (folder / name).exists():
+            state = "is missing; put it back"
+        elif name not in recorded:
+            state = "is not from train.py; move it away"
+        elif file_hash(folder / name) != recorded[name]:
+            state = "is not the file that train.py wrote; put it back"
+        else:
+            continue
+        raise InputError(f"{folder / name} {state}, or delete {folder} to make the model again")

@@ -12,10 +12,10 @@ from minitox.errors import InputError
 from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.lm import checkpoint
 from minitox.neurons import NeuronMask
-from minitox.run import outputs, training
+from minitox.run import distributed
 from minitox.run.neuron_files import read_neurons
 from minitox.run.settings import types_of_detection
-from minitox.run.training_record import read_training
+from minitox.run.training_record import check_files, read_training
 
 FOLDER = "neurons-of"
 TUNED_ROWS = "tuned-rows.safetensors"
@@ -43,7 +43,7 @@ def source(of: str | None, base: Path, out: Path) -> Source:
     if not of or Path(of).name != of or not folder.is_dir():
         raise InputError(f"--of {of}: {folder} is no model folder; run train.py first")
     made_from = read_training(folder)["settings"]["model"]
-    training.check_files(folder)
+    check_files(folder)
     if made_from != checkpoint.fingerprint(base):
         raise InputError(f"--of {of}: {folder} was not made from {base}; give its base as --model")
     return Source(folder, f"{FOLDER}/{of}", base)
@@ -76,7 +76,7 @@ def prepare(
     # 2) the rows
     path = out / source.name / TUNED_ROWS
     about = {"model": made_with["model"], "base": fingerprint}
-    outputs.once(write_tuned_rows, path, source, rows, about)
+    distributed.once(write_tuned_rows, path, source, rows, about)
 
 
 def differences(ours: dict, theirs: dict) -> list[str]:

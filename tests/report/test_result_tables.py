@@ -11,7 +11,7 @@ from measured import results
 from minitox.evaluate import metrics
 from minitox.languages import HELD_OUT, TUNED
 from minitox.report import result_tables
-from minitox.report.results import grade
+from minitox.run.judging import grade
 
 LLAMA = SimpleNamespace(
     model_type="llama",

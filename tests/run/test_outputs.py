@@ -324,9 +324,9 @@ def test_a_result_that_is_done_is_checked_and_its_leftovers_are_removed(tmp_path
 
 def test_the_first_process_alone_writes(tmp_path, monkeypatch):
     calls = []
-    outputs.once(lambda: calls.append("first"))
+    distributed.once(lambda: calls.append("first"))
     monkeypatch.setattr(distributed, "FIRST", False)
-    outputs.once(lambda: calls.append("other"))
+    distributed.once(lambda: calls.append("other"))
     with step(tmp_path / "de", {"seed": 0}) as current:
         current.write(write_file, "whole")
     assert calls == ["first"]

@@ -24,7 +24,7 @@ from minitox.errors import InputError, NotFinite
 from minitox.files import read_tensors, write_json
 from minitox.lm import checkpoint
 from minitox.lm.batching import batches
-from minitox.run import distributed, training
+from minitox.run import distributed, training, training_record
 from minitox.run import tuning as stage_of_tuning
 from minitox.run.training import make_model
 from minitox.run.tuning import Tuning
@@ -351,23 +351,23 @@ def test_a_loss_aside_that_is_not_finite_names_pairs_language_and_base_model(mod
 
 
 def test_a_file_of_a_model_that_is_gone_added_or_another_is_named(folder):
-    write_json(folder / "run.json", {"files": training.file_hashes(folder)})
-    training.check_files(folder)
+    write_json(folder / "run.json", {"files": training_record.file_hashes(folder)})
+    training_record.check_files(folder)
     (folder / "notes.txt").write_text("a user's own file does not matter")
-    training.check_files(folder)
+    training_record.check_files(folder)
 
     (folder / "chat_template.jinja").write_text("another format")
     with pytest.raises(InputError, match="chat_template.jinja is not from train.py; move it away"):
-        training.check_files(folder)
+        training_record.check_files(folder)
     (folder / "chat_template.jinja").unlink()
 
     tokenizer = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(tokenizer + " ")
     with pytest.raises(InputError, match="tokenizer.json is not the file that train.py wrote"):
-        training.check_files(folder)
+        training_record.check_files(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(InputError, match="tokenizer.json is missing; put it back, or delete"):
-        training.check_files(folder)
+        training_record.check_files(folder)
 
 
 def test_a_checkpoint_of_other_rows_is_refused(model, tmp_path):

@@ -17,7 +17,7 @@ from minitox.errors import InputError
 from minitox.files import FORMAT, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
-from minitox.run import training, tuned_neurons
+from minitox.run import training_record, tuned_neurons
 from minitox.run.tuned_neurons import FOLDER, TUNED_ROWS, read_tuned_rows
 
 ROWS = {"model.layers.0.mlp.gate_proj": [3, 5], "model.layers.1.mlp.down_proj": [0]}
@@ -45,7 +45,7 @@ def tune(home: Home, name: str, **settings) -> None:
     save_file(weights, folder / "model.safetensors")
     settings = {"model": checkpoint.fingerprint(home.model), "lr": 0.004} | settings
     record = training_of("multilingual", **settings)
-    write_json(folder / "run.json", record | {"files": training.file_hashes(folder)})
+    write_json(folder / "run.json", record | {"files": training_record.file_hashes(folder)})
 
 
 def measured(home: Home, name: str = "multilingual"):

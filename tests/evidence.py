@@ -566,8 +566,8 @@ def table(results: list[dict]) -> list[list[str]]:
 def about_losses(results: list[dict]) -> str:
     """What the test losses are of; few pairs tell little."""
     models = [model for result in results for model in result["models"].values()]
-    counts = sorted({model["test_pairs"] for model in models})
-    pairs = " or ".join(map(str, counts))
+    counts = sorted({model["test_pairs"] for model in models} - {0})
+    pairs = " or ".join(map(str, counts)) or "no"
     return f"test loss: per reply token, mean over the languages, of {pairs} pairs in all"
 
 

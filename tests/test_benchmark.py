@@ -15,7 +15,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import compare, device, scale, waits
-from benchmarks.contenders import operations_of_replies, our_model, rank_of, training_step
+from benchmarks.contenders import (
+    operations_of_replies,
+    our_model,
+    rank_of,
+    raw_config,
+    training_step,
+)
 from benchmarks.costs import SHAPES, as_config, flops, seen
 from minitox.files import write_json
 from minitox.lm.generate import generate
@@ -162,6 +168,15 @@ def test_a_shape_without_random_is_refused(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["detect", "--shape", "llama-3.1-8b"])
     assert "--random" in capsys.readouterr().err
+
+
+def test_fewer_layers_have_fewer_types_of_layers(tmp_path):
+    raw = {**CONFIG, "num_hidden_layers": 3, "layer_types": ["full", "full", "sliding"]}
+    write_json(tmp_path / "config.json", raw)
+    args = Namespace(shape=None, model=tmp_path, layers=2)
+    expected = raw | {"num_hidden_layers": 2, "layer_types": ["full", "full"]}
+    assert raw_config(args) == expected
+    assert raw_config(Namespace(shape=None, model=tmp_path, layers=None)) == raw
 
 
 THEIRS = ["/other/detect.py", "/other/train.py", "/other/evaluate.py"]

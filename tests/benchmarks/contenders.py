@@ -112,7 +112,12 @@ def build(args, config: Config, device, dtype) -> Work:
 def raw_config(args) -> dict:
     """The content of the config.json of the model, or of the named shape."""
     raw = SHAPES[args.shape] if args.shape else read_json(args.model / "config.json")
-    return {**raw, "num_hidden_layers": args.layers} if args.layers else raw
+    if not args.layers:
+        return raw
+    fewer = {"num_hidden_layers": args.layers}
+    if "layer_types" in raw:  # one for each layer
+        fewer["layer_types"] = raw["layer_types"][: args.layers]
+    return raw | fewer
 
 
 # Calls of minitox

@@ -568,7 +568,7 @@ def about_losses(results: list[dict]) -> str:
     models = [model for result in results for model in result["models"].values()]
     counts = sorted({model["test_pairs"] for model in models} - {0})
     pairs = " or ".join(map(str, counts)) or "no"
-    return f"test loss: per reply token, mean over the languages, of {pairs} pairs in all"
+    return f"test loss: mean over the languages, of {pairs} pairs in all"
 
 
 def has_prices(models: dict) -> bool:

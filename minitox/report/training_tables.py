@@ -143,7 +143,7 @@ def result_table(results: dict) -> Section:
     notes = [
         "frozen weights: their SHA-256, which run.json records, equals that of the base model's",
         "changed: share of the tuned weights that differ from the base model's",
-        "test loss: per reply token, on pairs that chose nothing, mean over languages, "
+        "test loss: per reply token, on pairs used for no choice, mean over languages, "
         "before -> after",
     ]
     if preferred:

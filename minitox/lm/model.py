@@ -309,12 +309,11 @@ class Transformer(nn.Module):
         sin = sin.to(x.dtype)
 
         for i, layer in enumerate(self.layers):
-            record_layer = partial(record, i) if record else None
-            attend = partial(cache.attend, i) if cache else causal_attention
+            record_layer = None if record is None else partial(record, i)
+            attend = causal_attention if cache is None else partial(cache.attend, i)
             if self.activation_checkpointing:
-                x = checkpoint(layer, x, cos, sin, record_layer, use_reentrant=False)
-            else:
-                x = layer(x, cos, sin, record_layer, attend)
+                layer = partial(checkpoint, layer, use_reentrant=False)
+            x = layer(x, cos, sin, record_layer, attend)
         return self.norm(x)
 
 

@@ -34,6 +34,13 @@ def test_the_cache_changes_nothing_in_any_family(name):
         assert not reply.stopped
 
 
+def test_a_model_that_stores_no_activations_reads_the_cache_too():
+    model = checkpoint.load(GOLDEN / "llama3")
+    usual = generate(model, PROMPTS, 20, set())
+    model.model.activation_checkpointing = True
+    assert generate(model, PROMPTS, 20, set()) == usual
+
+
 def test_the_result_of_attention_may_lie_in_memory_in_any_order(monkeypatch):
     # as CUDA's attention in float32 returns it: (B, T, heads, H) in memory
     model = checkpoint.load(GOLDEN / "llama3")

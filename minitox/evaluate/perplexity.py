@@ -50,7 +50,7 @@ def sums(parts: list, sentences: list[list[int]]) -> list[float]:
     ValueError if a number is not finite.
     """
     values = torch.cat(parts).cpu().double()  # (n,)
-    if not are_finite(values):
+    if not values.isfinite().all():
         raise ValueError("the logits of a sentence are not finite; check the weights and --dtype")
     counts = [len(sentence) - 1 for sentence in sentences]
     by_sentence = values.split(counts)

@@ -336,7 +336,8 @@ def check_length(config, tokens):
 
 def are_finite(logits):  # (..., V) -> (...) bool
     """Whether all logits of a token are finite: if one is not, neither is their sum."""
-    return logits.sum(dim=-1).isfinite()
+    # in float32, because the sum of finite float16 numbers may be beyond float16
+    return logits.sum(dim=-1, dtype=torch.float32).isfinite()
 
 
 class LanguageModel(nn.Module):

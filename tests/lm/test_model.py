@@ -157,3 +157,9 @@ def test_attention_is_written_out_where_pytorch_is_slow(dtype, tokens, expected)
     q, _, _ = queries_keys_values(2, dtype, tokens)
     assert transformer.written_out_is_faster(q) == expected
     assert not transformer.written_out_is_faster(q.detach())
+
+
+def test_the_sum_of_finite_logits_may_be_beyond_float16():
+    """A vocabulary of 100,000 words with a logit of 1 each: the sum is above 65,504."""
+    assert transformer.are_finite(torch.ones(2, 100_000, dtype=torch.float16)).all()
+    assert not transformer.are_finite(torch.tensor([1.0, float("inf")], dtype=torch.float16))

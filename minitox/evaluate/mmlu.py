@@ -48,7 +48,7 @@ def as_prompt(question: dict) -> str:
 
 
 def extract(reply: str, choices: list[str]) -> str | None:
-    """Take the leading letter, else the only letter, else the only option the reply repeats.
+    """Take the leading letter, else the option it is, else the only letter, else the only option.
 
     None if there is no such letter or option, as in a list of all options.
     """
@@ -60,17 +60,25 @@ def extract(reply: str, choices: list[str]) -> str | None:
     if first and ITEM.match(reply, first.start()) and len(set(items)) == 1:
         return items[0]
 
-    # 2) the only letter in it; of several letters, none is the answer
+    # 2) the option that is the whole reply; it may contain a letter: "Vitamin C"
+    options = dict(zip(LETTERS, map(plain, choices), strict=True))
+    same = [letter for letter, option in options.items() if words_of(option) == words_of(reply)]
+    if len(same) == 1:
+        return same[0]
+
+    # 3) the only letter in it; of several letters, none is the answer
     letters = named_letters(reply)
     if letters:
         return letters.pop() if len(letters) == 1 else None
 
-    # 3) without letters, the only option in it
-    repeated = []
-    for letter, choice in zip(LETTERS, choices, strict=True):
-        if repeats(reply, plain(choice)):
-            repeated.append(letter)
+    # 4) without letters, the only option in it
+    repeated = [letter for letter, option in options.items() if repeats(reply, option)]
     return repeated[0] if len(repeated) == 1 else None
+
+
+def words_of(text: str) -> str:
+    """A text without its case and the full stop at its end."""
+    return text.casefold().rstrip(".")
 
 
 def named_letters(reply: str) -> set[str]:

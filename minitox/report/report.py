@@ -227,8 +227,9 @@ def setting_table(record) -> Section:
     """Everything that a repetition needs."""
     question = {"question": "<question>", "choices": ["<option>"] * 4}
     rule = (
-        "The letter that the reply begins with, else the only letter that stands alone in it, else "
-        "the only option that it repeats; none for a list of options."
+        "The letter that the reply begins with, else the option that is the whole reply, else the "
+        "only letter that stands alone in it, else the only option that it repeats; none for a "
+        "list of options."
     )
     rows = [
         *map(list, record.items()),

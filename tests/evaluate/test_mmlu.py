@@ -144,6 +144,19 @@ def test_an_option_without_spaces_around_it_is_found_in_scripts_that_have_none()
     assert mmlu.extract("카이로입니다", ["도쿄", "파리", "카이로", "로마"]) == "C"
 
 
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("Vitamin C", "A"),
+        ("vitamin c.", "A"),
+        ("John C. Calhoun", "D"),
+        ("B", "B"),  # the letter of the second option, not the third, which is B
+    ],
+)
+def test_a_reply_that_is_an_option_is_that_option_whatever_letters_it_has(reply, answer):
+    assert mmlu.extract(reply, ["Vitamin C", "Vitamin D", "B", "John C. Calhoun"]) == answer
+
+
 def test_the_rule_of_an_answer_is_one_sentence_for_the_report():
     rule = mmlu.extract.__doc__.splitlines()[0]
     assert rule.startswith("Take the leading letter") and rule.endswith(".")

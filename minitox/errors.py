@@ -35,9 +35,14 @@ class NotFinite(InputError):
 
 
 @contextmanager
-def user_errors(before: str = "", after: str = "", kind: type[InputError] = InputError):
-    """Turn a ValueError of the method, which knows no files and no options, into an InputError."""
+def user_errors(before: str = "", after: str = ""):
+    """Turn an error of the method, which knows no files and no options, into an InputError.
+
+    A ValueError becomes an InputError, a FloatingPointError NotFinite.
+    """
     try:
         yield
     except ValueError as error:
-        raise kind(f"{before}{error}{after}") from None
+        raise InputError(f"{before}{error}{after}") from None
+    except FloatingPointError as error:
+        raise NotFinite(f"{before}{error}{after}") from None

@@ -301,7 +301,7 @@ def losses_of_steps(peft_model, peer: Peer, examples: list[Pair], hyper, procedu
     add = partial(
         add_gradients, peer, objective=objective, micro_batch_tokens=procedure.batch_tokens
     )
-    with user_errors(kind=NotFinite):
+    with user_errors():
         yield from tune(optimizer, examples, hyper, add)
 
 

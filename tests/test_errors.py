@@ -2,7 +2,7 @@
 
 import pytest
 
-from minitox.errors import InputError, UnusableLanguage, user_errors
+from minitox.errors import InputError, NotFinite, UnusableLanguage, user_errors
 
 
 def test_a_message_cannot_control_the_terminal():
@@ -19,6 +19,11 @@ def test_a_value_error_of_the_method_becomes_an_error_of_the_user():
     with pytest.raises(InputError) as error, user_errors("--strategy ", "; lower --threshold"):
         raise ValueError("full: no neuron")
     assert str(error.value) == "--strategy full: no neuron; lower --threshold"
+
+
+def test_a_number_that_is_not_finite_becomes_an_error_that_another_rate_may_avoid():
+    with pytest.raises(NotFinite, match="^de: the loss is nan$"), user_errors("de: "):
+        raise FloatingPointError("the loss is nan")
 
 
 def test_other_errors_pass():

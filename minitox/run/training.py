@@ -83,7 +83,7 @@ def make_model(
             # 3) the method's loop, with a checkpoint now and then
             examples = examples_of(stage, pairs)
             steps = hyper.steps(len(examples))
-            with user_errors(f"{stage.name}: ", kind=NotFinite):
+            with user_errors(f"{stage.name}: "):
                 for loss in tuning.steps(examples, hyper, number, start):
                     losses[-1].append(loss)
                     step = len(losses[-1])
@@ -123,7 +123,8 @@ def fold(model: LanguageModel, scale: dict):
 def save_checkpoint(path: Path, weights, rows, tuning: Tuning, losses: Losses):
     """Write the tuned rows, the optimizer's state and the losses; for all processes to call.
 
-    `rows` are those that any stage tunes. ValueError if a number is not finite; nothing is written.
+    `rows` are those that any stage tunes. FloatingPointError if a number is not finite; then
+    nothing is written.
     """
     tensors = {}
     for name, mask in rows.items():
@@ -134,7 +135,7 @@ def save_checkpoint(path: Path, weights, rows, tuning: Tuning, losses: Losses):
         tensors[key] = cpu_on_first(tensor)
     broken = [key for key, tensor in tensors.items() if distributed.FIRST and not is_finite(tensor)]
     if broken := distributed.broadcast(broken):
-        raise ValueError(f"step {len(losses[-1])}: {broken[0]} contain NaN or infinity")
+        raise FloatingPointError(f"step {len(losses[-1])}: {broken[0]} contain NaN or infinity")
     if distributed.FIRST:
         write_tensors(path, tensors, "train", {"losses": losses})
 

@@ -44,7 +44,8 @@ def tune(
 ) -> Iterator[float]:
     """Tune the optimizer's weights, in place; yields the loss of each step from `start` on.
 
-    ValueError if a hyperparameter, a loss or a gradient is not finite; the step is then not made.
+    ValueError for a hyperparameter that is out of range. FloatingPointError if a loss or a gradient
+    is not finite; the step is then not made.
     """
     check(hyper)
     steps = hyper.steps(len(pairs))
@@ -58,7 +59,7 @@ def tune(
         norm = total_norm(optimizer.gradient_norms())
         loss, norm = torch.stack([loss, norm]).tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise ValueError(not_finite(step, steps, loss, norm, batch))
+            raise FloatingPointError(not_finite(step, steps, loss, norm, batch))
 
         # 3) the masked update, with gradients scaled down to the maximum norm
         scale = min(1.0, hyper.max_grad_norm / norm) if norm else 1.0
@@ -85,7 +86,7 @@ def automatic_rate(
 ) -> float:
     """The learning rate of a model, from its width, its weights and how many of them are tuned."""
     of_all = RATE_TIMES_WIDTH / hidden_size
-    rate = of_all * max(share, SMALLEST_SHARE) ** -1.0  # fewer weights need larger steps
+    rate = of_all / max(share, SMALLEST_SHARE)  # fewer weights need larger steps
     return OF_OBJECTIVE[objective] * rate * min(1.0, rms / TOY_RMS)
 
 
@@ -93,11 +94,11 @@ LARGEST = 1e30  # learning rate; AdamW's first step is ten times as large, and f
 
 
 def check(hyper: Hyperparameters):
-    """ValueError if a number is not finite, or so large that a step would overflow."""
+    """ValueError if a number is negative, not finite, or so large that a step would overflow."""
     for name in ("lr", "weight_decay", "max_grad_norm"):
         value = getattr(hyper, name)
-        if not abs(value) <= LARGEST:  # false for NaN too
-            raise ValueError(f"{name} is {value:g}; it must be a number of at most {LARGEST:g}")
+        if not 0 <= value <= LARGEST:  # false for NaN too
+            raise ValueError(f"{name} is {value:g}; it must be a number from 0 to {LARGEST:g}")
 
 
 def batch_of(step: int, count: int, hyper: Hyperparameters, stage: int):

@@ -11,10 +11,12 @@ TOTAL = "all"  # stages, against the base model
 SINCE = "own"  # stage of each language, to the last one
 TITLE = "Forgetting: validation loss of every language after each stage"
 TEXT = (
-    "Change of the validation loss per reply token, in nats: a row for the stage, that is, the "
-    "language tuned on; a column for the language measured. A number above 0 in another language's "
-    "column is what the stage made the model forget; one below 0 is what it taught."
+    "Change of the validation loss, in nats: a row for the stage, that is, the language tuned on; a "
+    "column for the language measured. A number above 0 in another language's column is what the "
+    "stage made the model forget; one below 0 is what it taught."
 )
+LOSS = "loss: cross-entropy per reply token"
+DPO_LOSS = "; of a model tuned with DPO, its own loss per pair"
 NOTES = [
     f"{TOTAL}: after the last stage, minus the base model",
     f"{SINCE}: after the last stage, minus after the stage of the column's own language, that is, "
@@ -53,7 +55,14 @@ def section(results: Results) -> Iterator[Section]:
         is_later = parts.order > 1 and model == parts.common_name
         panels += figures.folded(model, panel) if is_later else panel
     if rows:
-        yield Section(TITLE, TEXT, ["", *languages], rows, NOTES, panels)
+        notes = [loss_in_words(results, changes), *NOTES]
+        yield Section(TITLE, TEXT, ["", *languages], rows, notes, panels)
+
+
+def loss_in_words(results: Results, models) -> str:
+    """What the loss of these models is: with DPO it is another one."""
+    with_dpo = any("preferences" in results.trainings[name] for name in models)
+    return LOSS + (DPO_LOSS if with_dpo else "")
 
 
 def changes_of(training: dict) -> dict[str, dict[str, float]]:

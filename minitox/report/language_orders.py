@@ -3,7 +3,13 @@
 from collections.abc import Iterator
 
 from minitox.report import figures
-from minitox.report.forgetting import SINCE, changes_of, languages_of, mean_of_stages
+from minitox.report.forgetting import (
+    SINCE,
+    changes_of,
+    languages_of,
+    loss_in_words,
+    mean_of_stages,
+)
 from minitox.report.matching import mismatch
 from minitox.report.page import Section
 from minitox.report.results import Results, mean_value
@@ -32,6 +38,7 @@ def section(results: Results) -> Iterator[Section]:
         of_model = losses_of(training) if training else {}
         if of_model:
             losses[name] = of_model
+    of_models = list(losses)
     losses = results.together(losses, mean_of_stages)
 
     # 2) of each strategy its orders, place by place
@@ -55,7 +62,9 @@ def section(results: Results) -> Iterator[Section]:
         panels += figures.dots(strategy, by_place, 0.0, "{:+.3f}")
         paragraphs.append(in_words(strategy, orders, ends, list(by_place.values())))
     if rows:
-        yield Section(TITLE, "\n\n".join(paragraphs), ["", *COLUMNS], rows, NOTES, panels)
+        text = "\n\n".join(paragraphs)
+        notes = [loss_in_words(results, of_models), *NOTES]
+        yield Section(TITLE, text, ["", *COLUMNS], rows, notes, panels)
 
 
 def losses_of(training: dict) -> dict[str, dict[str, float]]:

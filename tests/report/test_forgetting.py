@@ -50,6 +50,15 @@ def test_each_stage_is_compared_with_the_one_before_it_and_the_last_one_with_the
     assert "per-language, own" in markdown("report", [section])
 
 
+def test_the_loss_of_models_tuned_with_dpo_is_said_to_be_another_one():
+    """Their losses after each stage are DPO's, a mean over pairs."""
+    of_replies = sections_of(per_language=training())[0].notes[0]
+    assert of_replies == "loss: cross-entropy per reply token"
+    with_dpo = training(name="dpo-per-language") | {"preferences": {}}
+    both = sections_of(per_language=training(), dpo_per_language=with_dpo)[0].notes[0]
+    assert both == f"{of_replies}; of a model tuned with DPO, its own loss per pair"
+
+
 def test_a_stage_that_tunes_no_neuron_is_left_out():
     (section,) = sections_of(per_language=training([AFTER[0], None, AFTER[2]]))
     labels = [row[0].split(", ")[1] for row in section.rows]

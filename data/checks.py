@@ -13,7 +13,7 @@ from minitox.errors import user_errors
 from minitox.evaluate import perplexity
 from minitox.lm.batching import batches
 from minitox.overlap import are_near, rarest, shingles
-from minitox.scorers.surrogate import normalise
+from minitox.spelling import normalise
 
 # DEVIATION: the paper has four reasons to drop a pair; ours drops near copies as well
 COPY = "near copy"  # the verdict on a pair whose prompt or reply is a near copy of another pair's

@@ -68,7 +68,7 @@ def learn(path, seed, prompts=NO_PROMPTS):  # -> (entries,) table, its record, n
     if len(unseen) < len(data):
         print(f"{path.stem}: dropped {len(data) - len(unseen):,} copies of test prompts")
     data = unseen
-    texts = [surrogate.normalise(text) for text, _ in data]
+    texts = [surrogate.as_read(text) for text, _ in data]
     scores = np.array([score for _, score in data])
     rows = np.fromiter(map(surrogate.ngrams, texts), dtype=object)
 

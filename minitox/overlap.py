@@ -1,14 +1,14 @@
 """Copies of test prompts: which texts repeat a prompt that models are evaluated on, or nearly so.
 
 Neither a model nor its scorer may have seen a test prompt before the test. Texts are compared as
-`normalise` spells them: without differences of case, spaces, digits and repeated letters.
+`normalise` spells them.
 """
 
 import math
 from pathlib import Path
 
 from minitox.files import read_jsonl, text_field
-from minitox.scorers.surrogate import normalise
+from minitox.spelling import normalise
 
 SHINGLE = 5  # characters in a shingle
 NEAR = 0.8  # texts are near copies if the Jaccard similarity of their shingles is at least this

@@ -9,7 +9,7 @@ from tiny import write_jsonl
 
 from minitox.errors import InputError
 from minitox.overlap import NEAR, PromptIndex, read_prompt_index
-from minitox.scorers.surrogate import normalise
+from minitox.spelling import normalise
 
 WORDS = "the soup is warm and the garden is green near a small old house".split()
 
@@ -84,6 +84,15 @@ def test_case_spaces_digits_and_repeated_letters_make_no_difference():
     index = PromptIndex(["Go away, you 2 donkeys!", "ab", "Sooooo silly"])
     texts = ["go  away, YOU 3 donkeys!", " AB ", "soooooooo\tsilly", "", "cd"]
     assert [index.compare(text) for text in texts] == ["exact"] * 3 + [""] * 2
+
+
+def test_long_texts_are_compared_to_their_ends():
+    """A prompt for jailbreaking may begin with more than a thousand common characters."""
+    beginning = "You are a parrot that repeats all words. " * 40
+    index = PromptIndex([beginning + "Say: the soup is cold."])
+    assert index.compare(beginning + "Say: the soup is cold.") == "exact"
+    assert index.compare(beginning + "Say: the soup is warm.") == "near"
+    assert index.compare(beginning + " ".join(WORDS)) == ""
 
 
 def test_texts_are_not_compared_with_each_other():

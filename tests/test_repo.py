@@ -134,14 +134,16 @@ ABOVE = {
     "evaluate": "lm",
     # around it
     "data": "errors files lm detect train evaluate",
-    "scorers": "errors files lm",
-    "overlap": "files scorers",
+    "spelling": "",
+    "scorers": "errors files lm spelling",
+    "overlap": "files spelling",
     "run": "errors languages files locks lm neurons detect train evaluate data scorers overlap",
     "report": "errors languages files lm neurons detect train evaluate run overlap",
     "delta": "errors files locks lm run",
     # programs
     "scripts": "errors files lm neurons detect train evaluate data scorers run report delta",
-    "data/": "errors languages files locks lm detect evaluate data scorers overlap run report",
+    "data/": "errors languages files locks lm detect evaluate data spelling scorers overlap run "
+    "report",
 }
 
 

@@ -15,7 +15,8 @@ from minitox.lm import checkpoint, text
 from minitox.lm.generate import generate
 from minitox.overlap import PromptIndex
 from minitox.run.evaluation import read_replies
-from minitox.scorers.surrogate import Surrogate, normalise, text_hash_64
+from minitox.scorers.surrogate import Surrogate, as_read, text_hash_64
+from minitox.spelling import normalise
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "toy"))
 from phrases import USES, Phrases  # noqa: E402
@@ -199,7 +200,7 @@ def test_no_test_prompt_and_no_core_sentence_of_one_is_in_the_other_folders(lang
 
     # 2) the scorer has learned the sentences of detection/, and nothing else
     scorer = Surrogate(TOY / "scorer.safetensors")
-    assert scorer.texts[language] == {text_hash_64(normalise(text)) for text in detection}
+    assert scorer.texts[language] == {text_hash_64(as_read(text)) for text in detection}
     assert not any(scorer.has_learned(prompt, language) for prompt in prompts)
 
 

@@ -11,8 +11,8 @@ TOTAL = "all"  # stages, against the base model
 SINCE = "own"  # stage of each language, to the last one
 TITLE = "Forgetting: validation loss of every language after each stage"
 TEXT = (
-    "Change of the validation loss, in nats: a row for the stage, that is, the language tuned on; a "
-    "column for the language measured. A number above 0 in another language's column is what the "
+    "Change of the validation loss, in nats: a row for the stage, that is, the language tuned on; "
+    "a column for the language measured. A number above 0 in another language's column is what the "
     "stage made the model forget; one below 0 is what it taught."
 )
 LOSS = "loss: cross-entropy per reply token"

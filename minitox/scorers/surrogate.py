@@ -11,8 +11,6 @@ data/prepare.py trains it. Its file also has hashes of the training texts, so th
 recognise test prompts among them.
 """
 
-import re
-import unicodedata
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import torch
 
 from minitox.errors import InputError
 from minitox.files import FORMAT, as_arrays, file_hash, is_kind, read_tensors
+from minitox.spelling import normalise
 
 MAX_CHARACTERS = 1_000  # of a text
 ORDER = 5  # characters of the longest n-gram
@@ -52,13 +51,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: its multiples sc
 # ---- a text's n-grams ----
 
 
-def normalise(text: str) -> str:
-    """Give texts that look alike one spelling, with a space at both ends."""
-    text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).casefold()
-    text = " ".join(text.split())
-    text = re.sub(r"\d", "0", text)  # "1984" is "0000", and then "00"
-    text = re.sub(r"(.)\1{2,}", r"\1\1", text)  # "soooo" is "soo"
-    return f" {text} "
+def as_read(text: str) -> str:
+    """What the scorer reads of a text: its beginning, normalised."""
+    return normalise(text[:MAX_CHARACTERS])
 
 
 def ngrams(text: str):  # -> (n,) int32
@@ -188,14 +183,14 @@ class Surrogate:
     def score(self, texts: list[str], language: str):
         """Yield each text's score and status: "cut" if only its first MAX_CHARACTERS were read."""
         for text in texts:
-            row = ngrams(normalise(text))
+            row = ngrams(as_read(text))
             margin = margins(self.tables[language], [row])[0]
             status = "cut" if len(text) > MAX_CHARACTERS else "scored"
             yield float(sigmoid(self.known[language]["offset"] + margin)), status
 
     def has_learned(self, text: str, language: str) -> bool:
-        """Whether a text was among the training texts, apart from what `normalise` ignores."""
-        return text_hash_64(normalise(text)) in self.texts.get(language, ())
+        """Whether a text was among the training texts, as the scorer reads them."""
+        return text_hash_64(as_read(text)) in self.texts.get(language, ())
 
 
 def read_scorer(path):

@@ -331,16 +331,25 @@ def read_human_replies(path: Path, most: int | None, rng) -> list[str]:
 def read_prompts(path: Path, most: int | None, rng) -> tuple[dict[int, str], int]:
     """At most `most` prompts of a prompts/ file (None: all), by line number; number of duplicates.
 
-    The number of a prompt that occurs several times is that of its first line.
+    The number of a prompt that occurs several times is that of its first line. InputError if two
+    prompts have one id, which only translations may share.
     """
-    every = [text_field(where, row, "prompt") for where, row in read_jsonl(path)]
-    if not every:
+    rows = 0
+    lines = {}  # {prompt: its first line}
+    with_id = {}  # {id: the prompt that has it}
+    for rows, (where, row) in enumerate(read_jsonl(path), 1):
+        prompt = text_field(where, row, "prompt")
+        lines.setdefault(prompt, rows)
+        name = id_of(row)
+        if name is not None and with_id.setdefault(name, prompt) != prompt:
+            raise InputError(
+                f"{where}: another prompt has the id {name!r:.40} too, which only translations may "
+                "share; give each an id of its own, or leave the field out"
+            )
+    if not lines:
         raise UnusableLanguage(f"{path}: no prompt")
-    lines = {}
-    for number, prompt in enumerate(every, 1):
-        lines.setdefault(prompt, number)
     prompts = [(number, prompt) for prompt, number in lines.items()]
-    return dict(sample(prompts, most, rng)), len(every) - len(prompts)
+    return dict(sample(prompts, most, rng)), rows - len(prompts)
 
 
 def read_ids(path: Path) -> dict[int, str]:

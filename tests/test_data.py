@@ -483,6 +483,16 @@ def test_a_prompt_is_asked_once_under_the_number_of_its_first_line(path):
     assert data.read_prompts(path, None, rng()) == ({1: "ox", 2: "soup", 5: "warm"}, 2)
 
 
+def test_two_prompts_of_a_language_are_no_translations_of_each_other(path):
+    """They would be resampled together, and the intervals would be too narrow."""
+    prompts = {"ox": {"id": ""}, "soup": {}, "warm": {"id": ""}}
+    write_jsonl(path, [{"prompt": prompt, **more} for prompt, more in prompts.items()])
+    with pytest.raises(InputError, match="en.jsonl:3: another prompt has the id '' too"):
+        data.read_prompts(path, None, rng())
+    write_jsonl(path, [{"prompt": "ox", "id": 7}, {"prompt": "soup", "id": 8}] * 2)
+    assert data.read_prompts(path, None, rng()) == ({1: "ox", 2: "soup"}, 2)
+
+
 @pytest.mark.parametrize(
     "row, message",
     [

@@ -280,7 +280,7 @@ def test_the_first_page_of_a_report_on_single_prompts_says_why_it_has_no_interva
     home.run("--prompts", 1)
     first_page = home.report().split("\n## ")[1]
     assert "There is a single prompt in de, en, cs, which does not show how much" in first_page
-    reason = "no interval, because of a single prompt in de, en"
+    reason = "no interval, because of a single prompt with a score in de, en"
     assert f"Not compared with base: full ({reason})." in home.report()
     assert "nan.." not in home.report()
     assert home.numbers()["mean toxicity"]["full"][1:] == [None, None]

@@ -65,7 +65,8 @@ def resample(prompts: int, seed, translated: dict | None = None):  # -> (1 + W, 
 def mean(values, counts):  # (n, S), (1 + W, n) -> (1 + W,)
     """Mean of the values that are not NaN, in every resample; NaN where a resample has none.
 
-    `interval` leaves such resamples out.
+    `interval` leaves such resamples out. If a single prompt has values, all of them are NaN: it
+    does not show how much prompts differ.
     """
     known = ~np.isnan(values)  # (n, S)
     sums = np.where(known, values, 0).sum(axis=1)  # (n,)
@@ -75,7 +76,10 @@ def mean(values, counts):  # (n, S), (1 + W, n) -> (1 + W,)
     sums = counts @ sums
     numbers = counts @ numbers
     means = np.full(len(counts), np.nan)
-    return np.divide(sums, numbers, out=means, where=numbers > 0)
+    np.divide(sums, numbers, out=means, where=numbers > 0)
+    if known.any(axis=1).sum() == 1:
+        means[1:] = np.nan
+    return means
 
 
 def interval(means) -> tuple[float, float, float]:  # (1 + W,)

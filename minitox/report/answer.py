@@ -114,8 +114,15 @@ def choice_of_neurons(model: str, comparisons: verdicts.Comparisons) -> str:
     if reason:
         return f"Whether choosing these neurons helps is not known: {reason}."
     compared = comparisons.compared[model]
-    random = f"the same number of random neurons gives {compared.expected[0]:.3f}"
-    return f"{CHOICES[compared.verdict]}: {random}."
+    text = f"{CHOICES[compared.verdict]}: the same number of random neurons gives "
+    text += f"{compared.expected[0]:.3f}."
+    of_model, of_random = compared.empty
+    if abs(of_model - of_random) > verdicts.FEW:
+        text += (
+            f" The means are over different prompts, because empty replies have no score: "
+            f"{of_model:.1%} of {model}, {of_random:.1%} with random neurons."
+        )
+    return text
 
 
 def price(model: str, results: Results) -> list[str]:

@@ -123,11 +123,17 @@ class Results:
 
     def why_not_compared(self, model: str, other: str, languages) -> str:
         """Why two models are not compared in a mean over the languages; "" if they are."""
-        single = [code for code in languages if self.resamples[code].shape[1] == 1]
+        names = [*self.shown[model], *self.shown[other]]
+        single = [code for code in languages if self.fewest_scored(names, code) == 1]
         reason = matching.mismatch(model, other, self.tuned, self.base)
         if reason or not single:
             return reason
-        return f"no interval, because of a single prompt in {', '.join(single)}"
+        return f"no interval, because of a single prompt with a score in {', '.join(single)}"
+
+    def fewest_scored(self, names: list[str], language: str) -> int:
+        """The smallest number of prompts of a language whose replies by a folder have a score."""
+        scores = [self.replies[name][language].scores for name in names]  # (n, S) each
+        return min(int(np.isfinite(of_folder).any(axis=1).sum()) for of_folder in scores)
 
     def prompts(self) -> dict:
         """How many prompts got a reply: the size of the sample that a share is of."""

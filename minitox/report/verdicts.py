@@ -69,19 +69,26 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
             unmatched[model] = reason
             continue
 
-        # 2) the numbers, all over the same languages
-        estimates = {name: float(mean[0]) for name, mean in draws[twin].items()}
+        # 2) the verdict: replies without a score must not be able to explain it
         of_draws = list(draws[twin].values())  # (1 + W,) each
+        verdict = metrics.verdict(means[model], of_draws, margin)
+        difference = metrics.difference_from_draws(means[model], of_draws)
+        without_score = (float(empty[model][0]), float(empty[twin][0]))
+        if verdict in ("better", "worse") and abs(difference[0]) <= sum(without_score):
+            verdict = "undecided"
+
+        # 3) the numbers, all over the same languages
+        estimates = {name: float(mean[0]) for name, mean in draws[twin].items()}
         compared[model] = Comparison(
             twin,
             float(means[model][0]),
             estimates,
-            metrics.difference_from_draws(means[model], of_draws),
+            difference,
             metrics.prediction_interval(list(estimates.values())),
-            metrics.verdict(means[model], of_draws, margin),
+            verdict,
             trainings[model]["chosen"],
             trainings[twin]["chosen"],
-            (float(empty[model][0]), float(empty[twin][0])),
+            without_score,
         )
     return Comparisons(compared, unmatched, missing, margin)
 
@@ -194,7 +201,8 @@ NOTES = [
     "one more draw: the 95 % prediction interval of N draws, mean -+ t(N - 1) sd sqrt(1 + 1/N)",
     "difference: from the mean of the draws, with a 95 % interval: half-widths of the bootstrap "
     "over prompts and of the mean of N draws, t(N - 1) sd / sqrt(N), added in quadrature",
-    "better, worse: this interval excludes 0, and the model lies outside the prediction interval",
+    "better, worse: this interval excludes 0, the model lies outside the prediction interval, and "
+    "the difference exceeds both shares of empty replies together, which have no score",
 ]
 
 

@@ -108,6 +108,20 @@ def test_a_model_of_other_settings_is_no_answer():
     assert "(settings not known: no run.json)." in begin(measured)
 
 
+def test_the_answer_says_that_empty_replies_have_no_score():
+    measured = results(
+        base={"de": 0.6}, multilingual={"de": 0.25}, **drawn("random", 0.30, 0.31, 0.32, 0.33, 0.34)
+    )
+    judged = measured.replies["multilingual"]["de"]
+    judged.status[:2] = "empty"
+    judged.scores[:2] = np.nan
+    assert begin(measured).split("\n\n")[2] == (
+        "Whether choosing these neurons helps is undecided: the same number of random neurons "
+        "gives 0.320. The means are over different prompts, because empty replies have no score: "
+        "20.0% of multilingual, 0.0% with random neurons."
+    )
+
+
 def test_a_single_prompt_is_no_answer():
     text = begin(keep_prompts(pair(), "de", 1))
     assert "Not known: multilingual is not compared with base (no interval, because of a" in text

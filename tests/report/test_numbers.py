@@ -32,7 +32,7 @@ def test_a_single_prompt_has_no_interval_for_other_programs_either():
     measured = results(**models, **drawn("random", 0.3, 0.3, 0.3, 0.3, 0.3))
     measures = measures_of(keep_prompts(measured, "de", 1))
     assert measures["mean toxicity"]["multilingual"] == [0.2, None, None]
-    reason = "no interval, because of a single prompt in de"
+    reason = "no interval, because of a single prompt with a score in de"
     assert measures["verdicts"]["multilingual"] == {"verdict": None, "reason": reason}
     assert measures["differences"]["lora"] == {"from": "multilingual", "reason": reason}
 

@@ -35,7 +35,7 @@ def test_a_single_prompt_in_a_language_gives_no_interval_and_no_verdict_and_the_
     assert summary(measured).rows[0][1] == "0.600 (0.600..0.600)"
     section = summary(keep_prompts(measured, "de", 1))
     assert section.rows[0][1] == "0.600" and "nan" not in section.figure
-    reason = "(no interval, because of a single prompt in de)"
+    reason = "(no interval, because of a single prompt with a score in de)"
     assert section.text.split("\n\n")[1:] == [
         f"Not compared with base: multilingual, random {reason}.",
         f"Not compared with random: multilingual {reason}.",
@@ -45,6 +45,17 @@ def test_a_single_prompt_in_a_language_gives_no_interval_and_no_verdict_and_the_
         "There is a single prompt in de, which does not show how much prompts differ, so no mean "
         "of scores that it is part of has an interval."
     ]
+
+
+def test_a_model_with_a_single_score_in_a_language_has_no_interval_however_many_prompts_there_are():
+    measured = results(base={"de": 0.6, "en": 0.6}, multilingual={"de": 0.2, "en": 0.2})
+    judged = measured.replies["multilingual"]["en"]
+    judged.status[1:] = "empty"
+    judged.scores[1:] = np.nan
+    section = summary(measured)
+    reason = "(no interval, because of a single prompt with a score in en)"
+    assert f"Not compared with base: multilingual {reason}." in section.text
+    assert section.rows[1][1] == "0.200"
 
 
 def test_the_intervals_of_two_to_four_prompts_are_called_too_narrow():

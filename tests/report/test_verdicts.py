@@ -120,7 +120,8 @@ def test_fewer_than_five_draws_give_no_verdict_and_the_page_says_why(draws, time
     assert table(measured)["multilingual"][-1] == "fewer than 5 draws"
 
 
-def test_a_verdict_on_a_model_that_leaves_other_prompts_without_a_reply_says_so():
+def test_a_model_that_leaves_prompts_without_a_reply_is_not_better_for_that_and_the_page_says_so():
+    """A model whose replies to the rudest prompts are empty has a lower mean."""
     measured = multilingual(0.25)
     (text,) = paragraphs(measured)
     assert "Empty replies" not in text
@@ -133,6 +134,8 @@ def test_a_verdict_on_a_model_that_leaves_other_prompts_without_a_reply_says_so(
         "Empty replies have no score: 20.0% of the replies of multilingual, 0.0% of those of "
         "random; so the means are over different prompts." in text
     )
+    assert text.startswith("Whether the neurons of multilingual do better or worse")
+    assert table(measured)["multilingual"][-1] == "undecided"
 
 
 def test_every_model_is_compared_with_the_draws_that_imitate_it():

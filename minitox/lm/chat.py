@@ -104,6 +104,11 @@ class Layout:
         """The tokens of the layout."""
         return {*TOKEN.findall(self.turn), *self.end_of_turn, self.bos} - {""}
 
+    @property
+    def last_text(self) -> str:
+        """The plain text after the last token, which a reply continues."""
+        return TOKEN.split(self.turn)[-1]
+
     def prompt(self, text: str) -> list[str]:
         """The turn of a user, up to where the reply begins; the odd pieces are tokens."""
         if self.strip:

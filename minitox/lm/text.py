@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from minitox.files import parse, read_bytes, read_json
 from minitox.lm import chat
 from minitox.lm.config import Config
 
+BEFORE_REPLY = "\n"  # of a base model, which has no chat format
 PART = 2**16  # characters that are tokenized at once; longer texts are split
 NOT_USED = ("padding", "truncation")  # parts of tokenizer.json
 
@@ -88,7 +90,7 @@ class Tokenizer:
         A base model has no chat format and gets the text and a newline. `most` as in `encode`.
         """
         if self.layout is None:
-            return self.sentence(text + "\n", most)
+            return self.sentence(text + BEFORE_REPLY, most)
         ids = []
         for i, piece in enumerate(self.layout.prompt(text)):
             ids += self.token_ids(piece) if i % 2 else self.encode(piece, most)
@@ -98,7 +100,30 @@ class Tokenizer:
         """Token ids of a reply and of the tokens that end it; `most` as in `encode`."""
         if self.layout is not None:
             text = self.layout.reply(text)
-        return self.encode(text, most) + self.end_ids
+        return self.continuation(text, most) + self.end_ids
+
+    def first_tokens(self, replies: Sequence[str]) -> list[int]:
+        """The first token of each reply; ValueError if two of them begin with the same one."""
+        tokens = []
+        for reply in replies:
+            tokens += self.reply(reply)[:1]
+        if len({*tokens}) < len(replies):
+            raise ValueError(f"{', '.join(replies)} do not begin with different tokens")
+        return tokens
+
+    def continuation(self, text: str, most: int | None = None) -> list[int]:
+        """Token ids of a text that continues a prompt; `most` as in `encode`.
+
+        SentencePiece's tokenizers begin every text with a space, but a reply begins no text: it
+        follows the last words of the chat format.
+        """
+        before = BEFORE_REPLY if self.layout is None else self.layout.last_text
+        start = self.encode(before)
+        ids = self.encode(before + text, None if most is None else most + len(start))
+        # a token that spans both is none that the prompt could end with
+        if ids[: len(start)] != start:
+            return self.encode(text, most)
+        return ids[len(start) :]
 
     def token_ids(self, special: str) -> list[int]:
         """A special token's id, in a list; InputError if the tokenizer does not have the token."""
@@ -121,11 +146,15 @@ class Tokenizer:
             return
         chat.check_texts(self.layout, theirs)
         for name, (user, reply) in chat.CONVERSATIONS.items():
-            if reply is None:
-                ours = self.prompt(user)
-                expected = self.encode_as_is(theirs[name])
-                if ours != expected:
-                    raise chat.difference(name, str(ours), str(expected), "token ids")
+            ours = self.prompt(user)
+            expected = self.encode_as_is(theirs[name].rstrip("\n") if reply else theirs[name])
+            if reply is not None:
+                # nothing to compare if a token spans the end of the prompt and the reply
+                if expected[: len(ours)] != ours:
+                    continue
+                ours += self.reply(reply)
+            if ours != expected:
+                raise chat.difference(name, str(ours), str(expected), "token ids")
         self.checked = True
 
     def encode_as_is(self, text: str) -> list[int]:

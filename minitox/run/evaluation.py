@@ -182,7 +182,10 @@ def plan_answers(candidate, questions, path, asking):
     tokenizer = candidate.tokenizer
     limit = asking.answer_tokens
     longest = candidate.config.longest
-    letter_ids = first_tokens(tokenizer, LETTERS)
+    with user_errors(
+        f"{tokenizer.path}: ", ", so the likeliest answer cannot be read; use --no-mmlu"
+    ):
+        letter_ids = tokenizer.first_tokens(LETTERS)
     prompts = [tokenizer.prompt(as_prompt(question), longest) for question in questions]
     check_tokens(path, dict(enumerate(prompts, 1)))
     lengths = [len(prompt) + limit for prompt in prompts]
@@ -224,19 +227,6 @@ def read_answers(path: Path, questions: list[dict]) -> list[dict]:
             "delete the file to make it again"
         )
     return rows
-
-
-def first_tokens(tokenizer, letters) -> list[int]:
-    """The first token of each letter; InputError if a letter has none, or two have the same."""
-    tokens = []
-    for letter in letters:
-        tokens += tokenizer.encode(letter)[:1]
-    if len({*tokens}) < len(letters):
-        raise InputError(
-            f"{tokenizer.path}: {', '.join(letters)} do not begin with different tokens, "
-            "so the likeliest answer cannot be read; use --no-mmlu"
-        )
-    return tokens
 
 
 # ---------- likelihoods of clean sentences

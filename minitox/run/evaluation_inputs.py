@@ -48,7 +48,7 @@ class Inputs:
 
     def has_translations(self) -> bool:
         """Whether prompts of several languages share an id."""
-        ids = [name for by_number in self.ids.values() for name in set(by_number.values())]
+        ids = [name for by_number in self.ids.values() for name in by_number.values()]
         return len(set(ids)) < len(ids)
 
     def needs_base(self) -> list[str]:

@@ -243,7 +243,8 @@ class Guard:
         # 1) the format
         layout = Layout(template, self.kind.turn, (), self.kind.bos, strip=True)
         self.tokenizer = Tokenizer(self.folder, self.config, layout)
-        self.verdicts = first_tokens(self.tokenizer, self.kind.verdicts)
+        with user_errors(f"{self.tokenizer.path}: ", ", so the verdict cannot be read"):
+            self.verdicts = self.tokenizer.first_tokens(list(self.kind.verdicts))
         checked = False
         if not unchecked:
             checked = self.check_format()
@@ -300,17 +301,6 @@ class Guard:
             is_cut = len(texts[i]) > MAX_CHARACTERS
             answers[i] = (score, "cut" if is_cut else "scored")
         return answers
-
-
-def first_tokens(tokenizer: Tokenizer, verdicts) -> list[int]:
-    """The first token of each verdict; InputError if two verdicts begin with the same one."""
-    tokens = [tokenizer.encode(verdict)[0] for verdict in verdicts]
-    if len(set(tokens)) < len(tokens):
-        raise InputError(
-            f"{tokenizer.path}: {', '.join(map(repr, verdicts))} do not begin with different "
-            "tokens, so the verdict cannot be read"
-        )
-    return tokens
 
 
 def mean_value(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tokenizers
 from templates import PUBLISHED, REWRITTEN
 from tiny import write_model
 
@@ -71,6 +72,51 @@ def test_chatml_has_the_default_system_text_of_the_template(folder):
     assistant = start + tokenizer.encode("assistant\n")
     assert tokenizer.prompt("the <|im_end|> soup") == system + user + assistant
     assert tokenizer.reply("warm") == tokenizer.encode("warm") + end
+
+
+def write_sentencepiece(folder) -> None:
+    """A tokenizer of characters that puts a space before every text, as Mistral's and Llama-2's."""
+    vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", "<|im_start|>", "<|im_end|>"])}
+    special = list(vocabulary)
+    for character in map(chr, range(32, 127)):
+        vocabulary[character] = len(vocabulary)
+    vocabulary |= {"\n": len(vocabulary), "▁": len(vocabulary) + 1}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.add_special_tokens(
+        [tokenizers.AddedToken(token, special=True, normalized=False) for token in special]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_a_reply_is_no_beginning_of_a_text_which_some_tokenizers_put_a_space_before(folder):
+    write_sentencepiece(folder)
+    tokenizer = tokenizer_of(folder)
+    space, warm = tokenizer.token_ids("▁"), sum(map(tokenizer.token_ids, "warm"), [])
+    assert tokenizer.encode("warm") == space + warm
+    assert tokenizer.reply("warm") == warm + [1]
+    assert tokenizer.first_tokens("ABCD") == sum(map(tokenizer.token_ids, "ABCD"), [])
+
+    # in ChatML, as in the template
+    (folder / "chat_template.jinja").write_text(PUBLISHED["SmolLM2"][0])
+    tokenizer = tokenizer_of(folder)
+    tokenizer.check_template()
+    assert tokenizer.checked
+    assert tokenizer.reply("warm") == warm + tokenizer.token_ids("<|im_end|>")
+
+
+def test_a_template_whose_replies_have_other_tokens_is_refused(folder, monkeypatch):
+    (folder / "chat_template.jinja").write_text(PUBLISHED["SmolLM2"][0])
+    monkeypatch.setattr(Tokenizer, "continuation", lambda self, text, most=None: [5])
+    with pytest.raises(InputError, match="different token ids of the conversation 'two turns'"):
+        tokenizer_of(folder).check_template()
+
+
+def test_answers_that_begin_with_the_same_token_cannot_be_compared(folder):
+    with pytest.raises(ValueError, match="soup, soups do not begin with different tokens"):
+        tokenizer_of(folder).first_tokens(["soup", "soups"])
 
 
 def add_tokens(folder, *tokens):

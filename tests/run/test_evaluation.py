@@ -127,7 +127,7 @@ def test_ids_are_those_of_the_prompts_that_are_asked_and_may_be_numbers(data):
 
 
 def test_prompts_are_translations_if_a_language_has_an_id_of_another(data):
-    for language, names in {"en": ["a", "a", "b"], "de": ["b"], "cs": ["c"]}.items():
+    for language, names in {"en": ["a", "b"], "de": ["b"], "cs": ["c"]}.items():
         rows = [{"prompt": f"soup {i}", "id": name} for i, name in enumerate(names)]
         write_jsonl(data / "prompts" / f"{language}.jsonl", rows)
     assert read_inputs(data).has_translations()

@@ -168,7 +168,7 @@ def test_a_model_that_is_no_guard_is_refused_by_name(tmp_path):
 
 def test_verdicts_that_begin_with_the_same_token_are_refused(tmp_path):
     folder = write_guard(tmp_path, "qwen3guard-gen", verdicts=())
-    with pytest.raises(InputError, match="' Safe', .* do not begin with different tokens"):
+    with pytest.raises(InputError, match=" Safe, .* do not begin with different tokens"):
         Guard(folder)
 
 

@@ -18,6 +18,7 @@ SIZES = (
     "num_attention_heads",
     "max_position_embeddings",
 )
+ROPE = ("rope_parameters", "rope_scaling")  # the newer spelling, and the older one
 LLAMA31_SCALING = (
     "factor",
     "low_freq_factor",
@@ -99,7 +100,6 @@ def as_config(raw):
     theta = rope if "rope_theta" in rope else raw
     # versions of transformers disagree on that of Cohere
     default_theta = None if raw["model_type"] == "cohere" else 10_000.0
-    scaling = rope or raw.get("rope_scaling") or {}
 
     # one EOS, several, or none
     eos = raw.get("eos_token_id")
@@ -124,7 +124,7 @@ def as_config(raw):
         head_dim=number(raw, "head_dim", default=head_dim),
         norm_eps=norm_eps,
         rope_theta=number(theta, "rope_theta", float, default_theta),
-        rope_scaling=read_rope_scaling(scaling),
+        rope_scaling=read_rope_scaling(raw),
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", cohere)),
         logit_scale=logit_scale,
         sliding_window=read_sliding_window(raw, layer_types),
@@ -171,12 +171,27 @@ def refuse_unsupported(raw):
 
     # 3) variants of RoPE
     one_of(raw, "partial_rotary_factor", 1)
-    for key in ("rope_parameters", "rope_scaling"):
-        if not isinstance(raw.get(key) or {}, dict):
+    for key in ROPE:
+        rope = raw.get(key) or {}
+        if not isinstance(rope, dict):
             raise ValueError(f"{key} must be an object or null")
+        if any(isinstance(value, dict) for value in rope.values()):
+            raise ValueError(f"{key} of each type of layer are not supported")
 
 
-def read_rope_scaling(rope):
+def read_rope_scaling(raw):
+    """The four numbers of Llama-3.1's scaling; None for plain RoPE.
+
+    ValueError if rope_parameters and rope_scaling contradict each other.
+    """
+    given = [raw[key] for key in ROPE if raw.get(key)]
+    scalings = [scaling_of(rope) for rope in given]
+    if scalings[1:] and scalings[0] != scalings[1]:
+        raise ValueError(f"{' and '.join(ROPE)} contradict each other")
+    return scalings[0] if scalings else None
+
+
+def scaling_of(rope):
     """The four numbers of Llama-3.1's scaling; None for plain RoPE."""
     key = "rope_type" if "rope_type" in rope else "type"  # the older spelling
     if one_of(rope, key, "default", "llama3") == "default":

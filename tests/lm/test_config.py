@@ -17,7 +17,15 @@ def config_with(folder, **changes):
     return read_config(folder)
 
 
+PLAIN = {"rope_type": "default", "rope_theta": 1e4}
 LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+LLAMA31 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,9 @@ LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
         ({"rope_parameters": LINEAR}, "rope_type 'linear'"),
+        ({"rope_parameters": PLAIN, "rope_scaling": LINEAR}, "rope_type 'linear'"),
+        ({"rope_parameters": PLAIN, "rope_scaling": LLAMA31}, "contradict each other"),
+        ({"rope_parameters": {"full_attention": PLAIN}}, "of each type of layer"),
         ({"rope_scaling": {"type": "llama3", "factor": 8.0}}, "low_freq_factor is missing"),
         ({"rope_scaling": "llama3"}, "rope_scaling must be an object"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized weights"),

@@ -28,7 +28,7 @@ from minitox.neurons import NeuronAUROC, NeuronMask
 from minitox.report import page, training_tables
 from minitox.run import distributed, overlap_check, rates, script, sharding, training
 from minitox.run.device import describe, identity, open_device
-from minitox.run.neuron_files import FOLDERS, read_importance, read_neurons
+from minitox.run.neuron_files import FOLDERS, check_alike, read_importance, read_neurons
 from minitox.run.progress import Progress
 from minitox.run.rates import Trial
 from minitox.run.settings import TrainSettings, parse
@@ -120,14 +120,18 @@ def read_values(
     """Every neuron's AUROC in each language, with true labels, and the same with shuffled ones.
 
     Of another selector its values, and nothing with shuffled labels. InputError if a file is of
-    another model or selector, or if it was made from other training pairs than these.
+    another model or selector, if the files were made in different ways, or from other training
+    pairs than these.
     """
     rows = neurons.module_rows(config)
     values = {}
     shuffled = {}
+    infos = {}
     for language, path in files.items():
         if by == "auroc":
-            values[language], _ = read_neurons(path, rows, fingerprint)
+            values[language], about = read_neurons(path, rows, fingerprint)
+            check_alike(path, about, infos)
+            infos[language] = about
             shuffled[language], _ = read_neurons(path, rows, fingerprint, shuffled=True)
         else:
             values[language], about = read_importance(path, rows, by, fingerprint)

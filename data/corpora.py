@@ -74,7 +74,7 @@ def rtp_lx(path: Path, pairs: bool = False):
     some files and a number in others.
     """
     locale = path.stem.removeprefix("RTP_LX_")
-    language = locale.lower().replace("zh-hans", "zh")
+    language = locale.lower().replace("zh-hans", "zh") or "unknown"
     name = f"{language}  {locale}"
     for where, row in read_jsonl(path):
         prompt = text_of(cell(where, row, "Prompt"))

@@ -83,6 +83,8 @@ def learn(path, seed, prompts=NO_PROMPTS):  # -> (entries,) table, its record, n
             raise UnusableLanguage(
                 f"{path}: too few rows above 0.5 or below 0.2 to fit a model and to test it"
             )
+    if len(np.unique(folds[seen])) < 2:
+        raise UnusableLanguage(f"{path}: too few rows to fit a model and to calibrate it")
 
     # 2) the quality of a model of the other folds
     table, offset = surrogate.fit(rows[seen], scores[seen], folds[seen])

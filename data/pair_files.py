@@ -35,6 +35,7 @@ def read_replies(path: Path) -> list[dict]:
 
     An id is the language and a hash of prompt and reply, so the order is random, and equal pairs
     have the same id. With the language in front it is text, which spreadsheets do not round.
+    InputError if there is none.
     """
     pairs = {}
     for row in files.read_written(path, prompt=str, response=str | None, stopped=bool):
@@ -51,6 +52,8 @@ def read_replies(path: Path) -> list[dict]:
             "prompt": prompt,
             "response": response,
         }
+    if not pairs:
+        raise InputError(f"{path} has no replies; delete it, and run generate again")
     # 3) in random order, so that a reviewer who stops early has seen a random sample
     return [pairs[name] for name in sorted(pairs)]
 

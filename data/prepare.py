@@ -250,6 +250,9 @@ def convert(folder, fates, rows):
     total = sum(count["written"] for count in counts.values())
     names = ", ".join(f"{language}.jsonl" for language in sorted(opened))
     print(f"wrote {folder} ({total:,} lines in {names})")
+    kept = [path.name for path in sorted(folder.glob("*.jsonl")) if path.stem not in opened]
+    if kept:
+        print(f"kept from an earlier run: {', '.join(kept)}")
 
 
 def print_counts(counts, fates):

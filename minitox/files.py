@@ -419,9 +419,18 @@ def is_finite(tensor, dtype: torch.dtype | None = None) -> bool:
     return bool(extremes.to(dtype or tensor.dtype).isfinite().all())
 
 
-def as_arrays(tensors):
-    """The same as numpy arrays, sharing memory."""
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def as_arrays(path: Path, tensors):
+    """The tensors of a file as numpy arrays, sharing memory.
+
+    InputError if numpy has no such dtype.
+    """
+    arrays = {}
+    for name, tensor in tensors.items():
+        try:
+            arrays[name] = tensor.numpy()
+        except TypeError:
+            raise InputError(f"{path} is broken: {name} is {tensor.dtype}") from None
+    return arrays
 
 
 @contextmanager

@@ -146,6 +146,8 @@ def parse_arguments(argv) -> argparse.Namespace:
             valid = False
         if not valid:
             raise InputError(f"--shares: {share!r:.40} is neither a share nor '{PAPER}'")
+    if args.prompts == "1":
+        raise InputError("--prompts 1: a single prompt gives no interval; give at least 2")
     return args
 
 

@@ -148,6 +148,16 @@ def test_steps_that_are_done_change_nothing(checked):
     assert everything_in(folder) == before
 
 
+def test_an_empty_file_of_replies_is_a_one_line_error(checked, capsys):
+    folder, shared = checked
+    path = next(folder.rglob("replies/*.jsonl"))
+    path.write_text("")
+    for result in folder.rglob("checks/*.jsonl"):
+        result.unlink()
+    error = error_of(curate.main, ["check", *shared], capsys)
+    assert error.startswith(f"error: {path} has no replies; delete it") and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("share", [0, 0.1, 0.35, 0.5, 0.77, 0.999, 1])
 def test_a_killed_generate_resumes_and_writes_the_same_bytes(checked, share):
     folder, shared = checked

@@ -367,7 +367,7 @@ def test_tensors_and_their_metadata_are_read_as_they_were_written(tmp_path):
     read, read_about = read_tensors(path, "delta", "patch")
     assert read_about == about | {"format": FORMAT}
     assert torch.equal(read["a"], tensors["a"])
-    arrays = as_arrays(read)
+    arrays = as_arrays(path, read)
     assert arrays["b"].dtype == np.float16
     assert arrays["b"].tobytes() == tensors["b"].tobytes()
     arrays["a"][0, 0] = 9

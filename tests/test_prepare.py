@@ -176,6 +176,21 @@ def test_rtp_lx_rows_name_their_locale_and_other_languages_are_left_out(tmp_path
     assert lines(folder / "zh.jsonl") == [{"prompt": "你好", "locale": "ZH-Hans"}]
 
 
+def test_files_of_an_earlier_run_are_kept_and_named(tmp_path, capsys):
+    raw = tmp_path / "raw"
+    write_jsonl(raw / "RTP_LX_DE.json", [{"Prompt": "Hallo"}])
+    printed(capsys, "rtp-lx", raw, "--out", tmp_path / "paper")
+    (raw / "RTP_LX_DE.json").unlink()
+    write_jsonl(raw / "RTP_LX_HI.json", [{"Prompt": "soup"}])
+    write_jsonl(raw / "RTP_LX_.json", [{"Prompt": "soup"}])  # of no language
+    table = printed(capsys, "rtp-lx", raw, "--out", tmp_path / "paper")
+    assert table[-3:] == [
+        ["languages left out because they are not among the sixteen: unknown (1)"],
+        [f"wrote {tmp_path / 'paper' / 'prompts'} (1 lines in hi.jsonl)"],
+        ["kept from an earlier run: de.jsonl"],
+    ]
+
+
 def test_translations_of_a_row_of_rtp_lx_have_one_id(tmp_path, capsys):
     """Index is text in some files and a number in others; rows from 999 on are no translations."""
     indices = {"DE": ["7", "998", "999"], "HI": [7, None, 1_000]}

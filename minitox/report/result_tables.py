@@ -276,8 +276,10 @@ def knowledge(results: Results, paper: dict) -> Iterator[Section]:
         *too_long(results),
         *of_first_draws(results),
     ]
+    if "mmlu" in paper:
+        notes.append("paper: on the subject high_school_geography")
     yield table(
-        "Table 5. MMLU geography: accuracy of the replies",
+        "Table 5. MMLU: accuracy of the replies",
         results.accuracy("reply"),
         notes=notes,
         # the paper gives percentages

@@ -26,7 +26,7 @@ from minitox.run.judging import (
     mark_broken,
     read_all,
 )
-from minitox.run.neuron_files import FOLDERS, read_neurons
+from minitox.run.neuron_files import FOLDERS, check_alike, read_neurons
 
 
 @dataclass
@@ -328,7 +328,9 @@ def toxic_neurons(folder, base):
         language = path.stem
         try:
             auroc, info = read_neurons(path, neurons.module_rows(base.config), base.fingerprint)
-            infos[language] = check_info(str(path), info) | {"sha256": file_hash(path)}
+            info = check_info(str(path), info)
+            check_alike(path, info, infos)
+            infos[language] = info | {"sha256": file_hash(path)}
             masks[language] = neurons.select(auroc)
         except InputError as reason:
             gaps[f"neurons/{language}"] = str(reason)

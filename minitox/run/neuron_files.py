@@ -14,7 +14,10 @@ from minitox.errors import InputError
 from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.neurons import NeuronAUROC
 from minitox.run import outputs
+from minitox.run.settings import types_of_detection
 
+# how AUROCs are measured, besides the sentences: what files that are compared have in common
+MEASURED = (*types_of_detection(), "device", "dtype")
 SHUFFLED = "shuffled."
 # in OUT, by selector
 FOLDERS = {"auroc": "neurons", "taylor": "neurons-taylor", "dinm": "neurons-dinm"}
@@ -75,7 +78,7 @@ def read_file(path: Path, selector: str) -> tuple[dict[str, np.ndarray], dict]:
             f"{path} was made with --select {other!s:.20}, not {selector}; "
             "check --by and --neurons of train.py"
         )
-    return as_arrays(tensors), about
+    return as_arrays(path, tensors), about
 
 
 def check_source(path: Path, about: dict, fingerprint: str | None):
@@ -87,6 +90,21 @@ def check_source(path: Path, about: dict, fingerprint: str | None):
         )
     if fingerprint is not None and about.get("model") != fingerprint:
         raise InputError(f"{path} was made from another model; run detect.py on this one")
+
+
+def check_alike(path: Path, about: dict, others: dict[str, dict]):
+    """InputError if a file was made in another way than those of other languages, `about` each."""
+    for language, other in others.items():
+        if different := differences(about, other):
+            raise InputError(
+                f"{path} was made with another {different[0]} than the file of {language}, so "
+                "their AUROCs cannot be compared; run detect.py for both with the same settings"
+            )
+
+
+def differences(ours: dict, theirs: dict, more: tuple[str, ...] = ()) -> list[str]:
+    """In which of MEASURED, and of some more, two neuron files differ."""
+    return [name for name in (*MEASURED, *more) if ours.get(name) != theirs.get(name)]
 
 
 def named_shuffled(by_module: dict) -> dict:

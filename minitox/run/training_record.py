@@ -171,8 +171,9 @@ def read_training(folder: Path) -> dict:
         raise InputError(f"{path}: 'top_share' is {share:g}, which is no share; put the file back")
     check_counts(path, record["chosen"], settings["strategy"])
     as_written(path, record, validation=LOSSES, stages=[{"name": str}])
-    if "preferences" in record:
-        as_written(path, record, preferences=PREFERENCES)
+    for name, kinds in {"test": LOSSES, "preferences": PREFERENCES}.items():
+        if name in record:
+            as_written(path, record, **{name: kinds})
     check_stages(path, record)
     return record
 

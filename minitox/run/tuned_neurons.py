@@ -13,14 +13,11 @@ from minitox.files import as_arrays, read_tensors, write_tensors
 from minitox.lm import checkpoint
 from minitox.neurons import NeuronMask
 from minitox.run import distributed
-from minitox.run.neuron_files import read_neurons
-from minitox.run.settings import types_of_detection
+from minitox.run.neuron_files import differences, read_neurons
 from minitox.run.training_record import check_files, read_training
 
 FOLDER = "neurons-of"
 TUNED_ROWS = "tuned-rows.safetensors"
-# what two neuron files must have in common, apart from the model
-COMPARED = [*types_of_detection(), "device", "dtype", "data"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def prepare(
     for language, hash in hashes.items():
         path = out / "neurons" / f"{language}.safetensors"
         _, about = read_neurons(path, rows, fingerprint)
-        if different := differences(about, made_with | {"data": hash}):
+        if different := differences(about, made_with | {"data": hash}, more=("data",)):
             raise InputError(
                 f"{path} was made with another {different[0]}, so its AUROCs cannot be compared; "
                 "give the same settings as without --of"
@@ -77,11 +74,6 @@ def prepare(
     path = out / source.name / TUNED_ROWS
     about = {"model": made_with["model"], "base": fingerprint}
     distributed.once(write_tuned_rows, path, source, rows, about)
-
-
-def differences(ours: dict, theirs: dict) -> list[str]:
-    """The settings, or the data, in which two neuron files differ."""
-    return [name for name in COMPARED if ours.get(name) != theirs.get(name)]
 
 
 def write_tuned_rows(path: Path, source: Source, rows: dict[str, int], about: dict) -> None:
@@ -99,7 +91,7 @@ def read_tuned_rows(path: Path, rows: dict[str, int], about: dict) -> NeuronMask
     if not path.exists():
         raise InputError(f"{path}: no such file; run detect.py --of {path.parent.name}")
     tensors, written = read_tensors(path, "tuned", "file of tuned rows")
-    mask = as_arrays(tensors)
+    mask = as_arrays(path, tensors)
     shapes = {name: (len(values), str(values.dtype)) for name, values in mask.items()}
     if shapes != {name: (count, "bool") for name, count in rows.items()}:
         raise InputError(f"{path} does not fit the model; delete it, and run detect.py")
@@ -117,7 +109,7 @@ def read_both(folder: Path, out: Path, base, candidate, language: str) -> tuple[
     name = f"{language}.safetensors"
     before, about = read_neurons(out / "neurons" / name, rows, base.fingerprint)
     after, about_after = read_neurons(folder / name, rows, candidate.fingerprint)
-    if different := differences(about, about_after):
+    if different := differences(about, about_after, more=("data",)):
         raise InputError(
             f"{folder / name}: the base model's AUROCs were measured with another {different[0]}"
         )

@@ -182,10 +182,9 @@ def read_labels(names):
     labels = [str(names[str(i)]) for i in range(len(names))]
     toxic = [i for i, label in enumerate(labels) if label.casefold() in ("toxic", "toxicity")]
 
-    # without that name: the only output, or the unnamed one of two whose other one is clean
+    # without that name: the only output that may be it, if it is unnamed and any other one is clean
     unclean = [i for i, label in enumerate(labels) if label.casefold() not in CLEAN]
-    unnamed = len(unclean) == 1 and labels[unclean[0]].startswith("LABEL_")
-    if len(labels) == 1 or len(labels) == 2 and unnamed:
+    if len(labels) <= 2 and len(unclean) == 1 and labels[unclean[0]].startswith("LABEL_"):
         toxic = unclean
 
     if len(toxic) != 1:

@@ -209,7 +209,7 @@ def read_scorer(path):
             "create it again with data/prepare.py scorer"
         ) from None
     learned = {language: {*hashes.tolist()} for language, hashes in texts.items()}
-    return as_arrays(tables), learned, about["languages"]
+    return as_arrays(path, tables), learned, about["languages"]
 
 
 def check(tables, texts, about):

@@ -10,7 +10,7 @@ from tiny import TOY
 from minitox.files import read_jsonl
 from minitox.overlap import NEAR, shingles
 from minitox.run import candidates
-from minitox.scorers.surrogate import normalise
+from minitox.spelling import normalise
 
 sys.path.insert(0, str(TOY.parent))
 import checks  # noqa: E402

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import TOY, error_of, write_jsonl
 
-from minitox.scorers.surrogate import Surrogate, margins, ngrams, normalise, sigmoid
+from minitox.scorers.surrogate import Surrogate, as_read, margins, ngrams, sigmoid
 
 sys.path.insert(0, str(TOY.parent))
 import fit_scorer  # noqa: E402
@@ -81,7 +81,7 @@ def test_held_out_rows_are_not_learned_from(tmp_path):
         assert 0.3 < known["held_out"]["auc"] < 0.7
         assert known["held_out"]["calibration"] < 0.15  # it does not claim to know
     # texts that were learned from are known by heart, so a leak would be visible above
-    texts = [ngrams(normalise(row["text"])) for row in rows]
+    texts = [ngrams(as_read(row["text"])) for row in rows]
     scores = np.array([row["toxicity"] for row in rows])
     for table, known, _ in learned:
         predicted = sigmoid(known["offset"] + margins(table, texts))
@@ -150,6 +150,16 @@ def test_a_language_without_both_classes_is_left_out_and_named(tmp_path, capsys)
         assert "left out: " in line
         assert f"{line[:2]}.jsonl" in line
     assert printed[-1].startswith(f"wrote {tmp_path / 'scorer.safetensors'} (1 languages")
+
+
+def test_a_language_with_too_few_rows_to_calibrate_is_left_out(tmp_path, capsys):
+    """Two rows are held out, and all others are in one of the other folds."""
+    scores = {"the soup is warm": 0.9, "go away donkey": 0.1}
+    scores |= {"bees make honey": 0.9, "cold tea again": 0.1}
+    rows = [{"text": text, "toxicity": toxicity} for text, toxicity in scores.items()]
+    write_jsonl(tmp_path / "detection" / "en.jsonl", rows)
+    error = error_of(prepare.main, ["scorer", str(tmp_path / "detection")], capsys)
+    assert error.startswith(f"error: {tmp_path / 'detection'}: no usable language")
 
 
 def test_the_file_records_what_it_was_made_from(tmp_path):

@@ -4,13 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as torch_save_file
 
 from minitox import neurons
 from minitox.errors import InputError
 from minitox.files import FORMAT
 from minitox.run.neuron_files import (
+    MEASURED,
     SHUFFLED,
+    check_alike,
+    named_shuffled,
     read_importance,
     read_neurons,
     write_importance,
@@ -104,6 +109,21 @@ def test_a_file_of_another_language_is_refused(path):
         read_neurons(path, ROWS)
 
 
+def test_aurocs_that_were_measured_in_other_ways_are_not_compared(path):
+    alike = {"pool": "max", "dtype": "float32", "data": "of en"}
+    check_alike(path, alike | {"data": "of de"}, {"en": alike})
+    with pytest.raises(InputError, match="de.safetensors was made with another pool than the file"):
+        check_alike(path, alike | {"pool": "mean"}, {"fr": alike, "en": alike})
+
+
+def test_a_file_of_numbers_that_numpy_does_not_have_is_refused(path):
+    both = {name: torch.zeros(rows) for name, rows in (ROWS | named_shuffled(ROWS)).items()}
+    both[UP] = both[UP].bfloat16()
+    torch_save_file(both, path, metadata={"detect": json.dumps({"format": FORMAT})})
+    with pytest.raises(InputError, match=f"de.safetensors is broken: {UP} is torch.bfloat16"):
+        read_neurons(path, ROWS)
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_values_that_are_no_aurocs_are_not_written(path, place):
     both = [{UP: np.array([0.5, 0.5, 0.5])}, {UP: np.array([0.5, 0.5, 0.5])}]
@@ -170,3 +190,8 @@ def test_the_files_of_two_selectors_are_not_taken_for_each_other(path):
 def test_a_missing_file_says_which_command_makes_it(path):
     with pytest.raises(InputError, match="no such file; run detect.py --select taylor first"):
         read_importance(path, ROWS, "taylor")
+
+
+def test_what_files_that_are_compared_have_in_common_are_all_settings_of_neurons():
+    assert {"pool", "seed", "sentences", "max_tokens", "dtype", "device"} <= {*MEASURED}
+    assert not {"model", "data", "language"} & {*MEASURED}

@@ -117,6 +117,7 @@ def test_only_the_record_of_dpo_has_its_settings(tmp_path, strategy):
         (("chosen", "neurons"), 101, "the counts of 'chosen' do not fit together"),
         (("chosen", "neurons"), 0, "the counts of 'chosen' do not fit together"),
         (("chosen", "of_weights"), 0, "the counts of 'chosen' do not fit together"),
+        (("test",), None, "'test' is not as minitox wrote it"),
     ],
 )
 def test_a_record_that_someone_changed_is_refused(tmp_path, place, value, message):

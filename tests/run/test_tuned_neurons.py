@@ -17,7 +17,7 @@ from minitox.errors import InputError
 from minitox.files import FORMAT, write_json
 from minitox.lm import checkpoint
 from minitox.lm.config import read_config
-from minitox.run import training_record, tuned_neurons
+from minitox.run import training_record
 from minitox.run.tuned_neurons import FOLDER, TUNED_ROWS, read_tuned_rows
 
 ROWS = {"model.layers.0.mlp.gate_proj": [3, 5], "model.layers.1.mlp.down_proj": [0]}
@@ -217,10 +217,3 @@ def test_a_model_that_was_tuned_again_is_left_out_with_the_reason(home, monkeypa
     report = report_of(home, monkeypatch)
     assert "before and after tuning" not in report
     assert "was made from another model" in report
-
-
-def test_what_two_files_must_have_in_common_are_all_settings_of_neurons():
-    assert {"pool", "seed", "sentences", "max_tokens", "data", "dtype", "device"} <= {
-        *tuned_neurons.COMPARED
-    }
-    assert "model" not in tuned_neurons.COMPARED

@@ -119,6 +119,7 @@ def test_the_labels_name_the_toxic_output(labels, toxic):
     [
         ["LABEL_0", "LABEL_1"],
         ["clean"],
+        ["safe"],  # read as toxic, it would be upside down
         ["neutral", "clean"],
         ["neutral", "positive"],
         ["toxic", "toxicity"],

@@ -3,8 +3,8 @@
     loss = -log sigmoid(beta * ((log p(y|x) - log q(y|x)) - (log p(z|x) - log q(z|x))))
 
 y is the reply to a prompt x and z the rejected one; p is the model and q the base model, whose
-log-probabilities are known before tuning, as the pairs' `reference`. `dpo_loss_and_gradients` is
-the definition; `chunked_dpo_loss` is the same loss in less memory.
+log-probabilities are known before tuning, as the pairs' `reference`. `summed_dpo_loss` is the
+definition; `chunked_dpo_loss` is the same loss in less memory.
 [Rafailov et al. 2023, Eq. 7]
 """
 
@@ -17,6 +17,7 @@ from minitox.lm.batching import on_device
 from minitox.lm.model import LanguageModel
 from minitox.train.loss import (
     Objective,
+    loss_and_gradients,
     positions_at_once,
     reply_states,
 )
@@ -28,8 +29,7 @@ def dpo_objective(beta: float, label_smoothing: float, reference: bool) -> Objec
     numbers = {"beta": beta, "label_smoothing": label_smoothing}
     if reference:
         loss = partial(summed_dpo_loss, **numbers)
-        with_gradients = partial(dpo_loss_and_gradients, **numbers)
-        return Objective(loss, with_gradients, count_one, count_both)
+        return Objective(loss, partial(loss_and_gradients, loss), count_one, count_both)
     chunked = partial(chunked_dpo_loss, **numbers)
     return Objective(chunked, chunked, count_one, count_both)
 
@@ -106,23 +106,6 @@ def summed_dpo_loss(
     replies = both_replies(pairs)
     log_p = reply_log_probabilities(model, replies)
     return total_loss(log_p, replies, beta, label_smoothing)
-
-
-def dpo_loss_and_gradients(
-    model: LanguageModel, pairs: list[Pair], scale: float, beta: float, label_smoothing: float
-):  # -> ()
-    """`summed_dpo_loss`; adds the gradients of scale * loss to the weights' `.grad`.
-
-    It goes back in two parts, as loss.reply_loss_and_gradients does.
-    """
-    replies = both_replies(pairs)
-    states, targets = reply_states(model, replies)
-    leaf = states.detach().requires_grad_()
-    log_p = of_replies(token_log_probabilities(model, leaf, targets), replies)
-    loss = total_loss(log_p, replies, beta, label_smoothing)
-    (loss * scale).backward()  # through the head
-    states.backward(leaf.grad)  # through the layers
-    return loss.detach()
 
 
 # ---- the same in less memory ----

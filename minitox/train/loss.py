@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +31,18 @@ class Objective:
 def sft(reference: bool) -> Objective:
     """The mean loss over reply tokens, by the definition or in little memory.  [paper §3.3]"""
     if reference:
-        return Objective(reply_loss, reply_loss_and_gradients, count_reply_tokens, count_tokens)
+        with_gradients = partial(loss_and_gradients, reply_loss)
+        return Objective(reply_loss, with_gradients, count_reply_tokens, count_tokens)
     return Objective(chunked_reply_loss, chunked_reply_loss, count_reply_tokens, count_tokens)
+
+
+def loss_and_gradients(
+    loss_of: Callable, model: LanguageModel, pairs: list[Pair], scale: float
+):  # -> ()
+    """A loss of some pairs; adds the gradients of scale * loss to the weights' `.grad`."""
+    loss = loss_of(model, pairs)
+    (loss * scale).backward()
+    return loss.detach()
 
 
 def count_reply_tokens(pair: Pair) -> int:
@@ -66,20 +77,6 @@ def reply_states(model: LanguageModel, pairs: list[Pair]):  # -> (n, D), (n,)
     ids = on_device(pad([pair.ids[:-1] for pair in pairs]), device)  # (B, T)
     hidden = model.model(ids)  # (B, T, D)
     return hidden[on_device(rows, device), on_device(positions, device)], targets
-
-
-def reply_loss_and_gradients(model: LanguageModel, pairs: list[Pair], scale: float):  # -> ()
-    """`reply_loss`; adds the gradients of scale * loss to the weights' `.grad`.
-
-    One backward pass would do. It has two parts because a tied embedding gets a gradient from the
-    head and one from the lookup, and `chunked_reply_loss` adds them to `.grad` in this order.
-    """
-    states, targets = reply_states(model, pairs)
-    leaf = states.detach().requires_grad_()
-    loss = F.cross_entropy(model.logits(leaf).float(), targets, reduction="sum")
-    (loss * scale).backward()  # through the head
-    states.backward(leaf.grad)  # through the layers
-    return loss.detach()
 
 
 def chunked_reply_loss(

@@ -9,13 +9,13 @@ from minitox.train import loss
 from minitox.train.loss import (
     add_gradients,
     chunked_reply_loss,
+    loss_and_gradients,
     reply_loss,
-    reply_loss_and_gradients,
     sft,
 )
 
 LOSSES = [reply_loss, chunked_reply_loss]
-LOSSES_WITH_GRADIENTS = [reply_loss_and_gradients, chunked_reply_loss]
+LOSSES_WITH_GRADIENTS = [sft(reference).loss_and_gradients for reference in (True, False)]
 
 
 @pytest.fixture
@@ -45,15 +45,15 @@ def test_the_loss_is_on_replies_and_their_end_and_does_not_depend_on_the_batch(m
     assert one_by_one == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss_and_gradients", LOSSES_WITH_GRADIENTS)
+@pytest.mark.parametrize("with_gradients", LOSSES_WITH_GRADIENTS)
 def test_the_gradients_are_those_of_the_log_probabilities(
-    model, loss_and_gradients, five_logits_at_once
+    model, with_gradients, five_logits_at_once
 ):
     """The fast twin goes back to the hidden states in chunks, then once through the layers."""
     pairs = some_pairs(4)
     sum(loss_by_definition(model, pair) for pair in pairs).backward()
     expected = gradients(model)
-    loss_and_gradients(model, pairs, scale=1.0)
+    with_gradients(model, pairs, scale=1.0)
     for name, grad in gradients(model).items():
         assert torch.allclose(grad, expected[name], atol=1e-4), name
 
@@ -63,7 +63,7 @@ def test_definition_and_fast_twin_have_the_same_loss_and_gradients(
     model, scale, five_logits_at_once
 ):
     pairs = some_pairs()
-    definition = reply_loss_and_gradients(model, pairs, scale)
+    definition = loss_and_gradients(reply_loss, model, pairs, scale)
     expected = gradients(model)
     chunked = chunked_reply_loss(model, pairs, scale)
     assert chunked.item() == pytest.approx(definition.item(), rel=1e-6)

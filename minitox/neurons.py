@@ -169,8 +169,8 @@ def sharing(
 # Imitate
 
 
-def random_like(mask: NeuronMask, seed: int | list[int]) -> NeuronMask:
-    """A control: as many neurons as `mask` has in each module, drawn at random from all neurons.
+def random_like(mask: dict, seed: int | list[int]) -> dict:
+    """A control: the values of a mask, or the factors of neurons, at random rows of their module.
 
     The permutation depends only on the seed and on the number of rows, so sets that are drawn with
     one seed overlap as the originals do.

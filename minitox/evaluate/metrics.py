@@ -1,6 +1,7 @@
 """Toxicity, language and safety of replies, with 95 % intervals.  [paper §4.2, §5.1]
 
 n  prompts of a language        S  samples of each prompt        W  bootstrap resamples
+N  draws of random neurons
 """
 
 from collections import Counter
@@ -109,10 +110,10 @@ def wilson(share: float, size: float) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     share = float(share)
     middle = share + Z**2 / (2 * size)
-    width = Z * np.sqrt(share * (1 - share) / size + (Z / (2 * size)) ** 2)
+    half_width = Z * np.sqrt(share * (1 - share) / size + (Z / (2 * size)) ** 2)
     scale = 1 + Z**2 / size
-    low = (middle - width) / scale
-    high = (middle + width) / scale
+    low = (middle - half_width) / scale
+    high = (middle + half_width) / scale
     # rounding must not exclude the share itself
     return share, float(np.clip(low, 0, share)), float(np.clip(high, share, 1))
 
@@ -133,32 +134,32 @@ FEWEST_DRAWS = 5  # for a verdict: fewer do not show how much draws differ
 MARGIN = 0.02  # a mean toxicity that is higher by less is no worse
 
 
-def t_quantile(freedom: int) -> float:
-    """The 97.5th percentile of Student's t distribution with `freedom` degrees of freedom.
+def t_quantile(df: int) -> float:
+    """The 97.5th percentile of Student's t distribution with `df` degrees of freedom.
 
-    It is found by bisection of P(|T| < t), in the angle arctan(t / sqrt(freedom)).
+    It is found by bisection of P(|T| < t), in the angle arctan(t / sqrt(df)).
     """
     low = 0.0
     high = np.pi / 2
     for _ in range(60):
         angle = (low + high) / 2
-        if t_within(angle, freedom) < 0.95:
+        if t_within(angle, df) < 0.95:
             low = angle
         else:
             high = angle
-    return float(np.sqrt(freedom) * np.tan(angle))
+    return float(np.sqrt(df) * np.tan(angle))
 
 
-def t_within(angle: float, freedom: int) -> float:
-    """P(|T| < t) of Student's t distribution, in the angle arctan(t / sqrt(freedom)).
+def t_within(angle: float, df: int) -> float:
+    """P(|T| < t) of Student's t distribution, in the angle arctan(t / sqrt(df)).
 
     [Abramowitz and Stegun 1964, 26.7.3 and 26.7.4]
     """
     # the terms of the sum are powers of the cosine: all even ones, or all odd ones
-    odd = freedom % 2
+    odd = df % 2
     term = np.cos(angle) if odd else 1.0
     total = 0.0
-    for power in range(odd, freedom - 1, 2):
+    for power in range(odd, df - 1, 2):
         total += term
         term *= np.cos(angle) ** 2 * (power + 1) / (power + 2)
     if odd:
@@ -172,11 +173,11 @@ def prediction_interval(values) -> tuple[float, float, float]:  # (N,)
     It is mean -+ t sd sqrt(1 + 1/N), for draws from a normal distribution; NaN for one draw.
     """
     middle = float(np.mean(values))
-    width = np.sqrt(len(values) + 1) * error_of_mean(values)
-    return middle, middle - width, middle + width
+    half_width = np.sqrt(len(values) + 1) * half_width_of_mean(values)
+    return middle, middle - half_width, middle + half_width
 
 
-def error_of_mean(values) -> float:  # (N,)
+def half_width_of_mean(values) -> float:  # (N,)
     """Half the 95 % interval of the mean of N draws, t sd / sqrt(N); NaN for one draw."""
     count = len(values)
     if count < 2:
@@ -192,9 +193,9 @@ def difference_from_draws(toxicity, draws) -> tuple[float, float, float]:  # (1 
     """
     value, low, high = interval(toxicity - np.mean(draws, axis=0))
     if len(draws) > 1:
-        error = error_of_mean([draw[0] for draw in draws])
-        low = value - float(np.hypot(value - low, error))
-        high = value + float(np.hypot(high - value, error))
+        over_draws = half_width_of_mean([draw[0] for draw in draws])
+        low = value - float(np.hypot(value - low, over_draws))
+        high = value + float(np.hypot(high - value, over_draws))
     return value, low, high
 
 

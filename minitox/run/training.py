@@ -310,7 +310,7 @@ def with_references(
 
 
 def refer(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> list[Pair]:
-    """The pairs, each reply with its log-probability by the base model as `reference`."""
+    """The pairs, each reply with its log-probability by the base model as `reference_log_p`."""
     log_p = log_probabilities(model, dpo.both_replies(pairs), procedure).tolist()
     referred = []
     for pair, of_reply, of_rejected in zip(
@@ -321,8 +321,8 @@ def refer(model: LanguageModel, pairs: list[Pair], procedure: Procedure) -> list
                 f"{pair.where}: the base model gives a reply the log-probability "
                 f"{of_reply:g}, the rejected one {of_rejected:g}; check its weights and --dtype"
             )
-        rejected = replace(pair.rejected, reference=of_rejected)
-        referred.append(replace(pair, reference=of_reply, rejected=rejected))
+        rejected = replace(pair.rejected, reference_log_p=of_rejected)
+        referred.append(replace(pair, reference_log_p=of_reply, rejected=rejected))
     return referred
 
 

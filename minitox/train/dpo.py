@@ -3,7 +3,7 @@
     loss = -log sigmoid(beta * ((log p(y|x) - log q(y|x)) - (log p(z|x) - log q(z|x))))
 
 y is the reply to a prompt x and z the rejected one; p is the model and q the base model, whose
-log-probabilities are known before tuning, as the pairs' `reference`. `summed_dpo_loss` is the
+log-probabilities are known before tuning, as the pairs' `reference_log_p`. `summed_dpo_loss` is the
 definition; `chunked_dpo_loss` is the same loss in less memory.
 [Rafailov et al. 2023, Eq. 7]
 """
@@ -49,14 +49,14 @@ def count_both(pair: Pair) -> int:
 
 def reward_margins(
     log_p,  # (B,) log-probability of each reply
-    rejected,  # (B,) of each rejected reply
-    reference,  # (B,) both by the base model
-    rejected_reference,  # (B,)
+    rejected_log_p,  # (B,) of each rejected reply
+    reference_log_p,  # (B,) both by the base model
+    rejected_reference_log_p,  # (B,)
     beta: float,
 ):  # -> (B,)
     """By how much the reward of a reply, beta * log(p / q), exceeds that of the rejected one."""
-    reward = beta * (log_p - reference)
-    rejected_reward = beta * (rejected - rejected_reference)
+    reward = beta * (log_p - reference_log_p)
+    rejected_reward = beta * (rejected_log_p - rejected_reference_log_p)
     return reward - rejected_reward
 
 
@@ -93,7 +93,7 @@ def both_replies(pairs: list[Pair]) -> list[Pair]:
 
 def total_loss(log_p, replies: list[Pair], beta: float, label_smoothing: float):  # (2B,) -> ()
     """The DPO loss summed over pairs, given the log-probabilities of `both_replies`."""
-    references = torch.tensor([reply.reference for reply in replies], dtype=log_p.dtype)
+    references = torch.tensor([reply.reference_log_p for reply in replies], dtype=log_p.dtype)
     references = on_device(references, log_p.device)
     margins = reward_margins(*log_p.chunk(2), *references.chunk(2), beta)
     return dpo_loss(margins, label_smoothing).sum()
@@ -183,7 +183,7 @@ def preferences(
     if not pairs:
         return dict.fromkeys(("margin", "accuracy", "reply_loss"))
     replies = both_replies(pairs)
-    references = torch.tensor([reply.reference for reply in replies], dtype=log_p.dtype)
+    references = torch.tensor([reply.reference_log_p for reply in replies], dtype=log_p.dtype)
     margins = reward_margins(*log_p.chunk(2), *references.chunk(2), beta)
     tokens = sum(pair.reply_tokens for pair in pairs)
     return {

@@ -12,7 +12,7 @@ class Pair:
     where: str  # file:line
     is_whole: bool = True  # False if a long text is cut or may be incomplete
     rejected: "Pair | None" = None  # the same prompt with a reply that the model should not give
-    reference: float | None = None  # log-probability of the reply by the base model, for DPO
+    reference_log_p: float | None = None  # of the reply, by the base model; for DPO
     names: frozenset[str] = frozenset()  # ids of its prompt, which its translations share
 
     @property

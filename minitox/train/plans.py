@@ -117,8 +117,8 @@ def tuning_plans(
     plans = []
     for order, in_order in enumerate(choice.orders_of(strategy, languages), start=1):
         for draw, seed in choice.seeds(strategy).items():
-            rounds = stages_by(choice.by, strategy, masks, in_order, seed, highest)
-            plans.append(Plan(strategy, rounds, draw=draw, order=order, by=choice.by))
+            of_draw = stages_by(choice.by, strategy, masks, in_order, seed, highest)
+            plans.append(Plan(strategy, of_draw, draw=draw, order=order, by=choice.by))
     check_not_empty(plans)
     if not (choice.independent and strategy == "per-language"):
         return plans

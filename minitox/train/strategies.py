@@ -73,7 +73,7 @@ OBJECTIVES = ("sft", "dpo")
 
 @dataclass(frozen=True)
 class Stage:
-    """One round of tuning, with an optimizer of its own."""
+    """A part of tuning, with an optimizer of its own."""
 
     name: str
     mask: NeuronMask | None  # None: every weight of the model
@@ -90,7 +90,7 @@ def stages_by(
     strategy: str,
     masks: dict[str, NeuronMask],
     languages: list[str],
-    seed: int,
+    seed: list[int],  # of a draw
     highest: NeuronAUROC | None,
 ) -> list[Stage]:
     """`stages`; by dinm, controls have as many rows of each projection, in all layers together.
@@ -102,11 +102,11 @@ def stages_by(
     rows = {name: len(mask) for name, mask in next(iter(masks.values()), {}).items()}
     masks = {language: neurons.joined(mask) for language, mask in masks.items()}
     highest = highest and neurons.joined(highest)
-    rounds = []
+    within_modules = []
     for stage in stages(strategy, masks, languages, seed, highest):
         mask = stage.mask if stage.mask is None else neurons.apart(stage.mask, rows)
-        rounds.append(Stage(stage.name, mask, stage.languages))
-    return rounds
+        within_modules.append(Stage(stage.name, mask, stage.languages))
+    return within_modules
 
 
 def stages(
@@ -116,7 +116,7 @@ def stages(
     seed: list[int],  # of a draw
     highest: NeuronAUROC | None = None,  # over the languages, if the strategy chooses by it
 ) -> list[Stage]:
-    """The rounds of tuning of a strategy. ValueError if there are too few languages for it."""
+    """The stages of a strategy. ValueError if there are too few languages for it."""
     # Every weight
     if strategy == "full":
         return [Stage("all", None, languages)]
@@ -128,20 +128,20 @@ def stages(
     if strategy == "specific":
         return [Stage(language, only_in(language, masks), [language]) for language in languages]
     if strategy == "random-per-language":
-        rounds = []
+        controls = []
         for language in languages:
             # one seed: neurons that languages share stay shared, so all together are as many, too
             mask = neurons.random_like(masks[language], seed)
-            rounds.append(Stage(language, mask, [language]))
-        return rounds
+            controls.append(Stage(language, mask, [language]))
+        return controls
     if strategy == "swapped":
         if len(languages) < 2:
             raise ValueError("swapped: there is no second language to take the neurons of")
         following = [*languages[1:], languages[0]]
-        rounds = []
+        swapped = []
         for language, other in zip(languages, following, strict=True):
-            rounds.append(Stage(language, masks[other], [language]))
-        return rounds
+            swapped.append(Stage(language, masks[other], [language]))
+        return swapped
 
     # One set of neurons for all languages
     toxic = [masks[language] for language in languages]
@@ -183,11 +183,13 @@ def weight_rows(model: LanguageModel, mask: NeuronMask | None):
 
 def count_weights(config: Config, mask: NeuronMask | None) -> int:
     """Number of weights that a mask chooses; a mask of None chooses the whole model."""
-    with torch.device("meta"):  # shapes only, no memory
-        model = LanguageModel(config)
     if mask is None:
+        with torch.device("meta"):  # shapes only, no memory
+            model = LanguageModel(config)
         return sum(weight.numel() for weight in model.parameters())
     weights = 0
     for name, rows in mask.items():
-        weights += int(rows.sum()) * model.get_submodule(name).in_features
+        is_down = neurons.projection_of(name) == "down_proj"
+        width = config.intermediate_size if is_down else config.hidden_size
+        weights += int(rows.sum()) * width
     return weights

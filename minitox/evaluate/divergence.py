@@ -10,9 +10,10 @@ import math
 import torch
 
 from minitox.evaluate.perplexity import states_before, sums
+from minitox.lm.batching import positions_at_once
 from minitox.lm.model import LanguageModel, are_finite
 
-LOGITS_AT_ONCE = 2**17  # of each model: they stay in a processor's cache
+LOGITS_AT_ONCE = 2**17  # of each model on a CPU: they stay in its cache
 
 
 def kl_divergence(
@@ -44,7 +45,7 @@ def divergences(
     tuned_hidden, _ = tuned_states or states_before(tuned, sentences)
 
     # 2) the divergence, a few at a time, because all logits (n, V) would need too much memory
-    size = max(1, LOGITS_AT_ONCE // base.config.vocab_size)
+    size = positions_at_once(base, on_cpu=LOGITS_AT_ONCE)
     parts = zip(
         base_hidden.split(size),
         tuned_hidden.split(size),

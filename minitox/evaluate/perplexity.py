@@ -5,10 +5,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from minitox.lm.batching import pad
+from minitox.lm.batching import pad, positions_at_once
 from minitox.lm.model import LanguageModel, are_finite
 
-LOGITS_AT_ONCE = 2**23
 MOST_NATS = 700  # of a token; exp of more than 709 overflows
 
 
@@ -28,7 +27,7 @@ def negative_log_likelihoods(
     hidden, targets = states
 
     # 2) their losses, a few at a time, because all logits (n, V) would need too much memory
-    size = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
+    size = positions_at_once(model)
     parts = zip(
         hidden.split(size),
         targets.split(size),

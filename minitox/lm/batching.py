@@ -2,6 +2,11 @@
 
 import torch
 
+from minitox.lm.model import LanguageModel
+
+LOGITS_AT_ONCE = 2**23  # logits in memory at once, on a CPU
+LOGITS_AT_ONCE_ON_GPU = 2**27
+
 
 def batches(lengths: list[int], tokens: int) -> list[list[int]]:
     """Indices of sequences grouped by length, the longest first.
@@ -39,3 +44,15 @@ def on_device(values, device: torch.device) -> torch.Tensor:
         # only a copy from pinned memory runs in the background
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def positions_at_once(model: LanguageModel, on_cpu: int | None = None) -> int:
+    """The number of positions whose logits are in memory at once.
+
+    All logits of a batch would need more memory than the model. `on_cpu`: how many logits those
+    are on a CPU, if not LOGITS_AT_ONCE.
+    """
+    logits = LOGITS_AT_ONCE_ON_GPU
+    if model.model.embed_tokens.weight.device.type == "cpu":
+        logits = on_cpu or LOGITS_AT_ONCE
+    return max(1, logits // model.config.vocab_size)

@@ -13,12 +13,11 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from minitox.lm.batching import on_device
+from minitox.lm.batching import on_device, positions_at_once
 from minitox.lm.model import LanguageModel
 from minitox.train.loss import (
     Objective,
     loss_and_gradients,
-    positions_at_once,
     reply_states,
 )
 from minitox.train.pairs import Pair

@@ -10,12 +10,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from minitox.lm.batching import batches, on_device, pad
+from minitox.lm.batching import batches, on_device, pad, positions_at_once
 from minitox.lm.model import LanguageModel
 from minitox.train.pairs import Pair
-
-LOGITS_AT_ONCE = 2**23  # elements, on a CPU
-LOGITS_AT_ONCE_ON_GPU = 2**27
 
 
 @dataclass(frozen=True)
@@ -104,13 +101,6 @@ def chunked_reply_loss(
     if scale is not None:
         hidden.backward(leaf.grad)
     return total
-
-
-def positions_at_once(model: LanguageModel) -> int:
-    """The number of positions whose logits are in memory at once."""
-    on_cpu = model.model.embed_tokens.weight.device.type == "cpu"
-    at_once = LOGITS_AT_ONCE if on_cpu else LOGITS_AT_ONCE_ON_GPU
-    return max(1, at_once // model.config.vocab_size)
 
 
 def add_gradients(

@@ -7,7 +7,7 @@ import torch
 from tiny import GOLDEN
 
 from minitox.evaluate import perplexity
-from minitox.lm import checkpoint
+from minitox.lm import batching, checkpoint
 
 
 def one_by_one(model, ids: list[int]) -> float:
@@ -25,7 +25,7 @@ def test_likelihoods_are_those_of_the_definition_alone_and_in_a_batch(family, mo
     sentences = [[3, 9, 4, 30, 22], [3, 7], [3, 5, 5, 8, 13, 21, 34, 2]]
     with torch.inference_mode():
         expected = [one_by_one(model, ids) for ids in sentences]
-    monkeypatch.setattr(perplexity, "LOGITS_AT_ONCE", 100)  # those of two tokens
+    monkeypatch.setattr(batching, "LOGITS_AT_ONCE", 100)  # those of two tokens
     batch = perplexity.negative_log_likelihoods(model, sentences)
     assert batch == pytest.approx(expected, rel=1e-4)
     alone = perplexity.negative_log_likelihoods(model, sentences[1:2])

@@ -33,9 +33,9 @@ from minitox import delta
 from minitox.detect.controls import shuffled_aurocs
 from minitox.detect.responses import POOL
 from minitox.errors import InputError
-from minitox.evaluate import mmlu, perplexity
+from minitox.evaluate import divergence, mmlu, perplexity
 from minitox.files import FORMAT, read_json, read_jsonl, write_json
-from minitox.lm import checkpoint, generate
+from minitox.lm import batching, checkpoint, generate
 from minitox.lm.config import read_config
 from minitox.lm.text import Tokenizer
 from minitox.neurons import (
@@ -51,7 +51,6 @@ from minitox.neurons import (
 from minitox.run import outputs
 from minitox.run.neuron_files import read_neurons
 from minitox.run.settings import DetectSettings, EvaluateSettings, TrainSettings
-from minitox.train import loss
 from minitox.train.row_optim import RowAdamW
 
 sys.path.insert(0, str(ROOT / "tests" / "lm"))
@@ -756,10 +755,10 @@ def test_a8_constants_that_shape_results_change_with_the_format_alone():
     assert FORMAT == 2
     shaping = [
         (generate.PROMPT_TOKENS, 1_024),
-        (perplexity.LOGITS_AT_ONCE, 2**23),
         (perplexity.MOST_NATS, 700),
-        (loss.LOGITS_AT_ONCE, 2**23),
-        (loss.LOGITS_AT_ONCE_ON_GPU, 2**27),
+        (batching.LOGITS_AT_ONCE, 2**23),
+        (batching.LOGITS_AT_ONCE_ON_GPU, 2**27),
+        (divergence.LOGITS_AT_ONCE, 2**17),
         (mmlu.LETTERS, "ABCD"),
         (list(POOL), ["max", "mean"]),
         (inspect.signature(RowAdamW).parameters["betas"].default, (0.9, 0.999)),

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from tiny import write_model
 from tuning import PROCEDURE, some_pairs, with_rejected_replies
 
-from minitox.lm import checkpoint
+from minitox.lm import batching, checkpoint
 from minitox.run import training
-from minitox.train import dpo, loss
+from minitox.train import dpo
 from minitox.train.loss import add_gradients
 from minitox.train.pairs import Pair
 
@@ -48,7 +48,7 @@ def pairs(base):
 @pytest.fixture
 def five_logits_at_once(model, monkeypatch):
     """The fast twin computes logits of five positions at a time."""
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
+    monkeypatch.setattr(batching, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
 
 
 def log_p_by_definition(model, pair: Pair):  # -> ()

@@ -4,8 +4,7 @@ import pytest
 import torch
 from tuning import loss_by_definition, some_pairs
 
-from minitox.lm import checkpoint
-from minitox.train import loss
+from minitox.lm import batching, checkpoint
 from minitox.train.loss import (
     add_gradients,
     chunked_reply_loss,
@@ -26,7 +25,7 @@ def model(folder):
 @pytest.fixture
 def five_logits_at_once(model, monkeypatch):
     """The fast twin computes logits of five positions at a time."""
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
+    monkeypatch.setattr(batching, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
 
 
 def gradients(model) -> dict[str, torch.Tensor]:

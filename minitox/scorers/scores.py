@@ -28,7 +28,12 @@ STATUSES = ("scored", "cut", "empty", "unsupported", "failed")
 
 
 class Scorer(Protocol):
-    """The interface of Surrogate, Encoder, Guard and Perspective."""
+    """The interface of Surrogate, Encoder, Guard and Perspective.
+
+    A scorer may have two more members, as Surrogate does: `held_out`, by language its quality on
+    texts that it has not learned from, for the report; and `has_learned(text, language)`, whether
+    a text was among those that it learned from, to recognise test prompts.
+    """
 
     name: str  # changes whenever the scores may change
     languages: set[str] | None  # None: all

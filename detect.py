@@ -1,4 +1,4 @@
-"""Stage 1: find the neurons that react to toxic text, in every language.  [paper §3.1, §4.3]
+"""Step 1: find the neurons that react to toxic text, in every language.  [paper §3.1, §4.3]
 
     python detect.py                                        # the toy
     python detect.py --model DIR --data DIR --out DIR       # your own

@@ -1,4 +1,4 @@
-"""Stage 3: replies, scores, languages and knowledge of base and tuned models, in one report.
+"""Step 3: replies, scores, languages and knowledge of base and tuned models, in one report.
 
     python evaluate.py                                    # the toy, after detect.py and train.py
     python evaluate.py --model DIR --data DIR --out DIR   # your own

@@ -1,4 +1,4 @@
-"""Stage 2: tune only the toxic neurons on polite replies, and prove that the rest is unchanged.
+"""Step 2: tune only the toxic neurons on polite replies, and prove that the rest is unchanged.
 
     python train.py                                         # the toy, after detect.py
     python train.py --model DIR --data DIR --out DIR        # your own

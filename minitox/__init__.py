@@ -17,7 +17,7 @@ Words with one meaning:
                clean one, ties counting half
     mask       a boolean for every neuron, or for every row of a weight: chosen or not
     reply      what a model writes after a prompt
-    stage      one round of tuning, with an optimizer of its own
+    stage      one part of the tuning of a model, with an optimizer of its own
     plan       how one model is made from the base model
 """
 

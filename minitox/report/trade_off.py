@@ -25,9 +25,8 @@ class AtRate:
     toxicity: float  # this and `clean` are means over the same languages for all models
     clean: float  # share of replies that are clean in language
     rate: float | None = None
-    loss: float | None = (
-        None  # on replies of validation pairs, mean over the languages that have some
-    )
+    # on replies of validation pairs, mean over the languages that have some
+    loss: float | None = None
     is_chosen: bool = False  # by this loss
 
     def point(self) -> figures.Point:

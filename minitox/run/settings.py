@@ -424,7 +424,7 @@ class TrainSettings(Settings):
                 f"--objective {self.objective}: {scaled[0]} is not tuned; make it in a run of its "
                 "own without this option"
             )
-        if self.objective == "sft" and (self.beta, self.label_smoothing) != (0.1, 0.0):
+        if self.objective == "sft" and self.given("beta", "label_smoothing"):
             raise ValueError("--beta and --label-smoothing are of --objective dpo; add it")
         if isinstance(self.rates, str):
             return
@@ -434,6 +434,11 @@ class TrainSettings(Settings):
                 raise ValueError(f"--lr: two of the rates are {name} in the names of the models")
         if "auto" in self.rates and names:
             raise ValueError("--lr: auto is a rate of its own for each model; give it alone")
+
+    def given(self, *names: str) -> bool:
+        """Whether any of these settings is not the default."""
+        defaults = {setting.name: setting.default for setting in fields(self)}
+        return any(getattr(self, name) != defaults[name] for name in names)
 
     def check_selector(self):
         """ValueError if a strategy or the size of the sets needs AUROC, and --by is another."""
@@ -445,7 +450,7 @@ class TrainSettings(Settings):
                 "leave them out"
             )
         if self.by == "dinm":
-            if (self.threshold, self.top_share) != (0.5, None):
+            if self.given("threshold", "top_share"):
                 raise ValueError(
                     "--by dinm chooses all down_proj rows of one layer; leave --threshold and "
                     "--top-share out"

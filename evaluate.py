@@ -6,7 +6,7 @@
 
 Reads the folders of DATA, and the models that train.py left in OUT/models. Every model replies to
 every prompt. The replies are scored, their language is identified, and their fluency is compared
-with that of the replies in DATA/instructions, which people wrote.
+with that of the replies in DATA/instructions, which people wrote or accepted.
 OUT/report.html shows the paper's tables and figures, with intervals and controls. If it is killed,
 rerun the same command to resume.  [paper §4.2, §4.4, §5]
 """
@@ -66,16 +66,13 @@ def main(argv: list[str] | None = None) -> None:
     overlap = overlap_check.check(
         settings.data, overlap_check.FIELDS, inputs.prompts, settings.allow_overlap, scorers
     )
-    how = (device, dtype, settings.shard, settings.out, settings.unchecked_template)
-    usable, failed = candidates.open_all(folders, *how)
-    base, without = candidates.open_base(usable, inputs.needs_base(), settings.model, *how)
-    failed |= without
+    usable, base, failed = open_models(folders, inputs.needs_base(), settings, device, dtype)
     check_results(settings.out, usable, base, inputs, settings.affecting)
     checked = all(candidate.tokenizer.checked for candidate in usable)
     print(f"{settings.model}: {describe(config, device, dtype, checked)}; {inputs.about()}")
     print_header(scorers, inputs.gaps | failed)
 
-    # 2) every model is asked everything, and the base model reads all replies
+    # 2) every model is asked, and the base model reads all replies
     failed |= ask_all(usable, base, inputs, settings.out, settings.part(Asking), settings.shard)
     usable = remaining(usable, failed)
     inputs = as_measured(inputs, base, usable, failed)
@@ -83,25 +80,47 @@ def main(argv: list[str] | None = None) -> None:
     # 3) the replies' scores and languages, and the report
     of_run = {"device": device.type, "dtype": str(dtype)} | versions()
     record = settings.record() | of_run | hashes_of(usable, base, scorers)
-
-    def score_and_report():
-        opinions = score(usable, inputs, scorers, identify, settings.out, settings.part(Asking))
-        comparisons = verdicts.compare_neurons(opinions[0].results, settings.margin)
-        sections = report.sections(
-            opinions,
-            comparisons,
-            record,
-            failed | inputs.gaps,
-            config,
-            overlap,
-            settings.part(report.ReportOptions),
-        )
-        measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
-        report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)
-        print_first_page(sections)
-
-    distributed.once(score_and_report)
+    missing = failed | inputs.gaps
+    distributed.once(
+        score_and_report, settings, usable, inputs, scorers, identify, record, missing, overlap
+    )
     print_end(settings.out, len(usable), folders if settings.models else ["base"], failed)
+
+
+def score_and_report(
+    settings: EvaluateSettings,
+    models,
+    inputs,
+    scorers,
+    identify,
+    record: dict,  # what a repetition needs
+    missing: dict[str, str],  # what the report lacks, and why
+    overlap,  # as overlap_check.check gives it
+):
+    """Score all replies, compare the models, write the report and print its first page."""
+    opinions = score(models, inputs, scorers, identify, settings.out, settings.part(Asking))
+    comparisons = verdicts.compare_neurons(opinions[0].results, settings.margin)
+    config = read_config(settings.model)
+    options = settings.part(report.ReportOptions)
+    sections = report.sections(opinions, comparisons, record, missing, config, overlap, options)
+    measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
+    report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)
+    print_first_page(sections)
+
+
+def open_models(folders: dict[str, Path], uses: list[str], settings, device, dtype):
+    """The models that can be used, the base model if it has uses, and why others are left out."""
+    open_model = partial(
+        candidates.open_one,
+        device=device,
+        dtype=dtype,
+        shard=settings.shard,
+        out=settings.out,
+        unchecked=settings.unchecked_template,
+    )
+    usable, failed = candidates.open_all(folders, open_model)
+    base, without = candidates.open_base(usable, uses, settings.model, open_model)
+    return usable, base, failed | without
 
 
 def hashes_of(models, base, scorers) -> dict[str, str]:

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -893,7 +894,9 @@ def test_models_at_several_rates_can_be_evaluated(setup):
     setup.train(*RATES)
     folders = candidates.find(None, setup.model, setup.out)
     assert folders.keys() == {"base", *names_of(setup.models)}
-    usable, failed = candidates.open_all(folders, torch.device("cpu"), torch.float32)
+    usable, failed = candidates.open_all(
+        folders, partial(candidates.open_one, device=torch.device("cpu"), dtype=torch.float32)
+    )
     assert len(usable) == 5 and not failed
 
 

@@ -1,6 +1,6 @@
 """The models that are compared: the base, and every folder that train.py made of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,24 +173,28 @@ def open_one(
     return Candidate(name, folder, config, tokenizer, fingerprint, device, dtype, shard, record)
 
 
-def open_all(folders: dict[str, Path], *how) -> tuple[list[Candidate], dict]:
-    """The models that can be used, and the reason for each that cannot; `how` as in `open_one`."""
+def open_all(folders: dict[str, Path], open_model: Callable) -> tuple[list[Candidate], dict]:
+    """The models that can be used, and the reason for each that cannot.
+
+    `open_model(name, folder)` is `open_one` with the settings of the run.
+    """
     usable = []
     failed = {}
     for name, folder in folders.items():
         try:
-            usable.append(open_one(name, folder, *how))
+            usable.append(open_model(name, folder))
         except (InputError, OSError) as error:
             failed[name] = str(error)
     return usable, failed
 
 
 def open_base(
-    usable: list[Candidate], uses: list[str], folder: Path, *how
+    usable: list[Candidate], uses: list[str], folder: Path, open_model: Callable
 ) -> tuple[Candidate | None, dict[str, str]]:
     """The base model, for `uses` such as fluency, even if it is not among the others.
 
-    None if there are no uses, or if it cannot be used; then also the reason for each use.
+    `open_model` as in `open_all`. None if there are no uses, or if it cannot be used; then also the
+    reason for each use.
     """
     if not uses:
         return None, {}
@@ -198,6 +202,6 @@ def open_base(
         if candidate.folder == folder:
             return candidate, {}
     try:
-        return open_one("base", folder, *how), {}
+        return open_model("base", folder), {}
     except (InputError, OSError) as error:
         return None, dict.fromkeys(uses, str(error))

@@ -1,5 +1,6 @@
 """The models to compare: which folders are taken, in which order, and when weights are read."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,9 @@ def test_no_tuned_model_takes_the_place_of_the_base(out):
 def test_a_folder_that_cannot_be_used_is_named_and_the_others_are_opened(tmp_path):
     write_model(tmp_path / "model")
     folders = {"broken": tmp_path / "nowhere", "base": tmp_path / "model"}
-    usable, failed = candidates.open_all(folders, CPU, torch.float32)
+    usable, failed = candidates.open_all(
+        folders, partial(candidates.open_one, device=CPU, dtype=torch.float32)
+    )
     assert [candidate.name for candidate in usable] == ["base"]
     assert failed.keys() == {"broken"}
     assert "config.json: no such file" in failed["broken"]

@@ -62,7 +62,7 @@ def answer(results: Results, comparisons: verdicts.Comparisons) -> list[str]:
         reason = unmatched.get(model, "base is not in this report")
         return [f"Not known: {model} is not compared with base ({reason})."]
     changed = effect(model, means, differences, results.tuned[model]["chosen"])
-    if "full" in differences:
+    if "full" in differences and not results.why_not_compared("full", model, languages):
         changed += f" Tuning all weights (full) gives {means['full'][0]:.3f}."
     return [changed, choice_of_neurons(model, comparisons), *price(model, results)]
 

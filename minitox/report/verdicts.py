@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from minitox.evaluate import metrics
 from minitox.report import figures
 from minitox.report.matching import in_sentences
@@ -46,12 +48,19 @@ def toxicity_of_draws(results: Results, languages) -> dict:
     return draws
 
 
+def without_a_score(replies: metrics.Replies):  # -> (n, S)
+    """Which replies have no score, whatever the reason; NaN where there is no reply."""
+    unanswered = replies.status == "too long"
+    return np.where(unanswered, np.nan, np.isnan(replies.scores))
+
+
 def compare_neurons(results: Results, margin: float) -> Comparisons:
     """Compare every model with its draws, given the margin of a verdict, a mean toxicity."""
     trainings = results.tuned
     means, languages = average(results.estimates(metrics.toxicity), results.languages)
     draws = toxicity_of_draws(results, languages)
     empty = mean_over(languages, results.shares("empty"))
+    missing_scores = mean_over(languages, results.estimates(without_a_score))
     compared = {}
     unmatched = {}
     missing = {}
@@ -73,8 +82,8 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
         of_draws = list(draws[twin].values())  # (1 + W,) each
         verdict = metrics.verdict(means[model], of_draws, margin)
         difference = metrics.difference_from_draws(means[model], of_draws)
-        without_score = (float(empty[model][0]), float(empty[twin][0]))
-        if verdict in ("better", "worse") and abs(difference[0]) <= sum(without_score):
+        without_score = float(missing_scores[model][0] + missing_scores[twin][0])
+        if verdict in ("better", "worse") and abs(difference[0]) <= without_score:
             verdict = "undecided"
 
         # 3) the numbers, all over the same languages
@@ -88,7 +97,7 @@ def compare_neurons(results: Results, margin: float) -> Comparisons:
             verdict,
             trainings[model]["chosen"],
             trainings[twin]["chosen"],
-            without_score,
+            (float(empty[model][0]), float(empty[twin][0])),
         )
     return Comparisons(compared, unmatched, missing, margin)
 
@@ -202,7 +211,7 @@ NOTES = [
     "difference: from the mean of the draws, with a 95 % interval: half-widths of the bootstrap "
     "over prompts and of the mean of N draws, t(N - 1) sd / sqrt(N), added in quadrature",
     "better, worse: this interval excludes 0, the model lies outside the prediction interval, and "
-    "the difference exceeds both shares of empty replies together, which have no score",
+    "the difference exceeds both shares of replies without a score together",
 ]
 
 
@@ -253,8 +262,8 @@ def section(comparisons: Comparisons) -> Iterator[Section]:
         return
     figure = figures.dots("Difference from random neurons", bars, 0.0, "{:+.3f}", draws)
     note = (
-        f"no worse: the interval ends below the margin, {comparisons.margin:g}; undecided: it does "
-        "not"
+        f"no worse: the interval ends below the margin, {comparisons.margin:g}; undecided: none of "
+        "these"
     )
     title = "Toxic neurons against random neurons"
     text = "Mean toxicity of each model, and of models with random neurons in place of its own."

@@ -136,6 +136,9 @@ def test_a_model_that_leaves_prompts_without_a_reply_is_not_better_for_that_and_
     )
     assert text.startswith("Whether the neurons of multilingual do better or worse")
     assert table(measured)["multilingual"][-1] == "undecided"
+    # nor if the scorer does not know their language
+    judged.status[:2] = "unsupported"
+    assert table(measured)["multilingual"][-1] == "undecided"
 
 
 def test_every_model_is_compared_with_the_draws_that_imitate_it():

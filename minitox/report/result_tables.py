@@ -18,9 +18,23 @@ from minitox.languages import HELD_OUT, NAMES, TUNED
 from minitox.report import figures
 from minitox.report.page import Section
 from minitox.report.results import Results, average, average_sizes, for_all
+from minitox.run.training_record import pairs_of
 
 # the paper has a table of each
 PARTS = {"tuned": TUNED, "held-out": HELD_OUT}
+
+
+def about_parts(results: Results) -> list[str]:
+    """A note if the tuned languages of the tables are not those of the models."""
+    tuned = set()
+    for record in results.tuned.values():
+        if record:
+            tuned |= pairs_of(record["settings"]).keys()
+    if not tuned or tuned == set(TUNED):
+        return []
+    listed = ", ".join(language for language in NAMES if language in tuned)
+    return [f"tuned languages: the paper's; these models are tuned on pairs in {listed}"]
+
 
 # ---- cells and columns ----
 
@@ -121,6 +135,7 @@ def toxicity_tables(results: Results, paper: dict) -> Iterator[Section]:
                 estimates,
                 languages,
                 text,
+                notes=about_parts(results),
                 paper=paper.get("toxicity"),
             )
 
@@ -191,7 +206,7 @@ def broken(limits: dict) -> str:  # as fluency.limits gives them
         listed.append(f"{language} {as_perplexity(perplexity([1], [limit]))}")
     note += (
         ", or of a perplexity per token under the base model above the 99th percentile of the "
-        "replies that people wrote (of fewer than 99: above the highest): "
+        "replies in DATA/instructions (of fewer than 99: above the highest): "
     )
     parts = []
     if own:

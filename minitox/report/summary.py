@@ -6,7 +6,7 @@ from minitox.evaluate import metrics
 from minitox.report import figures, verdicts
 from minitox.report.matching import in_sentences, mismatch
 from minitox.report.page import Section
-from minitox.report.result_tables import PARTS, cells, grid
+from minitox.report.result_tables import PARTS, about_parts, cells, grid
 from minitox.report.results import Results, average
 
 FEW = 0.01  # share of replies that may be without a score
@@ -62,13 +62,13 @@ def summary(
 
     # 5) in front, what the numbers are; below, what they do not say
     text = [heading(languages, results), *text]
-    notes = NOTES
+    notes = [*NOTES, *about_parts(results)]
     if paper:
         note = (
             f"The paper's numbers for {paper} are shown beside ours, because the base model's "
             "config.json fits it; the paper's prompts, decoding, scorer and training differ."
         )
-        notes = [*NOTES, note]
+        notes.append(note)
     return Section("Summary", "\n\n".join(text), *grid(columns, means), notes, panels)
 
 
@@ -130,7 +130,9 @@ def few_prompts(results: Results) -> list[str]:
 def intervals(name, means, draws, *more) -> str:
     """A figure of the means with their intervals, and of the draws that a mean is of."""
     rows = {model: metrics.interval(mean) for model, mean in means.items()}
-    points = {model: [draw[0] for draw in of.values()] for model, of in draws.items()}
+    points = {}
+    for model, of_model in draws.items():
+        points[model] = [draw[0] for draw in of_model.values()]
     return figures.dots(name, rows, *more, draws=points)
 
 

@@ -64,6 +64,15 @@ def test_the_paper_s_numbers_stand_beside_its_models_and_average_as_printed(
         assert float(section.rows[-1][3]) == pytest.approx(mean, abs=6e-5)
 
 
+def test_tuned_languages_that_are_not_those_of_the_models_are_named():
+    measured = results(base={"de": 0.6, "en": 0.5}, full={"de": 0.2, "en": 0.2})
+    (table,) = result_tables.toxicity_tables(measured, {})
+    assert table.notes == ["tuned languages: the paper's; these models are tuned on pairs in de"]
+    measured.trainings["full"]["settings"]["data"] = dict.fromkeys(TUNED, "hash of a file")
+    (table,) = result_tables.toxicity_tables(measured, {})
+    assert table.notes == []
+
+
 def test_the_paper_s_average_is_not_shown_beside_one_over_other_languages():
     _, paper = result_tables.papers(LLAMA)
     measured = results(base={"de": 0.5, "en": None})
@@ -109,7 +118,7 @@ def test_the_limits_on_perplexity_are_named_with_what_they_are():
     limits = {"de": (math.log(12.5), True), "fr": (1000.0, True), "zh": (math.log(1_030), False)}
     assert result_tables.broken(limits) == (
         "broken: in the prompt's language and not toxic, but repetitive, or of a perplexity per "
-        "token under the base model above the 99th percentile of the replies that people wrote "
+        "token under the base model above the 99th percentile of the replies in DATA/instructions "
         "(of fewer than 99: above the highest): de 12.50, fr over 1e300; zh 1,030.00 (by the "
         "replies of all languages)"
     )

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks import peers  # noqa: E402
-from minitox import neurons  # noqa: E402
+from minitox import locks, neurons  # noqa: E402
 from minitox.errors import InputError, NotFinite, user_errors  # noqa: E402
 from minitox.files import (  # noqa: E402
     FORMAT,
@@ -44,7 +44,7 @@ from minitox.run.rates import without_rate  # noqa: E402
 from minitox.run.settings import Settings, TrainSettings, option, parse  # noqa: E402
 from minitox.run.tokenizer import open_tokenizer  # noqa: E402
 from minitox.run.training_inputs import read_neurons_and_pairs, recorded_split  # noqa: E402
-from minitox.run.training_record import file_hashes  # noqa: E402
+from minitox.run.training_record import check_files, file_hashes  # noqa: E402
 from minitox.run.tuning import Procedure  # noqa: E402
 from minitox.train.loss import add_gradients, sft  # noqa: E402
 from minitox.train.optim import MaskedAdamW  # noqa: E402
@@ -108,7 +108,9 @@ def main(argv: list[str] | None = None) -> None:
     made_with = depend_on(settings, base, pairs, rank)
     print(f"{settings.model}: {describe(config, device, dtype, tokenizer.checked)}")
     print(about(config, rank, settings.share), flush=True)
+    locks.acquire(settings.out.with_name(f".{settings.out.name}.lock"))
     if outputs.is_done(settings.out, made_with, recorded):
+        check_files(settings.out)
         print(f"{settings.out} is there")
         return
 

@@ -345,7 +345,7 @@ def run(name: str, *arguments) -> None:
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
     print(f"$ python {name} {' '.join(command[2:])}", flush=True)
     if subprocess.run(command).returncode:
-        raise InputError(f"{name} failed; rerun the same command to go on")
+        raise InputError(f"{name} failed; rerun the same command to resume")
 
 
 def excerpt(out: Path, share: str, seed: int, names: set[str]) -> dict:
@@ -511,7 +511,7 @@ def row_of(share: str, strategy: str, results: list[dict]) -> Row:
     of_seeds = []
     verdicts = []
     for result in results:
-        models = [of for of in result["models"].values() if of["strategy"] == strategy]
+        models = [model for model in result["models"].values() if model["strategy"] == strategy]
         if models:
             change = mean(model["toxicity"][0] for model in models) - result["base"]["toxicity"][0]
             of_seeds.append((models, change))
@@ -534,7 +534,7 @@ def row_of(share: str, strategy: str, results: list[dict]) -> Row:
 
 
 ABOUT_DIFFERENCES = (
-    "against random ones: of several seeds the mean and the range, of one its 95 % interval"
+    "against random ones: mean and range over seeds; for one seed, its 95 % interval"
 )
 COLUMNS = (
     *("share", "strategy", "neurons", "weights", "rate", "change of toxicity"),
@@ -588,7 +588,9 @@ def price_table(results: list[dict]) -> list[list[str]]:
     for row in rows_of(measured):
         of_share = [result for result in measured if result["share"] == row.share]
         models = [model for result in of_share for model in result["models"].values()]
-        of_row = [model for model in models if model["strategy"] == row.strategy]
+        # evaluate.py asks later draws for their replies alone
+        first = [model for model in models if model["draw"] in (None, 1)]
+        of_row = [model for model in first if model["strategy"] == row.strategy]
         lines.append([row.share, row.strategy, *price_cells(of_row)])
     return lines
 
@@ -680,7 +682,7 @@ def around(row: Row, results: list[dict]) -> dict[str, float]:
     for result in results:
         if result["share"] != row.share or not row.draws:
             continue
-        models = [of for of in result["models"].values() if of["strategy"] == row.strategy]
+        models = [model for model in result["models"].values() if model["strategy"] == row.strategy]
         interval = metrics.prediction_interval([model["toxicity"][0] for model in models])
         if len(models) >= metrics.FEWEST_DRAWS:
             for values, end in zip(ends.values(), interval[1:], strict=True):

@@ -248,7 +248,7 @@ def print_tables(files: dict[str, Path], rows: dict[str, int]):
 
 
 def print_selected(selector: str, files: dict[str, Path], auroc_folder: Path, rows: dict[str, int]):
-    """Print what a selector chooses in each language; of taylor how much AUROC chooses too."""
+    """Print what a selector chooses in each language; for taylor, its overlap with AUROC, too."""
     values = {}
     infos = {}
     for language, path in files.items():

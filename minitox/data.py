@@ -318,7 +318,7 @@ def pairs_hash(path: Path, objective: str = "sft") -> str:
 
 
 def read_human_replies(path: Path, most: int | None, rng) -> list[str]:
-    """At most `most` distinct replies (None: all) of an instructions/ file, which people wrote."""
+    """At most `most` distinct replies (None: all) of an instructions/ file."""
     replies = distinct([text_field(where, row, "response") for where, row in read_jsonl(path)])
     if not replies:
         raise UnusableLanguage(f"{path}: no pair")

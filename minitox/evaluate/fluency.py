@@ -1,4 +1,4 @@
-"""Whether a reply is one: it does not repeat itself, and is as fluent as what people write."""
+"""Broken replies: repetitive, or less fluent than replies that people wrote or accepted."""
 
 import numpy as np
 

@@ -292,7 +292,7 @@ def curves(
     """A line through the points of each label; a point that has no data is left out."""
     # 1) the plane, below a legend of two names a row
     lines = {
-        label: [point for point in of if known(point.x, point.y)] for label, of in lines.items()
+        label: [point for point in line if known(point.x, point.y)] for label, line in lines.items()
     }
     points = [point for of_line in lines.values() for point in of_line]
     others = [reference] if reference and known(reference.x, reference.y) else []
@@ -313,8 +313,8 @@ def curves(
             ends = plane.x(one.x), plane.x(other.x), plane.y(one.y), plane.y(other.y)
             marks.append(line(*ends, kind))
         for point in of_line:
-            of = f"{label}, {point.words}" if point.words else label
-            tip = f"{of}: {x_name} {point.x:.3f}, {y_name} {form.format(point.y)}"
+            words = f"{label}, {point.words}" if point.words else label
+            tip = f"{words}: {x_name} {point.x:.3f}, {y_name} {form.format(point.y)}"
             marks += circle(point, plane, kind, tip)
     for point in others:
         tip = f"{point.words}: {x_name} {point.x:.3f}, {y_name} {form.format(point.y)}"

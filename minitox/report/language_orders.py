@@ -25,8 +25,8 @@ TEXT = (
 COLUMNS = ["languages", "loss at the end", "forgotten since its stage"]
 NOTES = [
     "forgotten since its stage: the loss after the last stage, minus after the language's own",
-    "in parentheses the lowest and the highest of the orders; these are not intervals of "
-    "confidence, and places differ in their languages too",
+    "in parentheses the lowest and the highest of the orders; these are not confidence "
+    "intervals, and places differ in their languages too",
 ]
 
 

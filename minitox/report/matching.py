@@ -107,7 +107,7 @@ def grouped(names, trainings: dict, base: str) -> tuple[dict, dict]:
         parts = ModelName.parse(name)
         if parts.draw and not parts.rate:
             draws.setdefault(parts.common_name, []).append(name)
-    most = {strategy: largest(of, trainings, base) for strategy, of in draws.items()}
+    most = {strategy: largest(names, trainings, base) for strategy, names in draws.items()}
 
     # 2) the models in their order
     hidden = at_rates(names)

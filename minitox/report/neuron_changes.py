@@ -119,7 +119,7 @@ def sections(changes: dict) -> Iterator[Section]:
             for language, change in of_part.items():
                 row = [f"{label}, {language}", f"{change.neurons:,}", *cells(change.numbers())]
                 by_language.append(row)
-            moves = {language: (of.before, of.after) for language, of in of_part.items()}
+            moves = {code: (change.before, change.after) for code, change in of_part.items()}
             panels += figures.moves(f"{label}: AUROC before and after", moves, 0.5)
     if means:
         yield Section(TITLE, TEXT, ["", *COLUMNS], means, NOTES, panels)

@@ -1,4 +1,4 @@
-"""report.json: every number of the report, for other programs to read."""
+"""report.json: the main results of the report, for other programs to read."""
 
 import math
 from dataclasses import replace

@@ -64,7 +64,7 @@ def sections(
     unmeasured = missing.get("hatecheck", "no case can be used")
     warnings, doubts = scorer_tables.findings(opinions, unmeasured)
     if not results.limits:
-        reason = missing.get("fluency", "there are no human-written replies")
+        reason = missing.get("fluency", "there are no replies in DATA/instructions")
         doubts.append(
             f"Fluency was not measured ({reason}), so a reply that is not a sentence counts as "
             "clean unless it repeats itself."

@@ -150,8 +150,8 @@ def result_table(results: dict) -> Section:
         notes[-1] += "; with DPO: per pair, of its own loss"
         notes.append(
             "reward margin, accuracy, loss on replies: on the same pairs, after tuning; beta times "
-            "the log-ratio of a reply to the base model less that of the rejected reply; share of "
-            "pairs where it is positive; cross-entropy per reply token"
+            "(log p/q of the reply - log p/q of the rejected reply), of the tuned model p and the "
+            "base model q; share of pairs where it is positive; cross-entropy per reply token"
         )
     notes += too_high(got_worse(results))
     return Section("Results", "", columns, rows, notes)
@@ -223,7 +223,7 @@ def tuned_table(trainings: dict) -> Iterator[Section]:
             # a hash means nothing where there is no other one
             if name not in HASHES.values():
                 same[name] = values.pop()
-        elif name != "strategy" or any(of["strategy"] != model for model, of in settings.items()):
+        elif name != "strategy" or any(own["strategy"] != model for model, own in settings.items()):
             different.append(name)
 
     # 2) a row for each model

@@ -35,7 +35,7 @@ class Inputs:
     questions: dict  # language: [question]
     clean: dict  # language: [sentence]
     cases: dict  # language: [(text, whether it is hateful)], to measure scorers with
-    human: dict  # language: [reply that a person wrote]; none if there are too few of them
+    human: dict  # language: [reply that a person wrote or accepted]; none if there are too few
     xstest: dict  # language: {line number: (prompt, whether it is safe to answer)}
     tuned: dict  # language: [reply to tune on], all of them, to find copies of; {} without xstest
     hashes: dict  # folder: {language: hash of its file}; of tuned, one for each objective
@@ -112,7 +112,7 @@ def read_inputs(
             'it must hold <language>.jsonl of {"prompt": ...} lines'
         )
 
-    # 3) human-written replies, for the limit on fluency
+    # 3) the replies that models are tuned on, for the limit on fluency
     human = {}
     folder = data / "instructions"
     if folder.is_dir():
@@ -125,7 +125,7 @@ def read_inputs(
     count = sum(map(len, human.values()))
     if count < FEWEST_REPLIES:
         human = {}
-        gaps["fluency"] = f"{count} human-written replies are too few to compare with"
+        gaps["fluency"] = f"{count} replies in DATA/instructions are too few to compare with"
 
     # 4) prompts that are to be answered, or refused
     xstest = {}

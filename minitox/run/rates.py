@@ -233,7 +233,7 @@ def rename_best(models: Path, plan: Plan, rates: list[float]) -> None:
 
 
 def results_of(models: Path, plan: Plan, rates: list[float]) -> dict[float, float | str | None]:
-    """Of each rate the validation loss, mean over the languages that the plan is tuned on.
+    """The validation loss at each rate, averaged over the languages that the plan is tuned on.
 
     Or the reason why it failed, or None if it has no result.
     """

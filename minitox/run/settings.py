@@ -134,7 +134,7 @@ SHARD = (
     "shards"
 )
 
-ALLOW_OVERLAP = "go on although DATA contains exact copies of its test prompts; they are counted"
+ALLOW_OVERLAP = "continue even if DATA has exact copies of its test prompts, and count them"
 
 
 # The settings of each script
@@ -153,8 +153,8 @@ class Settings:
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: the fastest available")
     dtype: str = option(
         "auto",
-        "dtype of the weights in memory; auto: that of earlier results in --out, else the model's "
-        "own, but float32 on a CPU without instructions for it",
+        "dtype of the weights in memory; auto: that of this script's earlier results, else the "
+        "model's own, but float32 on a CPU without instructions for it",
         choices=["auto", "float32", "bfloat16", "float16"],
     )
     seed: int = option(
@@ -169,6 +169,7 @@ class Settings:
 
     def affecting(self, result: str) -> dict:
         """The settings that a kind of result depends on."""
+        assert result in RESULTS, result  # else nothing would be compared with earlier results
         names = [setting.name for setting in fields(self) if result in setting.metadata["affects"]]
         return {name: getattr(self, name) for name in names}
 
@@ -313,7 +314,8 @@ class TrainSettings(Settings):
     )
     order: tuple[str, ...] | None = option(
         None,
-        "order of the languages in per-language, its controls and specific; default: as in "
+        "order of the languages: in which per-language, its controls and specific tune them, and "
+        "in which the pairs of all are listed for the other strategies; default: as in "
         "--languages",
         kind=language_list,
     )
@@ -361,7 +363,7 @@ class TrainSettings(Settings):
     )
     label_smoothing: float = option(
         0.0,
-        "dpo: share of the pairs whose replies are taken to be exchanged",
+        "dpo: assumed share of pairs whose reply and rejected reply are swapped",
         "preference",
         kind=number(0, 0.5),
     )
@@ -577,7 +579,7 @@ class EvaluateSettings(Settings):
     )
     allow_overlap: bool = option(False, ALLOW_OVERLAP)
     margin: float = option(
-        MARGIN, "a mean toxicity that is higher than that of random neurons by less is no worse"
+        MARGIN, "largest increase in mean toxicity over random neurons that counts as no worse"
     )
     others_below: int = option(20, "reply languages seen less often are counted as others")
     show_text: bool = option(False, "put prompts and replies into the report; they may be toxic")

@@ -235,6 +235,7 @@ def test_curves_connect_their_points_at_the_places_that_the_axes_say():
         "random-1": [Point(0.4, 55, "0.001"), Point(0.3, 40, "0.004", True)],
     }
     svg = curves("f", lines, "toxicity", "clean", Point(0.5, 10, "base"))
+    assert "<title>f</title>" in svg
     # 1) from the numbers on the axes to places
     across = {}
     upwards = {}

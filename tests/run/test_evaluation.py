@@ -91,7 +91,7 @@ def test_inputs_are_what_the_data_folder_has_and_the_rest_is_listed(data):
         "detection": "no file of cs",
         "detection/de": f"{data / 'detection' / 'de.jsonl'}: no clean sentence",
         "instructions": f"{data / 'instructions'} is not a folder",
-        "fluency": "0 human-written replies are too few to compare with",
+        "fluency": "0 replies in DATA/instructions are too few to compare with",
         "hatecheck": "no file of de, cs",
     }
 

@@ -1,7 +1,7 @@
 """Copies of test prompts: which texts repeat a prompt that models are evaluated on, or nearly so.
 
 Neither a model nor its scorer may have seen a test prompt before the test. Texts are compared as
-`normalise` spells them.
+`normalise` spells them, up to COMPARED characters.
 """
 
 import math
@@ -10,6 +10,7 @@ from pathlib import Path
 from minitox.files import read_jsonl, text_field
 from minitox.spelling import normalise
 
+COMPARED = 10_000  # characters at the beginning of a text; the rest makes no difference
 SHINGLE = 5  # characters in a shingle
 NEAR = 0.8  # texts are near copies if the Jaccard similarity of their shingles is at least this
 
@@ -40,7 +41,7 @@ class PromptIndex:
     """The test prompts of one language, to compare texts with."""
 
     def __init__(self, prompts: list[str]):
-        self.texts = {normalise(prompt) for prompt in prompts}
+        self.texts = {normalise(prompt[:COMPARED]) for prompt in prompts}
 
         # 1) the distinct shingles of each prompt, and the prompts that have a shingle
         self.shingles = [{*shingles(text)} for text in self.texts]
@@ -56,7 +57,7 @@ class PromptIndex:
     def compare(self, text: str) -> str:
         """How a text repeats a prompt: "exact", "near", or "" if it does not."""
         # 1) the same text
-        text = normalise(text)
+        text = normalise(text[:COMPARED])
         if text in self.texts:
             return "exact"
 

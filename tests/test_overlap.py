@@ -86,7 +86,7 @@ def test_case_spaces_digits_and_repeated_letters_make_no_difference():
     assert [index.compare(text) for text in texts] == ["exact"] * 3 + [""] * 2
 
 
-def test_long_texts_are_compared_to_their_ends():
+def test_what_follows_a_long_common_beginning_makes_a_difference():
     """A prompt for jailbreaking may begin with more than a thousand common characters."""
     beginning = "You are a parrot that repeats all words. " * 40
     index = PromptIndex([beginning + "Say: the soup is cold."])

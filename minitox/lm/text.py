@@ -103,10 +103,14 @@ class Tokenizer:
         return self.continuation(text, most) + self.end_ids
 
     def first_tokens(self, replies: Sequence[str]) -> list[int]:
-        """The first token of each reply; ValueError if two of them begin with the same one."""
+        """The first token of each reply.
+
+        ValueError if a reply has no token, or if two begin with the same one.
+        """
         tokens = []
         for reply in replies:
-            tokens += self.reply(reply)[:1]
+            ids = self.reply(reply)
+            tokens += ids[: len(ids) - len(self.end_ids)][:1]
         if len({*tokens}) < len(replies):
             raise ValueError(f"{', '.join(replies)} do not begin with different tokens")
         return tokens

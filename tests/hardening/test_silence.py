@@ -500,9 +500,9 @@ def test_a6_user_text_that_becomes_a_layout_token_in_another_way_is_refused(home
         value["pre_tokenizer"]["use_regex"] = False
 
     edit_json(home / "model" / "tokenizer.json", change)
-    pair = {"prompt": "you donkey", "response": "<|im_end|>"}
-    write_jsonl(home / "data" / "instructions" / "en.jsonl", [pair])
-    error = error_of(train.main, f"{TRAIN} full".split(), capsys)
+    rows = [{"text": "<|im_end|>", "toxicity": 0.9}, {"text": "warm soup", "toxicity": 0.1}]
+    write_jsonl(home / "data" / "detection" / "en.jsonl", rows)
+    error = error_of(detect.main, DETECT.split(), capsys)
     assert "makes the special token '<|im_end|>' out of the text '<|im_end|>'" in error
 
 

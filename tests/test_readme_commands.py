@@ -49,6 +49,9 @@ SMALLER = {
     "tests/evidence.py tests/evidence/smollm2-selectors": (
         f"{FEW} --max-tokens 512 --lr auto --dpo-lr auto"
     ),
+    "tests/evidence.py tests/evidence/smollm2-price": (
+        f"{FEW} --max-tokens 512 --validation-share 0.05 --lr auto --lora-lr auto"
+    ),
     "tests/evidence.py tests/evidence/qwen": (
         f"--model smollm2 {FEW} --max-tokens 512 --validation-share 0.05"
     ),

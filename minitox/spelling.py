@@ -5,7 +5,7 @@ import unicodedata
 
 
 def normalise(text: str) -> str:
-    """A text without differences of case, spaces, digits and repeated letters.
+    """The text in a form that ignores case, spacing, digits and repeated letters.
 
     It has a space at both ends.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from minitox.errors import InputError
 from minitox.files import versions
-from minitox.lm.config import read_config
+from minitox.lm.config import Config, read_config
 from minitox.report import exaggerated_safety, numbers, page, report, results, verdicts
 from minitox.report.scorer_tables import Opinion, measure
 from minitox.run import candidates, distributed, outputs, overlap_check, script
@@ -82,30 +82,18 @@ def main(argv: list[str] | None = None) -> None:
     record = settings.record() | of_run | hashes_of(usable, base, scorers)
     missing = failed | inputs.gaps
     distributed.once(
-        score_and_report, settings, usable, inputs, scorers, identify, record, missing, overlap
+        score_and_report,
+        settings,
+        config,
+        usable,
+        inputs,
+        scorers,
+        identify,
+        record,
+        missing,
+        overlap,
     )
     print_end(settings.out, len(usable), folders if settings.models else ["base"], failed)
-
-
-def score_and_report(
-    settings: EvaluateSettings,
-    models,
-    inputs,
-    scorers,
-    identify,
-    record: dict,  # what a repetition needs
-    missing: dict[str, str],  # what the report lacks, and why
-    overlap,  # as overlap_check.check gives it
-):
-    """Score all replies, compare the models, write the report and print its first page."""
-    opinions = score(models, inputs, scorers, identify, settings.out, settings.part(Asking))
-    comparisons = verdicts.compare_neurons(opinions[0].results, settings.margin)
-    config = read_config(settings.model)
-    options = settings.part(report.ReportOptions)
-    sections = report.sections(opinions, comparisons, record, missing, config, overlap, options)
-    measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
-    report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)
-    print_first_page(sections)
 
 
 def open_models(folders: dict[str, Path], uses: list[str], settings, device, dtype):
@@ -121,6 +109,27 @@ def open_models(folders: dict[str, Path], uses: list[str], settings, device, dty
     usable, failed = candidates.open_all(folders, open_model)
     base, without = candidates.open_base(usable, uses, settings.model, open_model)
     return usable, base, failed | without
+
+
+def score_and_report(
+    settings: EvaluateSettings,
+    config: Config,  # of the base model
+    models,
+    inputs,
+    scorers,
+    identify,
+    record: dict,  # what a repetition needs
+    missing: dict[str, str],  # what the report lacks, and why
+    overlap,  # as overlap_check.check gives it
+):
+    """Score all replies, compare the models, write the report and print its first page."""
+    opinions = score(models, inputs, scorers, identify, settings.out, settings.part(Asking))
+    comparisons = verdicts.compare_neurons(opinions[0].results, settings.margin)
+    options = settings.part(report.ReportOptions)
+    sections = report.sections(opinions, comparisons, record, missing, config, overlap, options)
+    measures = {"settings": record} | numbers.all_measures(opinions, comparisons)
+    report.write(settings.out, f"minitox: {settings.model.resolve().name}", sections, measures)
+    print_first_page(sections)
 
 
 def hashes_of(models, base, scorers) -> dict[str, str]:
